@@ -1,0 +1,24 @@
+//! Compiles the `.proto` files with protox, so that no protoc is needed.
+
+use prost::Message as _;
+use std::{env, error::Error, fs, path::PathBuf};
+
+const FILES: [&str; 4] = [
+    "rutli/v1/release.proto",
+    "rutli/v1/ceremony.proto",
+    "rutli/v1/node.proto",
+    "rutli/v1/custodian.proto",
+];
+
+fn main() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let descriptors = protox::compile(FILES, ["proto"])?;
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    // For gRPC reflection, without the custodian's service, which no coordinator serves.
+    fs::write(out.join("rutli.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        // Signed files and digests are shared between the store and many watchers without copies.
+        .bytes(".rutli.v1.SignedFile.data")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
