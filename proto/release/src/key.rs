@@ -1,0 +1,190 @@
+//! The public key that releases are verified with, in the encodings that stock verifiers read.
+//!
+//! An ordinary Ed25519 key (RFC 8032). How it came about, by which organisations and thresholds, cannot be seen from it.
+
+use alloc::format;
+use alloc::string::String;
+use core::fmt;
+
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use ed25519_dalek::{Signature, VerifyingKey};
+use sha2::{Digest, Sha256};
+
+use crate::release::Class;
+use crate::verify::NotVerified;
+use crate::{limits, sshsig};
+
+/// The principal that stands for a release key in an allowed-signers file of ours, to be given to `ssh-keygen -Y verify -I`.
+pub const PRINCIPAL: &str = "release";
+
+/// A public key that releases are verified with: a canonical point of prime order.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ReleaseKey(VerifyingKey);
+
+impl ReleaseKey {
+    /// Takes the 32 bytes of RFC 8032 section 5.1.2.
+    ///
+    /// # Errors
+    /// [`InvalidKey`] if they are no point, not the canonical encoding of one, or if the point has a part of small order. The group
+    /// key of honest signers is never any of these, and signatures under such keys mean different things to different verifiers.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, InvalidKey> {
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| InvalidKey::NotAPoint)?;
+        let point = key.to_edwards();
+        if point.compress().as_bytes() != bytes {
+            return Err(InvalidKey::NotCanonical);
+        }
+        if point.is_small_order() {
+            return Err(InvalidKey::SmallOrder);
+        }
+        if !point.is_torsion_free() {
+            return Err(InvalidKey::MixedOrder);
+        }
+        Ok(Self(key))
+    }
+
+    /// Reads a public key in PEM (`BEGIN PUBLIC KEY`, SPKI as in RFC 8410), as [`ReleaseKey::to_pem`] and `openssl pkey
+    /// -pubout` write it. White space around it and CR LF line ends are accepted.
+    ///
+    /// # Errors
+    /// [`InvalidKey`] for everything else.
+    pub fn from_pem(pem: &str) -> Result<Self, InvalidKey> {
+        if pem.len() > limits::MAX_KEY_FILE_BYTES {
+            return Err(InvalidKey::NotPem);
+        }
+        let mut lines = pem.trim().lines().map(str::trim_end);
+        let (Some(PEM_BEGIN), Some(body), Some(PEM_END), None) =
+            (lines.next(), lines.next(), lines.next(), lines.next())
+        else {
+            return Err(InvalidKey::NotPem);
+        };
+        let der = STANDARD.decode(body).map_err(|_| InvalidKey::NotPem)?;
+        let bytes = der
+            .strip_prefix(&SPKI_PREFIX)
+            .and_then(|bytes| <&[u8; 32]>::try_from(bytes).ok())
+            .ok_or(InvalidKey::NotEd25519)?;
+        Self::from_bytes(bytes)
+    }
+
+    /// The key in PEM, as SPKI (RFC 8410), for OpenSSL and most other verifiers. Ends with a line break.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        format!("{PEM_BEGIN}\n{}\n{PEM_END}\n", STANDARD.encode(self.to_spki()))
+    }
+
+    /// The 32 bytes of RFC 8032 section 5.1.2.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// The 32 bytes of RFC 8032 section 5.1.2.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; 32] {
+        self.0.to_bytes()
+    }
+
+    /// The key as `SubjectPublicKeyInfo` in DER (RFC 8410 section 4).
+    #[must_use]
+    pub fn to_spki(&self) -> [u8; 44] {
+        let mut der = [0; 44];
+        let bytes = SPKI_PREFIX.iter().chain(self.as_bytes());
+        for (place, byte) in der.iter_mut().zip(bytes) {
+            *place = *byte;
+        }
+        der
+    }
+
+    /// The key's id: SHA-256 of its SPKI, in lower-case hexadecimal. In-toto's and Sigstore's way of naming keys.
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        hex::encode(Sha256::digest(self.to_spki()))
+    }
+
+    /// The key in OpenSSH's form: `ssh-ed25519 AAAA… <comment>`, without a line break.
+    ///
+    /// # Errors
+    /// [`InvalidKey::Comment`] if `comment` is longer than 255 bytes or has control characters, by which it could add lines of its
+    /// own to a file.
+    pub fn to_openssh(&self, comment: &str) -> Result<String, InvalidKey> {
+        if comment.len() > limits::MAX_KEY_COMMENT_BYTES || comment.chars().any(char::is_control) {
+            return Err(InvalidKey::Comment);
+        }
+        let separator = if comment.is_empty() { "" } else { " " };
+        Ok(format!("{}{separator}{comment}", self.openssh()))
+    }
+
+    /// A line for OpenSSH's allowed-signers file, which accepts this key as `principal` (usually [`PRINCIPAL`]) in Rütli's
+    /// namespaces and in no other, so that it can verify neither Git commits nor anything else. Without a line break.
+    ///
+    /// # Errors
+    /// [`InvalidKey::Principal`] if `principal` is not 1 to 255 of `A-Z a-z 0-9 . _ @ -`: other characters are patterns or options
+    /// there.
+    pub fn allowed_signers(&self, principal: &str) -> Result<String, InvalidKey> {
+        let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte);
+        if principal.is_empty()
+            || principal.len() > limits::MAX_KEY_COMMENT_BYTES
+            || !principal.bytes().all(legal)
+        {
+            return Err(InvalidKey::Principal);
+        }
+        let namespaces = Class::ALL.map(Class::ssh_namespace).join(",");
+        Ok(format!("{principal} namespaces=\"{namespaces}\" {}", self.openssh()))
+    }
+
+    /// Verifies an Ed25519 signature over exactly `message`, strictly: canonical `S`, no small-order `R`, no cofactor.
+    ///
+    /// # Errors
+    /// [`NotVerified::Signature`].
+    pub fn verify(&self, message: &[u8], signature: &[u8; 64]) -> Result<(), NotVerified> {
+        self.0.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| NotVerified::Signature)
+    }
+
+    fn openssh(&self) -> String {
+        format!("{} {}", sshsig::KEY_TYPE, STANDARD.encode(sshsig::public_key(self)))
+    }
+}
+
+impl fmt::Debug for ReleaseKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ReleaseKey({})", hex::encode(self.as_bytes()))
+    }
+}
+
+/// Why something is no release key, or cannot be written as one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidKey {
+    /// The bytes are no point of the curve. The key is damaged: get it again.
+    #[error("the public key is not a point of the curve: it is damaged, get it again from a place you trust")]
+    NotAPoint,
+    /// Another encoding of the same point exists, and is the right one. No honest signer writes it.
+    #[error("the public key is not in canonical encoding: do not use it, and ask where it came from")]
+    NotCanonical,
+    /// Anybody can sign under such a key. No honest signer has it.
+    #[error(
+        "the public key has small order, so that anybody can sign under it: do not use it, and ask where it came from"
+    )]
+    SmallOrder,
+    /// Verifiers disagree about signatures under such a key. No honest signer has it.
+    #[error("the public key has a part of small order: do not use it, and ask where it came from")]
+    MixedOrder,
+    /// Not a public key in PEM.
+    #[error("not a public key in PEM: expected one block `-----BEGIN PUBLIC KEY-----` with one line in it")]
+    NotPem,
+    /// A public key, but not for Ed25519.
+    #[error("not an Ed25519 public key: expected `SubjectPublicKeyInfo` as in RFC 8410")]
+    NotEd25519,
+    /// The comment could not be told from the rest of the file.
+    #[error("the comment of the key is not valid: at most 255 bytes, no control characters")]
+    Comment,
+    /// The principal could not be told from patterns or options.
+    #[error("the principal is not valid: use 1 to 255 of A-Z a-z 0-9 . _ @ -")]
+    Principal,
+}
+
+const PEM_BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
+const PEM_END: &str = "-----END PUBLIC KEY-----";
+
+/// SEQUENCE { SEQUENCE { OID 1.3.101.112 }, BIT STRING of 32 bytes, no unused bits }: the whole SPKI but the key (RFC 8410 section 4).
+const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];

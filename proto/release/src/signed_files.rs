@@ -1,0 +1,107 @@
+//! From signatures to the files that a pipeline publishes beside its artifacts.
+
+use alloc::format;
+use alloc::string::String;
+use alloc::vec::Vec;
+
+use crate::key::ReleaseKey;
+use crate::names::ReleaseId;
+use crate::release::{Format, Signable, SignableKind, VerifiedRelease};
+use crate::{dsse, sshsig};
+
+/// A file to be published.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignedFile {
+    /// The file's name, without a directory. Unique among the files of one release.
+    pub name: String,
+    /// The file's content.
+    pub bytes: Vec<u8>,
+}
+
+/// Puts the signatures of a release, in the order of [`VerifiedRelease::signables`], into the files of its formats:
+///
+/// | format | files |
+/// | --- | --- |
+/// | [`Format::Dsse`] | `<release id>.intoto.json` |
+/// | [`Format::Statement`] | `<release id>.statement` and, 64 bytes, `<release id>.statement.sig` |
+/// | [`Format::Sshsig`] | `<file name of the artifact>.sig` for each artifact |
+///
+/// Every signature is verified before it is written, so that no file comes out that an endpoint would refuse.
+///
+/// # Errors
+/// [`NotAssembled`] if the signatures are not those of this release under this key.
+pub fn signed_files(
+    release: &VerifiedRelease,
+    release_id: &ReleaseId,
+    key: &ReleaseKey,
+    signatures: &[[u8; 64]],
+) -> Result<Vec<SignedFile>, NotAssembled> {
+    let expected = release.signable_count();
+    if signatures.len() != expected {
+        return Err(NotAssembled::SignatureCount { expected, actual: signatures.len() });
+    }
+    let mut files = Vec::with_capacity(expected.saturating_add(2));
+    for (slot, (signable, signature)) in release.signables().into_iter().zip(signatures).enumerate() {
+        key.verify(&signable.bytes, signature).map_err(|_| NotAssembled::Signature { slot })?;
+        match signable.kind {
+            SignableKind::Statement => {
+                statement_files(&mut files, release, release_id, key, signable, signature)
+            }
+            SignableKind::Artifact(index) => {
+                // The index is one of this release's own; there is no other.
+                if let Some(artifact) = release.artifacts().get(index) {
+                    let namespace = release.class().ssh_namespace();
+                    files.push(SignedFile {
+                        name: format!("{}.sig", artifact.name.file_name()),
+                        bytes: sshsig::armoured(key, namespace, signature).into_bytes(),
+                    });
+                }
+            }
+        }
+    }
+    Ok(files)
+}
+
+/// Why signatures could not be put into files. The caller's mistake; trying again with the same signatures fails again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotAssembled {
+    /// There are not as many signatures as the release needs.
+    #[error(
+        "the release needs {expected} signatures, but there are {actual}: pass one for each of its signables, in order"
+    )]
+    SignatureCount {
+        /// How many it needs.
+        expected: usize,
+        /// How many there are.
+        actual: usize,
+    },
+    /// A signature does not verify.
+    #[error(
+        "signature {slot} does not verify: it is over another release, in another place or by another key"
+    )]
+    Signature {
+        /// Its place, counted from 0.
+        slot: usize,
+    },
+}
+
+fn statement_files(
+    files: &mut Vec<SignedFile>,
+    release: &VerifiedRelease,
+    release_id: &ReleaseId,
+    key: &ReleaseKey,
+    signable: Signable,
+    signature: &[u8; 64],
+) {
+    if release.formats().contains(&Format::Dsse) {
+        files.push(SignedFile {
+            name: format!("{release_id}.intoto.json"),
+            bytes: dsse::envelope(&release.statement(), &key.key_id(), signature),
+        });
+    }
+    if release.formats().contains(&Format::Statement) {
+        files.push(SignedFile { name: format!("{release_id}.statement"), bytes: signable.bytes });
+        files.push(SignedFile { name: format!("{release_id}.statement.sig"), bytes: signature.to_vec() });
+    }
+}

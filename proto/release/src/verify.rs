@@ -1,0 +1,289 @@
+//! Verification, as an endpoint does it: one straight function per format, each refusal with a name.
+//!
+//! All of them take bytes that may be hostile and a key that is trusted. Each checks, in this order: size, frame, key,
+//! signature (strictly), and only then what the signed bytes say. No text is repeated in an error before its signature was verified.
+
+use alloc::string::String;
+
+use crate::key::ReleaseKey;
+use crate::names::{ArtifactName, Channel, Product, Sequence, Timestamp};
+use crate::release::Class;
+use crate::statement::{Statement, Subject};
+use crate::{dsse, limits, sshsig};
+
+/// Verifies a DSSE envelope (`.intoto.json`) and reads the statement in it.
+///
+/// The envelope has exactly one signature, whose `keyid` is that of `key`.
+///
+/// # Errors
+/// [`NotVerified`], with the reason.
+pub fn verify_dsse(key: &ReleaseKey, envelope_json: &[u8]) -> Result<Statement, NotVerified> {
+    check_size("envelope", envelope_json.len(), limits::MAX_ENVELOPE_BYTES)?;
+    let envelope = dsse::open(envelope_json)?;
+    // Only a hint, as DSSE has it: what counts is the signature. But it tells people why that will not verify.
+    if envelope.key_id != key.key_id() {
+        return Err(NotVerified::WrongKey);
+    }
+    let signed = dsse::pae(dsse::PAYLOAD_TYPE, &envelope.payload);
+    key.verify(&signed, &envelope.signature)?;
+    Statement::parse(&envelope.payload)
+}
+
+/// Verifies a statement file (`.statement`) with its raw signature (`.statement.sig`), and reads the statement in it.
+///
+/// # Errors
+/// [`NotVerified`], with the reason.
+pub fn verify_statement(
+    key: &ReleaseKey,
+    pae_bytes: &[u8],
+    sig: &[u8; 64],
+) -> Result<Statement, NotVerified> {
+    check_size("statement file", pae_bytes.len(), limits::MAX_PAE_BYTES)?;
+    key.verify(pae_bytes, sig)?;
+    Statement::parse(dsse::statement_in(pae_bytes)?)
+}
+
+/// Verifies an armoured SSHSIG (`.sig`) over the file whose SHA-512 is given, in one of `namespaces` (see
+/// [`Class::ssh_namespace`]).
+///
+/// An SSHSIG says that this content was signed as this class, and nothing else: no name, version or sequence. Who needs those asks a
+/// statement.
+///
+/// # Errors
+/// [`NotVerified`], with the reason.
+pub fn verify_sshsig(
+    key: &ReleaseKey,
+    sig_armored: &str,
+    namespaces: &[&str],
+    file_sha512: &[u8; 64],
+) -> Result<SshsigVerdict, NotVerified> {
+    check_size("SSH signature", sig_armored.len(), limits::MAX_SSHSIG_BYTES)?;
+    let open = sshsig::open(key, sig_armored)?;
+    if !namespaces.contains(&open.namespace.as_str()) {
+        return Err(NotVerified::Namespace);
+    }
+    let signed = sshsig::signed_bytes(&open.namespace, file_sha512);
+    key.verify(&signed, &open.signature)?;
+    Ok(SshsigVerdict { class: Class::from_ssh_namespace(&open.namespace), namespace: open.namespace })
+}
+
+/// What an SSHSIG that was verified says about its file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SshsigVerdict {
+    /// The namespace it was signed in, one of those that were allowed.
+    pub namespace: String,
+    /// The class that has this namespace, if one has.
+    pub class: Option<Class>,
+}
+
+/// What the caller of [`Statement::expect`] expects. What is `None` is not asked about.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Expectation {
+    /// The product to be installed.
+    pub product: Option<Product>,
+    /// The channel it is taken from.
+    pub channel: Option<Channel>,
+    /// The class it belongs to.
+    pub class: Option<Class>,
+    /// The sequence that is installed already: none below it is accepted.
+    pub min_sequence: Option<Sequence>,
+    /// The time, against which the expiry is checked. Without it a release never expires.
+    pub now: Option<Timestamp>,
+}
+
+impl Statement {
+    /// Finds the file with these digests, under `name` (the artifact's full name in the release) or, without one, under any name.
+    ///
+    /// # Errors
+    /// [`NotVerified::UnknownFile`] if the statement does not name it, [`NotVerified::FileDiffers`] if it names it with other
+    /// content.
+    pub fn check_file(
+        &self,
+        name: Option<&str>,
+        sha256: &[u8; 32],
+        sha512: &[u8; 64],
+    ) -> Result<&Subject, NotVerified> {
+        let same_content = |subject: &&Subject| subject.sha256 == *sha256 && subject.sha512 == *sha512;
+        let Some(name) = name else {
+            return self.subjects().iter().find(same_content).ok_or(NotVerified::UnknownFile);
+        };
+        let subject = self
+            .subjects()
+            .iter()
+            .find(|subject| subject.name.as_str() == name)
+            .ok_or(NotVerified::UnknownFile)?;
+        Some(subject)
+            .filter(same_content)
+            .ok_or_else(|| NotVerified::FileDiffers { name: subject.name.clone() })
+    }
+
+    /// Compares the statement with what the caller expects, in the order product, class, channel, sequence, expiry.
+    ///
+    /// # Errors
+    /// [`NotVerified`] for the first thing that differs.
+    pub fn expect(&self, expectation: &Expectation) -> Result<(), NotVerified> {
+        if expectation.product.as_ref().is_some_and(|product| product != self.product()) {
+            return Err(NotVerified::OtherProduct { found: self.product().clone() });
+        }
+        if expectation.class.is_some_and(|class| class != self.class()) {
+            return Err(NotVerified::OtherClass { found: self.class() });
+        }
+        if expectation.channel.as_ref().is_some_and(|channel| channel != self.channel()) {
+            return Err(NotVerified::OtherChannel { found: self.channel().clone() });
+        }
+        if let Some(installed) = expectation.min_sequence
+            && self.sequence() < installed
+        {
+            return Err(NotVerified::Rollback { found: self.sequence(), installed });
+        }
+        if let (Some(now), Some(expired_at)) = (expectation.now, self.expires_at())
+            && now >= expired_at
+        {
+            return Err(NotVerified::Expired { expired_at });
+        }
+        Ok(())
+    }
+}
+
+/// Why a signature, a statement or a file was refused. Each means: do not use the file.
+///
+/// Trying again with the same bytes fails again. Either the download is damaged (get it again), or the wrong key or file was
+/// given (the message says which), or somebody tampered with it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum NotVerified {
+    /// More bytes than any legal file of this kind has. Not read.
+    #[error(
+        "the {what} is larger than {limit} bytes, which none of ours is: check that it is the right file"
+    )]
+    TooLarge {
+        /// What is too large.
+        what: &'static str,
+        /// The bound, in bytes.
+        limit: usize,
+    },
+    /// The signature does not hold for these bytes under this key: one of the three is not the one that was meant.
+    #[error(
+        "the signature does not verify: the file, its signature or the public key is not the right one; get all three again from a place you trust"
+    )]
+    Signature,
+    /// Signed with another key than the one given, by its own account.
+    #[error("the signature was made with another key: check that you have the right public key")]
+    WrongKey,
+    /// A signature has not exactly 64 bytes.
+    #[error("the signature has not 64 bytes, as Ed25519 signatures have: check that it is the right file")]
+    SignatureLength,
+
+    /// Not a DSSE envelope with exactly the fields that ours have.
+    #[error("not a DSSE envelope as Rütli writes it: check that it is the `.intoto.json` file")]
+    NotAnEnvelope,
+    /// The envelope has something else in it than an in-toto Statement.
+    #[error("the envelope's payload is not an in-toto statement: check that it is the `.intoto.json` file")]
+    PayloadType,
+    /// The envelope has not exactly one signature.
+    #[error("the envelope has {count} signatures instead of one: get the original file")]
+    SignatureCount {
+        /// How many it has.
+        count: usize,
+    },
+
+    /// The signed bytes are no DSSE encoding of an in-toto statement.
+    #[error("not a statement file as Rütli writes it: check that it is the `.statement` file")]
+    NotAStatementFile,
+    /// The statement is signed, but is no JSON with exactly the fields that ours have, or some text in it is illegal. The signers
+    /// made it with another version, or the key signs other things too.
+    #[error(
+        "the statement is signed but is not one that Rütli writes: update this verifier, or report it to the publisher"
+    )]
+    StatementForm,
+    /// The statement is signed, but of another type or with another predicate.
+    #[error("the statement is signed but of another type: expected an in-toto Statement v1 about a release")]
+    StatementType,
+    /// The statement is signed, but there is another, canonical encoding of it. Two readers could take it for different things.
+    #[error("the statement is signed but not in canonical encoding: report it to the publisher")]
+    StatementNotCanonical,
+
+    /// Not an armoured SSHSIG, or in another spelling than that of `ssh-keygen`.
+    #[error(
+        "not an SSH signature as Rütli writes it: check that it is the `.sig` file and that its line ends were not changed"
+    )]
+    NotAnSshSignature,
+    /// The SSHSIG has another version than 1.
+    #[error("the SSH signature has an unknown version: expected 1")]
+    SshSignatureVersion,
+    /// The SSHSIG has something in its reserved field.
+    #[error("the SSH signature has data in its reserved field: get the original file")]
+    SshSignatureReserved,
+    /// The SSHSIG is over another hash than SHA-512.
+    #[error("the SSH signature is not over SHA-512: get the original file")]
+    SshSignatureHash,
+    /// The signature inside the SSHSIG is not an Ed25519 one.
+    #[error("the SSH signature is not an Ed25519 signature: get the original file")]
+    SshSignatureType,
+    /// Something follows after the end.
+    #[error("there is data after the end of the signature: get the original file")]
+    TrailingData,
+    /// The SSHSIG was made for another purpose, or for another class of releases.
+    #[error(
+        "the SSH signature is for another namespace: it was made for something else than what is expected here"
+    )]
+    Namespace,
+
+    /// The statement names no such file.
+    #[error(
+        "the statement does not name this file: check that file and statement belong to the same release"
+    )]
+    UnknownFile,
+    /// The statement names the file, but with other content.
+    #[error("the file `{name}` is not the one that was signed: get it again")]
+    FileDiffers {
+        /// The file's name in the statement.
+        name: ArtifactName,
+    },
+    /// The statement is about another product.
+    #[error("the release is of another product, `{found}`")]
+    OtherProduct {
+        /// The product in the statement.
+        found: Product,
+    },
+    /// The statement is about another class.
+    #[error("the release is of another class, `{found}`")]
+    OtherClass {
+        /// The class in the statement.
+        found: Class,
+    },
+    /// The statement is about another channel.
+    #[error("the release is for another channel, `{found}`")]
+    OtherChannel {
+        /// The channel in the statement.
+        found: Channel,
+    },
+    /// The statement is older than what is installed.
+    #[error("the release is older than what is installed: its sequence is {found}, installed is {installed}")]
+    Rollback {
+        /// The sequence in the statement.
+        found: Sequence,
+        /// The sequence that is installed.
+        installed: Sequence,
+    },
+    /// The statement has expired.
+    #[error("the release expired at {expired_at}: get a newer one, and check this machine's clock")]
+    Expired {
+        /// From when on it is refused.
+        expired_at: Timestamp,
+    },
+}
+
+impl NotVerified {
+    pub(crate) fn too_large(what: &'static str, limit: usize) -> Self {
+        Self::TooLarge { what, limit }
+    }
+}
+
+fn check_size(what: &'static str, size: usize, limit: usize) -> Result<(), NotVerified> {
+    if size > limit {
+        return Err(NotVerified::too_large(what, limit));
+    }
+    Ok(())
+}
