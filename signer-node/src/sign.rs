@@ -1,0 +1,552 @@
+//! The heart of the node: what must hold before a share leaves, in this order.
+//!
+//! 1. [`Signer::receive`]: the node's own condition, the key, the roster, the quorum; then for each release its time,
+//!    policy and marks; then the nonces leave the pool. The result, [`Pending`], names what the journal must hold.
+//! 2. The driver makes those records durable: one transaction, one fsync for the whole batch.
+//! 3. [`Signer::release_shares`]: encodes the bytes itself and computes one share for each signature (RFC 9591,
+//!    section 5.2).
+//!
+//! Sans-IO: no socket, no file, no clock; time and randomness are handed in. The daemon's driver and the simulator run
+//! this very code. The log's gate belongs at the head of the per-release checks, before policy.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use frost_ed25519::{
+    self as frost, Identifier, SigningPackage,
+    keys::KeyPackage,
+    round1::{NonceCommitment, SigningCommitments},
+};
+use rand::{CryptoRng, RngCore};
+use rutli_keys::{KeyName, NodeId, Quorum, Roster, RosterHash, SignedRoster, SigningShare, effective_key_package};
+use rutli_release::{Channel, Class, Product, ReleaseId, Requester, VerifiedRelease, Version};
+use rutli_wire::link::{
+    Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, NodeStatus, Refusal,
+    RefusalCode,
+};
+
+use crate::{
+    limits,
+    locked::{CannotLock, Locked},
+    marks::{Marks, Novelty},
+    nonces::{NoncePair, NoncePool},
+    policy::{AllowList, PermittedRelease},
+};
+
+/// Names one connection to one coordinator, never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// The node's core: keys, pools, policy, marks.
+#[derive(Debug)]
+pub struct Signer {
+    me: NodeId,
+    allow: AllowList,
+    marks: Marks,
+    keys: BTreeMap<KeyName, HeldKey>,
+    pools: HashMap<(StreamId, KeyName), NoncePool>,
+    streams: Vec<StreamId>,
+    paused: Option<String>,
+    closed: Option<String>,
+    shares_made: u64,
+}
+
+#[derive(Debug)]
+struct HeldKey {
+    roster: Roster,
+    index: u16,
+    /// `None`: sealed.
+    share: Option<Locked<SigningShare>>,
+    /// The share scaled for each quorum met so far, with the signers' identifiers in order.
+    effective: HashMap<Vec<u16>, Arc<Effective>>,
+}
+
+#[derive(Debug)]
+struct Effective {
+    package: Locked<KeyPackage>,
+    identifiers: Vec<Identifier>,
+    /// Own place among the signers.
+    place: usize,
+}
+
+/// A key that this node cannot hold.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// The roster does not name this node. The operator gave the wrong file.
+    #[error("the roster of key {0} does not name this node; it belongs to other nodes")]
+    NotAMember(KeyName),
+    /// The share does not fit the roster. The file is damaged, or belongs to another epoch.
+    #[error("the share of key {0} does not fit its roster; restore the share file of this roster's epoch")]
+    WrongShare(KeyName),
+    /// See [`CannotLock`].
+    #[error(transparent)]
+    CannotLock(#[from] CannotLock),
+}
+
+/// What the node decided about one release: a line of its journal.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct JournalRecord {
+    /// Unix seconds, by the node's own clock.
+    pub at: u64,
+    /// The coordinator's name of the release.
+    pub release_id: ReleaseId,
+    /// Who asked, as the coordinator says.
+    pub requester: Requester,
+    /// The group key.
+    pub key: KeyName,
+    /// SHA-256 over all that was decided on ([`VerifiedRelease::digest`]).
+    pub release_digest: [u8; 32],
+    /// Of the release.
+    pub class: Class,
+    /// Of the release.
+    pub product: Product,
+    /// Of the release.
+    pub channel: Channel,
+    /// Of the release.
+    pub version: Version,
+    /// Of the release.
+    pub sequence: u64,
+    /// The decision.
+    pub verdict: Verdict,
+}
+
+/// A decision about a release.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Shares may leave once this is durable.
+    Permitted,
+    /// None will.
+    Refused(Refusal),
+}
+
+/// A batch that is decided and whose nonces are drawn, but whose records are not durable yet.
+#[must_use = "make its records durable, then hand it to release_shares"]
+#[derive(Debug)]
+pub struct Pending {
+    id: BatchId,
+    records: Vec<JournalRecord>,
+    work: Result<Work, Refusal>,
+}
+
+impl Pending {
+    /// What the journal must hold before any share leaves; empty if it holds all of it already.
+    #[must_use]
+    pub fn records(&self) -> &[JournalRecord] {
+        &self.records
+    }
+}
+
+#[derive(Debug)]
+struct Work {
+    effective: Arc<Effective>,
+    items: Vec<Result<ItemWork, Refusal>>,
+}
+
+#[derive(Debug)]
+struct ItemWork {
+    release: PermittedRelease,
+    slots: Vec<SlotWork>,
+}
+
+#[derive(Debug)]
+struct SlotWork {
+    slot: u32,
+    pair: NoncePair,
+    commitments: Vec<CommitmentBytes>,
+}
+
+impl Signer {
+    /// A node without keys; `paused` is the reason if its custodian paused it before the last restart.
+    #[must_use]
+    pub fn new(me: NodeId, allow: AllowList, marks: Marks, paused: Option<String>) -> Self {
+        Self {
+            me,
+            allow,
+            marks,
+            keys: BTreeMap::new(),
+            pools: HashMap::new(),
+            streams: Vec::new(),
+            paused,
+            closed: None,
+            shares_made: 0,
+        }
+    }
+
+    /// Decides a batch and draws its nonces. `now` in Unix seconds.
+    pub fn receive(&mut self, stream: StreamId, batch: Batch, now: u64) -> Pending {
+        let mut records = Vec::new();
+        let work = self.open_batch(&batch).map(|effective| {
+            let Batch { key, items, signers, .. } = batch;
+            let items = items
+                .into_iter()
+                .map(|item| {
+                    // Nonces leave the pool first, so that nothing that is refused below can be asked for again.
+                    let slots = self.draw(stream, &key, signers.len(), effective.place, &item);
+                    let decision = self.decide(&item.release, now);
+                    records.extend(record(&item, &key, now, &decision));
+                    let (release, _) = decision?;
+                    Ok(ItemWork { release, slots: slots? })
+                })
+                .collect();
+            Work { effective, items }
+        });
+        Pending { id: batch.id, records, work }
+    }
+
+    /// Computes the shares of a batch whose records are durable. If they could not be made durable no share is made,
+    /// its nonces are gone, and the node closes until [`Signer::reopen`].
+    pub fn release_shares(&mut self, pending: Pending, journaled: Result<(), String>) -> BatchReply {
+        let Pending { id, records, work } = pending;
+        if let Err(problem) = journaled {
+            self.close(format!("the journal could not be written: {problem}; free space or mend the disk"));
+        }
+        let answer = self.condition().and(work).map(|work| {
+            for record in records.iter().filter(|record| record.verdict == Verdict::Permitted) {
+                self.marks.settle(&record.product, &record.channel, record.sequence);
+            }
+            work.items.into_iter().map(|item| sign_item(&work.effective, item?)).collect::<Vec<ItemReply>>()
+        });
+        if let Ok(items) = &answer {
+            let made: usize = items.iter().flatten().map(Vec::len).sum();
+            self.shares_made = self.shares_made.saturating_add(u64::try_from(made).unwrap_or(u64::MAX));
+        }
+        BatchReply { id, answer }
+    }
+
+    /// Everything about a batch that does not depend on a release: condition, key, roster, quorum.
+    fn open_batch(&mut self, batch: &Batch) -> Result<Arc<Effective>, Refusal> {
+        self.condition()?;
+        let held = self.keys.get_mut(&batch.key).ok_or_else(|| {
+            refuse(RefusalCode::UnknownKey, format!("this node holds no key {}; see its `status`", batch.key))
+        })?;
+        if held.roster.hash() != batch.roster {
+            return Err(refuse(
+                RefusalCode::WrongRoster,
+                format!(
+                    "the batch names roster {} of key {}, this node's own is {} (epoch {})",
+                    batch.roster,
+                    batch.key,
+                    held.roster.hash(),
+                    held.roster.epoch()
+                ),
+            ));
+        }
+        held.effective(&batch.signers)
+    }
+
+    /// What this node itself decides about a release: its time, its policy, its marks.
+    fn decide(
+        &mut self,
+        release: &Arc<VerifiedRelease>,
+        now: u64,
+    ) -> Result<(PermittedRelease, Novelty), Refusal> {
+        check_time(release, now)?;
+        let permitted = self.allow.decide(release)?;
+        let novelty = self.marks.admit(permitted.release(), permitted.release().digest())?;
+        Ok((permitted, novelty))
+    }
+
+    /// Takes the own nonce pair of every slot; all of them leave the pool, also when one is unknown.
+    fn draw(
+        &mut self,
+        stream: StreamId,
+        key: &KeyName,
+        signers: usize,
+        place: usize,
+        item: &BatchItem,
+    ) -> Result<Vec<SlotWork>, Refusal> {
+        let pool = self.pools.get_mut(&(stream, key.clone())).ok_or_else(|| {
+            refuse(RefusalCode::UnknownCommitment, "nothing was announced on this connection".to_owned())
+        })?;
+        let drawn: Vec<_> = item
+            .slots
+            .iter()
+            .zip(item.commitments.chunks(signers))
+            .map(|(slot, commitments)| {
+                let own = commitments.get(place).copied().unwrap_or(CommitmentBytes([0; 64]));
+                pool.take(&own).map(|pair| SlotWork { slot: *slot, pair, commitments: commitments.to_vec() })
+            })
+            .collect();
+        drawn
+            .into_iter()
+            .collect::<Result<_, _>>()
+            .map_err(|unknown| refuse(RefusalCode::UnknownCommitment, unknown.to_string()))
+    }
+
+    fn condition(&self) -> Result<(), Refusal> {
+        let status = self.status();
+        let code = match status.condition {
+            Condition::Ready => return Ok(()),
+            Condition::Paused => RefusalCode::Paused,
+            Condition::Sealed => RefusalCode::Sealed,
+            Condition::Closed => RefusalCode::Closed,
+        };
+        Err(refuse(code, status.reason))
+    }
+
+    /// Which node this is.
+    #[must_use]
+    pub fn me(&self) -> &NodeId {
+        &self.me
+    }
+
+    /// What the node says of itself to coordinators and to its custodian.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        let sealed = self.keys.values().any(|held| held.share.is_none());
+        let (condition, reason) = if let Some(reason) = &self.closed {
+            (Condition::Closed, reason.clone())
+        } else if let Some(reason) = &self.paused {
+            (Condition::Paused, format!("paused by its custodian: {reason}"))
+        } else if sealed {
+            (Condition::Sealed, "its shares are sealed; its custodian opens them with `unseal`".to_owned())
+        } else {
+            (Condition::Ready, String::new())
+        };
+        let keys = self.keys.iter().map(|(name, held)| (name.clone(), held.roster.hash())).collect();
+        NodeStatus { condition, reason, keys }
+    }
+
+    /// The marks, for the custodian's eyes.
+    #[must_use]
+    pub fn marks(&self) -> &Marks {
+        &self.marks
+    }
+
+    /// The allow rules, for the custodian's eyes.
+    #[must_use]
+    pub fn allow(&self) -> &AllowList {
+        &self.allow
+    }
+
+    /// Signature shares made since the start.
+    #[must_use]
+    pub fn shares_made(&self) -> u64 {
+        self.shares_made
+    }
+
+    /// Stops signing, by the custodian's will.
+    pub fn pause(&mut self, reason: String) {
+        self.paused = Some(reason);
+    }
+
+    /// Ends a pause.
+    pub fn resume(&mut self) {
+        self.paused = None;
+    }
+
+    /// Stops signing because something failed the node.
+    pub fn close(&mut self, reason: String) {
+        self.closed = Some(reason);
+    }
+
+    /// What failed works again.
+    pub fn reopen(&mut self) {
+        self.closed = None;
+    }
+
+    /// A key whose share is still sealed.
+    pub fn install_sealed(&mut self, roster: SignedRoster) -> Result<(), KeyError> {
+        self.install(roster, None)
+    }
+
+    /// A key with its share. The share must fit the roster's verifying share of this node.
+    pub fn install_key(&mut self, roster: SignedRoster, share: SigningShare) -> Result<(), KeyError> {
+        self.install(roster, Some(share))
+    }
+
+    fn install(&mut self, roster: SignedRoster, share: Option<SigningShare>) -> Result<(), KeyError> {
+        let roster = roster.into_roster();
+        let name = roster.key().clone();
+        let index = roster.index_of(&self.me).ok_or_else(|| KeyError::NotAMember(name.clone()))?;
+        let share = match share {
+            Some(share) if !fits(&share, &roster, index) => return Err(KeyError::WrongShare(name)),
+            Some(share) => Some(Locked::new(share)?),
+            None => None,
+        };
+        // Nonces made with another share or for another roster are of no use any more.
+        self.pools.retain(|(_, key), _| *key != name);
+        self.keys.insert(name, HeldKey { roster, index, share, effective: HashMap::new() });
+        Ok(())
+    }
+
+    /// A connection is up; its pools are empty.
+    pub fn stream_opened(&mut self, stream: StreamId) {
+        if !self.streams.contains(&stream) {
+            self.streams.push(stream);
+        }
+    }
+
+    /// A connection is gone, and with it every nonce that was announced on it.
+    pub fn stream_closed(&mut self, stream: StreamId) {
+        self.streams.retain(|open| *open != stream);
+        self.pools.retain(|(owner, _), _| *owner != stream);
+    }
+
+    /// Forgets every nonce: for a process that may have been copied or resumed (see the operator's guide).
+    pub fn forget_nonces(&mut self) {
+        self.pools.clear();
+    }
+
+    /// Makes up to `most` nonce pairs where a stream's pool has room, for announcement on that stream.
+    pub fn announce(
+        &mut self,
+        stream: StreamId,
+        most: usize,
+        rng: &mut (impl RngCore + CryptoRng),
+    ) -> Vec<FromNode> {
+        if !self.streams.contains(&stream) {
+            return Vec::new();
+        }
+        let mut left = most;
+        let mut announcements = Vec::new();
+        for (name, held) in &self.keys {
+            let Some(share) = &held.share else { continue };
+            let pool = self.pools.entry((stream, name.clone())).or_default();
+            let made = pool.top_up(&share.to_frost(), limits::NONCE_POOL, left, rng);
+            left = left.saturating_sub(made.len());
+            if !made.is_empty() {
+                announcements.push(FromNode::Commitments(name.clone(), made));
+            }
+        }
+        announcements
+    }
+
+    /// Hash of the roster that this node holds for a key.
+    #[must_use]
+    pub fn roster_hash(&self, key: &KeyName) -> Option<RosterHash> {
+        self.keys.get(key).map(|held| held.roster.hash())
+    }
+}
+
+impl HeldKey {
+    /// The share scaled for a quorum. The rule of the whole system is checked here, from the node's own roster: exactly
+    /// a threshold of every organisation.
+    fn effective(&mut self, signers: &[u16]) -> Result<Arc<Effective>, Refusal> {
+        if let Some(effective) = self.effective.get(signers) {
+            return Ok(Arc::clone(effective));
+        }
+        let wrong = |problem: String| refuse(RefusalCode::WrongQuorum, problem);
+        let quorum = Quorum::new(&self.roster, signers).map_err(|error| wrong(error.to_string()))?;
+        let place = signers
+            .iter()
+            .position(|index| *index == self.index)
+            .ok_or_else(|| wrong("this node is not among the signers".to_owned()))?;
+        let share = self
+            .share
+            .as_ref()
+            .ok_or_else(|| refuse(RefusalCode::Sealed, "the share of this key is sealed".to_owned()))?;
+        let package = effective_key_package(&self.roster, self.index, share, &quorum)
+            .map_err(|error| wrong(error.to_string()))?;
+        let package = Locked::new(package).map_err(|error| refuse(RefusalCode::Closed, error.to_string()))?;
+        let identifiers = signers.iter().filter_map(|index| self.roster.identifier(*index).copied()).collect();
+        if self.effective.len() >= limits::MAX_CACHED_QUORUMS {
+            self.effective.clear();
+        }
+        let effective = Arc::new(Effective { package, identifiers, place });
+        self.effective.insert(signers.to_vec(), Arc::clone(&effective));
+        Ok(effective)
+    }
+}
+
+/// One share for each slot of a permitted release, over bytes that this node encodes itself.
+fn sign_item(effective: &Effective, item: ItemWork) -> ItemReply {
+    let signables = item.release.release().signables();
+    item.slots
+        .into_iter()
+        .map(|slot| {
+            let signable = usize::try_from(slot.slot)
+                .ok()
+                .and_then(|index| signables.get(index))
+                .ok_or_else(|| malformed("a slot lies outside of the release"))?;
+            sign_slot(effective, slot, &signable.bytes)
+        })
+        .collect()
+}
+
+/// The node gets the commitments, and computes the rest itself: binding factors, group commitment, challenge. A chosen
+/// challenge would open the attacks of Drijvers et al. and of ROS.
+fn sign_slot(effective: &Effective, slot: SlotWork, message: &[u8]) -> Result<[u8; 32], Refusal> {
+    let mut commitments = BTreeMap::new();
+    for (place, (identifier, bytes)) in effective.identifiers.iter().zip(&slot.commitments).enumerate() {
+        let parsed =
+            if place == effective.place { *slot.pair.commitments() } else { parse_commitment(bytes)? };
+        commitments.insert(*identifier, parsed);
+    }
+    let package = SigningPackage::new(commitments, message);
+    let share = slot
+        .pair
+        .sign(&package, &effective.package)
+        .map_err(|error| malformed(&format!("signing failed: {error}")))?;
+    <[u8; 32]>::try_from(share.serialize()).map_err(|_| malformed("a share has 32 bytes"))
+}
+
+/// Both points with their subgroup checks (RFC 9591, section 6.1).
+fn parse_commitment(bytes: &CommitmentBytes) -> Result<SigningCommitments, Refusal> {
+    let (hiding, binding) = bytes.0.split_at(32);
+    let point = |bytes: &[u8]| {
+        NonceCommitment::deserialize(bytes).map_err(|_: frost::Error| malformed("a commitment is not a point of the group"))
+    };
+    Ok(SigningCommitments::new(point(hiding)?, point(binding)?))
+}
+
+fn fits(share: &SigningShare, roster: &Roster, index: u16) -> bool {
+    roster.node(index).is_some_and(|node| node.verifying_share == share.verifying_share())
+}
+
+fn check_time(release: &VerifiedRelease, now: u64) -> Result<(), Refusal> {
+    if release.issued_at().0 > now.saturating_add(limits::MAX_CLOCK_SKEW_S) {
+        return Err(refuse(
+            RefusalCode::OutOfTime,
+            format!(
+                "the release says it was issued at {}, this node's clock says {now}; compare the clocks",
+                release.issued_at().0
+            ),
+        ));
+    }
+    if release.expires_at().is_some_and(|expires| expires.0 <= now) {
+        return Err(refuse(
+            RefusalCode::OutOfTime,
+            "the statement would have expired already; ask for a new release with a later expiry".to_owned(),
+        ));
+    }
+    Ok(())
+}
+
+/// The journal's line for a decision; none for a permission that is durable already.
+fn record(
+    item: &BatchItem,
+    key: &KeyName,
+    now: u64,
+    decision: &Result<(PermittedRelease, Novelty), Refusal>,
+) -> Option<JournalRecord> {
+    let verdict = match decision {
+        Ok((_, Novelty::Durable)) => return None,
+        Ok((_, Novelty::New)) => Verdict::Permitted,
+        Err(refusal) => Verdict::Refused(refusal.clone()),
+    };
+    let release = &item.release;
+    Some(JournalRecord {
+        at: now,
+        release_id: item.release_id.clone(),
+        requester: item.requester.clone(),
+        key: key.clone(),
+        release_digest: release.digest(),
+        class: release.class(),
+        product: release.product().clone(),
+        channel: release.channel().clone(),
+        version: release.version().clone(),
+        sequence: release.sequence().get(),
+        verdict,
+    })
+}
+
+fn refuse(code: RefusalCode, reason: String) -> Refusal {
+    Refusal { code, reason }
+}
+
+fn malformed(problem: &str) -> Refusal {
+    refuse(RefusalCode::Malformed, problem.to_owned())
+}
