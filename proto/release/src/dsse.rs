@@ -109,3 +109,124 @@ struct SignatureJson<'a> {
 fn pae_head() -> String {
     alloc::format!("DSSEv1 {} {PAYLOAD_TYPE} ", PAYLOAD_TYPE.len())
 }
+
+#[cfg(test)]
+mod tests {
+    use alloc::format;
+    use alloc::vec;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::text;
+
+    #[test]
+    fn pae_is_that_of_the_specification() {
+        assert_eq!(
+            pae("http://example.com/HelloWorld", b"hello world"),
+            b"DSSEv1 29 http://example.com/HelloWorld 11 hello world"
+        );
+        assert_eq!(pae("", b""), b"DSSEv1 0  0 ");
+        // Lengths count bytes, not characters.
+        assert_eq!(pae("ü", "ü ".as_bytes()), "DSSEv1 2 ü 3 ü ".as_bytes());
+    }
+
+    #[test]
+    fn only_the_exact_encoding_of_our_type_is_read_back() {
+        assert_eq!(statement_in(&pae(PAYLOAD_TYPE, b"body")).unwrap(), b"body");
+        assert_eq!(statement_in(&pae(PAYLOAD_TYPE, b"")).unwrap(), b"");
+        let good = text(pae(PAYLOAD_TYPE, b"0123456789"));
+        for bad in [
+            String::new(),
+            good.replace("DSSEv1", "DSSEv2"),
+            good.replace("28", "028"),
+            good.replace("28", "27"),
+            good.replace("in-toto", "in-tota"),
+            good.replace(" 10 ", " 010 "),
+            good.replace(" 10 ", " +10 "),
+            good.replace(" 10 ", " 9 "),
+            good.replace(" 10 ", " 11 "),
+            good.replace(" 10 ", "  10 "),
+            good.replace(" 10 ", " 10"),
+            good.replace(" 10 ", " 99999999999999999999 "),
+            good.clone() + "\n",
+            text(pae("application/json", b"0123456789")),
+        ] {
+            assert_ne!(bad, good);
+            assert_eq!(statement_in(bad.as_bytes()), Err(NotVerified::NotAStatementFile), "{bad}");
+        }
+    }
+
+    #[test]
+    fn the_envelope_is_exactly_this_and_may_be_laid_out_otherwise() {
+        let sig = STANDARD.encode([9; 64]);
+        let ours = text(envelope(b"body", "ab", &[9; 64]));
+        assert_eq!(
+            ours,
+            format!(
+                "{{\"payload\":\"Ym9keQ==\",\"payloadType\":\"application/vnd.in-toto+json\",\
+                 \"signatures\":[{{\"keyid\":\"ab\",\"sig\":\"{sig}\"}}]}}"
+            )
+        );
+        let value: serde_json::Value = serde_json::from_str(&ours).unwrap();
+        assert_eq!(serde_json_canonicalizer::to_string(&value).unwrap(), ours);
+        for layout in [ours.clone(), serde_json::to_string_pretty(&value).unwrap(), ours.replace('/', "\\/")]
+        {
+            let opened = open(layout.as_bytes()).unwrap();
+            assert_eq!((opened.payload.as_slice(), opened.key_id.as_str()), (&b"body"[..], "ab"));
+            assert_eq!(opened.signature, [9; 64]);
+        }
+    }
+
+    #[test]
+    fn envelopes_with_more_or_less_are_refused() {
+        let good = text(envelope(b"body", "ab", &[9; 64]));
+        let signature = good.split_once('[').unwrap().1.split_once(']').unwrap().0;
+        for (bad, reason) in [
+            (good.replace(signature, ""), NotVerified::SignatureCount { count: 0 }),
+            (
+                good.replace(signature, &format!("{signature},{signature}")),
+                NotVerified::SignatureCount { count: 2 },
+            ),
+            (good.replace("in-toto", "cyclonedx"), NotVerified::PayloadType),
+            (
+                good.replace(&STANDARD.encode([9; 64]), &STANDARD.encode([9; 63])),
+                NotVerified::SignatureLength,
+            ),
+            (good.replace("\"keyid\":\"ab\",", ""), NotVerified::NotAnEnvelope),
+            (good.replace("\"keyid\"", "\"cert\":\"\",\"keyid\""), NotVerified::NotAnEnvelope),
+            (good.replace("\"payload\"", "\"payload\":\"\",\"payload\""), NotVerified::NotAnEnvelope),
+            (good.replace("Ym9keQ==", "Ym9keQ"), NotVerified::NotAnEnvelope),
+            // The same bytes, with other bits where Base64 has no data.
+            (good.replace("Ym9keQ==", "Ym9keR=="), NotVerified::NotAnEnvelope),
+            (good.replace("Ym9keQ==", "Ym9k\\neQ=="), NotVerified::NotAnEnvelope),
+            (good.clone() + "{}", NotVerified::NotAnEnvelope),
+            ("null".into(), NotVerified::NotAnEnvelope),
+            (String::new(), NotVerified::NotAnEnvelope),
+        ] {
+            assert_ne!(bad, good);
+            assert_eq!(open(bad.as_bytes()).err(), Some(reason), "{bad}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_encoded_is_read_back(body in any::<Vec<u8>>(), signature in any::<[[u8; 32]; 2]>()) {
+            let encoded = pae(PAYLOAD_TYPE, &body);
+            prop_assert_eq!(statement_in(&encoded).unwrap(), &body[..]);
+            let signature: [u8; 64] = signature.concat().try_into().unwrap();
+            let opened = open(&envelope(&body, "ab", &signature)).unwrap();
+            prop_assert_eq!(opened.payload, body);
+            prop_assert_eq!(opened.signature, signature);
+        }
+
+        #[test]
+        fn garbage_is_refused(mut bytes in any::<Vec<u8>>()) {
+            prop_assert!(statement_in(&bytes).is_err());
+            prop_assert!(open(&bytes).is_err());
+            let mut framed = vec![b'{'];
+            framed.append(&mut bytes);
+            prop_assert!(open(&framed).is_err());
+        }
+    }
+}

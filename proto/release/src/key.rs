@@ -11,7 +11,7 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest, Sha256};
 
-use crate::release::Class;
+use crate::class::Class;
 use crate::verify::NotVerified;
 use crate::{limits, sshsig};
 
@@ -188,3 +188,132 @@ const PEM_END: &str = "-----END PUBLIC KEY-----";
 
 /// SEQUENCE { SEQUENCE { OID 1.3.101.112 }, BIT STRING of 32 bytes, no unused bits }: the whole SPKI but the key (RFC 8410 section 4).
 const SPKI_PREFIX: [u8; 12] = [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+    use alloc::vec::Vec;
+
+    use super::*;
+    use crate::testing::release_key;
+
+    fn key(hex: &str) -> Result<ReleaseKey, InvalidKey> {
+        ReleaseKey::from_bytes(&bytes(hex))
+    }
+
+    fn bytes(hex: &str) -> [u8; 32] {
+        hex::decode(hex).unwrap().try_into().unwrap()
+    }
+
+    /// The eight points of small order in canonical encoding: orders 1, 2, 4, 4, 8, 8, 8, 8.
+    const SMALL_ORDER: [&str; 8] = [
+        "0100000000000000000000000000000000000000000000000000000000000000",
+        "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f",
+        "0000000000000000000000000000000000000000000000000000000000000000",
+        "0000000000000000000000000000000000000000000000000000000000000080",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05",
+        "26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc85",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a",
+        "c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa",
+    ];
+
+    #[test]
+    fn keys_of_small_order_are_refused() {
+        for hex in SMALL_ORDER {
+            assert_eq!(key(hex), Err(InvalidKey::SmallOrder), "{hex}");
+        }
+    }
+
+    #[test]
+    fn keys_of_mixed_order_are_refused() {
+        let honest = release_key().0.to_edwards();
+        for hex in SMALL_ORDER.into_iter().skip(1) {
+            let torsion = VerifyingKey::from_bytes(&bytes(hex)).unwrap().to_edwards();
+            let mixed = (honest + torsion).compress().to_bytes();
+            assert_eq!(ReleaseKey::from_bytes(&mixed), Err(InvalidKey::MixedOrder), "{hex}");
+        }
+    }
+
+    #[test]
+    fn no_second_encoding_of_a_key_is_accepted() {
+        // Every y from p = 2^255 - 19 to 2^255 - 1, with both signs.
+        for low in 0xed_u8..=0xff {
+            for high in [0x7f_u8, 0xff] {
+                let mut encoded = [0xff; 32];
+                encoded[0] = low;
+                encoded[31] = high;
+                let refused = ReleaseKey::from_bytes(&encoded).unwrap_err();
+                assert!(
+                    matches!(refused, InvalidKey::NotAPoint | InvalidKey::NotCanonical),
+                    "{low:x} {high:x}"
+                );
+            }
+        }
+        // x = 0 with the sign of a negative number.
+        for hex in [
+            "0100000000000000000000000000000000000000000000000000000000000080",
+            "ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff",
+        ] {
+            assert!(matches!(key(hex), Err(InvalidKey::NotAPoint | InvalidKey::NotCanonical)), "{hex}");
+        }
+        // No point has y = 2.
+        assert_eq!(key(&("02".to_string() + &"00".repeat(31))), Err(InvalidKey::NotAPoint));
+    }
+
+    #[test]
+    fn pem_is_read_as_it_is_written() {
+        // The example of RFC 8410 section 10.1.
+        let pem = "-----BEGIN PUBLIC KEY-----\nMCowBQYDK2VwAyEAGb9ECWmEzf6FQbrBZ9w7lshQhqowtrbLDFw4rXAxZuE=\n-----END \
+                   PUBLIC KEY-----\n";
+        let key = ReleaseKey::from_pem(pem).unwrap();
+        assert_eq!(
+            hex::encode(key.to_bytes()),
+            "19bf44096984cdfe8541bac167dc3b96c85086aa30b6b6cb0c5c38ad703166e1"
+        );
+        assert_eq!(key.to_pem(), pem);
+        assert_eq!(ReleaseKey::from_pem(&pem.replace('\n', "\r\n")).unwrap(), key);
+        assert_eq!(ReleaseKey::from_pem(pem.trim_end()).unwrap(), key);
+        assert_eq!(alloc::format!("{key:?}"), alloc::format!("ReleaseKey({})", hex::encode(key.as_bytes())));
+    }
+
+    #[test]
+    fn other_pem_is_refused() {
+        let pem = release_key().to_pem();
+        let body = pem.lines().nth(1).unwrap();
+        let with = |der: &[u8]| pem.replace(body, &STANDARD.encode(der));
+        let der = release_key().to_spki();
+        let x25519: Vec<u8> =
+            der.iter().enumerate().map(|(at, byte)| if at == 8 { 0x6e } else { *byte }).collect();
+        for (bad, reason) in [
+            (String::new(), InvalidKey::NotPem),
+            (pem.replace("PUBLIC", "PRIVATE"), InvalidKey::NotPem),
+            (pem.clone() + &pem, InvalidKey::NotPem),
+            (pem.replace(body, ""), InvalidKey::NotEd25519),
+            (pem.replace(body, &(body.to_string() + "A")), InvalidKey::NotPem),
+            (pem.replace(body, &body.replace('=', "")), InvalidKey::NotPem),
+            (pem.clone() + &" ".repeat(limits::MAX_KEY_FILE_BYTES), InvalidKey::NotPem),
+            (with(&x25519), InvalidKey::NotEd25519),
+            (with(&der[..43]), InvalidKey::NotEd25519),
+            (with(&[&der[..], &[0]].concat()), InvalidKey::NotEd25519),
+            (with(&[&SPKI_PREFIX[..], &[0; 32]].concat()), InvalidKey::SmallOrder),
+        ] {
+            assert_eq!(ReleaseKey::from_pem(&bad), Err(reason), "{bad}");
+        }
+    }
+
+    #[test]
+    fn names_of_keys_cannot_add_lines_or_options() {
+        let key = release_key();
+        assert_eq!(key.to_openssh("").unwrap().split(' ').count(), 2);
+        for bad in ["a\nb", "a\rb", "\0", &"x".repeat(256)] {
+            assert_eq!(key.to_openssh(bad), Err(InvalidKey::Comment), "{bad:?}");
+        }
+        let line = key.allowed_signers(PRINCIPAL).unwrap();
+        assert!(
+            line.starts_with("release namespaces=\"product-build@rutli,av-database@rutli\" ssh-ed25519 AAAA")
+        );
+        for bad in ["", "*", "a b", "a,b", "!a", "#a", "\"a\"", "a\n", &"x".repeat(256)] {
+            assert_eq!(key.allowed_signers(bad), Err(InvalidKey::Principal), "{bad:?}");
+        }
+    }
+}

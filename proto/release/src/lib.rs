@@ -44,7 +44,10 @@ extern crate alloc;
 extern crate std;
 
 mod canonical;
+mod class;
 mod dsse;
+mod format;
+mod invalid;
 mod key;
 pub mod limits;
 mod names;
@@ -54,15 +57,15 @@ mod sshsig;
 mod statement;
 mod verify;
 
+pub use class::Class;
 pub use dsse::{PAYLOAD_TYPE, pae};
+pub use format::Format;
+pub use invalid::InvalidRelease;
 pub use key::{InvalidKey, PRINCIPAL, ReleaseKey};
 pub use names::{
     ArtifactName, Channel, Product, ReleaseId, RequestId, Requester, Sequence, Timestamp, Version,
 };
-pub use release::{
-    Artifact, Class, Format, InvalidRelease, Signable, SignableKind, UnverifiedArtifact, UnverifiedRelease,
-    VerifiedRelease,
-};
+pub use release::{Artifact, Signable, SignableKind, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease};
 pub use signed_files::{NotAssembled, SignedFile, signed_files};
 pub use statement::{PREDICATE_TYPE, STATEMENT_TYPE, Statement, Subject};
 pub use verify::{Expectation, NotVerified, SshsigVerdict, verify_dsse, verify_sshsig, verify_statement};

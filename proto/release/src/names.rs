@@ -12,8 +12,8 @@ use core::str::FromStr;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::invalid::InvalidRelease;
 use crate::limits;
-use crate::release::InvalidRelease;
 
 /// Defines a newtype over `String` whose only constructor checks a grammar.
 macro_rules! text {

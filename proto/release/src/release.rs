@@ -7,110 +7,14 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
-use core::fmt;
-use core::str::FromStr;
-
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::class::Class;
+use crate::format::Format;
+use crate::invalid::InvalidRelease;
 use crate::names::{ArtifactName, Channel, Product, Sequence, Timestamp, Version};
 use crate::statement::{self, Predicate};
 use crate::{canonical, dsse, limits, sshsig};
-
-/// What kind of release it is. Policies, queues and SSHSIG namespaces differ by class.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Class {
-    /// A build of a product: few, large, reviewed.
-    ProductBuild,
-    /// An update of an anti-virus database: frequent and urgent.
-    AvDatabase,
-}
-
-impl Class {
-    /// All classes.
-    pub const ALL: [Self; 2] = [Self::ProductBuild, Self::AvDatabase];
-
-    /// The class as it is written: `product-build` or `av-database`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::ProductBuild => "product-build",
-            Self::AvDatabase => "av-database",
-        }
-    }
-
-    /// The only SSHSIG namespace that files of this class are signed in. Never one that other programs verify in, such as
-    /// `git` or `file`.
-    #[must_use]
-    pub fn ssh_namespace(self) -> &'static str {
-        match self {
-            Self::ProductBuild => "product-build@rutli",
-            Self::AvDatabase => "av-database@rutli",
-        }
-    }
-
-    /// The class whose [`Class::ssh_namespace`] this is.
-    #[must_use]
-    pub fn from_ssh_namespace(namespace: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.ssh_namespace() == namespace)
-    }
-}
-
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Class {
-    type Err = InvalidRelease;
-
-    fn from_str(text: &str) -> Result<Self, InvalidRelease> {
-        Self::ALL.into_iter().find(|class| class.as_str() == text).ok_or(InvalidRelease::Class)
-    }
-}
-
-/// A format that a release's signatures come in. The order is that of their names.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Format {
-    /// A DSSE envelope around the in-toto Statement.
-    Dsse,
-    /// One SSHSIG per artifact, for `ssh-keygen -Y verify`.
-    Sshsig,
-    /// The signed bytes of the DSSE envelope as a file, and the raw signature over them as another.
-    Statement,
-}
-
-impl Format {
-    /// All formats, in order.
-    pub const ALL: [Self; 3] = [Self::Dsse, Self::Sshsig, Self::Statement];
-
-    /// The format as it is written: `dsse`, `sshsig` or `statement`.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Dsse => "dsse",
-            Self::Sshsig => "sshsig",
-            Self::Statement => "statement",
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Format {
-    type Err = InvalidRelease;
-
-    fn from_str(text: &str) -> Result<Self, InvalidRelease> {
-        Self::ALL.into_iter().find(|format| format.as_str() == text).ok_or(InvalidRelease::Format)
-    }
-}
 
 /// A release as it came from outside. Nothing about it is known.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -393,94 +297,6 @@ impl From<&Artifact> for UnverifiedArtifact {
     }
 }
 
-/// Why a release is not well formed. Always the requester's mistake; asking again with the same content fails again.
-///
-/// Texts from outside are never repeated in the message, since they may be long or hostile to a terminal.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[non_exhaustive]
-pub enum InvalidRelease {
-    /// A name breaks its grammar. Rename it.
-    #[error("the {what} is not valid: a {what} has {rule}")]
-    Name {
-        /// Which name.
-        what: &'static str,
-        /// The grammar it breaks.
-        rule: &'static str,
-    },
-    /// An artifact name is not a plain relative path. Rename the file or give its path relative to the release's directory.
-    #[error("the artifact name {problem}: give a relative path with forward slashes, 1 to 255 bytes long")]
-    ArtifactName {
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// No such class.
-    #[error("unknown class: it is `product-build` or `av-database`")]
-    Class,
-    /// No such format.
-    #[error("unknown format: it is `dsse`, `sshsig` or `statement`")]
-    Format,
-    /// The sequence is 0 or cannot be kept exact in JSON.
-    #[error("the sequence is out of range: count from 1, at most to 2^53 - 1")]
-    Sequence,
-    /// A time is 0 or beyond what RFC 3339 can write.
-    #[error("the time {what} is out of range: give Unix seconds, not milliseconds, from 1 to the year 9999")]
-    Time {
-        /// Which time.
-        what: &'static str,
-    },
-    /// The release would expire before it is issued.
-    #[error("the release expires before it is issued: set an expiry in the future, or none")]
-    ExpiresBeforeIssued,
-    /// No format was asked for, so there is nothing to sign.
-    #[error("no format: ask for at least one of `dsse`, `sshsig` and `statement`")]
-    NoFormat,
-    /// A format was asked for twice.
-    #[error("the format `{0}` is there twice: name each format once")]
-    RepeatedFormat(Format),
-    /// No artifacts, or too many.
-    #[error("the release has {count} artifacts: 1 to 5000 are possible; split larger releases")]
-    ArtifactCount {
-        /// How many there are.
-        count: usize,
-    },
-    /// The size cannot be kept exact in JSON.
-    #[error("the size is out of range: at most 2^53 - 1 bytes are possible")]
-    ArtifactSize,
-    /// A digest has the wrong length.
-    #[error(
-        "the {algorithm} digest has {actual} bytes instead of {expected}: send the raw digest of the whole file, not hex"
-    )]
-    DigestLength {
-        /// The hash function.
-        algorithm: &'static str,
-        /// The length of its digests, in bytes.
-        expected: usize,
-        /// The length that came, in bytes.
-        actual: usize,
-    },
-    /// Two artifacts have the same name. Each name is one file.
-    #[error("an earlier artifact has the same name: name each file once")]
-    RepeatedArtifactName,
-    /// Two artifacts of different directories have the same file name, and SSHSIG files are named after it.
-    #[error(
-        "an earlier artifact has the same file name in another directory, so that their .sig files would be one: rename one of them or leave out the format `sshsig`"
-    )]
-    RepeatedFileName,
-    /// An artifact's `.sig` could overwrite the signature over the statement.
-    #[error(
-        "a file name that ends in `.statement` cannot have a .sig of its own, since that is the statement's: rename it or leave out one of the formats `sshsig` and `statement`"
-    )]
-    ReservedFileName,
-    /// One of the other errors, in one artifact.
-    #[error("artifact {number}: {source}")]
-    Artifact {
-        /// Which one, counted from 1.
-        number: usize,
-        /// What is wrong with it.
-        source: Box<InvalidRelease>,
-    },
-}
-
 fn verify_times(
     issued_at: u64,
     expires_at: Option<u64>,
@@ -571,4 +387,205 @@ pub(crate) fn check_unique<'a>(
 
 fn in_artifact(index: usize, source: InvalidRelease) -> InvalidRelease {
     InvalidRelease::Artifact { number: index.saturating_add(1), source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    use super::*;
+    use crate::testing::{artifact, largest, unverified, verified};
+
+    fn refused(change: impl FnOnce(&mut UnverifiedRelease)) -> InvalidRelease {
+        let mut release = unverified();
+        change(&mut release);
+        release.verify().unwrap_err()
+    }
+
+    fn in_second(source: InvalidRelease) -> InvalidRelease {
+        InvalidRelease::Artifact { number: 2, source: Box::new(source) }
+    }
+
+    #[test]
+    fn a_release_survives_the_way_out_and_back() {
+        let release = verified();
+        assert_eq!(UnverifiedRelease::from(&release), unverified());
+        assert_eq!(UnverifiedRelease::from(&release).verify().unwrap(), release);
+    }
+
+    #[test]
+    fn names_and_numbers_out_of_range_are_refused() {
+        assert!(matches!(
+            refused(|r| r.product = "Rutli".into()),
+            InvalidRelease::Name { what: "product", .. }
+        ));
+        assert!(matches!(
+            refused(|r| r.channel = String::new()),
+            InvalidRelease::Name { what: "channel", .. }
+        ));
+        assert!(matches!(
+            refused(|r| r.version = "1 2".into()),
+            InvalidRelease::Name { what: "version", .. }
+        ));
+        assert_eq!(refused(|r| r.sequence = 0), InvalidRelease::Sequence);
+        assert_eq!(refused(|r| r.sequence = 1 << 53), InvalidRelease::Sequence);
+    }
+
+    #[test]
+    fn times_out_of_range_are_refused() {
+        assert_eq!(refused(|r| r.issued_at = 0), InvalidRelease::Time { what: "of issue" });
+        // Milliseconds.
+        assert_eq!(refused(|r| r.issued_at *= 1000), InvalidRelease::Time { what: "of issue" });
+        assert_eq!(
+            refused(|r| r.expires_at = Some(limits::MAX_TIMESTAMP + 1)),
+            InvalidRelease::Time { what: "of expiry" }
+        );
+        assert_eq!(refused(|r| r.expires_at = Some(r.issued_at)), InvalidRelease::ExpiresBeforeIssued);
+    }
+
+    #[test]
+    fn formats_are_a_set() {
+        assert_eq!(refused(|r| r.formats.clear()), InvalidRelease::NoFormat);
+        let twice = vec![Format::Sshsig, Format::Dsse, Format::Sshsig];
+        assert_eq!(refused(|r| r.formats = twice), InvalidRelease::RepeatedFormat(Format::Sshsig));
+        let mut release = unverified();
+        release.formats.reverse();
+        assert_eq!(release.verify().unwrap(), verified());
+    }
+
+    #[test]
+    fn artifacts_out_of_range_are_refused() {
+        assert_eq!(refused(|r| r.artifacts.clear()), InvalidRelease::ArtifactCount { count: 0 });
+        assert_eq!(
+            refused(|r| r.artifacts = vec![artifact(1); 5001]),
+            InvalidRelease::ArtifactCount { count: 5001 }
+        );
+        assert_eq!(refused(|r| r.artifacts[1].size = 1 << 53), in_second(InvalidRelease::ArtifactSize));
+        assert!(matches!(
+            refused(|r| r.artifacts[1].name = "../x".into()),
+            InvalidRelease::Artifact { number: 2, .. }
+        ));
+    }
+
+    #[test]
+    fn digests_of_another_length_are_refused() {
+        let length = |algorithm, expected, actual| {
+            in_second(InvalidRelease::DigestLength { algorithm, expected, actual })
+        };
+        assert_eq!(refused(|r| r.artifacts[1].sha256 = vec![0; 64]), length("SHA-256", 32, 64));
+        assert_eq!(refused(|r| r.artifacts[1].sha512 = vec![0; 63]), length("SHA-512", 64, 63));
+        assert_eq!(refused(|r| r.artifacts[1].blake2b.clear()), length("BLAKE2b-512", 64, 0));
+    }
+
+    #[test]
+    fn files_that_would_overwrite_each_other_are_refused() {
+        let same_name = |r: &mut UnverifiedRelease| r.artifacts[1].name = r.artifacts[0].name.clone();
+        assert_eq!(refused(same_name), in_second(InvalidRelease::RepeatedArtifactName));
+
+        let same_file_name = |r: &mut UnverifiedRelease| r.artifacts[1].name = "macos/rutli-1".into();
+        assert_eq!(refused(same_file_name), in_second(InvalidRelease::RepeatedFileName));
+        let mut release = unverified();
+        same_file_name(&mut release);
+        release.formats = vec![Format::Dsse, Format::Statement];
+        assert!(release.verify().is_ok());
+
+        let statement = |r: &mut UnverifiedRelease| r.artifacts[1].name = "x.statement".into();
+        assert_eq!(refused(statement), in_second(InvalidRelease::ReservedFileName));
+        for formats in [vec![Format::Dsse, Format::Sshsig], vec![Format::Statement]] {
+            let mut release = unverified();
+            statement(&mut release);
+            release.formats = formats;
+            assert!(release.verify().is_ok());
+        }
+    }
+
+    #[test]
+    fn errors_name_the_problem_and_the_way_out() {
+        assert_eq!(
+            refused(|r| r.artifacts[1].name = "a//b".into()).to_string(),
+            "artifact 2: the artifact name is not a relative path with single slashes: give a relative path with \
+             forward slashes, 1 to 255 bytes long"
+        );
+        assert_eq!(
+            refused(|r| r.product = "\u{1b}[31m".into()).to_string(),
+            "the product is not valid: a product has 1 to 64 of a-z 0-9 . _ - and begins with a letter or digit"
+        );
+    }
+
+    #[test]
+    fn signables_are_those_of_the_formats() {
+        let kinds = |formats: &[Format]| {
+            let mut release = unverified();
+            release.formats = formats.to_vec();
+            let release = release.verify().unwrap();
+            let kinds: Vec<_> = release.signables().iter().map(|signable| signable.kind).collect();
+            assert_eq!(kinds.len(), release.signable_count());
+            kinds
+        };
+        let statement = SignableKind::Statement;
+        let files = [SignableKind::Artifact(0), SignableKind::Artifact(1)];
+        assert_eq!(kinds(&[Format::Dsse]), [statement]);
+        assert_eq!(kinds(&[Format::Statement]), [statement]);
+        assert_eq!(kinds(&[Format::Dsse, Format::Statement]), [statement]);
+        assert_eq!(kinds(&[Format::Sshsig]), files);
+        assert_eq!(kinds(&Format::ALL), [statement, files[0], files[1]]);
+    }
+
+    #[test]
+    fn the_digest_is_over_everything_a_node_decides_on() {
+        let changes: [fn(&mut UnverifiedRelease); 13] = [
+            |r| r.class = Class::AvDatabase,
+            |r| r.product = "other".into(),
+            |r| r.channel = "other".into(),
+            |r| r.version = "2".into(),
+            |r| r.sequence += 1,
+            |r| r.expires_at = None,
+            |r| r.formats = vec![Format::Dsse],
+            |r| r.artifacts.reverse(),
+            |r| r.artifacts[1].name.push('x'),
+            |r| r.artifacts[1].size += 1,
+            |r| r.artifacts[1].sha256[0] ^= 1,
+            |r| r.artifacts[1].sha512[0] ^= 1,
+            |r| r.artifacts[1].blake2b[0] ^= 1,
+        ];
+        let mut digests = BTreeSet::from([verified().digest(), verified().request_digest()]);
+        for change in changes {
+            let mut release = unverified();
+            change(&mut release);
+            let release = release.verify().unwrap();
+            assert!(digests.insert(release.digest()));
+            assert!(digests.insert(release.request_digest()));
+        }
+        // The time of admission is in the one and not in the other.
+        let mut later = unverified();
+        later.issued_at += 1;
+        let later = later.verify().unwrap();
+        assert_ne!(later.digest(), verified().digest());
+        assert_eq!(later.request_digest(), verified().request_digest());
+    }
+
+    #[test]
+    fn digests_are_over_canonical_json() {
+        fn digest(value: &serde_json::Value) -> [u8; 32] {
+            Sha256::digest(serde_json_canonicalizer::to_vec(value).unwrap()).into()
+        }
+        let release = verified();
+        let statement: serde_json::Value = serde_json::from_slice(&release.statement()).unwrap();
+        let mut decided = serde_json::json!({
+            "formats": ["dsse", "sshsig", "statement"], "sizes": [1001, 1002], "statement": statement,
+        });
+        assert_eq!(release.digest(), digest(&decided));
+        decided["statement"]["predicate"].as_object_mut().unwrap().remove("issuedAt").unwrap();
+        assert_eq!(release.request_digest(), digest(&decided));
+    }
+
+    #[test]
+    fn the_largest_release_keeps_the_bounds() {
+        let release = largest().verify().unwrap();
+        let signables = release.signables();
+        assert_eq!(signables.len(), 5001);
+        assert!(release.statement().len() <= limits::MAX_STATEMENT_BYTES);
+        assert!(signables[0].bytes.len() <= limits::MAX_PAE_BYTES);
+    }
 }

@@ -4,9 +4,10 @@ use alloc::format;
 use alloc::string::String;
 use alloc::vec::Vec;
 
+use crate::format::Format;
 use crate::key::ReleaseKey;
 use crate::names::ReleaseId;
-use crate::release::{Format, Signable, SignableKind, VerifiedRelease};
+use crate::release::{Signable, SignableKind, VerifiedRelease};
 use crate::{dsse, sshsig};
 
 /// A file to be published.
@@ -103,5 +104,50 @@ fn statement_files(
     if release.formats().contains(&Format::Statement) {
         files.push(SignedFile { name: format!("{release_id}.statement"), bytes: signable.bytes });
         files.push(SignedFile { name: format!("{release_id}.statement.sig"), bytes: signature.to_vec() });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+
+    use super::*;
+    use crate::testing::{files, release_id, release_key, sign, unverified, verified};
+
+    fn names(formats: &[Format]) -> Vec<String> {
+        let mut release = unverified();
+        release.formats = formats.to_vec();
+        files(&release.verify().unwrap()).into_iter().map(|file| file.name).collect()
+    }
+
+    #[test]
+    fn each_format_has_its_files() {
+        let envelope = "rutli-1.4.2-0123456789ab.intoto.json";
+        let statement = "rutli-1.4.2-0123456789ab.statement";
+        let signature = "rutli-1.4.2-0123456789ab.statement.sig";
+        let (one, two) = ("rutli-1.sig", "rutli-2.sig");
+        assert_eq!(names(&[Format::Dsse]), [envelope]);
+        assert_eq!(names(&[Format::Statement]), [statement, signature]);
+        assert_eq!(names(&[Format::Sshsig]), [one, two]);
+        assert_eq!(names(&Format::ALL), [envelope, statement, signature, one, two]);
+    }
+
+    #[test]
+    fn signatures_that_are_not_those_of_the_release_are_refused() {
+        let release = verified();
+        let assemble =
+            |signatures: &[[u8; 64]]| signed_files(&release, &release_id(), &release_key(), signatures);
+        let signatures = sign(&release);
+        assert!(assemble(&signatures).is_ok());
+        assert_eq!(assemble(&signatures[..2]), Err(NotAssembled::SignatureCount { expected: 3, actual: 2 }));
+        assert_eq!(assemble(&vec![[0; 64]; 4]), Err(NotAssembled::SignatureCount { expected: 3, actual: 4 }));
+        for slot in 0..3 {
+            let mut tampered = signatures.clone();
+            tampered[slot][63] ^= 1;
+            assert_eq!(assemble(&tampered), Err(NotAssembled::Signature { slot }));
+        }
+        let mut swapped = signatures;
+        swapped.swap(1, 2);
+        assert_eq!(assemble(&swapped), Err(NotAssembled::Signature { slot: 1 }));
     }
 }

@@ -150,3 +150,186 @@ fn take_string<'a>(rest: &mut &'a [u8]) -> Result<&'a [u8], NotVerified> {
     *rest = remainder;
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use ssh_key::{HashAlg, SshSig};
+
+    use super::*;
+    use crate::testing::{release_key, text};
+
+    const NAMESPACE: &str = "product-build@rutli";
+
+    /// The `.sig` file with these bytes in it.
+    fn armour(bytes: &[u8]) -> String {
+        let encoded = STANDARD.encode(bytes);
+        let lines: Vec<&str> =
+            encoded.as_bytes().chunks(70).map(|line| core::str::from_utf8(line).unwrap()).collect();
+        alloc::format!("{ARMOUR_BEGIN}{}\n{ARMOUR_END}", lines.join("\n"))
+    }
+
+    fn encode(parts: &[&[u8]]) -> Vec<u8> {
+        let mut out = Vec::new();
+        for part in parts {
+            string(&mut out, part);
+        }
+        out
+    }
+
+    /// A signature of which every field can be chosen.
+    fn custom(version: u32, fields: [&[u8]; 5], rest: &[u8]) -> String {
+        let mut bytes = MAGIC.to_vec();
+        bytes.extend_from_slice(&version.to_be_bytes());
+        bytes.extend_from_slice(&encode(&fields));
+        bytes.extend_from_slice(rest);
+        armour(&bytes)
+    }
+
+    #[test]
+    fn another_implementation_signs_the_same_bytes() {
+        let file = b"some file";
+        let sha512: [u8; 64] = {
+            use sha2::Digest;
+            sha2::Sha512::digest(file).into()
+        };
+        assert_eq!(
+            signed_bytes(NAMESPACE, &sha512),
+            SshSig::signed_data(NAMESPACE, HashAlg::Sha512, file).unwrap()
+        );
+    }
+
+    #[test]
+    fn another_implementation_reads_the_same_fields() {
+        let key = release_key();
+        let parsed = SshSig::from_pem(armoured(&key, NAMESPACE, &[9; 64])).unwrap();
+        assert_eq!(parsed.version(), 1);
+        assert_eq!(parsed.public_key().ed25519().unwrap().as_ref(), key.as_bytes());
+        assert_eq!(parsed.namespace(), NAMESPACE);
+        assert_eq!(parsed.reserved(), b"");
+        assert_eq!(parsed.hash_alg(), HashAlg::Sha512);
+        assert_eq!(parsed.signature_bytes(), [9; 64]);
+        let public = ssh_key::PublicKey::from_openssh(&key.to_openssh("a comment").unwrap()).unwrap();
+        assert_eq!(public.key_data().ed25519().unwrap().as_ref(), key.as_bytes());
+        assert_eq!(public.comment(), "a comment");
+    }
+
+    #[test]
+    fn every_field_must_be_ours() {
+        let key = release_key();
+        let public = public_key(&key);
+        let signature = encode(&[b"ssh-ed25519", &[9; 64]]);
+        let fields = [&public[..], NAMESPACE.as_bytes(), b"", b"sha512", &signature];
+        assert_eq!(custom(1, fields, b""), armoured(&key, NAMESPACE, &[9; 64]));
+        assert!(open(&key, &custom(1, fields, b"")).is_ok());
+
+        let refused = |field: usize, value: &[u8]| {
+            let mut changed = fields;
+            changed[field] = value;
+            open(&key, &custom(1, changed, b"")).err()
+        };
+        for version in [0, 2, u32::MAX] {
+            assert_eq!(
+                open(&key, &custom(version, fields, b"")).err(),
+                Some(NotVerified::SshSignatureVersion)
+            );
+        }
+        let other_key = encode(&[b"ssh-ed25519", &[1; 32]]);
+        let other_type = encode(&[b"sk-ssh-ed25519@openssh.com", key.as_bytes(), b"ssh:"]);
+        let longer_key = [&public[..], b"x"].concat();
+        for wrong in [&other_key[..], &other_type, &longer_key, b""] {
+            assert_eq!(refused(0, wrong), Some(NotVerified::WrongKey));
+        }
+        assert_eq!(refused(1, b"\xff"), Some(NotVerified::Namespace));
+        assert_eq!(refused(2, b"x"), Some(NotVerified::SshSignatureReserved));
+        for hash in [&b"sha256"[..], b"SHA512", b""] {
+            assert_eq!(refused(3, hash), Some(NotVerified::SshSignatureHash));
+        }
+        assert_eq!(refused(4, &encode(&[b"ssh-rsa", &[9; 64]])), Some(NotVerified::SshSignatureType));
+        for length in [0, 63, 65] {
+            let wrong = encode(&[b"ssh-ed25519", &[9; 65][..length]]);
+            assert_eq!(refused(4, &wrong), Some(NotVerified::SignatureLength));
+        }
+        let longer = [&signature[..], b"x"].concat();
+        assert_eq!(refused(4, &longer), Some(NotVerified::TrailingData));
+        assert_eq!(open(&key, &custom(1, fields, b"x")).err(), Some(NotVerified::TrailingData));
+    }
+
+    #[test]
+    fn only_one_spelling_is_read() {
+        let key = release_key();
+        let good = armoured(&key, NAMESPACE, &[9; 64]);
+        let one_line = good.lines().collect::<Vec<_>>().join("");
+        for bad in [
+            good.replace('\n', "\r\n"),
+            good.trim_end().into(),
+            good.clone() + "\n",
+            good.clone() + &good,
+            String::from("\n") + &good,
+            good.replace("SSH SIGNATURE", "SIGNATURE"),
+            good.replacen("-----\n", "-----\nComment: x\n\n", 1),
+            good.replacen("-----\n", "-----\n\n", 1),
+            one_line,
+            good.replace("\n-----END", "=\n-----END"),
+            String::new(),
+            ARMOUR_BEGIN.into(),
+            alloc::format!("{ARMOUR_BEGIN}{ARMOUR_END}"),
+        ] {
+            assert_ne!(bad, good);
+            assert_eq!(open(&key, &bad).err(), Some(NotVerified::NotAnSshSignature), "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_cut_is_refused() {
+        let key = release_key();
+        let bytes = blob(&key, NAMESPACE, &[9; 64]);
+        for length in 0..bytes.len() {
+            assert_eq!(
+                open(&key, &armour(&bytes[..length])).err(),
+                Some(NotVerified::NotAnSshSignature),
+                "{length}"
+            );
+        }
+    }
+
+    #[test]
+    fn the_armour_is_that_of_ssh_keygen() {
+        let armour = armoured(&release_key(), NAMESPACE, &[9; 64]);
+        let lines: Vec<&str> = armour.lines().collect();
+        assert_eq!(lines[0], "-----BEGIN SSH SIGNATURE-----");
+        assert_eq!(lines[lines.len() - 1], "-----END SSH SIGNATURE-----");
+        let (last, full) = lines[1..lines.len() - 1].split_last().unwrap();
+        assert!(full.iter().all(|line| line.len() == 70) && !last.is_empty() && last.len() <= 70);
+        assert!(armour.len() <= crate::limits::MAX_SSHSIG_BYTES);
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused(bytes in any::<Vec<u8>>(), noise in any::<String>()) {
+            let key = release_key();
+            prop_assert!(open(&key, &noise).is_err());
+            prop_assert!(open(&key, &armour(&bytes)).is_err());
+            let mut bytes = [MAGIC, &[0, 0, 0, 1], &bytes].concat();
+            prop_assert!(open(&key, &armour(&bytes)).is_err());
+            bytes.truncate(10);
+            string(&mut bytes, &public_key(&key));
+            bytes.extend_from_slice(noise.as_bytes());
+            prop_assert!(open(&key, &armour(&bytes)).is_err());
+        }
+
+        #[test]
+        fn what_is_written_is_read_back(signature in any::<[[u8; 32]; 2]>(), namespace in "[a-z@.-]{1,64}") {
+            let signature: [u8; 64] = signature.concat().try_into().unwrap();
+            let key = release_key();
+            let opened = open(&key, &armoured(&key, &namespace, &signature)).unwrap();
+            prop_assert_eq!(opened.namespace, namespace);
+            prop_assert_eq!(opened.signature, signature);
+        }
+    }
+
+    #[test]
+    fn the_armour_is_ascii() {
+        assert!(text(armoured(&release_key(), NAMESPACE, &[0xff; 64]).into_bytes()).is_ascii());
+    }
+}

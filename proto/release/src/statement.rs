@@ -19,8 +19,10 @@ use alloc::vec::Vec;
 
 use serde::Deserialize;
 
+use crate::class::Class;
+use crate::invalid::InvalidRelease;
 use crate::names::{ArtifactName, Channel, Product, Sequence, Timestamp, Version};
-use crate::release::{Artifact, Class, InvalidRelease, check_unique};
+use crate::release::{Artifact, check_unique};
 use crate::verify::NotVerified;
 use crate::{canonical, limits};
 
@@ -329,4 +331,225 @@ fn read_hex<const N: usize>(text: &str) -> Option<[u8; N]> {
     let mut bytes = [0; N];
     hex::decode_to_slice(text, &mut bytes).ok()?;
     Some(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::string::ToString;
+    use alloc::vec;
+
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::format::Format;
+    use crate::release::{UnverifiedArtifact, UnverifiedRelease};
+    use crate::testing::{bit_flips, largest, text, unverified, verified};
+
+    #[test]
+    fn the_statement_is_exactly_this() {
+        let mut release = unverified();
+        release.artifacts.truncate(1);
+        let (d64, d128) = ("01".repeat(32), "01".repeat(64));
+        assert_eq!(
+            text(release.verify().unwrap().statement()),
+            format!(
+                "{{\"_type\":\"https://in-toto.io/Statement/v1\",\"predicate\":{{\"channel\":\"stable\",\
+                 \"class\":\"product-build\",\"expiresAt\":\"2027-11-21T10:00:00Z\",\
+                 \"issuedAt\":\"2026-11-21T10:00:00Z\",\"packageId\":\"rutli\",\
+                 \"purl\":\"pkg:generic/rutli@1.4.2%2Bbuild.7\",\"sequence\":42}},\
+                 \"predicateType\":\"https://in-toto.io/attestation/release/v0.2\",\"subject\":[{{\"digest\":\
+                 {{\"blake2b\":\"{d128}\",\"sha256\":\"{d64}\",\"sha512\":\"{d128}\"}},\"name\":\"linux/rutli-1\"}}]}}"
+            )
+        );
+    }
+
+    #[test]
+    fn what_was_encoded_is_read_back() {
+        let release = verified();
+        let statement = Statement::parse(&release.statement()).unwrap();
+        assert_eq!(statement.class(), release.class());
+        assert_eq!(statement.product(), release.product());
+        assert_eq!(statement.channel(), release.channel());
+        assert_eq!(statement.version(), release.version());
+        assert_eq!(statement.sequence(), release.sequence());
+        assert_eq!(statement.issued_at(), release.issued_at());
+        assert_eq!(statement.expires_at(), release.expires_at());
+        assert_eq!(statement.subjects().len(), release.artifacts().len());
+        for (subject, artifact) in statement.subjects().iter().zip(release.artifacts()) {
+            assert_eq!(subject.name, artifact.name);
+            assert_eq!(subject.sha256, artifact.sha256);
+            assert_eq!(subject.sha512, artifact.sha512);
+            assert_eq!(subject.blake2b, artifact.blake2b);
+        }
+        assert!(Statement::parse(&largest().verify().unwrap().statement()).is_ok());
+    }
+
+    #[test]
+    fn other_spellings_of_the_same_statement_are_refused() {
+        let canonical = text(verified().statement());
+        let value: Value = serde_json::from_str(&canonical).unwrap();
+        let others = [
+            serde_json::to_string_pretty(&value).unwrap(),
+            canonical.replace("linux/", "linux\\/"),
+            canonical.replace("\"stable\"", "\"\\u0073table\""),
+            canonical
+                .replace("0101", "0101")
+                .replace(&"02".repeat(32), &"02".repeat(32).replace('2', "\\u0032")),
+            canonical.replace("%2B", "%2b"),
+            canonical.replace("%2B", "+"),
+            canonical.replace("1.4.2", "1%2E4.2"),
+            canonical.replace("\"sequence\":42", "\"sequence\":42.0"),
+            canonical.replace("\"sequence\":42", "\"sequence\":4.2e1"),
+            canonical.replace("\"sequence\":42", "\"sequence\":\"42\""),
+            canonical.replace("10:00:00Z", "10:00:00.000Z"),
+            canonical.replace("2026-11-21T10:00:00Z", "2026-11-21T11:00:00+01:00"),
+            canonical.replace("\"expiresAt\":\"2027-11-21T10:00:00Z\"", "\"expiresAt\":null"),
+            canonical.replace("\"class\"", "\"class\":\"av-database\",\"class\""),
+            canonical.replace("\"sequence\"", "\"extra\":1,\"sequence\""),
+            canonical.replace("{\"channel\"", "{ \"channel\""),
+            canonical.clone() + "\n",
+            canonical.clone() + "{}",
+            String::from("\u{feff}") + &canonical,
+        ];
+        for other in others {
+            assert_ne!(other, canonical);
+            let refused = Statement::parse(other.as_bytes()).unwrap_err();
+            assert!(
+                matches!(refused, NotVerified::StatementForm | NotVerified::StatementNotCanonical),
+                "{other}: {refused}"
+            );
+        }
+        assert_eq!(
+            Statement::parse(canonical.replace("linux/", "linux\\/").as_bytes()),
+            Err(NotVerified::StatementNotCanonical)
+        );
+    }
+
+    #[test]
+    fn statements_that_no_release_gives_are_refused() {
+        let change = |pointer: &str, to: Value| {
+            let mut value: Value = serde_json::from_slice(&verified().statement()).unwrap();
+            *value.pointer_mut(pointer).unwrap() = to;
+            Statement::parse(&serde_json_canonicalizer::to_vec(&value).unwrap())
+        };
+        assert!(change("/predicate/sequence", json!(43)).is_ok());
+        for (pointer, to) in [
+            ("/_type", json!("https://in-toto.io/Statement/v0.1")),
+            ("/predicateType", json!("https://in-toto.io/attestation/release/v0.1")),
+        ] {
+            assert_eq!(change(pointer, to), Err(NotVerified::StatementType), "{pointer}");
+        }
+        let subject = change("/predicate/sequence", json!(42)).unwrap().encode();
+        let subject = serde_json::from_slice::<Value>(&subject).unwrap()["subject"][0].clone();
+        for (pointer, to) in [
+            ("/predicate/sequence", json!(0)),
+            ("/predicate/sequence", json!(1_u64 << 53)),
+            ("/predicate/sequence", json!(-1)),
+            ("/predicate/class", json!("firmware")),
+            ("/predicate/channel", json!("Stable")),
+            ("/predicate/packageId", json!("other")),
+            ("/predicate/purl", json!("pkg:generic/rutli")),
+            ("/predicate/purl", json!("pkg:generic/other@1")),
+            ("/predicate/purl", json!("pkg:npm/rutli@1")),
+            ("/predicate/issuedAt", json!(1_795_255_200)),
+            ("/predicate/issuedAt", json!("yesterday")),
+            ("/subject", json!([])),
+            ("/subject", json!([subject, subject])),
+            ("/subject/0/name", json!("../x")),
+            ("/subject/0/digest/sha256", json!("AB".repeat(32))),
+            ("/subject/0/digest/sha256", json!("ab".repeat(31))),
+            ("/subject/0/digest", json!({"sha256": "ab".repeat(32)})),
+        ] {
+            let refused = change(pointer, to).unwrap_err();
+            assert!(
+                matches!(refused, NotVerified::StatementForm | NotVerified::StatementNotCanonical),
+                "{pointer}: {refused}"
+            );
+        }
+        let deep = "[".repeat(1_000_000);
+        assert_eq!(Statement::parse(deep.as_bytes()), Err(NotVerified::StatementForm));
+        let long = vec![b' '; limits::MAX_STATEMENT_BYTES + 1];
+        assert!(matches!(Statement::parse(&long), Err(NotVerified::TooLarge { .. })));
+    }
+
+    #[test]
+    fn no_bit_flip_gives_the_same_statement() {
+        let bytes = verified().statement();
+        let statement = Statement::parse(&bytes).unwrap();
+        for flipped in bit_flips(&bytes) {
+            assert_ne!(Statement::parse(&flipped).ok(), Some(statement.clone()));
+        }
+    }
+
+    fn any_artifact() -> impl Strategy<Value = UnverifiedArtifact> {
+        let digests = (any::<[u8; 32]>(), any::<[[u8; 32]; 2]>(), any::<[[u8; 32]; 2]>());
+        let name = "[^\\x00-\\x1f\\x7f-\\x9f/\\\\.]{1,30}(/[a-z\"<>&é\u{10ffff}\u{2028}]{1,9}){0,3}";
+        (name, 0..=limits::MAX_INTEGER, digests).prop_map(|(name, size, (sha256, sha512, blake2b))| {
+            UnverifiedArtifact {
+                name,
+                size,
+                sha256: sha256.into(),
+                sha512: sha512.concat(),
+                blake2b: blake2b.concat(),
+            }
+        })
+    }
+
+    prop_compose! {
+        fn any_release()(
+            class in prop::sample::select(Class::ALL.as_slice()),
+            product in "[a-z0-9][a-z0-9._-]{0,63}",
+            channel in "[a-z0-9][a-z0-9._-]{0,63}",
+            version in "[A-Za-z0-9][A-Za-z0-9._+~-]{0,63}",
+            sequence in 1..=limits::MAX_INTEGER,
+            issued_at in 1..limits::MAX_TIMESTAMP,
+            lifetime in prop::option::of(1..1_000_000_u64),
+            mut artifacts in prop::collection::vec(any_artifact(), 1..8),
+        ) -> UnverifiedRelease {
+            for (number, artifact) in artifacts.iter_mut().enumerate() {
+                artifact.name.push_str(&number.to_string());
+            }
+            let expires_at = lifetime
+                .map(|lifetime| issued_at + lifetime)
+                .filter(|expires_at| *expires_at <= limits::MAX_TIMESTAMP);
+            UnverifiedRelease {
+                class, product, channel, version, sequence, issued_at, expires_at, artifacts,
+                formats: vec![Format::Dsse],
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn statements_are_canonical_by_another_implementation(release in any_release()) {
+            let release = release.verify().unwrap();
+            let bytes = release.statement();
+            let value: Value = serde_json::from_slice(&bytes).unwrap();
+            prop_assert_eq!(&serde_json_canonicalizer::to_vec(&value).unwrap(), &bytes);
+            let statement = Statement::parse(&bytes).unwrap();
+            prop_assert_eq!(statement.version(), release.version());
+            prop_assert_eq!(statement.encode(), bytes);
+        }
+
+        #[test]
+        fn garbage_is_refused(bytes in any::<Vec<u8>>()) {
+            prop_assert!(Statement::parse(&bytes).is_err());
+        }
+
+        #[test]
+        fn spliced_statements_are_refused_or_canonical(
+            start in any::<prop::sample::Index>(),
+            length in 0..64_usize,
+            insert in "[\\x00-\\x7f]{0,16}",
+        ) {
+            let mut bytes = verified().statement();
+            let start = start.index(bytes.len());
+            let end = bytes.len().min(start + length);
+            bytes.splice(start..end, insert.into_bytes());
+            if let Ok(statement) = Statement::parse(&bytes) {
+                prop_assert_eq!(statement.encode(), bytes);
+            }
+        }
+    }
 }

@@ -5,9 +5,9 @@
 
 use alloc::string::String;
 
+use crate::class::Class;
 use crate::key::ReleaseKey;
 use crate::names::{ArtifactName, Channel, Product, Sequence, Timestamp};
-use crate::release::Class;
 use crate::statement::{Statement, Subject};
 use crate::{dsse, limits, sshsig};
 
@@ -286,4 +286,299 @@ fn check_size(what: &'static str, size: usize, limit: usize) -> Result<(), NotVe
         return Err(NotVerified::too_large(what, limit));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use alloc::vec;
+    use alloc::vec::Vec;
+
+    use ed25519_dalek::Signer;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::testing::{bit_flips, file, largest, release_key, signing_key, text, unverified, verified};
+
+    const NAMESPACES: [&str; 2] = ["product-build@rutli", "av-database@rutli"];
+
+    fn statement_files() -> (Vec<u8>, [u8; 64]) {
+        let release = verified();
+        (file(&release, ".statement"), file(&release, ".statement.sig").try_into().unwrap())
+    }
+
+    fn statement() -> Statement {
+        let (pae, signature) = statement_files();
+        verify_statement(&release_key(), &pae, &signature).unwrap()
+    }
+
+    fn other_key() -> ReleaseKey {
+        ReleaseKey::from_bytes(ed25519_dalek::SigningKey::from_bytes(&[8; 32]).verifying_key().as_bytes())
+            .unwrap()
+    }
+
+    #[test]
+    fn all_formats_are_accepted_and_say_the_same() {
+        let release = verified();
+        let from_envelope = verify_dsse(&release_key(), &file(&release, ".intoto.json")).unwrap();
+        assert_eq!(from_envelope, statement());
+        assert_eq!(from_envelope.subjects().len(), 2);
+        let verdict =
+            verify_sshsig(&release_key(), &text(file(&release, "rutli-2.sig")), &NAMESPACES, &[2; 64])
+                .unwrap();
+        assert_eq!(verdict.class, Some(Class::ProductBuild));
+        assert_eq!(verdict.namespace, "product-build@rutli");
+    }
+
+    #[test]
+    fn the_largest_release_is_accepted() {
+        let mut release = largest();
+        release.formats = vec![crate::Format::Dsse, crate::Format::Statement];
+        let release = release.verify().unwrap();
+        assert!(verify_dsse(&release_key(), &file(&release, ".intoto.json")).is_ok());
+        let signature = file(&release, ".statement.sig").try_into().unwrap();
+        assert!(verify_statement(&release_key(), &file(&release, ".statement"), &signature).is_ok());
+    }
+
+    #[test]
+    fn every_bit_flip_in_a_statement_file_or_its_signature_is_refused() {
+        let (pae, signature) = statement_files();
+        for flipped in bit_flips(&pae) {
+            assert_eq!(verify_statement(&release_key(), &flipped, &signature), Err(NotVerified::Signature));
+        }
+        for flipped in bit_flips(&signature) {
+            let flipped = flipped.try_into().unwrap();
+            assert_eq!(verify_statement(&release_key(), &pae, &flipped), Err(NotVerified::Signature));
+        }
+    }
+
+    #[test]
+    fn every_bit_flip_in_an_envelope_is_refused() {
+        let envelope = file(&verified(), ".intoto.json");
+        for flipped in bit_flips(&envelope) {
+            assert!(
+                verify_dsse(&release_key(), &flipped).is_err(),
+                "{}",
+                alloc::string::String::from_utf8_lossy(&flipped)
+            );
+        }
+    }
+
+    #[test]
+    fn every_bit_flip_in_an_ssh_signature_or_the_files_digest_is_refused() {
+        let armour = file(&verified(), "rutli-1.sig");
+        for flipped in bit_flips(&armour) {
+            // What is not UTF-8 is not even text.
+            let Ok(flipped) = core::str::from_utf8(&flipped) else { continue };
+            assert!(verify_sshsig(&release_key(), flipped, &NAMESPACES, &[1; 64]).is_err(), "{flipped}");
+        }
+        let armour = text(armour);
+        for flipped in bit_flips(&[1; 64]) {
+            let flipped = flipped.try_into().unwrap();
+            assert_eq!(
+                verify_sshsig(&release_key(), &armour, &NAMESPACES, &flipped),
+                Err(NotVerified::Signature)
+            );
+        }
+    }
+
+    #[test]
+    fn every_bit_flip_in_a_digest_is_another_file() {
+        let statement = statement();
+        let (sha256, sha512) = ([1; 32], [1; 64]);
+        let name = Some("linux/rutli-1");
+        assert!(statement.check_file(name, &sha256, &sha512).is_ok());
+        for flipped in bit_flips(&sha256) {
+            let flipped = flipped.try_into().unwrap();
+            assert!(statement.check_file(name, &flipped, &sha512).is_err());
+            assert!(statement.check_file(None, &flipped, &sha512).is_err());
+        }
+        for flipped in bit_flips(&sha512) {
+            let flipped = flipped.try_into().unwrap();
+            assert!(statement.check_file(name, &sha256, &flipped).is_err());
+            assert!(statement.check_file(None, &sha256, &flipped).is_err());
+        }
+    }
+
+    #[test]
+    fn another_key_is_refused_by_name() {
+        let release = verified();
+        let (pae, signature) = statement_files();
+        let (key, envelope) = (other_key(), text(file(&release, ".intoto.json")));
+        assert_eq!(verify_dsse(&key, envelope.as_bytes()), Err(NotVerified::WrongKey));
+        assert_eq!(verify_statement(&key, &pae, &signature), Err(NotVerified::Signature));
+        let armour = text(file(&release, "rutli-1.sig"));
+        assert_eq!(verify_sshsig(&key, &armour, &NAMESPACES, &[1; 64]), Err(NotVerified::WrongKey));
+        // The name of the key decides nothing.
+        let renamed = envelope.replace(&release_key().key_id(), &key.key_id());
+        assert_ne!(renamed, envelope);
+        assert_eq!(verify_dsse(&key, renamed.as_bytes()), Err(NotVerified::Signature));
+        assert_eq!(verify_dsse(&release_key(), renamed.as_bytes()), Err(NotVerified::WrongKey));
+    }
+
+    #[test]
+    fn a_namespace_that_is_not_expected_is_refused() {
+        let armour = text(file(&verified(), "rutli-1.sig"));
+        for namespaces in [&["av-database@rutli"][..], &["file"], &["product-build"], &[]] {
+            assert_eq!(
+                verify_sshsig(&release_key(), &armour, namespaces, &[1; 64]),
+                Err(NotVerified::Namespace)
+            );
+        }
+        // Nor does claiming another one help.
+        let mut database = unverified();
+        database.class = Class::AvDatabase;
+        let database = text(file(&database.verify().unwrap(), "rutli-1.sig"));
+        assert_ne!(database, armour);
+        let signature = sshsig::open(&release_key(), &armour).unwrap().signature;
+        let relabelled = sshsig::armoured(&release_key(), "av-database@rutli", &signature);
+        assert_eq!(
+            verify_sshsig(&release_key(), &relabelled, &NAMESPACES, &[1; 64]),
+            Err(NotVerified::Signature)
+        );
+    }
+
+    #[test]
+    fn a_signature_in_one_format_is_none_in_another() {
+        let release = verified();
+        let (pae, _) = statement_files();
+        let of_file = sshsig::open(&release_key(), &text(file(&release, "rutli-1.sig"))).unwrap().signature;
+        assert_eq!(verify_statement(&release_key(), &pae, &of_file), Err(NotVerified::Signature));
+        // A signature over the statement itself, without the frame.
+        let bare = signing_key().sign(&release.statement()).to_bytes();
+        assert_eq!(verify_statement(&release_key(), &pae, &bare), Err(NotVerified::Signature));
+        assert_eq!(
+            verify_statement(&release_key(), &release.statement(), &bare),
+            Err(NotVerified::NotAStatementFile)
+        );
+    }
+
+    #[test]
+    fn signed_bytes_that_are_no_statement_are_refused() {
+        let sign = |body: &[u8]| {
+            let pae = dsse::pae(dsse::PAYLOAD_TYPE, body);
+            let signature = signing_key().sign(&pae).to_bytes();
+            let envelope = dsse::envelope(body, &release_key().key_id(), &signature);
+            let verdict = verify_statement(&release_key(), &pae, &signature);
+            assert_eq!(verify_dsse(&release_key(), &envelope), verdict);
+            verdict
+        };
+        let statement = text(verified().statement());
+        assert!(sign(statement.as_bytes()).is_ok());
+        assert_eq!(sign(b""), Err(NotVerified::StatementForm));
+        assert_eq!(sign(b"{}"), Err(NotVerified::StatementForm));
+        assert_eq!(sign(b"\xff"), Err(NotVerified::StatementForm));
+        let spaced = statement.replace("\"sequence\":", "\"sequence\": ");
+        assert_eq!(sign(spaced.as_bytes()), Err(NotVerified::StatementNotCanonical));
+        let other = statement.replace("release/v0.2", "release/v0.3");
+        assert_eq!(sign(other.as_bytes()), Err(NotVerified::StatementType));
+
+        let json = dsse::pae("application/json", statement.as_bytes());
+        let signature = signing_key().sign(&json).to_bytes();
+        assert_eq!(verify_statement(&release_key(), &json, &signature), Err(NotVerified::NotAStatementFile));
+    }
+
+    #[test]
+    fn what_is_too_large_is_not_read() {
+        let bytes = vec![b'{'; limits::MAX_ENVELOPE_BYTES + 1];
+        assert!(matches!(verify_dsse(&release_key(), &bytes), Err(NotVerified::TooLarge { .. })));
+        let pae = &bytes[..=limits::MAX_PAE_BYTES];
+        assert!(matches!(verify_statement(&release_key(), pae, &[0; 64]), Err(NotVerified::TooLarge { .. })));
+        let armour = "x".repeat(limits::MAX_SSHSIG_BYTES + 1);
+        assert!(matches!(
+            verify_sshsig(&release_key(), &armour, &NAMESPACES, &[0; 64]),
+            Err(NotVerified::TooLarge { .. })
+        ));
+    }
+
+    #[test]
+    fn files_are_found_by_name_and_content() {
+        let statement = statement();
+        let found = |name, byte: u8| statement.check_file(name, &[byte; 32], &[byte; 64]);
+        assert_eq!(found(None, 2).unwrap().name.as_str(), "linux/rutli-2");
+        assert_eq!(found(Some("linux/rutli-2"), 2).unwrap().name.as_str(), "linux/rutli-2");
+        assert_eq!(found(None, 3), Err(NotVerified::UnknownFile));
+        assert_eq!(found(Some("rutli-2"), 2), Err(NotVerified::UnknownFile));
+        // A file of the release under the name of another one is not that other one.
+        let name = crate::ArtifactName::new("linux/rutli-1").unwrap();
+        assert_eq!(found(Some("linux/rutli-1"), 2), Err(NotVerified::FileDiffers { name }));
+        // Both digests must be those of the same file.
+        assert!(statement.check_file(None, &[1; 32], &[2; 64]).is_err());
+    }
+
+    #[test]
+    fn expectations_are_compared() {
+        let statement = statement();
+        let product = |name: &str| Some(Product::new(name).unwrap());
+        let channel = |name: &str| Some(Channel::new(name).unwrap());
+        let sequence = |number| Some(Sequence::new(number).unwrap());
+        let expiry = 1_826_791_200;
+        let all = Expectation {
+            product: product("rutli"),
+            channel: channel("stable"),
+            class: Some(Class::ProductBuild),
+            min_sequence: sequence(42),
+            now: Some(Timestamp(expiry - 1)),
+        };
+        assert_eq!(statement.expect(&Expectation::default()), Ok(()));
+        assert_eq!(statement.expect(&all), Ok(()));
+        let other = |change: fn(&mut Expectation)| {
+            let mut expectation = all.clone();
+            change(&mut expectation);
+            statement.expect(&expectation)
+        };
+        assert!(matches!(
+            other(|e| e.product = Some(Product::new("other").unwrap())),
+            Err(NotVerified::OtherProduct { .. })
+        ));
+        assert!(matches!(
+            other(|e| e.channel = Some(Channel::new("beta").unwrap())),
+            Err(NotVerified::OtherChannel { .. })
+        ));
+        assert!(matches!(
+            other(|e| e.class = Some(Class::AvDatabase)),
+            Err(NotVerified::OtherClass { found: Class::ProductBuild })
+        ));
+        assert!(matches!(
+            other(|e| e.min_sequence = Some(Sequence::new(43).unwrap())),
+            Err(NotVerified::Rollback { .. })
+        ));
+        assert_eq!(
+            other(|e| e.now = Some(Timestamp(1_826_791_200))),
+            Err(NotVerified::Expired { expired_at: Timestamp(expiry) })
+        );
+    }
+
+    #[test]
+    fn a_release_without_expiry_does_not_expire() {
+        let mut release = unverified();
+        release.expires_at = None;
+        let release = release.verify().unwrap();
+        let statement = verify_dsse(&release_key(), &file(&release, ".intoto.json")).unwrap();
+        let expectation = Expectation { now: Some(Timestamp(u64::MAX)), ..Expectation::default() };
+        assert_eq!(statement.expect(&expectation), Ok(()));
+    }
+
+    proptest! {
+        #[test]
+        fn garbage_is_refused(bytes in any::<Vec<u8>>(), noise in any::<String>(), halves in any::<[[u8; 32]; 2]>()) {
+            let signature: [u8; 64] = halves.concat().try_into().unwrap();
+            prop_assert!(verify_dsse(&release_key(), &bytes).is_err());
+            prop_assert!(verify_statement(&release_key(), &bytes, &signature).is_err());
+            prop_assert!(verify_sshsig(&release_key(), &noise, &NAMESPACES, &signature).is_err());
+        }
+
+        #[test]
+        fn spliced_envelopes_are_refused(
+            start in any::<prop::sample::Index>(),
+            length in 1..64_usize,
+            insert in "[\\x21-\\x7f]{0,64}",
+        ) {
+            let original = file(&verified(), ".intoto.json");
+            let mut bytes = original.clone();
+            let start = start.index(bytes.len());
+            let end = bytes.len().min(start + length);
+            bytes.splice(start..end, insert.into_bytes());
+            prop_assert_eq!(verify_dsse(&release_key(), &bytes).is_ok(), bytes == original);
+        }
+    }
 }
