@@ -27,11 +27,16 @@ pub(crate) mod hex_array {
     use serde::de::Error;
     use serde::{Deserialize, Deserializer, Serializer};
 
-    pub(crate) fn serialize<S: Serializer, const N: usize>(bytes: &[u8; N], serializer: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<S: Serializer, const N: usize>(
+        bytes: &[u8; N],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
         serializer.serialize_str(&hex::encode(bytes))
     }
 
-    pub(crate) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(deserializer: D) -> Result<[u8; N], D::Error> {
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>, const N: usize>(
+        deserializer: D,
+    ) -> Result<[u8; N], D::Error> {
         let text = String::deserialize(deserializer)?;
         let mut bytes = [0; N];
         hex::decode_to_slice(&text, &mut bytes)
@@ -39,6 +44,10 @@ pub(crate) mod hex_array {
         Ok(bytes)
     }
 }
+
+/// `N` bytes that are lower-case hexadecimal text in JSON, where `#[serde(with)]` does not reach.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub(crate) struct Hex<const N: usize>(#[serde(with = "hex_array")] pub(crate) [u8; N]);
 
 /// Byte strings as standard base64 text, for `#[serde(with = "…")]`.
 pub(crate) mod base64_bytes {

@@ -80,10 +80,10 @@ pub(crate) fn interpolate(points: &[(Scalar, Element)], x: &Scalar) -> Option<El
         let mut numerator = one();
         let mut denominator = one();
         for (_, (x_j, _)) in points.iter().enumerate().filter(|(j, _)| *j != i) {
-            numerator = numerator * (*x - *x_j);
-            denominator = denominator * (*x_i - *x_j);
+            numerator *= *x - *x_j;
+            denominator *= *x_i - *x_j;
         }
-        sum = sum + *y_i * (numerator * invert(&denominator)?);
+        sum += *y_i * (numerator * invert(&denominator)?);
     }
     Some(sum)
 }

@@ -15,8 +15,8 @@
 
 use std::collections::BTreeMap;
 
-use frost_ed25519::keys::{KeyPackage, PublicKeyPackage, SigningShare as FrostShare, VerifyingShare};
 use frost_ed25519::Identifier;
+use frost_ed25519::keys::{KeyPackage, PublicKeyPackage, SigningShare as FrostShare, VerifyingShare};
 use zeroize::Zeroizing;
 
 use crate::curve::{self, Scalar};
@@ -42,12 +42,16 @@ pub fn effective_key_package(
     let (identifier, verifying_share) = scaled(roster, own, &ratio)?;
     let scalar = Zeroizing::new(*share.scalar() * ratio);
     let bytes = curve::scalar_bytes(&scalar);
-    let share = Zeroizing::new(FrostShare::deserialize(bytes.as_ref()).map_err(|_| EffectiveError::Degenerate)?);
+    let share =
+        Zeroizing::new(FrostShare::deserialize(bytes.as_slice()).map_err(|_| EffectiveError::Degenerate)?);
     Ok(KeyPackage::new(identifier, *share, verifying_share, *roster.verifying_key(), size(quorum)?))
 }
 
 /// What `frost_ed25519::aggregate` needs for this quorum: the scaled verifying shares of its nodes and the group key.
-pub fn effective_public_package(roster: &Roster, quorum: &Quorum) -> Result<PublicKeyPackage, EffectiveError> {
+pub fn effective_public_package(
+    roster: &Roster,
+    quorum: &Quorum,
+) -> Result<PublicKeyPackage, EffectiveError> {
     let shares: BTreeMap<_, _> = quorum
         .indices()
         .iter()
@@ -62,22 +66,27 @@ fn ratio(roster: &Roster, own: u16, quorum: &Quorum) -> Result<Scalar, Effective
         return Err(EffectiveError::OtherRoster);
     }
     let not_in_quorum = EffectiveError::NotInQuorum(own);
-    let organisation = roster.organisation_index(own).filter(|_| quorum.contains(own)).ok_or(not_in_quorum)?;
+    let organisation =
+        roster.organisation_index(own).filter(|_| quorum.contains(own)).ok_or(not_in_quorum)?;
     let x_i = roster.x(own).ok_or(EffectiveError::NotInQuorum(own))?;
     let mut numerator = curve::one();
     let mut denominator = curve::one();
     for &other in quorum.indices() {
         if roster.organisation_index(other) != Some(organisation) {
             let x_j = roster.x(other).ok_or(EffectiveError::NotInQuorum(other))?;
-            numerator = numerator * (*x_j - *x_i);
-            denominator = denominator * *x_j;
+            numerator *= *x_j - *x_i;
+            denominator *= *x_j;
         }
     }
     // Identifiers are neither zero nor equal, so neither is zero.
     Ok(numerator * curve::invert(&denominator).ok_or(EffectiveError::Degenerate)?)
 }
 
-fn scaled(roster: &Roster, index: u16, ratio: &Scalar) -> Result<(Identifier, VerifyingShare), EffectiveError> {
+fn scaled(
+    roster: &Roster,
+    index: u16,
+    ratio: &Scalar,
+) -> Result<(Identifier, VerifyingShare), EffectiveError> {
     let identifier = roster.identifier(index).ok_or(EffectiveError::NotInQuorum(index))?;
     let point = roster.point(index).ok_or(EffectiveError::NotInQuorum(index))?;
     let share = curve::verifying_share(&(*point * *ratio)).ok_or(EffectiveError::Degenerate)?;

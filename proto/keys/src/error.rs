@@ -9,7 +9,9 @@ use crate::names::{NodeId, OrgName};
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidName {
     /// Not `[a-z0-9][a-z0-9._-]{0,63}`.
-    #[error("{0:?} is not a name: use 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit")]
+    #[error(
+        "{0:?} is not a name: use 1 to 64 of a-z, 0-9, '.', '_' and '-', beginning with a letter or digit"
+    )]
     Name(String),
     /// Not `organisation/node`.
     #[error("{0:?} does not name a node: write it as organisation/node")]
@@ -26,13 +28,19 @@ pub enum InvalidName {
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum InvalidIdentity {
     /// Not the base64 text of 32 bytes.
-    #[error("this is not an identity key: write the 32 bytes of an Ed25519 public key in base64, as `status` of the node shows it")]
+    #[error(
+        "this is not an identity key: write the 32 bytes of an Ed25519 public key in base64, as `status` of the node shows it"
+    )]
     Encoding,
     /// Not a point of the curve, or one of small order, under which anybody can sign.
-    #[error("this identity key is not a usable Ed25519 public key: take the one that `status` of the node shows")]
+    #[error(
+        "this identity key is not a usable Ed25519 public key: take the one that `status` of the node shows"
+    )]
     Key,
     /// Not a PKCS #8 PEM file of an Ed25519 private key.
-    #[error("this is not an Ed25519 private key in PKCS #8 PEM: make one with `rutli init` or `openssl genpkey -algorithm ed25519`")]
+    #[error(
+        "this is not an Ed25519 private key in PKCS #8 PEM: make one with `rutli init` or `openssl genpkey -algorithm ed25519`"
+    )]
     Pem,
     /// The signature is not by this identity over this text.
     #[error("the signature is not valid under this identity")]
@@ -41,7 +49,9 @@ pub enum InvalidIdentity {
 
 /// Bytes that are not a signing share. They come from a damaged share file, or from a key of another kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("these bytes are not a signing share (32 bytes, a canonical scalar other than zero): restore the share file from its backup")]
+#[error(
+    "these bytes are not a signing share (32 bytes, a canonical scalar other than zero): restore the share file from its backup"
+)]
 pub struct InvalidShare;
 
 /// A roster that must not be used. It was damaged or forged on its way: fetch it again, and compare its words with

@@ -24,7 +24,7 @@ impl IdentityKey {
     /// A new key from the given randomness.
     pub fn generate(rng: &mut (impl RngCore + CryptoRng)) -> Self {
         let mut secret = Zeroizing::new([0; 32]);
-        rng.fill_bytes(secret.as_mut());
+        rng.fill_bytes(secret.as_mut_slice());
         Self::from_bytes(&secret)
     }
 

@@ -16,6 +16,7 @@
 //! | [`quorum`] | the access rule: exactly `t_o` nodes of every organisation |
 //! | [`effective`] | effective shares, which make an additive key fit flat RFC 9591 signing |
 //! | [`ceremony`] | distributed key generation as a state machine that people can follow |
+//! | [`rehearsal`] | a whole ceremony in one process, for tests and benchmarks |
 //!
 //! # Scope
 //!
@@ -30,6 +31,7 @@ pub mod identity;
 pub mod limits;
 pub mod names;
 pub mod quorum;
+pub mod rehearsal;
 pub mod roster;
 pub mod share;
 

@@ -21,11 +21,18 @@ pub const MAX_PROPOSAL_BYTES: usize = 64 * 1024;
 /// Bytes of an encoded roster with its signatures: 128 nodes of about 550 bytes, and room.
 pub const MAX_ROSTER_BYTES: usize = 128 * 1024;
 
-/// Bytes of the body of one ceremony message. The largest is a deal of 8 keys to 15 nodes, about 45 KiB.
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
+/// Bytes of one encrypted share: the age header of one recipient with its random filler stanza, and 64 bytes.
+pub const MAX_CIPHERTEXT_BYTES: usize = 640;
+
+/// Bytes of the body of one ceremony message. The largest is a deal of 8 keys to 15 nodes; smaller ceremonies have
+/// smaller bounds of their own.
+pub const MAX_BODY_BYTES: usize = 136 * 1024;
 
 /// Bytes of an encoded ceremony message: its body in base64, and its envelope.
-pub const MAX_MESSAGE_BYTES: usize = 96 * 1024;
+pub const MAX_MESSAGE_BYTES: usize = 192 * 1024;
+
+/// Nodes that one message may accuse.
+pub const MAX_ACCUSED: usize = 16;
 
 /// Bytes of a reason that a person gives for a rejection or an abort.
 pub const MAX_REASON_BYTES: usize = 500;

@@ -192,7 +192,8 @@ impl FromStr for NodeId {
     type Err = InvalidName;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let (organisation, node) = text.split_once('/').ok_or_else(|| InvalidName::NodeId(shortened(text)))?;
+        let (organisation, node) =
+            text.split_once('/').ok_or_else(|| InvalidName::NodeId(shortened(text)))?;
         Self::new(organisation, node)
     }
 }

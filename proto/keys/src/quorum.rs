@@ -26,7 +26,8 @@ impl Quorum {
         }
         let mut present = vec![0_u16; roster.organisations().len()];
         for &index in indices {
-            let count = roster.organisation_index(index).and_then(|organisation| present.get_mut(organisation));
+            let count =
+                roster.organisation_index(index).and_then(|organisation| present.get_mut(organisation));
             *count.ok_or(QuorumError::UnknownIndex { index, nodes: roster.node_count() })? += 1;
         }
         for (organisation, present) in roster.organisations().iter().zip(present) {

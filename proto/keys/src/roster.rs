@@ -238,7 +238,8 @@ impl Roster {
 
     fn from_record(record: Record) -> Result<Self, InvalidRoster> {
         check_structure(&record)?;
-        let organisations: Vec<_> = record.organisations.iter().map(organisation).collect::<Result<_, _>>()?;
+        let organisations: Vec<_> =
+            record.organisations.iter().map(organisation).collect::<Result<_, _>>()?;
         let members = members(&record, &organisations)?;
         check_shares(&organisations, &members)?;
         let group_key = check_group_key(&record)?;
@@ -285,7 +286,8 @@ impl SignedRoster {
     /// Checks that all nodes of the roster have signed it, and nobody else.
     pub fn new(roster: Roster, signatures: BTreeMap<NodeId, [u8; 64]>) -> Result<Self, InvalidRoster> {
         for node in roster.nodes() {
-            let signature = signatures.get(&node.id).ok_or_else(|| InvalidRoster::MissingSignature(node.id.clone()))?;
+            let signature =
+                signatures.get(&node.id).ok_or_else(|| InvalidRoster::MissingSignature(node.id.clone()))?;
             verify_roster_signature(&roster, node, signature)?;
         }
         if let Some(stranger) = signatures.keys().find(|id| roster.index_of(id).is_none()) {
@@ -302,7 +304,9 @@ impl SignedRoster {
         let record: SignedRecord = canonical::parse(bytes).map_err(InvalidRoster::Encoding)?;
         let ordered = record.signatures.windows(2).all(|pair| matches!(pair, [a, b] if a.node < b.node));
         if !ordered {
-            return Err(InvalidRoster::Encoding("the signatures are not in the order of the nodes".to_owned()));
+            return Err(InvalidRoster::Encoding(
+                "the signatures are not in the order of the nodes".to_owned(),
+            ));
         }
         let signatures = record.signatures.into_iter().map(|entry| (entry.node, entry.signature)).collect();
         Self::new(Roster::from_record(record.roster)?, signatures)
@@ -461,10 +465,16 @@ fn check_structure(record: &Record) -> Result<(), InvalidRoster> {
             return wrong(format!("{} has {nodes} nodes", organisation.name));
         }
         if organisation.threshold == 0 || usize::from(organisation.threshold) > nodes {
-            return wrong(format!("{} has the threshold {} of {nodes}", organisation.name, organisation.threshold));
+            return wrong(format!(
+                "{} has the threshold {} of {nodes}",
+                organisation.name, organisation.threshold
+            ));
         }
         if !organisation.nodes.is_sorted_by(|a, b| a.name < b.name) {
-            return wrong(format!("the nodes of {} are not in the order of their names, each one once", organisation.name));
+            return wrong(format!(
+                "the nodes of {} are not in the order of their names, each one once",
+                organisation.name
+            ));
         }
     }
     Ok(())
@@ -494,13 +504,22 @@ fn members(record: &Record, organisations: &[RosterOrganisation]) -> Result<Vec<
         for (position, node) in organisation.nodes.iter().enumerate() {
             let identifier = derive_identifier(&record.ceremony, &record.key, &node.id)
                 .filter(|identifier| identifier.serialize() == node.identifier)
-                .ok_or_else(|| inconsistent(&format!("the identifier of {} is not the one derived from its name", node.id)))?;
-            let x = curve::identifier_scalar(&identifier).ok_or_else(|| inconsistent("an identifier is not a scalar"))?;
+                .ok_or_else(|| {
+                    inconsistent(&format!(
+                        "the identifier of {} is not the one derived from its name",
+                        node.id
+                    ))
+                })?;
+            let x = curve::identifier_scalar(&identifier)
+                .ok_or_else(|| inconsistent("an identifier is not a scalar"))?;
             let not_a_point = || inconsistent(&format!("the verifying share of {} is not a point", node.id));
             let point = curve::element(&node.verifying_share).ok_or_else(not_a_point)?;
             let verifying_share = curve::verifying_share(&point).ok_or_else(not_a_point)?;
             if !identities.insert(node.identity.to_bytes()) || !identifiers.insert(node.identifier) {
-                return Err(inconsistent(&format!("{} has the identity or identifier of another node", node.id)));
+                return Err(inconsistent(&format!(
+                    "{} has the identity or identifier of another node",
+                    node.id
+                )));
             }
             members.push(Member { organisation: index, position, identifier, x, verifying_share, point });
         }
@@ -516,9 +535,13 @@ fn check_shares(organisations: &[RosterOrganisation], members: &[Member]) -> Res
         let degenerate = || inconsistent(&format!("two nodes of {name} have the same identifier"));
         let key = curve::element(&organisation.public_key)
             .ok_or_else(|| inconsistent(&format!("the key of {name} is not a point")))?;
-        let points: Vec<_> =
-            members.iter().filter(|member| member.organisation == index).map(|member| (member.x, member.point)).collect();
-        let (basis, others) = points.split_at_checked(usize::from(organisation.threshold)).ok_or_else(degenerate)?;
+        let points: Vec<_> = members
+            .iter()
+            .filter(|member| member.organisation == index)
+            .map(|member| (member.x, member.point))
+            .collect();
+        let (basis, others) =
+            points.split_at_checked(usize::from(organisation.threshold)).ok_or_else(degenerate)?;
         if curve::interpolate(basis, &curve::zero()).ok_or_else(degenerate)? != key {
             return Err(inconsistent(&format!("the verifying shares of {name} do not give its key")));
         }
@@ -530,7 +553,9 @@ fn check_shares(organisations: &[RosterOrganisation], members: &[Member]) -> Res
         if let Some((_, fewer)) = basis.split_first().filter(|(_, fewer)| !fewer.is_empty())
             && curve::interpolate(fewer, &curve::zero()).ok_or_else(degenerate)? == key
         {
-            return Err(inconsistent(&format!("fewer nodes of {name} than its threshold already have its key")));
+            return Err(inconsistent(&format!(
+                "fewer nodes of {name} than its threshold already have its key"
+            )));
         }
     }
     Ok(())
@@ -540,7 +565,7 @@ fn check_group_key(record: &Record) -> Result<VerifyingKey, InvalidRoster> {
     let not_the_sum = || inconsistent("the group key is not the sum of the organisations' keys");
     let mut sum = curve::identity();
     for organisation in &record.organisations {
-        sum = sum + curve::element(&organisation.public_key).ok_or_else(not_the_sum)?;
+        sum += curve::element(&organisation.public_key).ok_or_else(not_the_sum)?;
     }
     if curve::element(&record.group_key).ok_or_else(not_the_sum)? != sum {
         return Err(not_the_sum());
