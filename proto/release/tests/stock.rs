@@ -73,7 +73,7 @@ impl Published {
     fn tamper(&self, name: &str) {
         let mut bytes = fs::read(self.path(name)).unwrap();
         let middle = bytes.len() / 2;
-        bytes[middle] ^= 1;
+        *bytes.get_mut(middle).unwrap() ^= 1;
         self.write(name, &bytes);
     }
 
