@@ -1,0 +1,324 @@
+//! Tokio around the engine: one task owns it, feeds it events with the time, and carries out its actions.
+//!
+//! Arithmetic runs on threads of its own: parsing commitments (90 µs each) when they arrive, ahead of their use, and
+//! aggregation when a session is complete.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use frost_ed25519::round1::{NonceCommitment, SigningCommitments};
+use rutli_keys::{KeyName, NodeId, SignedRoster};
+use rutli_release::ReleaseId;
+use rutli_wire::link::{CommitmentBytes, FromNode, NodeStatus, ToNode};
+use tokio::{
+    sync::{mpsc, oneshot},
+    time::Instant,
+};
+
+use super::{
+    Action, Engine, Event, Millis, NodeSnapshot, NotCancelled, Outcome, ParsedCommitment, Progress, StreamId,
+    Submission,
+};
+use crate::aggregate::aggregate;
+
+/// Events that may wait for the engine; a sender waits when it is full, and through HTTP/2 so does the node behind it.
+const INBOX: usize = 1_024;
+
+/// Notices that may wait for their reader.
+const NOTICES: usize = 4_096;
+
+/// The engine's task is gone: the process is ending.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the coordinator is shutting down; ask again in a moment")]
+pub struct Stopped;
+
+/// Why a release cannot be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CancelError {
+    /// A share of it may be out.
+    #[error("nodes are signing it already, so it cannot be taken back")]
+    TooLate,
+    /// Finished, or never submitted.
+    #[error("it is not waiting to be signed")]
+    Unknown,
+    /// See [`Stopped`].
+    #[error(transparent)]
+    Stopped(#[from] Stopped),
+}
+
+/// What the engine has to say to the rest of the coordinator.
+#[derive(Clone, Debug)]
+pub enum Notice {
+    /// A release went on.
+    Progress(ReleaseId, Progress),
+    /// A node is left out from now on.
+    Culprit {
+        /// Which.
+        node: NodeId,
+        /// What it did.
+        reason: String,
+    },
+}
+
+/// A handle to the engine.
+#[derive(Clone, Debug)]
+pub struct Sessions {
+    inbox: mpsc::Sender<Command>,
+    next_stream: Arc<AtomicU64>,
+}
+
+#[derive(Debug)]
+enum Command {
+    Event(Event),
+    Attach { node: NodeId, stream: StreamId, version: String, status: NodeStatus, outbox: mpsc::Sender<ToNode> },
+    Sign(Submission, oneshot::Sender<Outcome>),
+    Cancel(ReleaseId, oneshot::Sender<Result<(), NotCancelled>>),
+    Nodes(oneshot::Sender<Vec<NodeSnapshot>>),
+}
+
+impl Sessions {
+    /// Starts the engine's task. It ends when the last handle is dropped.
+    #[must_use]
+    pub fn start(
+        rosters: Vec<SignedRoster>,
+        culprits: BTreeMap<NodeId, String>,
+    ) -> (Self, mpsc::Receiver<Notice>) {
+        let (inbox, commands) = mpsc::channel(INBOX);
+        let (notices, receiver) = mpsc::channel(NOTICES);
+        let (internal, computed) = mpsc::unbounded_channel();
+        let driver = Driver {
+            engine: Engine::new(culprits),
+            clock: Instant::now(),
+            outboxes: HashMap::new(),
+            waiting: HashMap::new(),
+            notices,
+            internal,
+        };
+        let task = driver.run(rosters, commands, computed);
+        tokio::spawn(task);
+        (Self { inbox, next_stream: Arc::new(AtomicU64::new(1)) }, receiver)
+    }
+
+    /// Signs a release: resolves when it is final. A second call for a release under way joins it.
+    pub async fn sign(&self, submission: Submission) -> Result<Outcome, Stopped> {
+        let (answer, outcome) = oneshot::channel();
+        self.send(Command::Sign(submission, answer)).await?;
+        outcome.await.map_err(|_| Stopped)
+    }
+
+    /// Takes a release back.
+    pub async fn cancel(&self, id: &ReleaseId) -> Result<(), CancelError> {
+        let (answer, cancelled) = oneshot::channel();
+        self.send(Command::Cancel(id.clone(), answer)).await?;
+        match cancelled.await.map_err(|_| Stopped)? {
+            Ok(()) => Ok(()),
+            Err(NotCancelled::TooLate) => Err(CancelError::TooLate),
+            Err(NotCancelled::Unknown) => Err(CancelError::Unknown),
+        }
+    }
+
+    /// A node is there; what the engine sends to it goes to `outbox`, which is dropped when its stream must end.
+    pub async fn attach(
+        &self,
+        node: NodeId,
+        version: String,
+        status: NodeStatus,
+        outbox: mpsc::Sender<ToNode>,
+    ) -> Result<StreamId, Stopped> {
+        let stream = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
+        self.send(Command::Attach { node, stream, version, status, outbox }).await?;
+        Ok(stream)
+    }
+
+    /// A node sent commitments, an answer or its status; anything else is not for the engine.
+    pub async fn received(&self, node: &NodeId, stream: StreamId, message: FromNode) {
+        let event = match message {
+            FromNode::Commitments(key, commitments) => parse(node, stream, key, commitments).await,
+            FromNode::Reply(reply) => Event::Reply(node.clone(), stream, reply),
+            FromNode::Status(status) => Event::Status(node.clone(), stream, status),
+            FromNode::Hello { .. } | FromNode::Ceremony(_) | FromNode::Goodbye(_) => return,
+        };
+        // A stopped engine has no use for it.
+        let _: Result<(), Stopped> = self.send(Command::Event(event)).await;
+    }
+
+    /// A node's stream ended.
+    pub async fn detach(&self, node: &NodeId, stream: StreamId) {
+        let _: Result<(), Stopped> = self.send(Command::Event(Event::Detached(node.clone(), stream))).await;
+    }
+
+    /// A ceremony made a key.
+    pub async fn add_key(&self, roster: SignedRoster) {
+        let _: Result<(), Stopped> = self.send(Command::Event(Event::KeyAdded(roster))).await;
+    }
+
+    /// Every node ever seen or blamed.
+    pub async fn nodes(&self) -> Vec<NodeSnapshot> {
+        let (answer, nodes) = oneshot::channel();
+        match self.send(Command::Nodes(answer)).await {
+            Ok(()) => nodes.await.unwrap_or_default(),
+            Err(Stopped) => Vec::new(),
+        }
+    }
+
+    /// Puts a node back that was left out; false if it was not.
+    pub async fn reinstate(&self, node: &NodeId) -> bool {
+        let culprit = self.nodes().await.iter().any(|known| known.node == *node && known.culprit.is_some());
+        culprit && self.send(Command::Event(Event::Reinstate(node.clone()))).await.is_ok()
+    }
+
+    async fn send(&self, command: Command) -> Result<(), Stopped> {
+        self.inbox.send(command).await.map_err(|_| Stopped)
+    }
+}
+
+/// Parses announced commitments on a thread made for it. A node that announces what is no point misbehaves.
+async fn parse(node: &NodeId, stream: StreamId, key: KeyName, commitments: Vec<CommitmentBytes>) -> Event {
+    let parsed = tokio::task::spawn_blocking(move || {
+        commitments.into_iter().map(parse_commitment).collect::<Option<Vec<_>>>()
+    })
+    .await;
+    match parsed {
+        Ok(Some(parsed)) => Event::Commitments(node.clone(), stream, key, parsed),
+        Ok(None) | Err(_) => {
+            Event::Misbehaved(node.clone(), "announced a commitment that is no point of the group".to_owned())
+        }
+    }
+}
+
+/// Parses both points (RFC 9591, section 5.1); `None` if one is not of the group.
+#[must_use]
+pub fn parse_commitment(bytes: CommitmentBytes) -> Option<ParsedCommitment> {
+    let (hiding, binding) = bytes.0.split_at(32);
+    let hiding = NonceCommitment::deserialize(hiding).ok()?;
+    let binding = NonceCommitment::deserialize(binding).ok()?;
+    Some(ParsedCommitment { bytes, points: SigningCommitments::new(hiding, binding) })
+}
+
+struct Driver {
+    engine: Engine,
+    clock: Instant,
+    outboxes: HashMap<NodeId, (StreamId, mpsc::Sender<ToNode>)>,
+    waiting: HashMap<ReleaseId, Vec<oneshot::Sender<Outcome>>>,
+    notices: mpsc::Sender<Notice>,
+    /// Results of our own computations: as many as there are sessions, hence bounded.
+    internal: mpsc::UnboundedSender<Event>,
+}
+
+impl Driver {
+    async fn run(
+        mut self,
+        rosters: Vec<SignedRoster>,
+        mut commands: mpsc::Receiver<Command>,
+        mut computed: mpsc::UnboundedReceiver<Event>,
+    ) {
+        for roster in rosters {
+            self.event(Event::KeyAdded(roster)).await;
+        }
+        loop {
+            let deadline = self.engine.next_deadline().map(|at| self.clock + Duration::from_millis(at.0));
+            let tick = async {
+                match deadline {
+                    Some(deadline) => tokio::time::sleep_until(deadline).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(event) = computed.recv() => self.event(event).await,
+                command = commands.recv() => match command {
+                    Some(command) => self.command(command).await,
+                    None => return,
+                },
+                () = tick => self.event(Event::Tick).await,
+            }
+        }
+    }
+
+    async fn command(&mut self, command: Command) {
+        match command {
+            Command::Event(event) => self.event(event).await,
+            Command::Attach { node, stream, version, status, outbox } => {
+                self.outboxes.insert(node.clone(), (stream, outbox));
+                self.event(Event::Attached { node, stream, version, status }).await;
+            }
+            Command::Sign(submission, answer) => {
+                self.waiting.entry(submission.release_id.clone()).or_default().push(answer);
+                self.event(Event::Submit(submission)).await;
+            }
+            Command::Cancel(id, answer) => {
+                let result = self.engine.cancel(&id);
+                let _: Result<(), _> = answer.send(result.as_ref().map(|_| ()).map_err(|error| *error));
+                self.carry_out(result.unwrap_or_default()).await;
+            }
+            Command::Nodes(answer) => {
+                let _: Result<(), _> = answer.send(self.engine.nodes());
+            }
+        }
+    }
+
+    async fn event(&mut self, event: Event) {
+        if let Event::Detached(node, stream) = &event
+            && self.outboxes.get(node).is_some_and(|(current, _)| current == stream)
+        {
+            self.outboxes.remove(node);
+        }
+        let now = Millis(u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX));
+        let actions = self.engine.handle(now, event);
+        self.carry_out(actions).await;
+    }
+
+    async fn carry_out(&mut self, actions: Vec<Action>) {
+        for action in actions {
+            match action {
+                Action::Send(node, stream, message) => self.send(&node, stream, message),
+                Action::Disconnect(node, stream, reason) => {
+                    tracing::warn!(%node, reason, "ending a node's stream: its pool is not what it was taken for");
+                    self.disconnect(&node, stream);
+                }
+                Action::Aggregate(job) => {
+                    let internal = self.internal.clone();
+                    tokio::task::spawn_blocking(move || {
+                        // The receiver ends with the process only.
+                        let _: Result<(), _> = internal.send(Event::Aggregated(aggregate(&job)));
+                    });
+                }
+                Action::Progress(id, progress) => self.notify(Notice::Progress(id, progress)).await,
+                Action::Finished(id, outcome) => {
+                    for answer in self.waiting.remove(&id).unwrap_or_default() {
+                        let _: Result<(), _> = answer.send(outcome.clone());
+                    }
+                }
+                Action::Culprit(node, reason) => {
+                    tracing::error!(%node, reason, "left out as a culprit until an operator reinstates it");
+                    self.notify(Notice::Culprit { node, reason }).await;
+                }
+            }
+        }
+    }
+
+    /// A node whose outbox is full does not read: its session meets its deadline and goes on elsewhere.
+    fn send(&mut self, node: &NodeId, stream: StreamId, message: ToNode) {
+        let Some((current, outbox)) = self.outboxes.get(node) else { return };
+        if *current == stream && outbox.try_send(message).is_err() {
+            tracing::warn!(%node, "does not read what is sent to it");
+        }
+    }
+
+    fn disconnect(&mut self, node: &NodeId, stream: StreamId) {
+        if self.outboxes.get(node).is_some_and(|(current, _)| *current == stream) {
+            self.outboxes.remove(node);
+        }
+    }
+
+    async fn notify(&mut self, notice: Notice) {
+        // Nobody listens at the end of the process only.
+        let _: Result<(), _> = self.notices.send(notice).await;
+    }
+}

@@ -1,0 +1,534 @@
+//! The session engine: which nodes sign what together, and what happens when one does not.
+//!
+//! A plain state machine, sans-IO: it takes [`Event`]s with the time handed in and returns [`Action`]s. It does no I/O,
+//! reads no clock and draws no randomness. The tokio [`driver`] and the simulator run this very code.
+//!
+//! - **Batches.** While batches are under way, what arrives collects into the next: batching adapts by itself, with no
+//!   waiting at low load.
+//! - **Robust.** A session whose node is slow, silent, wrong or refusing is closed, and its open signatures go on in a
+//!   new one with fresh commitments and other nodes (the idea of ROAST); a node is in one open session for a signature
+//!   at most.
+//! - **Blame.** A node whose share does not verify is named and left out until a person puts it back. What a node may
+//!   legitimately refuse is an answer, not a fault.
+//! - **Order.** Releases of one channel are signed in the order of their sequence, because nodes keep marks that only go
+//!   up: a later one starts no earlier than in the same batch. AV databases go before product builds.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `mod.rs` | events, actions, and the engine that joins the others |
+//! | [`nodes`] | what is known of each node, and the choice of a quorum |
+//! | [`queue`] | what waits, by lane and channel |
+//! | [`open`] | one session under way |
+//! | [`driver`] | tokio around it |
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
+
+use frost_ed25519::round1::SigningCommitments;
+use rutli_keys::{KeyName, NodeId, Purpose, Quorum, Roster, SignedRoster, effective_public_package};
+use rutli_release::{ReleaseId, Requester, VerifiedRelease};
+use rutli_wire::link::{BatchId, BatchReply, CommitmentBytes, NodeStatus, Refusal, ToNode};
+
+use crate::{
+    aggregate::{AggregateJob, AggregateResult, QuorumKeys},
+    limits,
+};
+
+pub mod driver;
+pub mod nodes;
+pub mod open;
+pub mod queue;
+
+pub use driver::{CancelError, Notice, Sessions, Stopped};
+pub use nodes::{NodeSnapshot, StreamId};
+
+use nodes::{Choice, Nodes};
+use open::Session;
+use queue::{Job, Lane, Queue};
+
+/// Milliseconds of a clock that never runs back; the driver's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Millis(pub u64);
+
+impl Millis {
+    pub(crate) fn plus(self, ms: u64) -> Self {
+        Self(self.0.saturating_add(ms))
+    }
+}
+
+/// A release to be signed.
+#[derive(Clone, Debug)]
+pub struct Submission {
+    /// The coordinator's name of it.
+    pub release_id: ReleaseId,
+    /// Who asked.
+    pub requester: Requester,
+    /// What is asked.
+    pub release: Arc<VerifiedRelease>,
+}
+
+/// How a release ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// All signatures are there and verified.
+    Signed {
+        /// The group key.
+        key: KeyName,
+        /// One for each of the release's signables.
+        signatures: Vec<[u8; 64]>,
+        /// Every node that gave a share.
+        signed_by: Vec<NodeId>,
+    },
+    /// So many nodes of an organisation refused that its threshold cannot be reached.
+    Refused(Vec<(NodeId, Refusal)>),
+    /// Its requester took it back.
+    Cancelled,
+}
+
+/// Where a release stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// Waits for its turn.
+    Queued,
+    /// Waits for nodes.
+    AwaitingQuorum,
+    /// Nodes have it.
+    Signing,
+}
+
+/// How far a release is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Where it stands.
+    pub phase: Phase,
+    /// What must come before it goes on, for a person.
+    pub waiting_for: Vec<String>,
+    /// Signatures made.
+    pub done: u32,
+    /// Signatures wanted.
+    pub total: u32,
+    /// Nodes that refused it so far.
+    pub refusals: Vec<(NodeId, Refusal)>,
+}
+
+/// A commitment with its points, parsed once when it arrives.
+#[derive(Clone, Debug)]
+pub struct ParsedCommitment {
+    /// As announced.
+    pub bytes: CommitmentBytes,
+    /// As points.
+    pub points: SigningCommitments,
+}
+
+/// What happens to the engine.
+#[derive(Debug)]
+pub enum Event {
+    /// A key may be used. The newest with purpose `release` signs.
+    KeyAdded(SignedRoster),
+    /// A node is there. An earlier stream of it is over.
+    Attached {
+        /// Which.
+        node: NodeId,
+        /// Names the connection.
+        stream: StreamId,
+        /// Of its program.
+        version: String,
+        /// Its own word.
+        status: NodeStatus,
+    },
+    /// A stream ended.
+    Detached(NodeId, StreamId),
+    /// A node's own word changed.
+    Status(NodeId, StreamId, NodeStatus),
+    /// A node announced commitments.
+    Commitments(NodeId, StreamId, KeyName, Vec<ParsedCommitment>),
+    /// A node answered.
+    Reply(NodeId, StreamId, BatchReply),
+    /// A node sent something that no honest node sends.
+    Misbehaved(NodeId, String),
+    /// A person put a node back.
+    Reinstate(NodeId),
+    /// A release is to be signed. One that is known already changes nothing.
+    Submit(Submission),
+    /// Shares were summed and verified.
+    Aggregated(AggregateResult),
+    /// Time passed.
+    Tick,
+}
+
+/// What the engine wants done.
+#[derive(Debug)]
+pub enum Action {
+    /// Send to a node on its stream.
+    Send(NodeId, StreamId, ToNode),
+    /// End a node's stream: its pool is not what we believed. It comes back with a new one.
+    Disconnect(NodeId, StreamId, String),
+    /// Compute, and come back with [`Event::Aggregated`].
+    Aggregate(AggregateJob),
+    /// Tell who watches.
+    Progress(ReleaseId, Progress),
+    /// The release is over.
+    Finished(ReleaseId, Outcome),
+    /// A node is left out from now on.
+    Culprit(NodeId, String),
+}
+
+/// Why a release cannot be taken back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotCancelled {
+    /// A share of it may be out.
+    TooLate,
+    /// Not known here: finished, or never submitted.
+    Unknown,
+}
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Engine {
+    keys: BTreeMap<KeyName, Arc<Roster>>,
+    active: Option<KeyName>,
+    nodes: Nodes,
+    queue: Queue,
+    sessions: HashMap<BatchId, Session>,
+    next_batch: u64,
+    quorums: HashMap<(KeyName, Vec<u16>), Arc<QuorumKeys>>,
+    /// What keeps a quorum from coming together now, for a person.
+    stalled: Vec<String>,
+    actions: Vec<Action>,
+}
+
+impl Engine {
+    /// An engine that leaves out the culprits of earlier runs.
+    #[must_use]
+    pub fn new(culprits: BTreeMap<NodeId, String>) -> Self {
+        Self { nodes: Nodes::new(culprits), ..Self::default() }
+    }
+
+    /// Takes an event, returns what is to be done, in order.
+    pub fn handle(&mut self, now: Millis, event: Event) -> Vec<Action> {
+        match event {
+            Event::KeyAdded(roster) => self.add_key(roster),
+            Event::Attached { node, stream, version, status } => {
+                self.lose(&node);
+                self.nodes.attach(node, stream, version, status);
+            }
+            Event::Detached(node, stream) => {
+                if self.nodes.is_current(&node, stream) {
+                    self.lose(&node);
+                    self.nodes.detach(&node);
+                }
+            }
+            Event::Status(node, stream, status) => self.nodes.set_status(&node, stream, status),
+            Event::Commitments(node, stream, key, commitments) => {
+                self.nodes.stock(&node, stream, key, commitments);
+            }
+            Event::Reply(node, stream, reply) => self.reply(now, &node, stream, reply),
+            Event::Misbehaved(node, reason) => self.blame(&node, reason),
+            Event::Reinstate(node) => self.nodes.reinstate(&node),
+            Event::Submit(submission) => self.submit(submission),
+            Event::Aggregated(result) => self.aggregated(result),
+            Event::Tick => {}
+        }
+        self.close_overdue(now);
+        self.schedule(now);
+        std::mem::take(&mut self.actions)
+    }
+
+    /// Takes a release back, as long as no node has it.
+    pub fn cancel(&mut self, id: &ReleaseId) -> Result<Vec<Action>, NotCancelled> {
+        let job = self.queue.job(id).ok_or(NotCancelled::Unknown)?;
+        if job.started {
+            return Err(NotCancelled::TooLate);
+        }
+        self.queue.finish(id);
+        Ok(vec![Action::Finished(id.clone(), Outcome::Cancelled)])
+    }
+
+    /// When to come back with [`Event::Tick`] at the latest.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<Millis> {
+        self.sessions.values().filter_map(Session::deadline).chain(self.nodes.next_return()).min()
+    }
+
+    /// What is known of every node that was ever seen or blamed.
+    #[must_use]
+    pub fn nodes(&self) -> Vec<NodeSnapshot> {
+        self.nodes.snapshot()
+    }
+
+    /// Releases that are not finished.
+    #[must_use]
+    pub fn unfinished(&self) -> usize {
+        self.queue.len()
+    }
+
+    fn add_key(&mut self, roster: SignedRoster) {
+        let roster = Arc::new(roster.into_roster());
+        let name = roster.key().clone();
+        if roster.purpose() == Purpose::Release {
+            self.active = Some(name.clone());
+        }
+        self.quorums.retain(|(key, _), _| *key != name);
+        self.keys.insert(name, roster);
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        let id = submission.release_id.clone();
+        if !self.queue.submit(submission) {
+            return;
+        }
+        let stalled = self.stalled.clone();
+        if let Some(job) = self.queue.job_mut(&id) {
+            job.stalled = stalled;
+            self.actions.push(job.progress_action());
+        }
+    }
+
+    /// A node answered one of its sessions.
+    fn reply(&mut self, now: Millis, node: &NodeId, stream: StreamId, reply: BatchReply) {
+        if !self.nodes.is_current(node, stream) {
+            return;
+        }
+        let Some(session) = self.sessions.get_mut(&reply.id).filter(|session| session.awaits(node)) else {
+            // Late: its session was closed and its work goes on elsewhere. But the node is alive.
+            self.nodes.revive(node);
+            return;
+        };
+        self.nodes.replied(node, now.0.saturating_sub(session.started.0), session.slots());
+        let shaped = session.take_reply(node, reply.answer);
+        match shaped {
+            Err(fault) => {
+                self.blame(node, fault);
+                self.close(reply.id);
+            }
+            Ok(Some(refusal)) => {
+                // The batch as a whole is refused, for a reason of the node's own.
+                let pool_differs = self.nodes.refused_batch(now, node, &refusal);
+                if pool_differs {
+                    self.actions.push(Action::Disconnect(node.clone(), stream, refusal.reason));
+                }
+                self.close(reply.id);
+            }
+            Ok(None) if session.is_complete() => self.aggregate(reply.id),
+            Ok(None) => {}
+        }
+    }
+
+    /// All signers answered: what every one of them signed is aggregated, the rest goes on elsewhere.
+    fn aggregate(&mut self, id: BatchId) {
+        let Some(session) = self.sessions.get_mut(&id) else { return };
+        for (release, node, refusal) in session.refusals() {
+            if nodes::is_pool_fault(refusal.code) {
+                if let Some(stream) = self.nodes.stream(&node) {
+                    self.actions.push(Action::Disconnect(node.clone(), stream, refusal.reason.clone()));
+                }
+            } else if let Some(job) = self.queue.job_mut(&release) {
+                job.refusals.insert(node, refusal);
+            }
+        }
+        let (job, put_back) = session.start_aggregation();
+        let settled: Vec<ReleaseId> = put_back.iter().map(|(release, _)| release.clone()).collect();
+        for (release, slots) in put_back {
+            self.queue.put_back(&release, &slots);
+        }
+        match job {
+            Some(job) => self.actions.push(Action::Aggregate(job)),
+            None => {
+                self.sessions.remove(&id);
+            }
+        }
+        for release in settled {
+            self.settle_refusals(&release);
+        }
+    }
+
+    /// Signatures are there, or somebody is to blame.
+    fn aggregated(&mut self, result: AggregateResult) {
+        let Some(session) = self.sessions.remove(&result.batch) else { return };
+        let mut culprits = BTreeMap::new();
+        for (item, slots) in session.items().iter().zip(result.items) {
+            let mut failed = Vec::new();
+            let mut made = Vec::new();
+            for (slot, signature) in item.slots.iter().zip(slots) {
+                match signature {
+                    Ok(signature) => made.push((*slot, signature)),
+                    Err(blame) => {
+                        failed.push(*slot);
+                        let named = blame.places.iter().filter_map(|place| session.signers.get(*place));
+                        culprits.extend(named.map(|node| (node.clone(), blame.reason.clone())));
+                    }
+                }
+            }
+            self.queue.put_back(&item.release_id, &failed);
+            self.queue.sign(&item.release_id, &made, &session.signers);
+            self.advance(&item.release_id);
+        }
+        for (node, reason) in culprits {
+            self.blame(&node, reason);
+        }
+    }
+
+    /// Finishes a release that is complete, or says how far it is.
+    fn advance(&mut self, id: &ReleaseId) {
+        let Some(job) = self.queue.job(id) else { return };
+        match job.outcome() {
+            Some(outcome) => {
+                self.queue.finish(id);
+                self.actions.push(Action::Finished(id.clone(), outcome));
+            }
+            None => self.actions.push(job.progress_action()),
+        }
+    }
+
+    /// Ends a release that some organisation can no longer sign, once no node has it any more.
+    fn settle_refusals(&mut self, id: &ReleaseId) {
+        let Some(job) = self.queue.job(id) else { return };
+        let key = job.key.as_ref().or(self.active.as_ref());
+        let Some(roster) = key.and_then(|key| self.keys.get(key)) else { return };
+        if !job.in_sessions() && nodes::is_hopeless(roster, &job.refusals) {
+            let refusals = job.refusals.clone().into_iter().collect();
+            self.queue.finish(id);
+            self.actions.push(Action::Finished(id.clone(), Outcome::Refused(refusals)));
+        } else {
+            self.actions.push(job.progress_action());
+        }
+    }
+
+    fn blame(&mut self, node: &NodeId, reason: String) {
+        if self.nodes.blame(node, reason.clone()) {
+            self.actions.push(Action::Culprit(node.clone(), reason));
+            self.lose(node);
+        }
+    }
+
+    /// A node is gone: whatever waits for it goes on without it.
+    fn lose(&mut self, node: &NodeId) {
+        let waiting: Vec<BatchId> =
+            self.sessions.iter().filter(|(_, session)| session.awaits(node)).map(|(id, _)| *id).collect();
+        for id in waiting {
+            self.close(id);
+        }
+    }
+
+    /// Ends a session without a result; its signatures are open again.
+    fn close(&mut self, id: BatchId) {
+        let Some(session) = self.sessions.remove(&id) else { return };
+        for item in session.items() {
+            self.queue.put_back(&item.release_id, &item.slots);
+            self.settle_refusals(&item.release_id);
+        }
+    }
+
+    fn close_overdue(&mut self, now: Millis) {
+        let overdue: Vec<BatchId> = self
+            .sessions
+            .iter()
+            .filter(|(_, session)| session.deadline().is_some_and(|deadline| deadline <= now))
+            .map(|(id, _)| *id)
+            .collect();
+        for id in overdue {
+            if let Some(session) = self.sessions.get(&id) {
+                for node in session.silent() {
+                    self.nodes.suspend(now, &node, "did not answer in time");
+                }
+            }
+            self.close(id);
+        }
+    }
+
+    /// Starts as many sessions as may run, urgent lane first.
+    fn schedule(&mut self, now: Millis) {
+        let Some(key) = self.active.clone() else {
+            self.stall(vec!["a key: no key ceremony is done yet".to_owned()]);
+            return;
+        };
+        let Some(roster) = self.keys.get(&key).cloned() else { return };
+        let missing = self.nodes.missing(now, &roster);
+        self.stall(missing);
+        // Each session takes slots out of the queue, and there is room for few: this ends.
+        while self
+            .queue
+            .next_lanes(self.sessions.len())
+            .into_iter()
+            .any(|lane| self.start_session(now, lane, &key, &roster))
+        {}
+    }
+
+    fn start_session(&mut self, now: Millis, lane: Lane, key: &KeyName, roster: &Arc<Roster>) -> bool {
+        let choose = |refused: &BTreeMap<_, _>| self.nodes.choose(now, roster, key, refused);
+        let Some(plan) = self.queue.plan(lane, choose) else { return false };
+        let taken: Vec<_> =
+            plan.1.iter().map(|(submission, slots)| (submission.release_id.clone(), slots.clone())).collect();
+        let id = BatchId(self.next_batch);
+        self.next_batch = self.next_batch.wrapping_add(1);
+        let started = self
+            .quorum_keys(key, roster, &plan.0)
+            .and_then(|quorum| Session::start(now, id, key, roster, quorum, plan, &mut self.nodes));
+        let Some((session, batch)) = started else {
+            for (release, slots) in &taken {
+                self.queue.put_back(release, slots);
+            }
+            return false;
+        };
+        self.queue.started(lane);
+        for (release, _) in &taken {
+            if let Some(job) = self.queue.job_mut(release) {
+                let first = !job.started;
+                job.started = true;
+                job.key = Some(key.clone());
+                if first {
+                    self.actions.push(job.progress_action());
+                }
+            }
+        }
+        for node in &session.signers {
+            if let Some(stream) = self.nodes.stream(node) {
+                self.actions.push(Action::Send(node.clone(), stream, ToNode::Batch(batch.clone())));
+            }
+        }
+        self.sessions.insert(id, session);
+        true
+    }
+
+    /// What aggregation needs of a quorum, kept for the next session with the same one.
+    fn quorum_keys(&mut self, key: &KeyName, roster: &Roster, choice: &Choice) -> Option<Arc<QuorumKeys>> {
+        let indices: Vec<u16> = choice.signers.iter().map(|(index, _)| *index).collect();
+        let name = (key.clone(), indices);
+        if let Some(keys) = self.quorums.get(&name) {
+            return Some(Arc::clone(keys));
+        }
+        let quorum = Quorum::new(roster, &name.1).ok()?;
+        let keys = Arc::new(QuorumKeys {
+            identifiers: name.1.iter().filter_map(|index| roster.identifier(*index).copied()).collect(),
+            public: effective_public_package(roster, &quorum).ok()?,
+        });
+        if self.quorums.len() >= limits::MAX_CACHED_QUORUMS {
+            self.quorums.clear();
+        }
+        self.quorums.insert(name, Arc::clone(&keys));
+        Some(keys)
+    }
+
+    /// Tells the waiting releases what they wait for, when that changed.
+    fn stall(&mut self, missing: Vec<String>) {
+        if self.stalled == missing {
+            return;
+        }
+        self.stalled = missing;
+        for job in self.queue.waiting_mut() {
+            job.stalled.clone_from(&self.stalled);
+            self.actions.push(job.progress_action());
+        }
+    }
+}
+
+impl Job {
+    fn progress_action(&self) -> Action {
+        Action::Progress(self.submission.release_id.clone(), self.progress())
+    }
+}
+
+/// An AV database always finds a session free of product builds.
+const _: () = assert!(limits::MAX_SESSIONS_BULK < limits::MAX_SESSIONS);

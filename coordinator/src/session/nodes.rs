@@ -1,0 +1,329 @@
+//! What the engine knows of each node, and the choice of a quorum among them.
+
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+};
+
+use rutli_keys::{KeyName, NodeId, Roster};
+use rutli_wire::link::{Condition, NodeStatus, Refusal, RefusalCode};
+
+use super::{Millis, ParsedCommitment};
+use crate::limits;
+
+/// Names one connection of one node, never given twice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct StreamId(pub u64);
+
+/// A node, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NodeSnapshot {
+    /// Which.
+    pub node: NodeId,
+    /// Whether it is attached.
+    pub connected: bool,
+    /// Of its program, when last seen.
+    pub version: String,
+    /// Its own word, when last seen.
+    pub status: Option<NodeStatus>,
+    /// Why it is left out, if it is.
+    pub culprit: Option<String>,
+    /// Commitments at hand.
+    pub commitments: usize,
+}
+
+/// A quorum for the next session.
+#[derive(Clone, Debug)]
+pub struct Choice {
+    /// Roster indices in ascending order, with their nodes.
+    pub signers: Vec<(u16, NodeId)>,
+    /// Signatures that all of them have commitments for; at least one.
+    pub stock: usize,
+}
+
+/// All nodes ever seen or blamed.
+#[derive(Debug, Default)]
+pub struct Nodes(BTreeMap<NodeId, NodeState>);
+
+#[derive(Debug, Default)]
+struct NodeState {
+    stream: Option<StreamId>,
+    version: String,
+    status: Option<NodeStatus>,
+    culprit: Option<String>,
+    pools: HashMap<KeyName, VecDeque<ParsedCommitment>>,
+    /// Not chosen before, and why.
+    suspended: Option<(Millis, String)>,
+    /// Suspensions in a row.
+    strikes: u32,
+    /// Microseconds per signature, moving average over its recent replies.
+    pace_us: Option<u64>,
+    /// Sessions it takes part in now or took part in; spreads the load between equals.
+    served: u64,
+}
+
+/// Codes that mean that node and coordinator disagree about the pool: only a new stream makes them agree again.
+#[must_use]
+pub fn is_pool_fault(code: RefusalCode) -> bool {
+    code == RefusalCode::UnknownCommitment
+}
+
+/// Whether some organisation has fewer nodes left than its threshold, once those that refused are taken out.
+#[must_use]
+pub fn is_hopeless(roster: &Roster, refused: &BTreeMap<NodeId, Refusal>) -> bool {
+    roster.organisations().iter().any(|organisation| {
+        let left = organisation.nodes.iter().filter(|node| !refused.contains_key(&node.id)).count();
+        left < usize::from(organisation.threshold)
+    })
+}
+
+impl Nodes {
+    pub(super) fn new(culprits: BTreeMap<NodeId, String>) -> Self {
+        let state = |reason| NodeState { culprit: Some(reason), ..NodeState::default() };
+        Self(culprits.into_iter().map(|(node, reason)| (node, state(reason))).collect())
+    }
+
+    pub(super) fn attach(&mut self, node: NodeId, stream: StreamId, version: String, status: NodeStatus) {
+        let state = self.0.entry(node).or_default();
+        state.stream = Some(stream);
+        state.version = version;
+        state.status = Some(status);
+        state.pools.clear();
+        state.suspended = None;
+    }
+
+    pub(super) fn detach(&mut self, node: &NodeId) {
+        if let Some(state) = self.0.get_mut(node) {
+            state.stream = None;
+            state.pools.clear();
+        }
+    }
+
+    pub(super) fn is_current(&self, node: &NodeId, stream: StreamId) -> bool {
+        self.stream(node) == Some(stream)
+    }
+
+    pub(super) fn stream(&self, node: &NodeId) -> Option<StreamId> {
+        self.0.get(node).and_then(|state| state.stream)
+    }
+
+    pub(super) fn set_status(&mut self, node: &NodeId, stream: StreamId, status: NodeStatus) {
+        if let Some(state) = self.0.get_mut(node).filter(|state| state.stream == Some(stream)) {
+            state.status = Some(status);
+            state.suspended = None;
+        }
+    }
+
+    /// Takes announced commitments in, up to the bound; what is over it is dropped, for no honest node announces it.
+    pub(super) fn stock(&mut self, node: &NodeId, stream: StreamId, key: KeyName, commitments: Vec<ParsedCommitment>) {
+        let Some(state) = self.0.get_mut(node).filter(|state| state.stream == Some(stream)) else { return };
+        if !state.pools.contains_key(&key) && state.pools.len() >= limits::MAX_POOLS_PER_NODE {
+            return;
+        }
+        let pool = state.pools.entry(key).or_default();
+        let room = limits::MAX_POOL.saturating_sub(pool.len());
+        pool.extend(commitments.into_iter().take(room));
+    }
+
+    /// Takes one commitment out for good.
+    pub(super) fn draw(&mut self, node: &NodeId, key: &KeyName) -> Option<ParsedCommitment> {
+        self.0.get_mut(node)?.pools.get_mut(key)?.pop_front()
+    }
+
+    pub(super) fn stocked(&self, node: &NodeId, key: &KeyName) -> usize {
+        self.0.get(node).and_then(|state| state.pools.get(key)).map_or(0, VecDeque::len)
+    }
+
+    /// A node answered: `elapsed_ms` for so many signatures.
+    pub(super) fn replied(&mut self, node: &NodeId, elapsed_ms: u64, slots: usize) {
+        if let Some(state) = self.0.get_mut(node) {
+            let slots = u64::try_from(slots).unwrap_or(u64::MAX).max(1);
+            let pace = elapsed_ms.saturating_mul(1_000) / slots;
+            state.pace_us = Some(state.pace_us.map_or(pace, |old| (old * 3).saturating_add(pace) / 4));
+            state.strikes = 0;
+            state.suspended = None;
+        }
+    }
+
+    /// A late answer: the node is alive, and may be chosen again.
+    pub(super) fn revive(&mut self, node: &NodeId) {
+        if let Some(state) = self.0.get_mut(node) {
+            state.suspended = None;
+        }
+    }
+
+    pub(super) fn suspend(&mut self, now: Millis, node: &NodeId, reason: &str) {
+        if let Some(state) = self.0.get_mut(node) {
+            let doubled = limits::SUSPEND_MS.saturating_mul(1 << state.strikes.min(10));
+            state.strikes = state.strikes.saturating_add(1);
+            state.suspended = Some((now.plus(doubled.min(limits::SUSPEND_MOST_MS)), reason.to_owned()));
+        }
+    }
+
+    /// A node refused a whole batch; true if its stream must end for that.
+    pub(super) fn refused_batch(&mut self, now: Millis, node: &NodeId, refusal: &Refusal) -> bool {
+        let Some(state) = self.0.get_mut(node) else { return false };
+        let condition = match refusal.code {
+            RefusalCode::Paused => Condition::Paused,
+            RefusalCode::Sealed => Condition::Sealed,
+            RefusalCode::Closed => Condition::Closed,
+            code => {
+                self.suspend(now, node, &format!("refused a batch: {} ({code})", refusal.reason));
+                return is_pool_fault(code);
+            }
+        };
+        // Its own status message follows when that changes.
+        if let Some(status) = &mut state.status {
+            status.condition = condition;
+            status.reason.clone_from(&refusal.reason);
+        }
+        false
+    }
+
+    /// Leaves a node out; false if it is already.
+    pub(super) fn blame(&mut self, node: &NodeId, reason: String) -> bool {
+        let state = self.0.entry(node.clone()).or_default();
+        let new = state.culprit.is_none();
+        state.culprit.get_or_insert(reason);
+        new
+    }
+
+    pub(super) fn reinstate(&mut self, node: &NodeId) {
+        if let Some(state) = self.0.get_mut(node) {
+            state.culprit = None;
+            state.suspended = None;
+            state.strikes = 0;
+        }
+    }
+
+    /// When suspended nodes may be chosen again.
+    pub(super) fn next_return(&self) -> impl Iterator<Item = Millis> {
+        self.0.values().filter(|state| state.stream.is_some()).filter_map(|state| {
+            state.suspended.as_ref().map(|(until, _)| *until)
+        })
+    }
+
+    /// Milliseconds that a node gets for so many signatures.
+    pub(super) fn patience_ms(&self, node: &NodeId, slots: usize) -> u64 {
+        let pace_us = self.0.get(node).and_then(|state| state.pace_us).unwrap_or(limits::FIRST_GUESS_MS * 1_000);
+        let slots = u64::try_from(slots).unwrap_or(u64::MAX);
+        let own = pace_us.saturating_mul(slots).saturating_mul(limits::REPLY_PATIENCE) / 1_000;
+        limits::REPLY_BASE_MS.saturating_add(own).min(limits::REPLY_MOST_MS)
+    }
+
+    /// Picks, in every organisation, as many nodes at hand as its threshold asks, those first that answered fastest;
+    /// their roster indices in ascending order. `None` if somewhere there are too few.
+    pub(super) fn choose(
+        &mut self,
+        now: Millis,
+        roster: &Arc<Roster>,
+        key: &KeyName,
+        refused: &BTreeMap<NodeId, Refusal>,
+    ) -> Option<Choice> {
+        self.end_suspensions(now);
+        let mut chosen = Vec::new();
+        for organisation in roster.organisations() {
+            let mut at_hand: Vec<_> = organisation
+                .nodes
+                .iter()
+                .filter(|node| !refused.contains_key(&node.id) && self.stocked(&node.id, key) > 0)
+                .filter_map(|node| self.0.get(&node.id).map(|state| (node, state)))
+                .filter(|(_, state)| state.obstacle(roster).is_none())
+                .collect();
+            // A node at half the pace of another comes after it; among about equals the one that served less.
+            at_hand.sort_by_key(|(_, state)| (state.pace_us.unwrap_or(0).max(1).ilog2(), state.served));
+            let threshold = usize::from(organisation.threshold);
+            if at_hand.len() < threshold {
+                return None;
+            }
+            for (node, _) in at_hand.into_iter().take(threshold) {
+                chosen.push((roster.index_of(&node.id)?, node.id.clone()));
+            }
+        }
+        for (_, node) in &chosen {
+            if let Some(state) = self.0.get_mut(node) {
+                state.served = state.served.saturating_add(1);
+            }
+        }
+        chosen.sort_unstable();
+        let stock = chosen.iter().map(|(_, node)| self.stocked(node, key)).min()?;
+        Some(Choice { signers: chosen, stock })
+    }
+
+    /// What keeps a quorum from coming together, for a person; empty if nothing does.
+    pub(super) fn missing(&mut self, now: Millis, roster: &Roster) -> Vec<String> {
+        self.end_suspensions(now);
+        roster
+            .organisations()
+            .iter()
+            .filter_map(|organisation| {
+                let obstacles: Vec<String> = organisation
+                    .nodes
+                    .iter()
+                    .filter_map(|node| {
+                        let obstacle = match self.0.get(&node.id) {
+                            Some(state) => state.obstacle(roster),
+                            None => Some("not connected".to_owned()),
+                        };
+                        obstacle.map(|obstacle| format!("{}: {obstacle}", node.id.node))
+                    })
+                    .collect();
+                let at_hand = organisation.nodes.len() - obstacles.len();
+                (at_hand < usize::from(organisation.threshold)).then(|| {
+                    format!(
+                        "organisation {}: {at_hand} of {} nodes at hand, {} must sign ({})",
+                        organisation.name,
+                        organisation.nodes.len(),
+                        organisation.threshold,
+                        obstacles.join("; ")
+                    )
+                })
+            })
+            .collect()
+    }
+
+    pub(super) fn snapshot(&self) -> Vec<NodeSnapshot> {
+        self.0
+            .iter()
+            .map(|(node, state)| NodeSnapshot {
+                node: node.clone(),
+                connected: state.stream.is_some(),
+                version: state.version.clone(),
+                status: state.status.clone(),
+                culprit: state.culprit.clone(),
+                commitments: state.pools.values().map(VecDeque::len).sum(),
+            })
+            .collect()
+    }
+
+    fn end_suspensions(&mut self, now: Millis) {
+        for state in self.0.values_mut() {
+            if state.suspended.as_ref().is_some_and(|(until, _)| *until <= now) {
+                state.suspended = None;
+            }
+        }
+    }
+}
+
+impl NodeState {
+    /// Why this node cannot be chosen for a key, for a person.
+    fn obstacle(&self, roster: &Roster) -> Option<String> {
+        if let Some(reason) = &self.culprit {
+            return Some(format!("left out as a culprit: {reason}; an operator may reinstate it"));
+        }
+        let (Some(_), Some(status)) = (self.stream, &self.status) else {
+            return Some("not connected".to_owned());
+        };
+        if status.condition != Condition::Ready {
+            return Some(format!("{}: {}", status.condition.as_str(), status.reason));
+        }
+        match status.keys.iter().find(|(name, _)| name == roster.key()) {
+            None => return Some(format!("holds no share of key {}", roster.key())),
+            Some((_, hash)) if *hash != roster.hash() => {
+                return Some(format!("holds another roster of key {}", roster.key()));
+            }
+            Some(_) => {}
+        }
+        self.suspended.as_ref().map(|(_, reason)| reason.clone())
+    }
+}

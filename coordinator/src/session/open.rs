@@ -1,0 +1,176 @@
+//! One session under way: a quorum, a batch, and the answers so far.
+//!
+//! `AwaitingShares` from the moment the batch is sent; `AwaitingAggregation` once every signer answered.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use frost_ed25519::round1::SigningCommitments;
+use rutli_keys::{KeyName, NodeId, Roster};
+use rutli_release::ReleaseId;
+use rutli_wire::link::{Batch, BatchId, BatchItem, ItemReply, Refusal};
+
+use super::{Millis, nodes::Nodes, queue::Plan};
+use crate::aggregate::{AggregateItem, AggregateJob, QuorumKeys};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Session {
+    id: BatchId,
+    /// When the batch was sent.
+    pub started: Millis,
+    /// In the order of their roster indices.
+    pub signers: Vec<NodeId>,
+    quorum: Arc<QuorumKeys>,
+    items: Vec<BatchItem>,
+    points: Vec<Vec<SigningCommitments>>,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    AwaitingShares { replies: BTreeMap<NodeId, Vec<ItemReply>>, deadline: Millis },
+    AwaitingAggregation,
+}
+
+impl Session {
+    /// Draws commitments of every signer for every slot and makes the batch. `None` if a roster or a pool does not give
+    /// what the plan took for granted; the caller puts the slots back.
+    pub(super) fn start(
+        now: Millis,
+        id: BatchId,
+        key: &KeyName,
+        roster: &Roster,
+        quorum: Arc<QuorumKeys>,
+        (choice, releases): Plan,
+        nodes: &mut Nodes,
+    ) -> Option<(Self, Batch)> {
+        let (indices, signers): (Vec<u16>, Vec<NodeId>) = choice.signers.into_iter().unzip();
+        let mut items = Vec::with_capacity(releases.len());
+        let mut points = Vec::with_capacity(releases.len());
+        let mut count = 0;
+        for (submission, slots) in releases {
+            let mut bytes = Vec::with_capacity(slots.len() * signers.len());
+            let mut parsed = Vec::with_capacity(slots.len() * signers.len());
+            for _ in &slots {
+                for node in &signers {
+                    let commitment = nodes.draw(node, key)?;
+                    bytes.push(commitment.bytes);
+                    parsed.push(commitment.points);
+                }
+            }
+            count += slots.len();
+            points.push(parsed);
+            items.push(BatchItem {
+                release_id: submission.release_id,
+                requester: submission.requester,
+                release: submission.release,
+                slots,
+                commitments: bytes,
+            });
+        }
+        let batch =
+            Batch { id, key: key.clone(), roster: roster.hash(), signers: indices, items: items.clone() };
+        let patience = signers.iter().map(|node| nodes.patience_ms(node, count)).max().unwrap_or_default();
+        let state = State::AwaitingShares { replies: BTreeMap::new(), deadline: now.plus(patience) };
+        Some((Self { id, started: now, signers, quorum, items, points, state }, batch))
+    }
+
+    pub(super) fn items(&self) -> &[BatchItem] {
+        &self.items
+    }
+
+    /// Signatures in it.
+    pub(super) fn slots(&self) -> usize {
+        self.items.iter().map(|item| item.slots.len()).sum()
+    }
+
+    /// Whether a node still owes its answer.
+    pub(super) fn awaits(&self, node: &NodeId) -> bool {
+        matches!(&self.state, State::AwaitingShares { replies, .. }
+            if self.signers.contains(node) && !replies.contains_key(node))
+    }
+
+    /// Nodes that still owe their answer.
+    pub(super) fn silent(&self) -> Vec<NodeId> {
+        self.signers.iter().filter(|node| self.awaits(node)).cloned().collect()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Millis> {
+        match self.state {
+            State::AwaitingShares { deadline, .. } => Some(deadline),
+            State::AwaitingAggregation => None,
+        }
+    }
+
+    pub(super) fn is_complete(&self) -> bool {
+        matches!(&self.state, State::AwaitingShares { replies, .. } if replies.len() == self.signers.len())
+    }
+
+    /// Takes a node's answer: `Ok(Some)` if it refuses the whole batch, `Err` if no honest node answers like that.
+    pub(super) fn take_reply(
+        &mut self,
+        node: &NodeId,
+        answer: Result<Vec<ItemReply>, Refusal>,
+    ) -> Result<Option<Refusal>, String> {
+        let answers = match answer {
+            Ok(answers) => answers,
+            Err(refusal) => return Ok(Some(refusal)),
+        };
+        let fits = answers.len() == self.items.len()
+            && answers.iter().zip(&self.items).all(|(answer, item)| {
+                answer.as_ref().map_or(true, |shares| shares.len() == item.slots.len())
+            });
+        if !fits {
+            return Err("answered a batch with another number of shares than it has".to_owned());
+        }
+        if let State::AwaitingShares { replies, .. } = &mut self.state {
+            replies.insert(node.clone(), answers);
+        }
+        Ok(None)
+    }
+
+    /// Every refusal of a single release in the answers.
+    pub(super) fn refusals(&self) -> Vec<(ReleaseId, NodeId, Refusal)> {
+        let State::AwaitingShares { replies, .. } = &self.state else { return Vec::new() };
+        replies
+            .iter()
+            .flat_map(|(node, answers)| {
+                self.items.iter().zip(answers).filter_map(move |(item, answer)| {
+                    answer.as_ref().err().map(|refusal| (item.release_id.clone(), node.clone(), refusal.clone()))
+                })
+            })
+            .collect()
+    }
+
+    /// Keeps the items that every signer signed, and gives them to aggregation; the others leave the session with
+    /// their slots.
+    pub(super) fn start_aggregation(&mut self) -> (Option<AggregateJob>, Vec<(ReleaseId, Vec<u32>)>) {
+        let State::AwaitingShares { replies, .. } = std::mem::replace(&mut self.state, State::AwaitingAggregation)
+        else {
+            return (None, Vec::new());
+        };
+        let items = std::mem::take(&mut self.items);
+        let points = std::mem::take(&mut self.points);
+        let mut answers: Vec<_> = self
+            .signers
+            .iter()
+            .map(|node| replies.get(node).cloned().unwrap_or_default().into_iter())
+            .collect();
+        let mut put_back = Vec::new();
+        let mut work = Vec::new();
+        for (item, commitments) in items.into_iter().zip(points) {
+            let of_item: Option<Vec<ItemReply>> = answers.iter_mut().map(Iterator::next).collect();
+            match of_item.and_then(|replies| replies.into_iter().collect::<Result<Vec<_>, _>>().ok()) {
+                Some(shares) => {
+                    let (release, slots) = (Arc::clone(&item.release), item.slots.clone());
+                    work.push(AggregateItem { release, slots, commitments, shares });
+                    self.items.push(item);
+                }
+                None => put_back.push((item.release_id, item.slots)),
+            }
+        }
+        let quorum = Arc::clone(&self.quorum);
+        let job = (!work.is_empty()).then(|| AggregateJob { batch: self.id, quorum, items: work });
+        (job, put_back)
+    }
+}

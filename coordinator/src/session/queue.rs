@@ -1,0 +1,329 @@
+//! What waits to be signed: jobs, in channels, in lanes.
+//!
+//! A **job** is one release with its open signatures. Jobs of one product's channel go in the order of their sequence.
+//! The **urgent** lane (AV databases) goes before the **bulk** lane (product builds), but not alone for ever.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+
+use rutli_keys::{KeyName, NodeId};
+use rutli_release::{Channel, Class, Product, ReleaseId};
+use rutli_wire::{limits as wire_limits, link::Refusal};
+
+use super::{Outcome, Phase, Progress, Submission, nodes::Choice};
+use crate::limits;
+
+/// See the module.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Lane {
+    /// AV databases.
+    Urgent,
+    /// Product builds.
+    Bulk,
+}
+
+type ChannelKey = (Product, Channel);
+
+/// One release with its open signatures.
+#[derive(Debug)]
+pub struct Job {
+    /// What is asked.
+    pub submission: Submission,
+    /// Signatures made, by slot.
+    signatures: Vec<Option<[u8; 64]>>,
+    /// Slots that no session has.
+    open: BTreeSet<u32>,
+    /// Slots that a session has.
+    busy: usize,
+    /// Whether a node may have seen it.
+    pub started: bool,
+    /// The key it was started with.
+    pub key: Option<KeyName>,
+    /// Nodes that refused it.
+    pub refusals: BTreeMap<NodeId, Refusal>,
+    /// Nodes that gave shares.
+    signed_by: BTreeSet<NodeId>,
+    /// What keeps a quorum from coming together now.
+    pub stalled: Vec<String>,
+}
+
+/// All jobs that are not finished.
+#[derive(Debug, Default)]
+pub struct Queue {
+    jobs: HashMap<ReleaseId, Job>,
+    channels: HashMap<ChannelKey, Waiting>,
+    urgent: VecDeque<ChannelKey>,
+    bulk: VecDeque<ChannelKey>,
+    /// Sessions of the urgent lane in a row while the bulk lane waited.
+    urgent_run: u32,
+}
+
+/// One channel of a product, with its jobs by sequence. It goes by its most urgent job.
+#[derive(Debug)]
+struct Waiting {
+    lane: Lane,
+    jobs: BTreeMap<u64, ReleaseId>,
+}
+
+/// What a session shall sign: slots of releases, and by whom.
+pub type Plan = (Choice, Vec<(Submission, Vec<u32>)>);
+
+impl Queue {
+    /// Takes a release in; false if it is there already.
+    pub fn submit(&mut self, submission: Submission) -> bool {
+        let id = submission.release_id.clone();
+        if self.jobs.contains_key(&id) {
+            return false;
+        }
+        let job = Job::new(submission);
+        let (key, lane) = (job.channel(), job.lane());
+        match self.channels.get_mut(&key) {
+            None => {
+                self.lane_mut(lane).push_back(key.clone());
+                let jobs = BTreeMap::new();
+                self.channels.insert(key.clone(), Waiting { lane, jobs });
+            }
+            Some(waiting) if lane < waiting.lane => {
+                waiting.lane = lane;
+                self.bulk.retain(|channel| *channel != key);
+                self.urgent.push_back(key.clone());
+            }
+            Some(_) => {}
+        }
+        if let Some(waiting) = self.channels.get_mut(&key) {
+            waiting.jobs.insert(job.submission.release.sequence().get(), id.clone());
+        }
+        self.jobs.insert(id, job);
+        true
+    }
+
+    /// Jobs that are not finished.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.jobs.len()
+    }
+
+    /// Whether nothing is left to do.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.jobs.is_empty()
+    }
+
+    /// One job.
+    #[must_use]
+    pub fn job(&self, id: &ReleaseId) -> Option<&Job> {
+        self.jobs.get(id)
+    }
+
+    /// One job.
+    pub fn job_mut(&mut self, id: &ReleaseId) -> Option<&mut Job> {
+        self.jobs.get_mut(id)
+    }
+
+    /// Jobs with something open.
+    pub fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Job> {
+        self.jobs.values_mut().filter(|job| !job.open.is_empty())
+    }
+
+    /// The lanes that may start the next session while so many run, the one whose turn it is first.
+    #[must_use]
+    pub fn next_lanes(&self, sessions: usize) -> Vec<Lane> {
+        let mut lanes = Vec::new();
+        if sessions < limits::MAX_SESSIONS && self.has_work(&self.urgent) {
+            lanes.push(Lane::Urgent);
+        }
+        if sessions < limits::MAX_SESSIONS_BULK && self.has_work(&self.bulk) {
+            lanes.push(Lane::Bulk);
+        }
+        if self.urgent_run >= limits::URGENT_RUN {
+            lanes.reverse();
+        }
+        lanes
+    }
+
+    /// A session of this lane was started.
+    pub fn started(&mut self, lane: Lane) {
+        self.urgent_run = match lane {
+            Lane::Urgent if self.has_work(&self.bulk) => self.urgent_run.saturating_add(1),
+            Lane::Urgent | Lane::Bulk => 0,
+        };
+    }
+
+    /// Plans the next session of a lane: the quorum that `choose` gives for the first job (by the nodes that refused
+    /// it), and as many slots of as many jobs as that quorum may sign and a batch may hold. The slots are taken.
+    pub fn plan(
+        &mut self,
+        lane: Lane,
+        mut choose: impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
+    ) -> Option<Plan> {
+        let mut choice: Option<Choice> = None;
+        let mut planned = Vec::new();
+        let mut room = wire_limits::MAX_BATCH_SLOTS;
+        for _ in 0..self.lane_mut(lane).len() {
+            if room == 0 || planned.len() >= wire_limits::MAX_BATCH_ITEMS {
+                break;
+            }
+            // Round robin over the channels: a busy one does not keep the others from their turn.
+            let Some(channel) = self.lane_mut(lane).pop_front() else { break };
+            self.lane_mut(lane).push_back(channel.clone());
+            let Some(waiting) = self.channels.get(&channel) else { continue };
+            for id in waiting.jobs.values() {
+                let Some(job) = self.jobs.get_mut(id).filter(|job| !job.open.is_empty()) else { break };
+                if choice.is_none() {
+                    choice = choose(&job.refusals);
+                    room = choice.as_ref().map_or(room, |choice| room.min(choice.stock));
+                }
+                let Some(choice) = &choice else { break };
+                if choice.signers.iter().any(|(_, node)| job.refusals.contains_key(node))
+                    || room == 0
+                    || planned.len() >= wire_limits::MAX_BATCH_ITEMS
+                {
+                    break;
+                }
+                let was_busy = job.busy > 0;
+                let slots = job.take(room);
+                room = room.saturating_sub(slots.len());
+                planned.push((job.submission.clone(), slots));
+                // A later sequence starts no earlier than in the same batch as the whole of its predecessor.
+                if was_busy || !job.open.is_empty() {
+                    break;
+                }
+            }
+        }
+        choice.filter(|_| !planned.is_empty()).map(|choice| (choice, planned))
+    }
+
+    /// Slots that a session did not sign.
+    pub fn put_back(&mut self, id: &ReleaseId, slots: &[u32]) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.busy = job.busy.saturating_sub(slots.len());
+            job.open.extend(slots);
+        }
+    }
+
+    /// Slots that a session signed.
+    pub fn sign(&mut self, id: &ReleaseId, signatures: &[(u32, [u8; 64])], signers: &[NodeId]) {
+        if let Some(job) = self.jobs.get_mut(id) {
+            job.busy = job.busy.saturating_sub(signatures.len());
+            for (slot, signature) in signatures {
+                if let Some(place) = usize::try_from(*slot).ok().and_then(|slot| job.signatures.get_mut(slot)) {
+                    *place = Some(*signature);
+                }
+            }
+            if !signatures.is_empty() {
+                job.signed_by.extend(signers.iter().cloned());
+            }
+        }
+    }
+
+    /// Forgets a job.
+    pub fn finish(&mut self, id: &ReleaseId) {
+        let Some(job) = self.jobs.remove(id) else { return };
+        let key = job.channel();
+        let Some(waiting) = self.channels.get_mut(&key) else { return };
+        waiting.jobs.retain(|_, queued| queued != id);
+        if waiting.jobs.is_empty() {
+            let lane = waiting.lane;
+            self.channels.remove(&key);
+            self.lane_mut(lane).retain(|channel| *channel != key);
+        }
+    }
+
+    fn lane_mut(&mut self, lane: Lane) -> &mut VecDeque<ChannelKey> {
+        match lane {
+            Lane::Urgent => &mut self.urgent,
+            Lane::Bulk => &mut self.bulk,
+        }
+    }
+
+    /// Whether some channel's first job that is not all in sessions may go on.
+    fn has_work(&self, lane: &VecDeque<ChannelKey>) -> bool {
+        lane.iter().any(|channel| {
+            self.channels
+                .get(channel)
+                .and_then(|waiting| waiting.jobs.values().next())
+                .and_then(|id| self.jobs.get(id))
+                .is_some_and(|job| !job.open.is_empty())
+        })
+    }
+}
+
+impl Job {
+    fn new(submission: Submission) -> Self {
+        let count = submission.release.signable_count();
+        Self {
+            submission,
+            signatures: vec![None; count],
+            open: (0..u32::try_from(count).unwrap_or(u32::MAX)).collect(),
+            busy: 0,
+            started: false,
+            key: None,
+            refusals: BTreeMap::new(),
+            signed_by: BTreeSet::new(),
+            stalled: Vec::new(),
+        }
+    }
+
+    fn channel(&self) -> ChannelKey {
+        (self.submission.release.product().clone(), self.submission.release.channel().clone())
+    }
+
+    fn lane(&self) -> Lane {
+        match self.submission.release.class() {
+            Class::AvDatabase => Lane::Urgent,
+            Class::ProductBuild => Lane::Bulk,
+        }
+    }
+
+    /// Takes up to `room` open slots into a session.
+    fn take(&mut self, room: usize) -> Vec<u32> {
+        let slots: Vec<u32> = self.open.iter().take(room).copied().collect();
+        for slot in &slots {
+            self.open.remove(slot);
+        }
+        self.busy += slots.len();
+        slots
+    }
+
+    /// Whether a session has any of it.
+    #[must_use]
+    pub fn in_sessions(&self) -> bool {
+        self.busy > 0
+    }
+
+    /// The result, once every signature is there.
+    #[must_use]
+    pub fn outcome(&self) -> Option<Outcome> {
+        let signatures = self.signatures.iter().copied().collect::<Option<Vec<_>>>()?;
+        Some(Outcome::Signed {
+            key: self.key.clone()?,
+            signatures,
+            signed_by: self.signed_by.iter().cloned().collect(),
+        })
+    }
+
+    /// How far it is.
+    #[must_use]
+    pub fn progress(&self) -> Progress {
+        let mut waiting_for = self.stalled.clone();
+        if waiting_for.is_empty() && !self.refusals.is_empty() {
+            let refused: Vec<String> = self.refusals.keys().map(ToString::to_string).collect();
+            waiting_for.push(format!("nodes other than {}, which refused it", refused.join(", ")));
+        }
+        let phase = if self.busy > 0 {
+            waiting_for.clear();
+            Phase::Signing
+        } else if waiting_for.is_empty() {
+            Phase::Queued
+        } else {
+            Phase::AwaitingQuorum
+        };
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        Progress {
+            phase,
+            waiting_for,
+            done: count(self.signatures.iter().flatten().count()),
+            total: count(self.signatures.len()),
+            refusals: self.refusals.clone().into_iter().collect(),
+        }
+    }
+}
