@@ -1,0 +1,447 @@
+//! Key ceremonies: what a custodian does at the own node's socket, and how everybody follows.
+//!
+//! What is shown comes from the proposal itself, read and hashed here, and not from what somebody says about it: the
+//! words that custodians compare are computed from what each of them is asked to agree to.
+
+use std::{
+    io::{BufRead, IsTerminal, Write},
+    path::Path,
+    time::Duration,
+};
+
+use rutli_keys::ceremony::{Proposal, SignedProposal};
+use rutli_wire::v1::{self, CeremonyState};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use crate::{
+    cli, client, files, releases,
+    report::{Failure, Report},
+    status, text,
+};
+
+/// How often a ceremony is looked at while one follows it: people make its steps, and a restarted node or coordinator
+/// is met again without ado.
+const LOOK_INTERVAL: Duration = Duration::from_millis(300);
+
+/// Where one asks.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// The coordinator.
+    Coordinator(Channel),
+    /// A node, at its custodian's socket.
+    Node(Channel),
+}
+
+/// The commands of `rutli ceremony`.
+///
+/// # Errors
+/// What the other side answers; exit code 1 for a ceremony that was aborted, 4 when time is up.
+pub async fn run(command: cli::Ceremony, place: &Place) -> Result<Report, Failure> {
+    use cli::Ceremony::{Abort, Join, List, Propose, Reject, Show, Status, Watch};
+    match command {
+        Propose { proposal } => propose(place, &proposal).await,
+        Join { ceremony, words } => join(place, ceremony, words).await,
+        Reject { ceremony, reason } => end(place, ceremony, reason, End::Reject).await,
+        Abort { ceremony, reason } => end(place, ceremony, reason, End::Abort).await,
+        List => list(place).await,
+        Show { ceremony } => {
+            let ceremony = find(place, ceremony, Wanted::Any).await?;
+            Ok(Report::new(describe(&ceremony), to_json(&ceremony)))
+        }
+        Status { ceremony } => {
+            let ceremony = find(place, ceremony, Wanted::Any).await?;
+            Ok(Report::new(describe_state(&ceremony), to_json(&ceremony)))
+        }
+        Watch { ceremony, timeout } => {
+            let ceremony = find(place, ceremony, Wanted::Any).await?;
+            watch(place, &ceremony.ceremony_id, timeout).await
+        }
+    }
+}
+
+/// Signs a proposal with the node's identity, sends it to all, and joins it.
+///
+/// # Errors
+/// What the node answers.
+pub async fn propose(place: &Place, path: &Path) -> Result<Report, Failure> {
+    let request = v1::ProposeCeremonyRequest { proposal: files::read(path)? };
+    let ceremony =
+        node(place)?.propose_ceremony(request).await.map_err(|status| status::failure(&status))?.into_inner();
+    let text = format!(
+        "{}\n\nProposed and joined. The other custodians join with `rutli ceremony join`, after comparing the words.",
+        describe(&ceremony)
+    );
+    Ok(Report::new(text, to_json(&ceremony)))
+}
+
+/// Joins a ceremony. Without `words`, asks on the terminal whether they match.
+///
+/// # Errors
+/// What the node answers; words that do not match.
+pub async fn join(place: &Place, wanted: Option<String>, words: Option<String>) -> Result<Report, Failure> {
+    let mut node = node(place)?;
+    let ceremony = find(place, wanted, Wanted::UnderWay).await?;
+    let proposal = read_proposal(&ceremony)?;
+    let own_words = proposal.id().words();
+    let words = match words {
+        Some(words) => words,
+        None => {
+            eprintln!("{}\n", describe(&ceremony));
+            for warning in proposal.warnings() {
+                eprintln!("warning: {}", text::printable(&warning));
+            }
+            confirm(&own_words)?;
+            own_words.clone()
+        }
+    };
+    if !words.split_whitespace().map(str::to_lowercase).eq(own_words.split_whitespace().map(str::to_owned)) {
+        return Err(Failure::failed(format!("the words do not match: this node sees {own_words:?}"))
+            .help("do not join: somebody sees another ceremony; find out who, and reject it")
+            .with(to_json(&ceremony)));
+    }
+    let request = v1::JoinCeremonyRequest { ceremony_id: ceremony.ceremony_id, words: own_words };
+    let ceremony = node.join_ceremony(request).await.map_err(|status| status::failure(&status))?.into_inner();
+    Ok(Report::new(describe_state(&ceremony), to_json(&ceremony)))
+}
+
+/// Follows a ceremony until it is final.
+///
+/// # Errors
+/// Exit code 1 when it was aborted, 4 when time is up.
+pub async fn watch(place: &Place, id: &str, timeout: Option<Duration>) -> Result<Report, Failure> {
+    let mut last = String::new();
+    let following = async {
+        loop {
+            match get(place, id).await {
+                Ok(ceremony) => {
+                    let state = describe_state(&ceremony);
+                    if is_final(&ceremony) {
+                        return Ok(ceremony);
+                    }
+                    if state != last {
+                        eprintln!("{state}");
+                        last = state;
+                    }
+                }
+                // It went away for a moment.
+                Err(status) if status::is_passing(&status) => {}
+                Err(status) => return Err(status::failure(&status)),
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    };
+    let ceremony = releases::within(timeout, following).await.ok_or_else(|| {
+        Failure::waiting("time is up: the ceremony is not final yet").help("it goes on; watch it again later")
+    })??;
+    if ceremony.state == i32::from(CeremonyState::Aborted) {
+        return Err(Failure::failed(format!(
+            "the ceremony ended without keys: {}",
+            text::or_dash(&ceremony.reason)
+        ))
+        .help("clear the reason, then propose it again")
+        .with(to_json(&ceremony)));
+    }
+    Ok(Report::new(describe(&ceremony), to_json(&ceremony)))
+}
+
+/// All ceremonies that a place knows.
+///
+/// # Errors
+/// What it answers.
+pub async fn all(place: &Place) -> Result<Vec<v1::Ceremony>, Failure> {
+    let request = v1::ListCeremoniesRequest {};
+    let answer = match place {
+        Place::Coordinator(channel) => client::ceremonies(channel.clone()).list_ceremonies(request).await,
+        Place::Node(channel) => client::custodian(channel.clone()).list_ceremonies(request).await,
+    };
+    Ok(answer.map_err(|status| status::failure(&status))?.into_inner().ceremonies)
+}
+
+/// A ceremony for programs.
+#[must_use]
+pub fn to_json(ceremony: &v1::Ceremony) -> Value {
+    let proposal: Value = serde_json::from_slice(&ceremony.proposal).unwrap_or(Value::Null);
+    json!({
+        "ceremony_id": ceremony.ceremony_id,
+        "words": ceremony.words,
+        "state": state_word(ceremony.state),
+        "proposal": proposal,
+        "proposer": ceremony.proposer,
+        "nodes": ceremony.nodes.iter().map(|node| json!({
+            "node": node.node,
+            "step": node.step,
+            "connected": node.connected,
+        })).collect::<Vec<_>>(),
+        "deadline": ceremony.deadline,
+        "reason": ceremony.reason,
+        "culprits": ceremony.culprits,
+        "waiting_for": ceremony.waiting_for,
+        "keys": ceremony.keys.iter().map(|key| json!({
+            "name": key.name,
+            "purpose": key.purpose,
+            "public_key": hex::encode(&key.public_key),
+            "roster_hash": hex::encode(&key.roster_hash),
+            "words": key.words,
+        })).collect::<Vec<_>>(),
+    })
+}
+
+#[derive(Clone, Copy)]
+enum End {
+    Reject,
+    Abort,
+}
+
+async fn end(place: &Place, wanted: Option<String>, reason: String, how: End) -> Result<Report, Failure> {
+    let mut node = node(place)?;
+    let ceremony = find(place, wanted, Wanted::UnderWay).await?;
+    let request = v1::RejectCeremonyRequest { ceremony_id: ceremony.ceremony_id, reason };
+    let answer = match how {
+        End::Reject => node.reject_ceremony(request).await,
+        End::Abort => node.abort_ceremony(request).await,
+    };
+    let ceremony = answer.map_err(|status| status::failure(&status))?.into_inner();
+    Ok(Report::new(describe_state(&ceremony), to_json(&ceremony)))
+}
+
+async fn list(place: &Place) -> Result<Report, Failure> {
+    let ceremonies = all(place).await?;
+    let json = json!({ "ceremonies": ceremonies.iter().map(to_json).collect::<Vec<_>>() });
+    if ceremonies.is_empty() {
+        return Ok(Report::new("no ceremonies", json));
+    }
+    let rows = ceremonies.iter().map(|ceremony| {
+        let name =
+            read_proposal(ceremony).map_or_else(|_| "?".to_owned(), |proposal| proposal.name().to_string());
+        vec![
+            short(&ceremony.ceremony_id),
+            name,
+            state_word(ceremony.state).to_owned(),
+            text::printable(&ceremony.proposer),
+            text::time(ceremony.deadline),
+            text::list(&ceremony.waiting_for),
+        ]
+    });
+    Ok(Report::new(
+        text::columns(&["CEREMONY", "NAME", "STATE", "PROPOSED BY", "UNTIL", "WAITING FOR"], rows),
+        json,
+    ))
+}
+
+async fn get(place: &Place, id: &str) -> Result<v1::Ceremony, tonic::Status> {
+    let request = v1::GetCeremonyRequest { ceremony_id: id.to_owned() };
+    let answer = match place {
+        Place::Coordinator(channel) => client::ceremonies(channel.clone()).get_ceremony(request).await,
+        Place::Node(channel) => client::custodian(channel.clone()).get_ceremony(request).await,
+    };
+    Ok(answer?.into_inner())
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    UnderWay,
+    Any,
+}
+
+/// The ceremony whose id begins so; without one the only one under way, or, where any will do, the newest.
+async fn find(place: &Place, wanted: Option<String>, which: Wanted) -> Result<v1::Ceremony, Failure> {
+    pick(all(place).await?, wanted, which)
+}
+
+fn pick(
+    ceremonies: Vec<v1::Ceremony>,
+    wanted: Option<String>,
+    which: Wanted,
+) -> Result<v1::Ceremony, Failure> {
+    let matching = |ceremony: &v1::Ceremony| match &wanted {
+        Some(prefix) => ceremony.ceremony_id.starts_with(&prefix.to_lowercase()),
+        None => !is_final(ceremony),
+    };
+    let (mut found, others): (Vec<_>, Vec<_>) = ceremonies.into_iter().partition(matching);
+    match (found.len(), &wanted) {
+        (1, _) => {}
+        (0, None) if which == Wanted::Any && !others.is_empty() => {
+            // A deadline lies in a ceremony's future: the newest one has the latest.
+            found = others.into_iter().max_by_key(|ceremony| ceremony.deadline).into_iter().collect();
+        }
+        (0, None) => {
+            return Err(
+                Failure::failed("no ceremony is under way").help("propose one with `rutli ceremony propose`")
+            );
+        }
+        (0, Some(prefix)) => {
+            return Err(Failure::failed(format!("no ceremony begins with {prefix:?}"))
+                .help("`rutli ceremony list` shows them"));
+        }
+        _ => {
+            return Err(Failure::usage(format!("several ceremonies fit: {}", text::list(&ids(&found))))
+                .help("give more of its id"));
+        }
+    }
+    found.pop().ok_or_else(|| Failure::failed("no such ceremony"))
+}
+
+fn ids(ceremonies: &[v1::Ceremony]) -> Vec<String> {
+    ceremonies.iter().map(|ceremony| short(&ceremony.ceremony_id)).collect()
+}
+
+fn node(place: &Place) -> Result<v1::custodian_service_client::CustodianServiceClient<Channel>, Failure> {
+    match place {
+        Place::Node(channel) => Ok(client::custodian(channel.clone())),
+        Place::Coordinator(_) => Err(Failure::usage("this is for the custodian of a node")
+            .help("give the node's socket with --socket PATH")),
+    }
+}
+
+/// Asks the custodian, who alone can compare with the others.
+fn confirm(words: &str) -> Result<(), Failure> {
+    if !std::io::stdin().is_terminal() {
+        return Err(Failure::usage("the words must be compared before joining, and stdin is no terminal")
+            .help("give the words that the other custodians read with --words \"…\""));
+    }
+    eprint!("Do all other custodians see these words?\n\n    {words}\n\nType yes to join: ");
+    let _ = std::io::stderr().flush();
+    let mut answer = String::new();
+    std::io::stdin()
+        .lock()
+        .read_line(&mut answer)
+        .map_err(|error| Failure::usage(format!("cannot read the answer: {error}")))?;
+    if answer.trim().eq_ignore_ascii_case("yes") {
+        return Ok(());
+    }
+    Err(Failure::failed("not joined")
+        .help("if the words differ, reject the ceremony: somebody sees another one"))
+}
+
+/// The proposal, whose hash must be the ceremony's id.
+fn read_proposal(ceremony: &v1::Ceremony) -> Result<Proposal, Failure> {
+    let proposal = SignedProposal::parse(&ceremony.proposal)
+        .map(|signed| signed.proposal().clone())
+        .or_else(|_| Proposal::parse(&ceremony.proposal))
+        .map_err(|error| Failure::failed(format!("the ceremony's proposal does not read: {error}")))?;
+    if proposal.id().to_string() != ceremony.ceremony_id {
+        return Err(
+            Failure::failed("the ceremony's proposal is not the one that its id says").help("do not join it")
+        );
+    }
+    Ok(proposal)
+}
+
+fn describe(ceremony: &v1::Ceremony) -> String {
+    let mut rows = vec![("ceremony", text::printable(&ceremony.ceremony_id))];
+    match read_proposal(ceremony) {
+        Ok(proposal) => {
+            let rule: Vec<_> = proposal
+                .organisations()
+                .iter()
+                .map(|organisation| {
+                    format!(
+                        "{} of {} of {}",
+                        organisation.threshold,
+                        organisation.nodes.len(),
+                        organisation.name
+                    )
+                })
+                .collect();
+            let keys: Vec<_> =
+                proposal.keys().iter().map(|key| format!("{} (for {})", key.name, key.purpose)).collect();
+            rows.extend([
+                ("name", proposal.name().to_string()),
+                ("words", proposal.id().words()),
+                ("keys", keys.join(", ")),
+                ("needs", rule.join(" and ")),
+            ]);
+        }
+        Err(failure) => rows.push(("proposal", failure.problem)),
+    }
+    rows.extend([
+        ("proposed by", text::printable(&ceremony.proposer)),
+        ("until", text::time(ceremony.deadline)),
+        ("state", describe_state(ceremony)),
+    ]);
+    for key in &ceremony.keys {
+        rows.push(("made", format!("{}: {}", text::printable(&key.name), text::printable(&key.words))));
+    }
+    let identities = read_proposal(ceremony).ok();
+    let members = ceremony.nodes.iter().map(|node| {
+        let identity = identities
+            .as_ref()
+            .and_then(|proposal| proposal.members().iter().find(|member| member.id.to_string() == node.node))
+            .map_or_else(String::new, |member| member.identity.to_string());
+        let link = if node.connected { "connected" } else { "away" };
+        vec![text::printable(&node.node), text::or_dash(&node.step), link.to_owned(), identity]
+    });
+    format!("{}\n\n{}", text::fields(rows), text::columns(&["MEMBER", "STEP", "LINK", "IDENTITY"], members))
+}
+
+fn describe_state(ceremony: &v1::Ceremony) -> String {
+    let state = state_word(ceremony.state);
+    if ceremony.state == i32::from(CeremonyState::Aborted) {
+        let culprits = if ceremony.culprits.is_empty() {
+            String::new()
+        } else {
+            format!(", because of {}", text::list(&ceremony.culprits))
+        };
+        return format!("{state}: {}{culprits}", text::or_dash(&ceremony.reason));
+    }
+    if ceremony.waiting_for.is_empty() {
+        return state.to_owned();
+    }
+    format!("{state}, waiting for {}", text::list(&ceremony.waiting_for))
+}
+
+fn is_final(ceremony: &v1::Ceremony) -> bool {
+    matches!(CeremonyState::try_from(ceremony.state), Ok(CeremonyState::Done | CeremonyState::Aborted))
+}
+
+fn state_word(state: i32) -> &'static str {
+    match CeremonyState::try_from(state) {
+        Ok(CeremonyState::Proposed) => "proposed",
+        Ok(CeremonyState::Running) => "running",
+        Ok(CeremonyState::Done) => "done",
+        Ok(CeremonyState::Aborted) => "aborted",
+        _ => "unknown",
+    }
+}
+
+fn short(id: &str) -> String {
+    text::printable(id).chars().take(12).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ceremony(id: &str, state: CeremonyState, deadline: u64) -> v1::Ceremony {
+        v1::Ceremony { ceremony_id: id.to_owned(), state: state.into(), deadline, ..Default::default() }
+    }
+
+    #[test]
+    fn the_right_ceremony_is_picked() {
+        let all = || {
+            vec![
+                ceremony("aa11", CeremonyState::Done, 1),
+                ceremony("aa22", CeremonyState::Aborted, 3),
+                ceremony("bb33", CeremonyState::Running, 2),
+            ]
+        };
+        let id = |wanted: Option<&str>, which| {
+            pick(all(), wanted.map(str::to_owned), which).map(|ceremony| ceremony.ceremony_id)
+        };
+        assert_eq!(id(None, Wanted::UnderWay).unwrap(), "bb33");
+        assert_eq!(id(Some("AA2"), Wanted::Any).unwrap(), "aa22");
+        assert_eq!(id(Some("aa"), Wanted::Any).unwrap_err().exit.code(), 2);
+        assert_eq!(id(Some("cc"), Wanted::Any).unwrap_err().exit.code(), 1);
+        let ended = || all().into_iter().take(2).collect::<Vec<_>>();
+        assert_eq!(pick(ended(), None, Wanted::Any).unwrap().ceremony_id, "aa22");
+        assert!(pick(ended(), None, Wanted::UnderWay).is_err());
+    }
+
+    #[test]
+    fn a_proposal_that_is_not_the_ids_is_not_shown_as_it() {
+        let mut forged = ceremony(&"ab".repeat(32), CeremonyState::Proposed, 1);
+        forged.proposal = b"{}".to_vec();
+        assert!(read_proposal(&forged).is_err());
+    }
+}

@@ -1,0 +1,102 @@
+//! `rutli help`: commands as clap explains them, and the topics that are no command.
+
+use clap::CommandFactory;
+use serde_json::json;
+
+use crate::{
+    cli::Cli,
+    init::deployment::EXAMPLE,
+    report::{Failure, Report},
+};
+
+const EXIT_CODES: &str = "\
+Exit codes of all commands:
+
+  0  Done: signed, verified, written.
+  1  Not verified; refused, cancelled or expired; something failed. Trying the same again does not help.
+  2  Wrong usage: flags, a file that cannot be read or used, a field that the coordinator does not take.
+  3  The coordinator or the node cannot be reached, or does not permit it to this certificate.
+  4  Time is up, or Ctrl-C: what was asked for still goes on. Run the command again to wait for it.
+
+Every error says the problem, and on a line `help:` the way out.";
+
+const JSON: &str = "\
+With --json every command prints one JSON document on stdout and nothing else there; progress and warnings stay on
+stderr. Fields are added, never renamed. Times are Unix seconds, digests and public keys hexadecimal.
+
+  every error     {\"error\":{\"exit\":N,\"problem\":TEXT,\"help\":TEXT or null}, …}; and what is known beside it, as the
+                  release that was refused, or {\"verified\":false,\"reason\":TEXT,…}
+  sign, release   {\"release_id\",\"request_id\",\"requester\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
+   show|watch|    \"issued_at\",\"expires_at\",\"formats\":[…],\"artifacts\":[{\"name\",\"size\",\"sha256\",\"sha512\",\"blake2b\"}],
+   cancel|get     \"state\",\"waiting_for\":[…],\"refusals\":[{\"node\",\"code\",\"reason\"}],\"signatures\":{\"done\",\"total\"},
+                  \"signed_by\":[…],\"key\",\"created_at\",\"finished_at\",\"files\":[NAME…],\"written\":[PATH…]}
+                  state: queued, awaiting-quorum, signing, signed, refused, cancelled, expired
+  release list    {\"releases\":[as above…]}
+  verify          {\"verified\":true,\"format\",\"class\",\"key_id\",\"files\":[{\"path\",\"name\"}]}; statements also
+                  \"product\",\"channel\",\"version\",\"sequence\",\"issued_at\",\"expires_at\"
+  ceremony …      {\"ceremony_id\",\"words\",\"state\",\"proposal\",\"proposer\",\"nodes\":[{\"node\",\"step\",\"connected\"}],
+                  \"deadline\",\"reason\",\"culprits\":[…],\"waiting_for\":[…],\"keys\":[{\"name\",\"purpose\",\"public_key\",
+                  \"roster_hash\",\"words\"}]}; state: proposed, running, done, aborted
+  ceremony list   {\"ceremonies\":[as above…]}
+  node status|…   {\"node\",\"state\",\"reason\",\"version\",\"identity\",\"keys\":[…],\"coordinators\":[{\"url\",\"connected\",
+                  \"error\"}],\"permitted\",\"refused\",\"shares\",\"marks\":[{\"product\",\"channel\",\"sequence\"}],\"allow\":[…]}
+  node list       {\"nodes\":[{\"node\",\"connected\",\"state\",\"reason\",\"version\",\"culprit\",\"keys\":[…],\"commitments\"}]}
+  keys …          {\"keys\":[{\"name\",\"purpose\",\"key_id\",\"public_key\",\"epoch\",\"roster_hash\",\"words\",
+                  \"organisations\":[{\"name\",\"threshold\",\"nodes\":[…]}]}],\"written\":[PATH…]}
+  init            {\"ca\",\"proposal\",\"coordinator\":{\"config\"},\"nodes\":[{\"node\",\"config\",\"socket\"}],
+                  \"clients\":[{\"name\",\"role\",\"profile\"}]}
+  demo            what is in DIR/demo.json, and \"dir\",\"releases\":[…],\"checks\":[{\"what\",\"by\",\"ok\"}]";
+
+const ROLES: &str = "\
+A certificate names its party by one URI in its subject alternative names; the coordinator decides by it alone:
+
+  rutli:pipeline:NAME            asks for releases, sees and cancels its own, lists keys
+  rutli:operator:NAME            sees and cancels all releases, sees ceremonies and nodes, reinstates nodes
+  rutli:auditor:NAME             sees all releases, ceremonies and nodes
+  rutli:node:ORGANISATION:NAME   a signer node
+  rutli:coordinator:NAME         the coordinator, to all others
+
+`rutli init` makes a profile for each client; choose one with --profile or RUTLI_PROFILE.";
+
+/// `rutli help [COMMAND… | TOPIC]`
+///
+/// # Errors
+/// Exit code 2 for a topic that is none.
+pub fn run(topic: &[String]) -> Result<Report, Failure> {
+    let words: Vec<&str> = topic.iter().map(String::as_str).collect();
+    let text = match words.as_slice() {
+        ["exit-codes"] => EXIT_CODES.to_owned(),
+        ["json"] => JSON.to_owned(),
+        ["roles"] => ROLES.to_owned(),
+        ["deployment"] => EXAMPLE.trim_end().to_owned(),
+        path => command_help(path)?,
+    };
+    Ok(Report::new(text.clone(), json!({ "help": text })))
+}
+
+fn command_help(path: &[&str]) -> Result<String, Failure> {
+    let mut command = Cli::command();
+    command.build();
+    for name in path {
+        command = command.find_subcommand(name).cloned().ok_or_else(|| {
+            Failure::usage(format!("no command or topic {name:?}"))
+                .help("topics: exit-codes, json, deployment, roles; commands: see `rutli --help`")
+        })?;
+    }
+    Ok(command.render_long_help().to_string().trim_end().to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn topics_and_commands_have_help() {
+        for topic in ["exit-codes", "json", "deployment", "roles", "sign"] {
+            assert!(!run(&[topic.to_owned()]).unwrap().text.is_empty());
+        }
+        assert!(run(&["ceremony".to_owned(), "join".to_owned()]).unwrap().text.contains("--words"));
+        assert_eq!(run(&["nothing".to_owned()]).unwrap_err().exit.code(), 2);
+        assert!(run(&[]).unwrap().text.contains("Exit codes"));
+    }
+}

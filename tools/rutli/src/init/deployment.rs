@@ -1,0 +1,346 @@
+//! The description of a deployment that `rutli init` reads.
+
+use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
+
+use rutli_keys::{
+    IdentityPublic, KeyName, NodeId, NodeName, OrgName, Purpose,
+    ceremony::{KeySpec, NodeSpec, OrganisationSpec, Proposal, ProposalSpec},
+};
+use rutli_release::{Channel, Class, Product, Requester};
+use serde::{Deserialize, Serialize};
+
+use crate::report::Failure;
+
+/// An example description, documented line by line: what `rutli init --example` prints.
+pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// Who takes part, and what is signed.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Deployment {
+    /// Shown in certificates.
+    pub name: KeyName,
+    /// Where it listens, and under which names.
+    pub coordinator: Coordinator,
+    /// Who signs, and how many of whom must.
+    #[serde(rename = "organisation")]
+    pub organisations: Vec<Organisation>,
+    /// The keys of the first ceremony.
+    #[serde(rename = "key", default = "one_release_key")]
+    pub keys: Vec<KeySpec>,
+    /// Who asks.
+    #[serde(default)]
+    pub clients: Clients,
+    /// What nodes sign.
+    #[serde(rename = "allow", default)]
+    pub allow: Vec<Allow>,
+    /// The first ceremony.
+    #[serde(default)]
+    pub ceremony: Ceremony,
+    /// Days for which certificates are valid.
+    #[serde(default = "default_certificate_days")]
+    pub certificate_days: u32,
+    /// A folder for the nodes' sockets, where the paths below the output folder would be too long. Default: each node's
+    /// own folder.
+    #[serde(default)]
+    pub sockets: Option<PathBuf>,
+}
+
+/// The coordinator.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Coordinator {
+    /// Its name in its certificate.
+    #[serde(default = "default_coordinator_name")]
+    pub name: Requester,
+    /// Address and port.
+    pub listen: SocketAddr,
+    /// How nodes and clients reach it. Default: `https://` and the address it listens on.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// DNS names and IP addresses for its certificate, the first one is what clients expect there. Default: `localhost`
+    /// and the address it listens on.
+    #[serde(default)]
+    pub names: Vec<String>,
+}
+
+/// An organisation.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Organisation {
+    /// Its name.
+    pub name: OrgName,
+    /// How many of its nodes must sign.
+    pub threshold: u16,
+    /// Names of its nodes.
+    pub nodes: Vec<NodeName>,
+    /// What its nodes sign, if not what all nodes sign.
+    #[serde(default)]
+    pub allow: Option<Vec<Allow>>,
+}
+
+/// Certificates for those who ask; each name once.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Clients {
+    /// Ask for releases.
+    pub pipelines: Vec<Requester>,
+    /// Run the coordinator.
+    pub operators: Vec<Requester>,
+    /// See everything, change nothing.
+    pub auditors: Vec<Requester>,
+}
+
+/// A line of a node's allow list.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Allow {
+    /// Of this class.
+    pub class: Class,
+    /// Of this product.
+    pub product: Product,
+    /// In these channels. Default: in all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub channels: Option<Vec<Channel>>,
+    /// With at most so many files. Default: the limit of all releases.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_artifacts: Option<u32>,
+}
+
+/// The first ceremony.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ceremony {
+    /// What people call it.
+    pub name: KeyName,
+    /// How long the custodians have.
+    pub deadline_minutes: u32,
+}
+
+/// A certificate to be made for a client.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ClientRole {
+    /// Asks for releases.
+    Pipeline,
+    /// Runs the coordinator.
+    Operator,
+    /// Sees everything.
+    Auditor,
+}
+
+impl Deployment {
+    /// Reads and checks a description.
+    ///
+    /// # Errors
+    /// Exit code 2, with the place in the text.
+    pub fn parse(text: &str) -> Result<Self, Failure> {
+        let wrong = |problem: String| {
+            Failure::usage(format!("the deployment's description is wrong: {problem}"))
+                .help("`rutli init --example` prints one; `rutli help deployment` explains it")
+        };
+        let deployment: Self =
+            toml::from_str(text).map_err(|error| wrong(error.to_string().trim().to_owned()))?;
+        deployment.check().map_err(wrong)?;
+        Ok(deployment)
+    }
+
+    /// How nodes and clients reach the coordinator.
+    #[must_use]
+    pub fn url(&self) -> String {
+        self.coordinator.url.clone().unwrap_or_else(|| format!("https://{}", self.coordinator.listen))
+    }
+
+    /// Names for the coordinator's certificate; the first is what clients expect.
+    #[must_use]
+    pub fn server_names(&self) -> Vec<String> {
+        if self.coordinator.names.is_empty() {
+            return vec!["localhost".to_owned(), self.coordinator.listen.ip().to_string()];
+        }
+        self.coordinator.names.clone()
+    }
+
+    /// All nodes.
+    pub fn nodes(&self) -> impl Iterator<Item = (&Organisation, NodeId)> {
+        self.organisations.iter().flat_map(|organisation| {
+            organisation.nodes.iter().map(move |node| {
+                (organisation, NodeId { organisation: organisation.name.clone(), node: node.clone() })
+            })
+        })
+    }
+
+    /// All clients.
+    pub fn clients(&self) -> impl Iterator<Item = (ClientRole, &Requester)> {
+        let of = |role: ClientRole| move |name| (role, name);
+        self.clients
+            .pipelines
+            .iter()
+            .map(of(ClientRole::Pipeline))
+            .chain(self.clients.operators.iter().map(of(ClientRole::Operator)))
+            .chain(self.clients.auditors.iter().map(of(ClientRole::Auditor)))
+    }
+
+    /// What a node of an organisation signs.
+    #[must_use]
+    pub fn allow_of<'a>(&'a self, organisation: &'a Organisation) -> &'a [Allow] {
+        organisation.allow.as_deref().unwrap_or(&self.allow)
+    }
+
+    /// The proposal of the first ceremony, as a custodian hands it to the own node.
+    #[must_use]
+    pub fn proposal(&self, identity_of: impl Fn(&NodeId) -> Option<IdentityPublic>) -> serde_json::Value {
+        let organisations: Vec<_> = self
+            .organisations
+            .iter()
+            .map(|organisation| {
+                let nodes: Vec<_> = organisation
+                    .nodes
+                    .iter()
+                    .filter_map(|node| {
+                        let id = NodeId { organisation: organisation.name.clone(), node: node.clone() };
+                        Some(serde_json::json!({ "name": node, "identity": identity_of(&id)? }))
+                    })
+                    .collect();
+                serde_json::json!({ "name": organisation.name, "threshold": organisation.threshold, "nodes": nodes })
+            })
+            .collect();
+        serde_json::json!({
+            "name": self.ceremony.name,
+            "keys": self.keys,
+            "organisations": organisations,
+            "deadline_minutes": self.ceremony.deadline_minutes,
+        })
+    }
+
+    fn check(&self) -> Result<(), String> {
+        let mut names = BTreeSet::new();
+        for (_, name) in self.clients() {
+            if !names.insert(name.as_str()) {
+                return Err(format!("the client {name} is named twice; give each a name of its own"));
+            }
+        }
+        let mut nodes = BTreeSet::new();
+        for (_, id) in self.nodes() {
+            if !nodes.insert(id.clone()) {
+                return Err(format!("the node {id} is named twice; give each a name of its own"));
+            }
+        }
+        if self.certificate_days == 0 || self.certificate_days > 3650 {
+            return Err("certificate_days must be 1 to 3650".to_owned());
+        }
+        // The limits and rules of organisations, thresholds, keys and names are those of a ceremony: let it judge.
+        let identities = stand_ins(self.nodes().count());
+        let mut identities = identities.into_iter();
+        let organisations = self
+            .organisations
+            .iter()
+            .map(|organisation| OrganisationSpec {
+                name: organisation.name.clone(),
+                threshold: organisation.threshold,
+                nodes: organisation
+                    .nodes
+                    .iter()
+                    .zip(identities.by_ref())
+                    .map(|(name, identity)| NodeSpec { name: name.clone(), identity })
+                    .collect(),
+            })
+            .collect();
+        let spec = ProposalSpec {
+            name: self.ceremony.name.clone(),
+            proposed_at: 1,
+            deadline: u64::from(self.ceremony.deadline_minutes).saturating_mul(60).saturating_add(1),
+            keys: self.keys.clone(),
+            organisations,
+        };
+        Proposal::new(spec).map(drop).map_err(|error| error.to_string())
+    }
+}
+
+impl Default for Clients {
+    fn default() -> Self {
+        let one = |name: &str| Requester::new(name).into_iter().collect();
+        Self { pipelines: one("pipeline"), operators: one("operator"), auditors: one("auditor") }
+    }
+}
+
+impl Default for Ceremony {
+    fn default() -> Self {
+        #[expect(clippy::expect_used, reason = "a constant that is a legal name")]
+        let name = KeyName::new("genesis").expect("a legal name");
+        Self { name, deadline_minutes: 60 }
+    }
+}
+
+fn one_release_key() -> Vec<KeySpec> {
+    KeyName::new("release").map(|name| KeySpec { name, purpose: Purpose::Release }).into_iter().collect()
+}
+
+fn default_coordinator_name() -> Requester {
+    #[expect(clippy::expect_used, reason = "a constant that is a legal name")]
+    Requester::new("coordinator").expect("a legal name")
+}
+
+fn default_certificate_days() -> u32 {
+    825
+}
+
+/// Different identities without meaning, one for each node: a description has none yet.
+fn stand_ins(count: usize) -> Vec<IdentityPublic> {
+    (0..count)
+        .map(|number| {
+            let mut secret = [0; 32];
+            for (place, byte) in secret.iter_mut().zip(number.to_be_bytes()) {
+                *place = byte;
+            }
+            rutli_keys::IdentityKey::from_bytes(&secret).public()
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMALL: &str = r#"
+        name = "try"
+        [coordinator]
+        listen = "127.0.0.1:7410"
+        [[organisation]]
+        name = "vendor"
+        threshold = 2
+        nodes = ["vendor-1", "vendor-2", "vendor-3"]
+        [[organisation]]
+        name = "supervisor"
+        threshold = 1
+        nodes = ["supervisor-1"]
+    "#;
+
+    #[test]
+    fn the_example_is_a_description() {
+        let deployment = Deployment::parse(EXAMPLE).unwrap();
+        assert_eq!(deployment.nodes().count(), 4);
+        assert_eq!(deployment.clients().count(), 3);
+        assert!(!deployment.allow.is_empty());
+    }
+
+    #[test]
+    fn what_is_left_out_has_defaults() {
+        let deployment = Deployment::parse(SMALL).unwrap();
+        assert_eq!(deployment.url(), "https://127.0.0.1:7410");
+        assert_eq!(deployment.server_names(), ["localhost", "127.0.0.1"]);
+        assert_eq!(deployment.keys[0].name.as_str(), "release");
+        let proposal = deployment.proposal(|_| Some(rutli_keys::IdentityKey::from_bytes(&[1; 32]).public()));
+        assert_eq!(proposal["organisations"][0]["nodes"][2]["name"], "vendor-3");
+        assert_eq!(proposal["deadline_minutes"], 60);
+    }
+
+    #[test]
+    fn mistakes_are_named() {
+        let problem = |text: String| Deployment::parse(&text).unwrap_err().problem;
+        assert!(problem(SMALL.replace("threshold = 2", "threshold = 4")).contains("threshold"));
+        assert!(problem(SMALL.replace("vendor-2", "vendor-1")).contains("vendor-1"));
+        assert!(problem(SMALL.replace("vendor-2", "Vendor 2")).contains("Vendor 2"));
+        assert!(problem(format!("{SMALL}\nunknown = 1")).contains("unknown"));
+        let twice = format!("{SMALL}\n[clients]\npipelines = [\"a\"]\noperators = [\"a\"]");
+        assert!(problem(twice).contains("named twice"));
+    }
+}

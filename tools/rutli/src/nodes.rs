@@ -1,0 +1,226 @@
+//! Signer nodes: one through its custodian's socket, all as the coordinator sees them.
+
+use std::io::{BufRead, IsTerminal};
+
+use rutli_keys::NodeId;
+use rutli_wire::v1;
+use serde_json::{Value, json};
+use tonic::{Response, Status, transport::Channel};
+
+use crate::{
+    cli, client,
+    report::{Failure, Report},
+    status, text,
+};
+
+/// The commands that go to a node's socket.
+///
+/// # Errors
+/// What the node answers.
+pub async fn at_node(command: cli::Node, channel: Channel) -> Result<Report, Failure> {
+    let mut client = client::custodian(channel);
+    let answer = match command {
+        cli::Node::Pause { reason } => client.pause(v1::PauseRequest { reason }).await,
+        cli::Node::Resume => client.resume(v1::ResumeRequest {}).await,
+        cli::Node::Unseal => client.unseal(v1::UnsealRequest { passphrase: passphrase()? }).await,
+        cli::Node::Status | cli::Node::List | cli::Node::Reinstate { .. } => {
+            client.status(v1::StatusRequest {}).await
+        }
+    };
+    report(answer)
+}
+
+/// `rutli node list`
+///
+/// # Errors
+/// What the coordinator answers.
+pub async fn list(channel: Channel) -> Result<Report, Failure> {
+    let nodes = client::nodes(channel)
+        .list_nodes(v1::ListNodesRequest {})
+        .await
+        .map_err(|status| status::failure(&status))?
+        .into_inner()
+        .nodes;
+    let json = json!({ "nodes": nodes.iter().map(info_json).collect::<Vec<_>>() });
+    if nodes.is_empty() {
+        return Ok(Report::new("no node was ever here", json));
+    }
+    let rows = nodes.iter().map(|node| {
+        let state = match (node.connected, node.culprit.is_empty()) {
+            (_, false) => "left out".to_owned(),
+            (false, true) => "away".to_owned(),
+            (true, true) => text::printable(&node.state),
+        };
+        let reason = if node.culprit.is_empty() { &node.reason } else { &node.culprit };
+        let keys: Vec<_> = node.keys.iter().map(|key| key.name.as_str()).collect();
+        vec![
+            text::printable(&node.node),
+            state,
+            text::or_dash(&node.version),
+            text::list(&keys),
+            node.commitments.to_string(),
+            text::or_dash(reason),
+        ]
+    });
+    Ok(Report::new(text::columns(&["NODE", "STATE", "VERSION", "KEYS", "COMMITMENTS", "REASON"], rows), json))
+}
+
+/// `rutli node reinstate`
+///
+/// # Errors
+/// What the coordinator answers; a name that is none.
+pub async fn reinstate(channel: Channel, node: &str) -> Result<Report, Failure> {
+    let node: NodeId = node.parse().map_err(|error| {
+        Failure::usage(format!("{error}")).help("write it as ORGANISATION/NODE, as `rutli node list` does")
+    })?;
+    let request = v1::ReinstateNodeRequest { node: node.to_string() };
+    let info = client::nodes(channel)
+        .reinstate_node(request)
+        .await
+        .map_err(|status| status::failure(&status))?
+        .into_inner()
+        .node
+        .unwrap_or_default();
+    Ok(Report::new(format!("{node} takes part again"), info_json(&info)))
+}
+
+/// A node's own word about itself, for programs.
+#[must_use]
+pub fn status_json(node: &v1::StatusResponse) -> Value {
+    json!({
+        "node": node.node,
+        "state": node.state,
+        "reason": node.reason,
+        "version": node.version,
+        "identity": node.identity,
+        "keys": node.keys.iter().map(|key| json!({
+            "name": key.name,
+            "purpose": key.purpose,
+            "public_key": hex::encode(&key.public_key),
+            "roster_hash": hex::encode(&key.roster_hash),
+            "words": key.words,
+        })).collect::<Vec<_>>(),
+        "coordinators": node.coordinators.iter().map(|link| json!({
+            "url": link.url,
+            "connected": link.connected,
+            "error": link.error,
+        })).collect::<Vec<_>>(),
+        "permitted": node.permitted,
+        "refused": node.refused,
+        "shares": node.shares,
+        "marks": node.marks.iter().map(|mark| json!({
+            "product": mark.product,
+            "channel": mark.channel,
+            "sequence": mark.sequence,
+        })).collect::<Vec<_>>(),
+        "allow": node.allow,
+    })
+}
+
+fn report(answer: Result<Response<v1::StatusResponse>, Status>) -> Result<Report, Failure> {
+    let node = answer.map_err(|status| status::failure(&status))?.into_inner();
+    Ok(Report::new(describe(&node), status_json(&node)))
+}
+
+fn describe(node: &v1::StatusResponse) -> String {
+    let state = if node.reason.is_empty() {
+        text::printable(&node.state)
+    } else {
+        format!("{}: {}", text::printable(&node.state), text::printable(&node.reason))
+    };
+    let lines = |lines: Vec<String>| if lines.is_empty() { "–".to_owned() } else { lines.join("\n") };
+    text::fields([
+        ("node", text::printable(&node.node)),
+        ("state", state),
+        ("version", text::printable(&node.version)),
+        ("identity", text::printable(&node.identity)),
+        (
+            "keys",
+            lines(
+                node.keys
+                    .iter()
+                    .map(|key| {
+                        format!(
+                            "{} ({}): {}",
+                            text::printable(&key.name),
+                            text::printable(&key.purpose),
+                            text::printable(&key.words)
+                        )
+                    })
+                    .collect(),
+            ),
+        ),
+        (
+            "coordinators",
+            lines(
+                node.coordinators
+                    .iter()
+                    .map(|link| match (link.connected, link.error.is_empty()) {
+                        (true, _) => format!("{} connected", text::printable(&link.url)),
+                        (false, true) => format!("{} not connected", text::printable(&link.url)),
+                        (false, false) => format!(
+                            "{} not connected: {}",
+                            text::printable(&link.url),
+                            text::printable(&link.error)
+                        ),
+                    })
+                    .collect(),
+            ),
+        ),
+        (
+            "decisions",
+            format!(
+                "{} permitted, {} refused; {} shares since start",
+                node.permitted, node.refused, node.shares
+            ),
+        ),
+        (
+            "marks",
+            lines(
+                node.marks
+                    .iter()
+                    .map(|mark| {
+                        format!(
+                            "{} {} {}",
+                            text::printable(&mark.product),
+                            text::printable(&mark.channel),
+                            mark.sequence
+                        )
+                    })
+                    .collect(),
+            ),
+        ),
+        ("allows", lines(node.allow.iter().map(|rule| text::printable(rule)).collect())),
+    ])
+}
+
+fn info_json(node: &v1::NodeInfo) -> Value {
+    json!({
+        "node": node.node,
+        "connected": node.connected,
+        "state": node.state,
+        "reason": node.reason,
+        "version": node.version,
+        "culprit": (!node.culprit.is_empty()).then_some(&node.culprit),
+        "keys": node.keys.iter().map(|key| json!({
+            "name": key.name,
+            "roster_hash": hex::encode(&key.roster_hash),
+        })).collect::<Vec<_>>(),
+        "commitments": node.commitments,
+    })
+}
+
+/// From a terminal without echo, else one line of stdin; never from the command line, where others see it.
+fn passphrase() -> Result<String, Failure> {
+    let cannot = |error: std::io::Error| Failure::usage(format!("cannot read the passphrase: {error}"));
+    if std::io::stdin().is_terminal() {
+        return rpassword::prompt_password("Passphrase of the node's age identity: ").map_err(cannot);
+    }
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).map_err(cannot)?;
+    let passphrase = line.trim_end_matches(['\r', '\n']).to_owned();
+    if passphrase.is_empty() {
+        return Err(Failure::usage("no passphrase on stdin").help("give it as one line"));
+    }
+    Ok(passphrase)
+}

@@ -1,0 +1,510 @@
+//! Releases at a coordinator: list, show, follow, take back, fetch.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use rayon::prelude::*;
+use rutli_release::{ReleaseId, VerifiedRelease};
+use rutli_wire::{
+    convert::{class_from_wire, formats_from_wire, release_from_content},
+    v1::{self, ReleaseState},
+};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use crate::{
+    client,
+    files::{self, Access},
+    report::{Failure, Report},
+    status, text,
+};
+
+/// Every state with its stable word.
+pub const STATES: [(ReleaseState, &str); 7] = [
+    (ReleaseState::Queued, "queued"),
+    (ReleaseState::AwaitingQuorum, "awaiting-quorum"),
+    (ReleaseState::Signing, "signing"),
+    (ReleaseState::Signed, "signed"),
+    (ReleaseState::Refused, "refused"),
+    (ReleaseState::Cancelled, "cancelled"),
+    (ReleaseState::Expired, "expired"),
+];
+
+/// Pauses between attempts to reach a coordinator that went away: doubling from the first to the second.
+const RECONNECT_DELAYS: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(5));
+
+/// `rutli release list`
+///
+/// # Errors
+/// What the coordinator answers.
+pub async fn list(
+    channel: Channel,
+    product: Option<String>,
+    of_channel: Option<String>,
+    state: Option<String>,
+    limit: u32,
+) -> Result<Report, Failure> {
+    let mut client = client::releases(channel);
+    let state = state.and_then(|word| STATES.iter().find(|(_, name)| *name == word).map(|(state, _)| *state));
+    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
+    let mut releases = Vec::new();
+    let mut page_token = String::new();
+    while releases.len() < wanted {
+        let request = v1::ListReleasesRequest {
+            page_size: u32::try_from(wanted - releases.len()).unwrap_or(u32::MAX).min(200),
+            page_token,
+            product: product.clone().unwrap_or_default(),
+            channel: of_channel.clone().unwrap_or_default(),
+            state: state.unwrap_or(ReleaseState::Unspecified).into(),
+        };
+        let page =
+            client.list_releases(request).await.map_err(|status| status::failure(&status))?.into_inner();
+        let last = page.next_page_token.is_empty() || page.releases.is_empty();
+        releases.extend(page.releases);
+        page_token = page.next_page_token;
+        if last {
+            break;
+        }
+    }
+    releases.truncate(wanted);
+    let json = json!({ "releases": releases.iter().map(to_json).collect::<Vec<_>>() });
+    if releases.is_empty() {
+        return Ok(Report::new("no releases", json));
+    }
+    let rows = releases.iter().map(|release| {
+        let content = release.content.as_ref();
+        vec![
+            text::printable(&release.release_id),
+            state_word(release.state).to_owned(),
+            content.map_or_else(String::new, |content| text::printable(&content.channel)),
+            content.map_or_else(String::new, |content| content.sequence.to_string()),
+            format!("{}/{}", release.signatures_done, release.signatures_total),
+            text::time(release.created_at),
+            text::list(&release.waiting_for),
+        ]
+    });
+    Ok(Report::new(
+        text::columns(
+            &["RELEASE", "STATE", "CHANNEL", "SEQUENCE", "SIGNATURES", "CREATED", "WAITING FOR"],
+            rows,
+        ),
+        json,
+    ))
+}
+
+/// `rutli release show`
+///
+/// # Errors
+/// What the coordinator answers.
+pub async fn show(channel: Channel, release_id: &str) -> Result<Report, Failure> {
+    let release = get(channel, release_id).await?;
+    Ok(Report::new(describe(&release), to_json(&release)))
+}
+
+/// `rutli release watch`: the release once it is final; a failure if it ended unsigned.
+///
+/// # Errors
+/// As [`follow`]; exit code 4 when time is up.
+pub async fn watch(channel: Channel, release_id: &str, timeout: Option<Duration>) -> Result<Report, Failure> {
+    let mut last = String::new();
+    let following = follow(channel, release_id, |release| {
+        let line = stage(release);
+        if line != last {
+            eprintln!("{line}");
+            last = line;
+        }
+    });
+    let release = within(timeout, following).await.ok_or_else(|| {
+        Failure::waiting(format!("release {release_id} is not final yet"))
+            .help("it goes on; watch it again later")
+    })??;
+    signed_or_failure(&release)?;
+    Ok(Report::new(describe(&release), to_json(&release)))
+}
+
+/// `rutli release cancel`
+///
+/// # Errors
+/// What the coordinator answers.
+pub async fn cancel(channel: Channel, release_id: &str) -> Result<Report, Failure> {
+    let request = v1::CancelReleaseRequest { release_id: release_id.to_owned() };
+    let release = client::releases(channel)
+        .cancel_release(request)
+        .await
+        .map_err(|status| status::failure(&status))?
+        .into_inner();
+    Ok(Report::new(
+        format!("release {} is {}", text::printable(&release.release_id), state_word(release.state)),
+        to_json(&release),
+    ))
+}
+
+/// `rutli release get`
+///
+/// # Errors
+/// What the coordinator answers; a release that is not signed; files that cannot be written.
+pub async fn fetch(channel: Channel, release_id: &str, out: &Path) -> Result<Report, Failure> {
+    let release = get(channel, release_id).await?;
+    signed_or_failure(&release)?;
+    let verified = content(&release)?;
+    let written = write_files(&release, &verified, out)?;
+    let mut json = to_json(&release);
+    if let Value::Object(fields) = &mut json {
+        fields.insert("written".to_owned(), json!(written));
+    }
+    Ok(Report::new(
+        format!("{} written to {}", text::count(written.len(), "file", "files"), out.display()),
+        json,
+    ))
+}
+
+/// Follows a release until it is final, over lost connections and restarts of the coordinator.
+///
+/// # Errors
+/// Whatever does not pass by waiting.
+pub async fn follow(
+    channel: Channel,
+    release_id: &str,
+    mut on_change: impl FnMut(&v1::Release),
+) -> Result<v1::Release, Failure> {
+    let mut client = client::releases(channel);
+    let mut delay = RECONNECT_DELAYS.0;
+    loop {
+        let problem =
+            match client.watch_release(v1::WatchReleaseRequest { release_id: release_id.to_owned() }).await {
+                Err(status) => status,
+                Ok(stream) => {
+                    let mut stream = stream.into_inner();
+                    loop {
+                        match stream.message().await {
+                            Ok(Some(release)) => {
+                                delay = RECONNECT_DELAYS.0;
+                                on_change(&release);
+                                if is_final(release.state) {
+                                    return Ok(release);
+                                }
+                            }
+                            // A stream that ends early is a coordinator that shuts down.
+                            Ok(None) => break tonic::Status::unavailable("the coordinator ended the stream"),
+                            Err(status) => break status,
+                        }
+                    }
+                }
+            };
+        if !status::is_passing(&problem) {
+            return Err(status::failure(&problem));
+        }
+        tokio::time::sleep(delay).await;
+        delay = (delay * 2).min(RECONNECT_DELAYS.1);
+    }
+}
+
+/// One release with its files.
+///
+/// # Errors
+/// What the coordinator answers.
+pub async fn get(channel: Channel, release_id: &str) -> Result<v1::Release, Failure> {
+    let request = v1::GetReleaseRequest { release_id: release_id.to_owned() };
+    Ok(client::releases(channel)
+        .get_release(request)
+        .await
+        .map_err(|status| status::failure(&status))?
+        .into_inner())
+}
+
+/// Runs to the end, or gives `None` when time is up.
+pub async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = T>) -> Option<T> {
+    match timeout {
+        Some(timeout) => tokio::time::timeout(timeout, work).await.ok(),
+        None => Some(work.await),
+    }
+}
+
+/// Whether nothing changes any more.
+#[must_use]
+pub fn is_final(state: i32) -> bool {
+    matches!(
+        ReleaseState::try_from(state),
+        Ok(ReleaseState::Signed | ReleaseState::Refused | ReleaseState::Cancelled | ReleaseState::Expired)
+    )
+}
+
+/// Nothing for a signed release; for another one how it stands, as a failure.
+///
+/// # Errors
+/// Exit code 4 for one that may still be signed, 1 for one that ended otherwise.
+pub fn signed_or_failure(release: &v1::Release) -> Result<(), Failure> {
+    let id = text::printable(&release.release_id);
+    let failure = match ReleaseState::try_from(release.state) {
+        Ok(ReleaseState::Signed) => return Ok(()),
+        Ok(ReleaseState::Refused) => {
+            Failure::failed(format!("release {id} was refused: {}", refusals(release)))
+                .help("clear the reason with the node's custodian; then ask again with a higher --sequence")
+        }
+        Ok(ReleaseState::Cancelled) => {
+            Failure::failed(format!("release {id} was cancelled")).help("ask again with a higher --sequence")
+        }
+        Ok(ReleaseState::Expired) => Failure::failed(format!("release {id} was not signed within its time"))
+            .help("see `rutli node list` for what was missing; then ask again with a higher --sequence"),
+        _ => Failure::waiting(format!("release {id} is not signed yet: {}", stage(release)))
+            .help(format!("wait for it with `rutli release watch {id}`")),
+    };
+    Err(failure.with(to_json(release)))
+}
+
+/// The content of a release, checked.
+///
+/// # Errors
+/// The coordinator sent rubbish.
+pub fn content(release: &v1::Release) -> Result<VerifiedRelease, Failure> {
+    let content = release.content.clone().ok_or_else(|| rubbish("no content"))?;
+    release_from_content(content).map_err(|error| rubbish(&error.to_string()))
+}
+
+/// Writes the files of a signed release, each at once or not at all; gives their paths. Only names that follow from the
+/// release are written: a coordinator does not choose where.
+///
+/// # Errors
+/// Files that do not belong to the release, or cannot be written.
+pub fn write_files(
+    release: &v1::Release,
+    verified: &VerifiedRelease,
+    out: &Path,
+) -> Result<Vec<PathBuf>, Failure> {
+    let expected = expected_names(release, verified)?;
+    let sent: BTreeSet<String> = release.files.iter().map(|file| file.name.clone()).collect();
+    if sent != expected || release.files.len() != expected.len() {
+        return Err(rubbish("the files are not those of the release"));
+    }
+    files::create_folder(out, Access::Public)?;
+    let written = release
+        .files
+        .par_iter()
+        .map(|file| {
+            let path = out.join(&file.name);
+            files::write_atomically(&path, &file.data, Access::Public)?;
+            Ok(path)
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
+    files::sync_folder(out)?;
+    Ok(written)
+}
+
+/// What a release does right now, on one line.
+#[must_use]
+pub fn stage(release: &v1::Release) -> String {
+    match ReleaseState::try_from(release.state) {
+        Ok(ReleaseState::AwaitingQuorum) => format!("waiting for {}", text::list(&release.waiting_for)),
+        Ok(ReleaseState::Signing) => {
+            format!("signing {}/{}", release.signatures_done, release.signatures_total)
+        }
+        Ok(ReleaseState::Refused) => format!("refused: {}", refusals(release)),
+        Ok(ReleaseState::Queued) if !release.waiting_for.is_empty() => {
+            format!("queued, waiting for {}", text::list(&release.waiting_for))
+        }
+        _ => state_word(release.state).to_owned(),
+    }
+}
+
+/// The stable word of a state.
+#[must_use]
+pub fn state_word(state: i32) -> &'static str {
+    STATES.iter().find(|(known, _)| i32::from(*known) == state).map_or("unknown", |(_, word)| word)
+}
+
+/// A release for programs; the files by name only.
+#[must_use]
+pub fn to_json(release: &v1::Release) -> Value {
+    let content = release.content.clone().unwrap_or_default();
+    let artifacts: Vec<_> = content
+        .artifacts
+        .iter()
+        .map(|artifact| {
+            json!({
+                "name": artifact.name,
+                "size": artifact.size,
+                "sha256": hex::encode(&artifact.sha256),
+                "sha512": hex::encode(&artifact.sha512),
+                "blake2b": hex::encode(&artifact.blake2b),
+            })
+        })
+        .collect();
+    let refusals: Vec<_> = release
+        .refusals
+        .iter()
+        .map(|refusal| json!({ "node": refusal.node, "code": refusal.code, "reason": refusal.reason }))
+        .collect();
+    json!({
+        "release_id": release.release_id,
+        "request_id": release.request_id,
+        "requester": release.requester,
+        "class": class_from_wire(content.release_class).map(|class| class.as_str()).unwrap_or_default(),
+        "product": content.product,
+        "channel": content.channel,
+        "version": content.version,
+        "sequence": content.sequence,
+        "issued_at": content.issued_at,
+        "expires_at": (content.expires_at != 0).then_some(content.expires_at),
+        "formats": formats(&content),
+        "artifacts": artifacts,
+        "state": state_word(release.state),
+        "waiting_for": release.waiting_for,
+        "refusals": refusals,
+        "signatures": { "done": release.signatures_done, "total": release.signatures_total },
+        "signed_by": release.signed_by,
+        "key": release.key,
+        "created_at": release.created_at,
+        "finished_at": (release.finished_at != 0).then_some(release.finished_at),
+        "files": release.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
+    })
+}
+
+fn describe(release: &v1::Release) -> String {
+    let content = release.content.clone().unwrap_or_default();
+    let class = class_from_wire(content.release_class).map(|class| class.as_str()).unwrap_or_default();
+    let mut rows = vec![
+        ("release", text::printable(&release.release_id)),
+        ("state", stage(release)),
+        ("class", class.to_owned()),
+        ("product", format!("{} {}", text::printable(&content.product), text::printable(&content.version))),
+        ("channel", format!("{}, sequence {}", text::printable(&content.channel), content.sequence)),
+        ("files", text::count(content.artifacts.len(), "file", "files")),
+        ("formats", text::list(&formats(&content))),
+        ("signatures", format!("{} of {}", release.signatures_done, release.signatures_total)),
+        ("signed by", text::list(&release.signed_by)),
+        ("key", text::or_dash(&release.key)),
+        (
+            "requested by",
+            format!("{} as {}", text::printable(&release.requester), text::printable(&release.request_id)),
+        ),
+        ("created", text::time(release.created_at)),
+        ("finished", text::time(release.finished_at)),
+    ];
+    if content.expires_at != 0 {
+        rows.push(("expires", text::time(content.expires_at)));
+    }
+    text::fields(rows)
+}
+
+fn formats(content: &v1::ReleaseContent) -> Vec<&'static str> {
+    formats_from_wire(&content.formats)
+        .unwrap_or_default()
+        .into_iter()
+        .map(|format| format.as_str())
+        .collect()
+}
+
+fn refusals(release: &v1::Release) -> String {
+    let each: Vec<_> = release
+        .refusals
+        .iter()
+        .map(|refusal| {
+            format!(
+                "{} says {}: {}",
+                text::printable(&refusal.node),
+                text::printable(&refusal.code),
+                text::printable(&refusal.reason)
+            )
+        })
+        .collect();
+    if each.is_empty() { "no reason was given".to_owned() } else { each.join("; ") }
+}
+
+fn expected_names(release: &v1::Release, verified: &VerifiedRelease) -> Result<BTreeSet<String>, Failure> {
+    use rutli_release::Format;
+    let id = ReleaseId::new(release.release_id.clone()).map_err(|error| rubbish(&error.to_string()))?;
+    let mut names = BTreeSet::new();
+    for format in verified.formats() {
+        match format {
+            Format::Dsse => {
+                names.insert(format!("{id}.intoto.json"));
+            }
+            Format::Statement => names.extend([format!("{id}.statement"), format!("{id}.statement.sig")]),
+            Format::Sshsig => {
+                names.extend(
+                    verified.artifacts().iter().map(|artifact| format!("{}.sig", artifact.name.file_name())),
+                );
+            }
+        }
+    }
+    Ok(names)
+}
+
+fn rubbish(what: &str) -> Failure {
+    Failure::failed(format!("the coordinator's answer makes no sense: {what}"))
+        .help("do not use it; look at the coordinator")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    pub(crate) fn signed(names: &[&str]) -> v1::Release {
+        v1::Release {
+            release_id: "x-1-0123456789ab".to_owned(),
+            state: ReleaseState::Signed.into(),
+            content: Some(v1::ReleaseContent {
+                release_class: v1::ReleaseClass::ProductBuild.into(),
+                product: "x".to_owned(),
+                channel: "stable".to_owned(),
+                version: "1".to_owned(),
+                sequence: 1,
+                issued_at: 1,
+                expires_at: 0,
+                artifacts: vec![v1::Artifact {
+                    name: "bin/x".to_owned(),
+                    size: 1,
+                    sha256: vec![0; 32],
+                    sha512: vec![0; 64],
+                    blake2b: vec![0; 64],
+                }],
+                formats: vec![v1::SignatureFormat::Dsse.into(), v1::SignatureFormat::Sshsig.into()],
+            }),
+            files: names
+                .iter()
+                .map(|name| v1::SignedFile {
+                    name: (*name).to_owned(),
+                    data: name.as_bytes().to_vec().into(),
+                })
+                .collect(),
+            ..Default::default()
+        }
+    }
+
+    #[test]
+    fn only_the_releases_own_files_are_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        let good = signed(&["x-1-0123456789ab.intoto.json", "x.sig"]);
+        let written = write_files(&good, &content(&good).unwrap(), &out).unwrap();
+        assert_eq!(written.len(), 2);
+        assert_eq!(std::fs::read(out.join("x.sig")).unwrap(), b"x.sig");
+        for bad in [
+            &["x.sig", "../../etc/passwd"][..],
+            &["x-1-0123456789ab.intoto.json", "/tmp/x.sig"],
+            &["x.sig"],
+            &["x-1-0123456789ab.intoto.json", "x.sig", "x.sig"],
+        ] {
+            let release = signed(bad);
+            assert!(write_files(&release, &content(&release).unwrap(), &out).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn states_end_a_command_as_documented() {
+        let with = |state: ReleaseState| {
+            let mut release = signed(&[]);
+            release.state = state.into();
+            signed_or_failure(&release).err().map(|failure| failure.exit.code())
+        };
+        assert_eq!(with(ReleaseState::Signed), None);
+        assert_eq!(with(ReleaseState::Refused), Some(1));
+        assert_eq!(with(ReleaseState::Cancelled), Some(1));
+        assert_eq!(with(ReleaseState::Expired), Some(1));
+        assert_eq!(with(ReleaseState::AwaitingQuorum), Some(4));
+        assert_eq!(state_word(99), "unknown");
+    }
+}

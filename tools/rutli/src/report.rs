@@ -1,0 +1,141 @@
+//! What a command ends with: a [`Report`] or a [`Failure`], each for eyes and for programs.
+
+use std::fmt;
+
+use serde_json::{Map, Value, json};
+
+/// How a command ends, as the shell sees it. `rutli help exit-codes` documents them; scripts rely on them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Not verified, refused, cancelled, expired, or failed.
+    Failed,
+    /// Wrong usage, or a file that cannot be used.
+    Usage,
+    /// The other side cannot be reached, or does not permit it.
+    Unreachable,
+    /// Time is up; what was asked for still goes on.
+    Waiting,
+}
+
+impl Exit {
+    /// The process's exit code.
+    #[must_use]
+    pub fn code(self) -> u8 {
+        match self {
+            Self::Failed => 1,
+            Self::Usage => 2,
+            Self::Unreachable => 3,
+            Self::Waiting => 4,
+        }
+    }
+}
+
+/// A command's success.
+#[derive(Debug, Default)]
+pub struct Report {
+    /// For eyes, without the last line break. Empty: nothing to say.
+    pub text: String,
+    /// For programs.
+    pub json: Value,
+}
+
+impl Report {
+    /// A report in both forms.
+    pub fn new(text: impl Into<String>, json: Value) -> Self {
+        Self { text: text.into(), json }
+    }
+}
+
+/// A command's failure: the problem, then the way out.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// How the process ends.
+    pub exit: Exit,
+    /// What is wrong, on one line where that is possible.
+    pub problem: String,
+    /// What to do about it.
+    pub help: Option<String>,
+    /// More for programs: fields beside `error`.
+    pub details: Map<String, Value>,
+}
+
+impl Failure {
+    fn new(exit: Exit, problem: impl Into<String>) -> Self {
+        Self { exit, problem: problem.into(), help: None, details: Map::new() }
+    }
+
+    /// Not verified, refused, or failed (1).
+    pub fn failed(problem: impl Into<String>) -> Self {
+        Self::new(Exit::Failed, problem)
+    }
+
+    /// Wrong usage (2).
+    pub fn usage(problem: impl Into<String>) -> Self {
+        Self::new(Exit::Usage, problem)
+    }
+
+    /// Cannot be reached or is not permitted (3).
+    pub fn unreachable(problem: impl Into<String>) -> Self {
+        Self::new(Exit::Unreachable, problem)
+    }
+
+    /// Still under way (4).
+    pub fn waiting(problem: impl Into<String>) -> Self {
+        Self::new(Exit::Waiting, problem)
+    }
+
+    /// Adds the way out.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.help = Some(help.into());
+        self
+    }
+
+    /// Adds fields for programs, from a JSON object.
+    #[must_use]
+    pub fn with(mut self, details: Value) -> Self {
+        if let Value::Object(fields) = details {
+            self.details.extend(fields);
+        }
+        self
+    }
+
+    /// The document that `--json` prints.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let mut document = self.details.clone();
+        document.insert(
+            "error".to_owned(),
+            json!({ "exit": self.exit.code(), "problem": self.problem, "help": self.help }),
+        );
+        Value::Object(document)
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "error: {}", self.problem)?;
+        if let Some(help) = &self.help {
+            write!(f, "\nhelp: {}", help.replace('\n', "\n      "))?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Failure {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_says_problem_and_way_out_to_eyes_and_programs() {
+        let failure =
+            Failure::usage("no such key").help("give --key\nor --profile").with(json!({ "verified": false }));
+        assert_eq!(failure.to_string(), "error: no such key\nhelp: give --key\n      or --profile");
+        assert_eq!(
+            failure.json(),
+            json!({ "verified": false, "error": { "exit": 2, "problem": "no such key", "help": "give --key\nor --profile" } })
+        );
+    }
+}

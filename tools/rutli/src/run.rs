@@ -1,0 +1,158 @@
+//! From the command line to an exit code: the only place that prints results.
+
+use std::{
+    ffi::OsString,
+    io::{ErrorKind, Write},
+    process::ExitCode,
+};
+
+use clap::{CommandFactory, Parser, error::ErrorKind as ClapError};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use crate::{
+    ceremonies::{self, Place},
+    cli::{Ceremony, Cli, Command, Keys, Node, Release},
+    client::{self, Profile},
+    demo, help, init, keys, nodes, releases,
+    report::{Failure, Report},
+    sign, verify,
+};
+
+/// Runs one command line and says how it ended.
+pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
+    let args: Vec<OsString> = args.collect();
+    // clap may refuse the line before it has read the flag.
+    let json = args.iter().skip(1).take_while(|arg| *arg != "--").any(|arg| arg == "--json");
+    let result = match Cli::try_parse_from(&args) {
+        Ok(cli) => execute(cli),
+        Err(error) if matches!(error.kind(), ClapError::DisplayHelp | ClapError::DisplayVersion) => {
+            let _ = error.print();
+            return ExitCode::SUCCESS;
+        }
+        Err(error) if !json => {
+            let _ = error.print();
+            return ExitCode::from(2);
+        }
+        Err(error) => Err(usage(&error)),
+    };
+    match result {
+        Ok(report) => {
+            print(&if json { pretty(&report.json) } else { report.text });
+            ExitCode::SUCCESS
+        }
+        Err(failure) => {
+            if json {
+                print(&pretty(&failure.json()));
+            } else {
+                eprintln!("{failure}");
+            }
+            ExitCode::from(failure.exit.code())
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<Report, Failure> {
+    match cli.command {
+        Command::Init(args) => init::run(&args),
+        Command::Verify(args) => verify::run(&args),
+        Command::Help { topic } => help::run(&topic),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rutli", &mut script);
+            let script = String::from_utf8_lossy(&script).trim_end().to_owned();
+            Ok(Report::new(script.clone(), json!({ "script": script })))
+        }
+        _ => tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .map_err(|error| Failure::failed(format!("cannot start: {error}")))?
+            .block_on(execute_online(cli)),
+    }
+}
+
+async fn execute_online(cli: Cli) -> Result<Report, Failure> {
+    let Cli { profile, socket, command, json: _ } = cli;
+    let coordinator = async || -> Result<Channel, Failure> {
+        let path = profile.as_deref().ok_or_else(|| {
+            Failure::usage("which coordinator, and as whom?")
+                .help("give a client.toml with --profile FILE or RUTLI_PROFILE")
+        })?;
+        Profile::read(path)?.connect().await
+    };
+    let node = async || -> Result<Channel, Failure> {
+        let path = socket.as_deref().ok_or_else(|| {
+            Failure::usage("which node?")
+                .help("give its custodian's socket with --socket PATH or RUTLI_SOCKET")
+        })?;
+        client::connect_socket(path).await
+    };
+    match command {
+        Command::Sign(args) => sign::run(*args, coordinator()).await,
+        Command::Release(release) => on_release(release, coordinator().await?).await,
+        Command::Ceremony(ceremony) => {
+            let custodians = matches!(
+                ceremony,
+                Ceremony::Propose { .. }
+                    | Ceremony::Join { .. }
+                    | Ceremony::Reject { .. }
+                    | Ceremony::Abort { .. }
+            );
+            let place = if custodians || socket.is_some() {
+                Place::Node(node().await?)
+            } else {
+                Place::Coordinator(coordinator().await?)
+            };
+            ceremonies::run(ceremony, &place).await
+        }
+        Command::Node(Node::List) => nodes::list(coordinator().await?).await,
+        Command::Node(Node::Reinstate { node }) => nodes::reinstate(coordinator().await?, &node).await,
+        Command::Node(command) => nodes::at_node(command, node().await?).await,
+        Command::Keys(Keys::List) => keys::list(coordinator().await?).await,
+        Command::Keys(Keys::Export { out }) => keys::export(coordinator().await?, &out).await,
+        Command::Demo(args) => demo::run(args).await,
+        Command::Init(_) | Command::Verify(_) | Command::Help { .. } | Command::Completions { .. } => {
+            Err(Failure::usage("this command needs no connection"))
+        }
+    }
+}
+
+async fn on_release(command: Release, channel: Channel) -> Result<Report, Failure> {
+    match command {
+        Release::List { product, channel: of, state, limit } => {
+            releases::list(channel, product, of, state, limit).await
+        }
+        Release::Show { release } => releases::show(channel, &release).await,
+        Release::Watch { release, timeout } => releases::watch(channel, &release, timeout).await,
+        Release::Cancel { release } => releases::cancel(channel, &release).await,
+        Release::Get { release, out } => releases::fetch(channel, &release, &out).await,
+    }
+}
+
+fn usage(error: &clap::Error) -> Failure {
+    let text = error.render().to_string();
+    let mut lines = text.lines().filter(|line| !line.trim().is_empty());
+    let problem = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let rest: Vec<_> = lines.map(str::trim).collect();
+    let failure = Failure::usage(problem);
+    if rest.is_empty() { failure } else { failure.help(rest.join("\n")) }
+}
+
+fn pretty(document: &Value) -> String {
+    // `Value` cannot fail to serialize; its compact form is JSON too.
+    serde_json::to_string_pretty(document).unwrap_or_else(|_| document.to_string())
+}
+
+/// To stdout; a reader that went away (`| head`) is no error of ours.
+fn print(text: &str) {
+    if text.is_empty() {
+        return;
+    }
+    let mut stdout = std::io::stdout().lock();
+    if let Err(error) = writeln!(stdout, "{text}").and_then(|()| stdout.flush())
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        eprintln!("error: cannot write to stdout: {error}");
+    }
+}

@@ -1,0 +1,455 @@
+//! `rutli sign`: hash files where they lie, ask for a release, wait for it, write its signatures.
+//!
+//! The request id follows from the content unless one is given. So the command may be run again after any crash, here or
+//! there, and comes to the same release.
+
+use std::{
+    io::IsTerminal,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use rutli_release::{
+    Channel, Class, Expectation, Format, Product, ReleaseKey, RequestId, Sequence, Timestamp,
+    VerifiedRelease, Version, verify_dsse, verify_sshsig, verify_statement,
+};
+use rutli_wire::{
+    convert::{class_to_wire, format_to_wire, release_from_request},
+    v1,
+};
+use serde_json::{Value, json};
+use tonic::transport::Channel as Connection;
+
+use crate::{
+    cli, client, files,
+    hash::{self, Hashed},
+    releases,
+    report::{Failure, Report},
+    status, text,
+};
+
+/// Attempts to hand a request in while the coordinator says that it is not ready.
+const CREATE_ATTEMPTS: u32 = 6;
+
+/// Files that the report lists by name.
+const LISTED_FILES: usize = 10;
+
+/// What is to be signed, and how.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// What kind of release.
+    pub class: Class,
+    /// The product.
+    pub product: Product,
+    /// The channel.
+    pub channel: Channel,
+    /// The version.
+    pub version: Version,
+    /// Goes up in its channel.
+    pub sequence: Sequence,
+    /// Unix seconds.
+    pub expires_at: Option<u64>,
+    /// Empty: all.
+    pub formats: Vec<Format>,
+    /// None: from the content.
+    pub request_id: Option<RequestId>,
+    /// The files.
+    pub files: Vec<PathBuf>,
+    /// Names are relative to it; none: file names.
+    pub base: Option<PathBuf>,
+}
+
+/// How a release ended well.
+#[derive(Clone, Debug)]
+pub struct Signed {
+    /// As the coordinator gave it.
+    pub release: v1::Release,
+    /// The files written.
+    pub written: Vec<PathBuf>,
+}
+
+/// `rutli sign`
+///
+/// # Errors
+/// As [`sign`].
+pub async fn run(
+    args: cli::Sign,
+    connect: impl Future<Output = Result<Connection, Failure>>,
+) -> Result<Report, Failure> {
+    let key = args.key.as_deref().map(read_key).transpose()?;
+    let request = Request {
+        class: args.class,
+        product: args.product,
+        channel: args.channel,
+        version: args.version,
+        sequence: args.sequence,
+        expires_at: args.expires_at,
+        formats: args.formats,
+        request_id: args.request_id,
+        files: args.files,
+        base: args.base,
+    };
+    let (wire, hashed) = prepare(&request)?;
+    let connection = connect.await?;
+    let release = create(connection.clone(), wire.clone()).await?;
+    eprintln!("release {} (request id {})", text::printable(&release.release_id), wire.request_id);
+    if args.no_wait {
+        let report =
+            format!("release {} is {}", text::printable(&release.release_id), releases::stage(&release));
+        return Ok(Report::new(report, releases::to_json(&release)));
+    }
+    let release = wait(connection.clone(), release, args.timeout).await?;
+    let signed = finish(connection, release, &wire, key.as_ref(), &args.out).await?;
+    for file in hashed.iter().filter(|file| file.has_changed()) {
+        eprintln!(
+            "warning: {} was changed after it was hashed; its signature is over the content of before",
+            file.path.display()
+        );
+    }
+    Ok(report(&signed, &args.out))
+}
+
+/// Has files signed and writes the signatures to `out`: what `rutli sign` does, for programs.
+///
+/// # Errors
+/// Exit code 1 when it ends unsigned, 2 for files or fields that cannot be, 3 when the coordinator cannot be reached or
+/// does not permit it, 4 when time is up.
+pub async fn sign(
+    connection: Connection,
+    request: &Request,
+    key: Option<&ReleaseKey>,
+    out: &Path,
+    timeout: Option<Duration>,
+) -> Result<Signed, Failure> {
+    let (wire, _) = prepare(request)?;
+    let release = create(connection.clone(), wire.clone()).await?;
+    let release = wait(connection.clone(), release, timeout).await?;
+    finish(connection, release, &wire, key, out).await
+}
+
+/// Hashes the files and makes the request for the wire, with a request id that follows from the content.
+///
+/// # Errors
+/// Exit code 2: files that cannot be read, fields that no coordinator would take.
+pub fn prepare(request: &Request) -> Result<(v1::CreateReleaseRequest, Vec<Hashed>), Failure> {
+    let names = request
+        .files
+        .iter()
+        .map(|path| name_of(path, request.base.as_deref()))
+        .collect::<Result<Vec<_>, _>>()?;
+    // The limits are checked before gigabytes are read.
+    let mut wire = wire_request(request, names.iter().map(|name| placeholder(name)).collect());
+    checked(&wire)?;
+    let hashed = hash::hash_files(&request.files)?;
+    wire.artifacts = names
+        .into_iter()
+        .zip(&hashed)
+        .map(|(name, file)| v1::Artifact {
+            name,
+            size: file.size,
+            sha256: file.sha256.to_vec(),
+            sha512: file.sha512.to_vec(),
+            blake2b: file.blake2b.to_vec(),
+        })
+        .collect();
+    let digest = checked(&wire)?.request_digest();
+    wire.request_id = match &request.request_id {
+        Some(id) => id.to_string(),
+        None => format!("content-{}", hex::encode(digest)),
+    };
+    Ok((wire, hashed))
+}
+
+/// Hands the request in. The same request may come twice, so a coordinator that is not ready is asked again.
+async fn create(connection: Connection, request: v1::CreateReleaseRequest) -> Result<v1::Release, Failure> {
+    let mut client = client::releases(connection);
+    let mut delay = Duration::from_millis(200);
+    for attempt in 1.. {
+        match client.create_release(request.clone()).await {
+            Ok(release) => return Ok(release.into_inner()),
+            Err(status) if attempt < CREATE_ATTEMPTS && status::is_passing(&status) => {
+                tokio::time::sleep(delay).await;
+                delay *= 2;
+            }
+            Err(status) => return Err(status::failure(&status)),
+        }
+    }
+    Err(Failure::unreachable("the coordinator is not ready").help("try again"))
+}
+
+/// Follows the release until it is final; Ctrl-C and the end of time say how to go on.
+async fn wait(
+    connection: Connection,
+    release: v1::Release,
+    timeout: Option<Duration>,
+) -> Result<v1::Release, Failure> {
+    if releases::is_final(release.state) {
+        return Ok(release);
+    }
+    let id = text::printable(&release.release_id);
+    let still_there = |problem: String| {
+        Failure::waiting(problem)
+            .help(format!("it goes on at the coordinator: run the same command again to wait for it,\nor take it back with `rutli release cancel {id}`"))
+            .with(releases::to_json(&release))
+    };
+    let mut progress = Progress::new();
+    let following = releases::follow(connection, &release.release_id, |release| progress.show(release));
+    let result = tokio::select! {
+        result = releases::within(timeout, following) => result,
+        _ = tokio::signal::ctrl_c() => return Err(still_there(format!("interrupted: release {id} is not signed yet"))),
+    };
+    match result {
+        Some(release) => release,
+        None => Err(still_there(format!("time is up: release {id} is not signed yet; {}", progress.last))),
+    }
+}
+
+/// From a final release to files, after checking that it is what was asked for.
+async fn finish(
+    connection: Connection,
+    release: v1::Release,
+    request: &v1::CreateReleaseRequest,
+    key: Option<&ReleaseKey>,
+    out: &Path,
+) -> Result<Signed, Failure> {
+    releases::signed_or_failure(&release)?;
+    // A watcher gets the files too, but what counts is what can be fetched again at any time.
+    let release = releases::get(connection, &release.release_id).await?;
+    releases::signed_or_failure(&release)?;
+    let content = releases::content(&release)?;
+    if content.request_digest() != checked(request)?.request_digest() {
+        return Err(Failure::failed(format!(
+            "release {} is not what was asked for: the coordinator signed something else",
+            text::printable(&release.release_id)
+        ))
+        .help("do not use it; look at the coordinator"));
+    }
+    if let Some(key) = key {
+        verify_all(key, &release, &content)?;
+    }
+    let written = releases::write_files(&release, &content, out)?;
+    Ok(Signed { release, written })
+}
+
+/// Verifies every file of a release against the digests that were computed here.
+fn verify_all(key: &ReleaseKey, release: &v1::Release, content: &VerifiedRelease) -> Result<(), Failure> {
+    let refused = |name: &str, why: String| {
+        Failure::failed(format!("{} does not verify: {why}", text::printable(name)))
+            .help("nothing was written; check that --key is the key of this deployment")
+    };
+    let expectation = Expectation {
+        product: Some(content.product().clone()),
+        channel: Some(content.channel().clone()),
+        class: Some(content.class()),
+        min_sequence: Some(content.sequence()),
+        now: None::<Timestamp>,
+    };
+    let file = |name: &str| release.files.iter().find(|file| file.name == name);
+    for signed in &release.files {
+        let name = signed.name.as_str();
+        let artifact = content
+            .artifacts()
+            .iter()
+            .find(|artifact| name.strip_suffix(".sig").is_some_and(|stem| stem == artifact.name.file_name()));
+        let statement = if name.ends_with(".intoto.json") {
+            verify_dsse(key, &signed.data)
+        } else if let Some(artifact) = artifact {
+            let armour =
+                std::str::from_utf8(&signed.data).map_err(|_| refused(name, "it is not text".to_owned()))?;
+            verify_sshsig(key, armour, &[content.class().ssh_namespace()], &artifact.sha512)
+                .map_err(|error| refused(name, error.to_string()))?;
+            continue;
+        } else if name.ends_with(".statement") {
+            let signature = file(&format!("{name}.sig")).and_then(|file| file.data.as_ref().try_into().ok());
+            verify_statement(
+                key,
+                &signed.data,
+                signature.ok_or_else(|| refused(name, "its signature is missing".to_owned()))?,
+            )
+        } else {
+            continue;
+        };
+        let statement = statement.map_err(|error| refused(name, error.to_string()))?;
+        statement.expect(&expectation).map_err(|error| refused(name, error.to_string()))?;
+        for artifact in content.artifacts() {
+            statement
+                .check_file(Some(artifact.name.as_str()), &artifact.sha256, &artifact.sha512)
+                .map_err(|error| refused(name, error.to_string()))?;
+        }
+    }
+    Ok(())
+}
+
+fn report(signed: &Signed, out: &Path) -> Report {
+    let release = &signed.release;
+    let mut written: Vec<_> =
+        signed.written.iter().take(LISTED_FILES).map(|path| path.display().to_string()).collect();
+    if signed.written.len() > LISTED_FILES {
+        written.push(format!("… {} in all in {}", signed.written.len(), out.display()));
+    }
+    let text = text::fields([
+        ("release", text::printable(&release.release_id)),
+        (
+            "signed by",
+            format!("{} with key {}", text::list(&release.signed_by), text::printable(&release.key)),
+        ),
+        ("written", written.join("\n")),
+    ]);
+    let mut json = releases::to_json(release);
+    if let Value::Object(fields) = &mut json {
+        fields.insert("written".to_owned(), json!(signed.written));
+    }
+    Report::new(text, json)
+}
+
+/// Reads a release key.
+///
+/// # Errors
+/// Exit code 2.
+pub fn read_key(path: &Path) -> Result<ReleaseKey, Failure> {
+    ReleaseKey::from_pem(&files::read_text(path)?)
+        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+}
+
+/// The name of a file in the release.
+fn name_of(path: &Path, base: Option<&Path>) -> Result<String, Failure> {
+    let not_text =
+        || Failure::usage(format!("the name of {} is not UTF-8", path.display())).help("rename it");
+    let Some(base) = base else {
+        let name = path
+            .file_name()
+            .ok_or_else(|| Failure::usage(format!("{} does not name a file", path.display())))?;
+        return Ok(name.to_str().ok_or_else(not_text)?.to_owned());
+    };
+    let (path, base) = (files::absolute(path)?, files::absolute(base)?);
+    let below = path.strip_prefix(&base).map_err(|_| {
+        Failure::usage(format!("{} is not below {}", path.display(), base.display()))
+            .help("give a --base that all files are below")
+    })?;
+    Ok(below.to_str().ok_or_else(not_text)?.to_owned())
+}
+
+fn wire_request(request: &Request, artifacts: Vec<v1::Artifact>) -> v1::CreateReleaseRequest {
+    v1::CreateReleaseRequest {
+        request_id: String::new(),
+        release_class: class_to_wire(request.class).into(),
+        product: request.product.to_string(),
+        channel: request.channel.to_string(),
+        version: request.version.to_string(),
+        sequence: request.sequence.get(),
+        expires_at: request.expires_at.unwrap_or(0),
+        artifacts,
+        formats: request.formats.iter().map(|format| format_to_wire(*format).into()).collect(),
+    }
+}
+
+fn placeholder(name: &str) -> v1::Artifact {
+    v1::Artifact {
+        name: name.to_owned(),
+        size: 0,
+        sha256: vec![0; 32],
+        sha512: vec![0; 64],
+        blake2b: vec![0; 64],
+    }
+}
+
+/// The request as the coordinator will read it, but for the time, which is not part of what is asked for.
+fn checked(request: &v1::CreateReleaseRequest) -> Result<VerifiedRelease, Failure> {
+    release_from_request(request.clone(), 1).map_err(|error| Failure::usage(error.to_string()))
+}
+
+/// Progress for eyes: a line that is drawn over on a terminal, else one line per change.
+struct Progress {
+    bar: Option<ProgressBar>,
+    last: String,
+}
+
+impl Progress {
+    fn new() -> Self {
+        let bar = std::io::stderr().is_terminal().then(|| {
+            let bar = ProgressBar::new_spinner();
+            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+                bar.set_style(style);
+            }
+            bar.enable_steady_tick(Duration::from_millis(120));
+            bar
+        });
+        Self { bar, last: String::new() }
+    }
+
+    fn show(&mut self, release: &v1::Release) {
+        let line = releases::stage(release);
+        match &self.bar {
+            Some(bar) if releases::is_final(release.state) => bar.finish_and_clear(),
+            Some(bar) => bar.set_message(line.clone()),
+            // Without a terminal only what one has to act on, not every count.
+            None if !release.waiting_for.is_empty() && line != self.last => eprintln!("{line}"),
+            None => {}
+        }
+        self.last = line;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(files: Vec<PathBuf>, base: Option<PathBuf>) -> Request {
+        Request {
+            class: Class::ProductBuild,
+            product: Product::new("x").unwrap(),
+            channel: Channel::new("stable").unwrap(),
+            version: Version::new("1").unwrap(),
+            sequence: Sequence::new(1).unwrap(),
+            expires_at: None,
+            formats: vec![],
+            request_id: None,
+            files,
+            base,
+        }
+    }
+
+    #[test]
+    fn the_request_id_follows_from_the_content_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f");
+        std::fs::write(&file, b"one").unwrap();
+        let id = |request: &Request| prepare(request).unwrap().0.request_id;
+        let first = request(vec![file.clone()], None);
+        assert_eq!(id(&first), id(&first));
+        RequestId::new(id(&first)).unwrap();
+        let mut later = first.clone();
+        later.sequence = Sequence::new(2).unwrap();
+        assert_ne!(id(&first), id(&later));
+        let before = id(&first);
+        std::fs::write(&file, b"two").unwrap();
+        assert_ne!(id(&first), before);
+        let mut named = first.clone();
+        named.request_id = Some(RequestId::new("mine").unwrap());
+        assert_eq!(id(&named), "mine");
+    }
+
+    #[test]
+    fn names_are_file_names_or_paths_below_the_base() {
+        let base = Path::new("/a/b");
+        assert_eq!(name_of(Path::new("/a/b/c/d"), None).unwrap(), "d");
+        assert_eq!(name_of(Path::new("/a/b/c/d"), Some(base)).unwrap(), "c/d");
+        assert!(name_of(Path::new("/a/x/d"), Some(base)).is_err());
+        assert!(name_of(Path::new("/"), None).is_err());
+    }
+
+    #[test]
+    fn what_no_coordinator_would_take_is_refused_before_hashing() {
+        let folder = tempfile::tempdir().unwrap();
+        for sub in ["a", "b"] {
+            std::fs::create_dir(folder.path().join(sub)).unwrap();
+            std::fs::write(folder.path().join(sub).join("same"), sub).unwrap();
+        }
+        let files = vec![folder.path().join("a/same"), folder.path().join("b/same")];
+        let failure = prepare(&request(files, None)).unwrap_err();
+        assert_eq!(failure.exit.code(), 2);
+        let missing = prepare(&request(vec![folder.path().join("none")], None)).unwrap_err();
+        assert!(missing.problem.contains("does not exist"));
+    }
+}

@@ -1,0 +1,96 @@
+//! Text for eyes: tables, times, and other parties' words made harmless.
+
+use comfy_table::{Table, presets};
+use rutli_release::Timestamp;
+
+/// Another party's text for a terminal: without control characters, which could move the cursor or forge lines.
+#[must_use]
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+}
+
+/// Another party's texts, joined by commas; a dash for none.
+#[must_use]
+pub fn list<T: AsRef<str>>(texts: &[T]) -> String {
+    if texts.is_empty() {
+        return "–".to_owned();
+    }
+    texts.iter().map(|text| printable(text.as_ref())).collect::<Vec<_>>().join(", ")
+}
+
+/// A dash for an empty text, else the text made printable.
+#[must_use]
+pub fn or_dash(text: &str) -> String {
+    if text.is_empty() { "–".to_owned() } else { printable(text) }
+}
+
+/// Unix seconds for eyes; a dash for 0.
+#[must_use]
+pub fn time(seconds: u64) -> String {
+    if seconds == 0 { "–".to_owned() } else { Timestamp(seconds).rfc3339() }
+}
+
+/// `1 file`, `2 files`.
+#[must_use]
+pub fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+/// Columns without lines, for lists that one may also `grep`.
+#[must_use]
+pub fn columns(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(header.iter().copied());
+    table.add_rows(rows);
+    trimmed(&table)
+}
+
+/// `name  value` lines.
+#[must_use]
+pub fn fields(rows: impl IntoIterator<Item = (&'static str, String)>) -> String {
+    let rows: Vec<_> = rows.into_iter().collect();
+    let width = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    rows.iter()
+        .map(|(name, value)| format!("{name:width$}  {}", value.replace('\n', &format!("\n{:width$}  ", ""))))
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+/// A framed table, for what is read once and slowly.
+#[must_use]
+pub fn framed(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::UTF8_FULL_CONDENSED).set_header(header.iter().copied());
+    table.add_rows(rows);
+    table.to_string()
+}
+
+fn trimmed(table: &Table) -> String {
+    table
+        .lines()
+        .map(|line| {
+            line.trim_end().strip_prefix(' ').map_or_else(|| line.trim_end().to_owned(), str::to_owned)
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_move_the_cursor_or_forge_lines() {
+        assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
+        assert_eq!(list::<&str>(&[]), "–");
+        assert_eq!(list(&["a", "b\r"]), "a, b\u{fffd}");
+    }
+
+    #[test]
+    fn columns_and_fields_line_up() {
+        let table = columns(&["NODE", "STATE"], [vec!["vendor/vendor-1".to_owned(), "ready".to_owned()]]);
+        assert_eq!(table, "NODE             STATE\nvendor/vendor-1  ready");
+        assert_eq!(fields([("a", "1".to_owned()), ("long", "2\n3".to_owned())]), "a     1\nlong  2\n      3");
+        assert_eq!(time(0), "–");
+    }
+}

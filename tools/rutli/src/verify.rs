@@ -1,0 +1,217 @@
+//! `rutli verify`: a signature, files and a public key → a verdict with its reason.
+//!
+//! Works offline and trusts nothing but the key. The three forms are told apart by their content; what a signature does
+//! not bind (an SSHSIG binds neither product nor channel, sequence or name) cannot be asked of it.
+
+use std::path::{Path, PathBuf};
+
+use rutli_release::{
+    Class, Expectation, NotVerified, ReleaseKey, Statement, Timestamp, verify_dsse, verify_sshsig,
+    verify_statement,
+};
+use serde_json::{Value, json};
+
+use crate::{
+    cli, clock, files,
+    hash::{self, Hashed},
+    report::{Failure, Report},
+    sign::read_key,
+    text,
+};
+
+const ARMOUR: &[u8] = b"-----BEGIN SSH SIGNATURE";
+
+/// `rutli verify`
+///
+/// # Errors
+/// Exit code 1 when something is not verified, with the reason; 2 when it cannot be asked.
+pub fn run(args: &cli::Verify) -> Result<Report, Failure> {
+    let key = read_key(&args.key)?;
+    let signature = files::read(&args.signature)?;
+    match Form::of(args, &signature) {
+        Form::Sshsig => sshsig(args, &key, &signature),
+        Form::Dsse => statement(args, &key, "dsse", || verify_dsse(&key, &signature)),
+        Form::Statement => {
+            let signed = files::read(&statement_path(args)?)?;
+            statement(args, &key, "statement", || {
+                let raw: &[u8; 64] =
+                    signature.as_slice().try_into().map_err(|_| NotVerified::SignatureLength)?;
+                verify_statement(&key, &signed, raw)
+            })
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Form {
+    Sshsig,
+    Dsse,
+    Statement,
+}
+
+impl Form {
+    /// By content first; the name only decides what a damaged one was meant to be.
+    fn of(args: &cli::Verify, signature: &[u8]) -> Self {
+        let name = args.signature.to_string_lossy();
+        if args.statement.is_some() {
+            Self::Statement
+        } else if signature.starts_with(ARMOUR) {
+            Self::Sshsig
+        } else if signature.len() == 64 || name.ends_with(".statement.sig") {
+            Self::Statement
+        } else if signature.first() == Some(&b'{') || name.ends_with(".intoto.json") {
+            Self::Dsse
+        } else {
+            Self::Sshsig
+        }
+    }
+}
+
+fn sshsig(args: &cli::Verify, key: &ReleaseKey, signature: &[u8]) -> Result<Report, Failure> {
+    let unbound = [
+        ("--product", args.product.is_some()),
+        ("--channel", args.channel.is_some()),
+        ("--min-sequence", args.min_sequence.is_some()),
+        ("--name", args.name.is_some()),
+    ];
+    if let Some((flag, _)) = unbound.iter().find(|(_, given)| *given) {
+        return Err(Failure::usage(format!("an SSH signature does not bind what {flag} asks for"))
+            .help("verify RELEASE.intoto.json or RELEASE.statement.sig, which do"));
+    }
+    let [path] = args.files.as_slice() else {
+        return Err(Failure::usage("an SSH signature is for one file, but several are given")
+            .help("verify each file with its own .sig, or all with RELEASE.intoto.json"));
+    };
+    let namespaces: Vec<_> = match args.class {
+        Some(class) => vec![class.ssh_namespace()],
+        None => Class::ALL.map(Class::ssh_namespace).to_vec(),
+    };
+    let hashed = hash::hash_files(std::slice::from_ref(path))?;
+    let verdict = hashed.first().ok_or(NotVerified::UnknownFile).and_then(|file| {
+        let armour = std::str::from_utf8(signature).map_err(|_| NotVerified::NotAnSshSignature)?;
+        verify_sshsig(key, armour, &namespaces, &file.sha512)
+    });
+    let verdict = verdict.map_err(|reason| refused(args, "sshsig", path, &reason))?;
+    let class = verdict.class.map_or(verdict.namespace.as_str(), |class| class.as_str());
+    Ok(Report::new(
+        format!("verified: {} was signed as {class} with the key {}", path.display(), short_id(key)),
+        json!({ "verified": true, "format": "sshsig", "class": class, "key_id": key.key_id(), "files": [{ "path": path }] }),
+    ))
+}
+
+fn statement(
+    args: &cli::Verify,
+    key: &ReleaseKey,
+    format: &'static str,
+    open: impl FnOnce() -> Result<Statement, NotVerified>,
+) -> Result<Report, Failure> {
+    let refused_signature = |reason: NotVerified| refused(args, format, &args.signature, &reason);
+    let statement = open().map_err(refused_signature)?;
+    let expectation = Expectation {
+        product: args.product.clone(),
+        channel: args.channel.clone(),
+        class: args.class,
+        min_sequence: args.min_sequence,
+        now: Some(Timestamp(clock::unix_now())),
+    };
+    statement.expect(&expectation).map_err(refused_signature)?;
+    let mut found = Vec::new();
+    for file in hash::hash_files(&args.files)? {
+        let name = check_file(args, &statement, &file).map_err(|reason| {
+            let failure = refused(args, format, &file.path, &reason);
+            match statement.check_file(None, &file.sha256, &file.sha512) {
+                Ok(subject) => failure.help(format!(
+                    "its content is in the release under the name {}: give --name, or --any-name",
+                    text::printable(subject.name.as_str())
+                )),
+                Err(_) => failure,
+            }
+        })?;
+        found.push((file.path, name));
+    }
+    Ok(verified(key, format, &statement, &found))
+}
+
+/// Finds the file in the statement, under the name that it must have; gives that name.
+fn check_file(args: &cli::Verify, statement: &Statement, file: &Hashed) -> Result<String, NotVerified> {
+    let check = |name: Option<&str>| {
+        statement.check_file(name, &file.sha256, &file.sha512).map(|subject| subject.name.to_string())
+    };
+    if args.any_name {
+        return check(None);
+    }
+    if let Some(name) = &args.name {
+        return check(Some(name));
+    }
+    // The folders of a release need not be there any more where its files are installed; the file names are.
+    let own = file.path.file_name().and_then(|name| name.to_str()).ok_or(NotVerified::UnknownFile)?;
+    let mut verdict = Err(NotVerified::UnknownFile);
+    for subject in statement.subjects().iter().filter(|subject| subject.name.file_name() == own) {
+        verdict = check(Some(subject.name.as_str()));
+        if verdict.is_ok() {
+            break;
+        }
+    }
+    verdict
+}
+
+fn verified(key: &ReleaseKey, format: &str, statement: &Statement, files: &[(PathBuf, String)]) -> Report {
+    let expiry = statement.expires_at().map(|time| format!(", until {}", time.rfc3339())).unwrap_or_default();
+    let text = format!(
+        "verified: {} of {} {} ({}, channel {}, sequence {}), signed {} with the key {}{expiry}",
+        match files {
+            [(path, _)] => path.display().to_string(),
+            _ => text::count(files.len(), "file", "files"),
+        },
+        statement.product(),
+        statement.version(),
+        statement.class(),
+        statement.channel(),
+        statement.sequence(),
+        statement.issued_at().rfc3339(),
+        short_id(key),
+    );
+    let files: Vec<Value> = files.iter().map(|(path, name)| json!({ "path": path, "name": name })).collect();
+    Report::new(
+        text,
+        json!({
+            "verified": true,
+            "format": format,
+            "key_id": key.key_id(),
+            "class": statement.class().as_str(),
+            "product": statement.product().as_str(),
+            "channel": statement.channel().as_str(),
+            "version": statement.version().as_str(),
+            "sequence": statement.sequence().get(),
+            "issued_at": statement.issued_at().0,
+            "expires_at": statement.expires_at().map(|time| time.0),
+            "files": files,
+        }),
+    )
+}
+
+fn refused(args: &cli::Verify, format: &str, path: &Path, reason: &NotVerified) -> Failure {
+    Failure::failed(format!("not verified: {}: {reason}", path.display())).help("do not use the file").with(
+        json!({
+            "verified": false,
+            "format": format,
+            "reason": reason.to_string(),
+            "files": args.files.iter().map(|path| json!({ "path": path })).collect::<Vec<_>>(),
+        }),
+    )
+}
+
+fn statement_path(args: &cli::Verify) -> Result<PathBuf, Failure> {
+    if let Some(path) = &args.statement {
+        return Ok(path.clone());
+    }
+    let name = args.signature.to_string_lossy();
+    name.strip_suffix(".sig").map(PathBuf::from).ok_or_else(|| {
+        Failure::usage(format!("{name} is a raw signature, but not what it signs is known"))
+            .help("give the statement with --statement FILE")
+    })
+}
+
+fn short_id(key: &ReleaseKey) -> String {
+    key.key_id().chars().take(16).collect()
+}
