@@ -105,11 +105,23 @@ impl Sessions {
         (Self { inbox, next_stream: Arc::new(AtomicU64::new(1)) }, receiver)
     }
 
-    /// Signs a release: resolves when it is final. A second call for a release under way joins it.
-    pub async fn sign(&self, submission: Submission) -> Result<Outcome, Stopped> {
+    /// Queues a release; the answer comes when it is final. A second call for a release under way joins it.
+    ///
+    /// Releases of one channel must be submitted in the order of their sequence: nodes' marks only go up.
+    pub async fn submit(&self, submission: Submission) -> Result<oneshot::Receiver<Outcome>, Stopped> {
         let (answer, outcome) = oneshot::channel();
         self.send(Command::Sign(submission, answer)).await?;
-        outcome.await.map_err(|_| Stopped)
+        Ok(outcome)
+    }
+
+    /// Queues a release and waits until it is final.
+    pub async fn sign(&self, submission: Submission) -> Result<Outcome, Stopped> {
+        self.submit(submission).await?.await.map_err(|_| Stopped)
+    }
+
+    /// The result of a signed release is durable: the next release of its channel may start.
+    pub async fn published(&self, id: &ReleaseId) {
+        let _: Result<(), Stopped> = self.send(Command::Event(Event::Published(id.clone()))).await;
     }
 
     /// Takes a release back.

@@ -11,7 +11,8 @@
 //! - **Blame.** A node whose share does not verify is named and left out until a person puts it back. What a node may
 //!   legitimately refuse is an answer, not a fault.
 //! - **Order.** Releases of one channel are signed in the order of their sequence, because nodes keep marks that only go
-//!   up: a later one starts no earlier than in the same batch. AV databases go before product builds.
+//!   up: a later one starts no earlier than in the same batch, or when its predecessor's result is durable. AV databases
+//!   go before product builds.
 //!
 //! | file | holds |
 //! | --- | --- |
@@ -152,6 +153,8 @@ pub enum Event {
     Reinstate(NodeId),
     /// A release is to be signed. One that is known already changes nothing.
     Submit(Submission),
+    /// The result of a signed release is durable, so that the next of its channel may start.
+    Published(ReleaseId),
     /// Shares were summed and verified.
     Aggregated(AggregateResult),
     /// Time passed.
@@ -228,6 +231,7 @@ impl Engine {
             Event::Misbehaved(node, reason) => self.blame(&node, reason),
             Event::Reinstate(node) => self.nodes.reinstate(&node),
             Event::Submit(submission) => self.submit(submission),
+            Event::Published(id) => self.queue.published(&id),
             Event::Aggregated(result) => self.aggregated(result),
             Event::Tick => {}
         }
@@ -362,7 +366,7 @@ impl Engine {
                 }
             }
             self.queue.put_back(&item.release_id, &failed);
-            self.queue.sign(&item.release_id, &made, &session.signers);
+            self.queue.add_signatures(&item.release_id, &made, &session.signers);
             self.advance(&item.release_id);
         }
         for (node, reason) in culprits {
@@ -375,7 +379,7 @@ impl Engine {
         let Some(job) = self.queue.job(id) else { return };
         match job.outcome() {
             Some(outcome) => {
-                self.queue.finish(id);
+                self.queue.signed(id);
                 self.actions.push(Action::Finished(id.clone(), outcome));
             }
             None => self.actions.push(job.progress_action()),

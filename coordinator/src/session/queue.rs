@@ -53,6 +53,8 @@ pub struct Queue {
     channels: HashMap<ChannelKey, Waiting>,
     urgent: VecDeque<ChannelKey>,
     bulk: VecDeque<ChannelKey>,
+    /// Signed, but the result is not durable yet: their channels wait.
+    publishing: HashMap<ReleaseId, ChannelKey>,
     /// Sessions of the urgent lane in a row while the bulk lane waited.
     urgent_run: u32,
 }
@@ -71,7 +73,7 @@ impl Queue {
     /// Takes a release in; false if it is there already.
     pub fn submit(&mut self, submission: Submission) -> bool {
         let id = submission.release_id.clone();
-        if self.jobs.contains_key(&id) {
+        if self.jobs.contains_key(&id) || self.publishing.contains_key(&id) {
             return false;
         }
         let job = Job::new(submission);
@@ -201,7 +203,7 @@ impl Queue {
     }
 
     /// Slots that a session signed.
-    pub fn sign(&mut self, id: &ReleaseId, signatures: &[(u32, [u8; 64])], signers: &[NodeId]) {
+    pub fn add_signatures(&mut self, id: &ReleaseId, signatures: &[(u32, [u8; 64])], signers: &[NodeId]) {
         if let Some(job) = self.jobs.get_mut(id) {
             job.busy = job.busy.saturating_sub(signatures.len());
             for (slot, signature) in signatures {
@@ -215,16 +217,35 @@ impl Queue {
         }
     }
 
-    /// Forgets a job.
+    /// A job ended without signatures.
     pub fn finish(&mut self, id: &ReleaseId) {
-        let Some(job) = self.jobs.remove(id) else { return };
-        let key = job.channel();
-        let Some(waiting) = self.channels.get_mut(&key) else { return };
+        if let Some(job) = self.jobs.remove(id) {
+            self.leave_channel(id, &job.channel());
+        }
+    }
+
+    /// A job is signed. Its channel goes on only once the result is durable: if it were lost now, the release would be
+    /// signed again, and by then no node may have permitted a later sequence without having permitted this one.
+    pub fn signed(&mut self, id: &ReleaseId) {
+        if let Some(job) = self.jobs.remove(id) {
+            self.publishing.insert(id.clone(), job.channel());
+        }
+    }
+
+    /// The result of a signed job is durable.
+    pub fn published(&mut self, id: &ReleaseId) {
+        if let Some(channel) = self.publishing.remove(id) {
+            self.leave_channel(id, &channel);
+        }
+    }
+
+    fn leave_channel(&mut self, id: &ReleaseId, key: &ChannelKey) {
+        let Some(waiting) = self.channels.get_mut(key) else { return };
         waiting.jobs.retain(|_, queued| queued != id);
         if waiting.jobs.is_empty() {
             let lane = waiting.lane;
-            self.channels.remove(&key);
-            self.lane_mut(lane).retain(|channel| *channel != key);
+            self.channels.remove(key);
+            self.lane_mut(lane).retain(|channel| channel != key);
         }
     }
 
