@@ -1,0 +1,224 @@
+//! The whole daemon, from a configuration to its end.
+
+use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+
+use rutli_keys::{NodeId, SignedRoster};
+use rutli_wire::{
+    limits as wire_limits,
+    v1::{
+        self, ceremony_service_server::CeremonyServiceServer, node_service_server::NodeServiceServer,
+        release_service_server::ReleaseServiceServer,
+    },
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Notify, mpsc, watch},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    service::LayerExt as _,
+    transport::{Server, server::Router},
+};
+use tower::limit::GlobalConcurrencyLimitLayer;
+
+use crate::{
+    ceremonies::Ceremonies,
+    clock::Clock,
+    config::Config,
+    error::{Error, Result},
+    health,
+    keyring::Keyring,
+    limits, listener,
+    node_link::NodeLinks,
+    publish::refusal_message,
+    server::Api,
+    session::{Notice, Phase, Progress, Sessions},
+    sign_release::SignRelease,
+    store::Store,
+    tls_files,
+    waiting::Waiting,
+};
+
+/// What comes to the daemon from outside while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct Signals {
+    /// Ends it, gracefully.
+    pub stop: CancellationToken,
+    /// Has the TLS files read again at once.
+    pub reload: Arc<Notify>,
+}
+
+/// Runs until `signals.stop`, or until it cannot go on.
+///
+/// # Errors
+/// What the operator must look after; see [`Error`].
+pub async fn run(config: Config, clock: Clock, signals: Signals) -> Result<()> {
+    Daemon::open(config, clock, signals).await?.serve().await
+}
+
+/// A daemon that has its store, its keys and its address, and does not serve yet.
+pub struct Daemon {
+    api: Api,
+    config: Config,
+    listener: TcpListener,
+    address: SocketAddr,
+    tls: tls_files::Loaded,
+    signals: Signals,
+}
+
+impl Daemon {
+    /// Opens everything, and takes up what the store has.
+    ///
+    /// # Errors
+    /// What the operator must look after; nothing runs then.
+    pub async fn open(config: Config, clock: Clock, signals: Signals) -> Result<Self> {
+        let tls = tls_files::load(&config.tls).await?;
+        let store = Store::open(&config.data_dir).await?;
+        let listener = listener::bind(config.listen).await?;
+        let address = listener
+            .local_addr()
+            .map_err(|error| Error::Listen { address: config.listen, reason: error.to_string() })?;
+        let keyring = Keyring::default();
+        let rosters = stored_rosters(&store).await?;
+        rosters.iter().for_each(|roster| keyring.add(roster.clone()));
+        let (sessions, notices) = Sessions::start(rosters, stored_culprits(&store).await?);
+        let waiting = Waiting::new(usize::try_from(config.limits.max_waiting_releases).unwrap_or(usize::MAX));
+        tokio::spawn(carry_notices(notices, store.clone(), Arc::clone(&waiting), clock.clone()));
+        let ceremonies =
+            Ceremonies::open(store.clone(), sessions.clone(), keyring.clone(), clock.clone()).await?;
+        let stopping = signals.stop.clone();
+        tokio::spawn(Arc::clone(&ceremonies).watch_deadlines(stopping.clone()));
+        let links = Arc::new(NodeLinks {
+            sessions: sessions.clone(),
+            ceremonies: Arc::clone(&ceremonies),
+            stopping: stopping.clone(),
+        });
+        let lifetime_s = u64::from(config.limits.release_lifetime_hours).saturating_mul(3600);
+        let signing = Arc::new(SignRelease { store, sessions, waiting, keyring, clock, lifetime_s });
+        let resumed = signing.resume().await?;
+        tracing::info!(resumed, keys = signing.keyring.all().len(), "took up where the store says it was");
+        Ok(Self { api: Api { signing, ceremonies, links, stopping }, config, listener, address, tls, signals })
+    }
+
+    /// Where it listens: the configured address, with the real port if that one was 0.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Serves until it is told to stop, then says goodbye and waits a little for open streams.
+    ///
+    /// # Errors
+    /// [`Error::Serve`] if the server ends by itself.
+    pub async fn serve(self) -> Result<()> {
+        let Self { api, config, listener, address, tls, signals } = self;
+        let stopping = signals.stop;
+        let (current, configs) = watch::channel(Arc::clone(&tls.config));
+        tokio::spawn(tls_files::follow(config.tls, tls, current, signals.reload, stopping.clone()));
+        let connections =
+            listener::accept(listener, configs, config.limits.max_connections, stopping.clone());
+        tracing::info!(%address, "listening");
+        let serving = routes(api)?.serve_with_incoming_shutdown(connections, stopping.clone().cancelled_owned());
+        tokio::pin!(serving);
+        let ended = tokio::select! {
+            ended = &mut serving => ended,
+            () = stopping.cancelled() => {
+                tracing::info!("stopping");
+                let patience = Duration::from_secs(limits::SHUTDOWN_SECONDS);
+                // Streams that do not end are cut: all that matters is durable.
+                tokio::time::timeout(patience, &mut serving).await.unwrap_or(Ok(()))
+            }
+        };
+        ended.map_err(|error| Error::Serve(error.to_string()))
+    }
+}
+
+fn routes(api: Api) -> Result<Router> {
+    let (reporter, health_service) = tonic_health::server::health_reporter();
+    tokio::spawn(health::report(reporter, api.signing.store.health(), api.stopping.clone()));
+    let releases = ReleaseServiceServer::new(api.clone())
+        .max_decoding_message_size(wire_limits::MAX_MESSAGE_BYTES);
+    let nodes =
+        NodeServiceServer::new(api.clone()).max_decoding_message_size(wire_limits::MAX_MESSAGE_BYTES);
+    // Nothing is large that operators ask of ceremonies.
+    let ceremonies = CeremonyServiceServer::new(api);
+    let reflection = |error: tonic_reflection::server::Error| Error::Serve(error.to_string());
+    Ok(Server::builder()
+        .http2_keepalive_interval(Some(Duration::from_millis(wire_limits::KEEP_ALIVE_INTERVAL_MS)))
+        .http2_keepalive_timeout(Some(Duration::from_millis(wire_limits::KEEP_ALIVE_TIMEOUT_MS)))
+        .http2_max_header_list_size(limits::MAX_HEADER_BYTES)
+        .max_concurrent_streams(limits::MAX_STREAMS_PER_CONNECTION)
+        .max_connection_age(Duration::from_secs(limits::CONNECTION_AGE_SECONDS))
+        .timeout(Duration::from_secs(limits::CALL_TIMEOUT_SECONDS))
+        .add_service(health_service)
+        .add_service(reflected().build_v1().map_err(reflection)?)
+        .add_service(reflected().build_v1alpha().map_err(reflection)?)
+        .add_service(GlobalConcurrencyLimitLayer::new(limits::MAX_CALLS).named_layer(releases))
+        .add_service(nodes)
+        .add_service(ceremonies))
+}
+
+/// What is served here: not the custodian's service, which the descriptors have too.
+fn reflected() -> tonic_reflection::server::Builder<'static> {
+    tonic_reflection::server::Builder::configure()
+        .register_encoded_file_descriptor_set(v1::FILE_DESCRIPTOR_SET)
+        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+        .with_service_name("rutli.v1.ReleaseService")
+        .with_service_name("rutli.v1.NodeService")
+        .with_service_name("rutli.v1.CeremonyService")
+        .with_service_name("grpc.health.v1.Health")
+}
+
+/// Carries what the session engine says to watchers and to the store.
+async fn carry_notices(
+    mut notices: mpsc::Receiver<Notice>,
+    store: Store,
+    waiting: Arc<Waiting>,
+    clock: Clock,
+) {
+    while let Some(notice) = notices.recv().await {
+        match notice {
+            Notice::Progress(id, progress) => waiting.progress(&id, progress_message(&progress)),
+            Notice::Culprit { node, reason } => {
+                // Apart, for the store may be closed for a while; there are only so many nodes.
+                tokio::spawn(remember_culprit(store.clone(), node, reason, clock.now()));
+            }
+        }
+    }
+}
+
+async fn remember_culprit(store: Store, node: NodeId, reason: String, at: u64) {
+    while let Err(error) = store.culprit(&node, Some((reason.clone(), at))).await {
+        match error {
+            Error::StoreClosed { .. } => store.opened().await,
+            other => return tracing::error!(%node, error = %other, "a culprit is not stored"),
+        }
+    }
+}
+
+fn progress_message(progress: &Progress) -> v1::Release {
+    let state = match progress.phase {
+        Phase::Queued => v1::ReleaseState::Queued,
+        Phase::AwaitingQuorum => v1::ReleaseState::AwaitingQuorum,
+        Phase::Signing => v1::ReleaseState::Signing,
+    };
+    v1::Release {
+        state: state.into(),
+        waiting_for: progress.waiting_for.clone(),
+        refusals: progress.refusals.iter().map(refusal_message).collect(),
+        signatures_done: progress.done,
+        signatures_total: progress.total,
+        ..v1::Release::default()
+    }
+}
+
+async fn stored_rosters(store: &Store) -> Result<Vec<SignedRoster>> {
+    let broken = |error: rutli_keys::InvalidRoster| Error::Store { reason: format!("a stored roster: {error}") };
+    store.keys().await?.iter().map(|bytes| SignedRoster::parse(bytes).map_err(broken)).collect()
+}
+
+async fn stored_culprits(store: &Store) -> Result<BTreeMap<NodeId, String>> {
+    let broken = |error: rutli_keys::InvalidName| Error::Store { reason: format!("a stored culprit: {error}") };
+    let culprits = store.culprits().await?;
+    culprits.into_iter().map(|(node, reason)| Ok((node.parse().map_err(broken)?, reason))).collect()
+}

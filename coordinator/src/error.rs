@@ -1,0 +1,172 @@
+//! Everything that can go wrong in the coordinator. Each variant says who erred, what to do next, and whether trying
+//! again is safe. `server/status.rs` is the only place that turns one into a gRPC status.
+
+use std::path::PathBuf;
+
+use rutli_wire::{convert::Malformed, role::UnknownParty};
+
+/// What went wrong. Messages state the problem, then the way out; none holds a secret.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// The caller erred: a message does not parse into a release. The same again fails again.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+
+    /// The caller erred in one field. The same again fails again.
+    #[error("{field}: {problem}")]
+    Field {
+        /// Its name in the `.proto` file.
+        field: &'static str,
+        /// What is wrong, and how it must be.
+        problem: String,
+    },
+
+    /// The caller erred: it reused a request id for other content. It takes a new id, or sends the old content.
+    #[error("request id {request_id:?} was used before for other content ({release_id}): use a new request id")]
+    RequestIdReused {
+        /// The id in question.
+        request_id: String,
+        /// The release that has it.
+        release_id: String,
+    },
+
+    /// The caller erred: sequences go up in each channel of a product. It takes a higher one.
+    #[error(
+        "sequence {sequence} of {product}/{channel} does not go up: {highest} was admitted already, give a higher one"
+    )]
+    SequenceBehind {
+        /// Product of the channel.
+        product: String,
+        /// The channel.
+        channel: String,
+        /// What was asked for.
+        sequence: u64,
+        /// What was admitted before.
+        highest: u64,
+    },
+
+    /// There is nothing of that name that the caller may see. Trying again does not help.
+    #[error("there is no {kind} {name:?} for you: check the name")]
+    NotFound {
+        /// "release", "ceremony" or "node".
+        kind: &'static str,
+        /// What was asked for.
+        name: String,
+    },
+
+    /// Nobody erred: a signature share may be out, or the release is final. The caller waits for the end.
+    #[error("{release_id} cannot be cancelled any more: {problem}")]
+    TooLate {
+        /// The release.
+        release_id: String,
+        /// Why.
+        problem: &'static str,
+    },
+
+    /// The caller's certificate names a role that may not do this. Somebody with the right role does it.
+    #[error("this needs the role {needed}, and your certificate says {actual}")]
+    WrongRole {
+        /// Roles that may.
+        needed: &'static str,
+        /// The caller's.
+        actual: String,
+    },
+
+    /// The caller's certificate names nobody. Whoever issued it issues another.
+    #[error("your certificate is of the right authority but names no party: {0}")]
+    Unknown(#[from] UnknownParty),
+
+    /// Nobody erred: too much is waiting. The caller comes back later; trying again is safe.
+    #[error("the queue is full ({what}): come back in a few seconds, or have its limit raised")]
+    QueueFull {
+        /// Which bound is reached.
+        what: String,
+    },
+
+    /// Nobody erred: too many streams watch. The caller polls, or comes back later; trying again is safe.
+    #[error("{most} watchers are open, more are not possible: poll instead, or come back later")]
+    TooManyWatchers {
+        /// The bound.
+        most: usize,
+    },
+
+    /// The operator must look after the disk: nothing can be made durable, so nothing is accepted. Trying again is
+    /// safe, and works by itself once the disk does.
+    #[error("the coordinator's store is closed: {reason}; it opens by itself when a write succeeds")]
+    StoreClosed {
+        /// What the store said.
+        reason: String,
+    },
+
+    /// A bug, or a damaged database. The operator looks at the log; trying again is safe.
+    #[error("the coordinator's store failed: {reason}")]
+    Store {
+        /// What the store said.
+        reason: String,
+    },
+
+    /// A bug: a result that does not fit its release. The release is signed again; nothing wrong is published.
+    #[error("the result of {release_id} does not fit it: {reason}")]
+    Unfit {
+        /// The release.
+        release_id: String,
+        /// What does not fit.
+        reason: String,
+    },
+
+    /// Nobody erred: the process ends. Trying again is safe, at another coordinator or a little later.
+    #[error("the coordinator is stopping: try again in a moment")]
+    Stopping,
+
+    /// The node erred: it broke the order of the link. It connects anew.
+    #[error("the node link: {0}")]
+    Link(String),
+
+    /// Nobody erred: the node attached again, or its stream had to begin anew. It connects anew, or has.
+    #[error("this stream is over: the node attached again, or its commitments did not fit; connect anew")]
+    Replaced,
+
+    /// A node erred: a ceremony message or proposal that no honest node sends. It connects anew.
+    #[error("the ceremony: {0}")]
+    Ceremony(String),
+
+    /// The operator erred in the configuration. Nothing was started.
+    #[error("cannot use the configuration {}: {problem}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// Where and what.
+        problem: String,
+    },
+
+    /// The operator must look after a file or folder. Nothing was started, or the old content stays in use.
+    #[error("{}: {problem}", path.display())]
+    File {
+        /// The file or folder.
+        path: PathBuf,
+        /// What is wrong with it, and the way out.
+        problem: String,
+    },
+
+    /// The operator must look: the address cannot be used.
+    #[error("cannot listen on {address}: {reason}")]
+    Listen {
+        /// From the configuration.
+        address: std::net::SocketAddr,
+        /// What the system said.
+        reason: String,
+    },
+
+    /// The operator must look: the server ended by itself.
+    #[error("the server ended: {0}")]
+    Serve(String),
+}
+
+/// What comes back from most of the crate.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<crate::session::Stopped> for Error {
+    fn from(_: crate::session::Stopped) -> Self {
+        Self::Stopping
+    }
+}

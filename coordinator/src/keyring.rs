@@ -1,0 +1,63 @@
+//! The usable keys, as public material: signed rosters in the order in which they became usable.
+
+use std::sync::{Arc, PoisonError, RwLock};
+
+use rutli_keys::{KeyName, Purpose, SignedRoster};
+use rutli_release::ReleaseKey;
+use rutli_wire::v1;
+
+/// A handle; clones share the same keys.
+#[derive(Clone, Debug, Default)]
+pub struct Keyring(Arc<RwLock<Vec<SignedRoster>>>);
+
+impl Keyring {
+    /// Adds a key, or a new epoch of one. One that is there already changes nothing.
+    pub fn add(&self, roster: SignedRoster) {
+        let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if keys.iter().all(|key| key.roster().hash() != roster.roster().hash()) {
+            keys.push(roster);
+        }
+    }
+
+    /// All of them, oldest first.
+    #[must_use]
+    pub fn all(&self) -> Vec<SignedRoster> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The public key under a name, in its newest epoch. None if there is no such key, or if it is not one that
+    /// verifiers would take.
+    #[must_use]
+    pub fn release_key(&self, name: &KeyName) -> Option<ReleaseKey> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let newest = keys.iter().rev().find(|key| key.roster().key() == name)?;
+        ReleaseKey::from_bytes(newest.roster().group_key()).ok()
+    }
+
+    /// The key that signs releases: the newest with that purpose.
+    #[must_use]
+    pub fn active(&self) -> Option<SignedRoster> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        keys.iter().rev().find(|key| key.roster().purpose() == Purpose::Release).cloned()
+    }
+
+    /// All of them for the wire.
+    #[must_use]
+    pub fn messages(&self) -> Vec<v1::Key> {
+        self.all().iter().map(key_message).collect()
+    }
+}
+
+/// A key for the wire.
+#[must_use]
+pub fn key_message(key: &SignedRoster) -> v1::Key {
+    let roster = key.roster();
+    v1::Key {
+        name: roster.key().to_string(),
+        purpose: roster.purpose().to_string(),
+        public_key: roster.group_key().to_vec(),
+        roster_hash: roster.hash().as_bytes().to_vec(),
+        words: roster.words(),
+        signed_roster: key.encode(),
+    }
+}

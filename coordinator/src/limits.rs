@@ -1,0 +1,179 @@
+//! Bounds of the coordinator, each with its reason. What crosses the wire is bounded in [`rutli_wire::limits`].
+
+/// Unfinished releases when the configuration does not say: a mass rebuild of a distribution fits, and each costs a
+/// task and its content in memory.
+pub const DEFAULT_WAITING_RELEASES: u32 = 10_000;
+
+/// Most unfinished releases that a configuration may ask for.
+pub const MAX_WAITING_RELEASES: u32 = 1_000_000;
+
+/// Bytes of content of all unfinished releases together. They are kept decoded, in about the same size again, and the
+/// whole process has to stay below 256 MiB; a release of one file takes 0.3 KiB, the largest 2.2 MB.
+pub const MAX_WAITING_BYTES: usize = 64 << 20;
+
+/// The part of the queue that product builds leave free, as a divisor: a mass rebuild must not lock out the next
+/// update of an anti-virus database.
+pub const RESERVED_FOR_AV: usize = 10;
+
+/// Hours after which an unsigned release expires, when the configuration does not say: a long weekend of approvals.
+pub const DEFAULT_LIFETIME_HOURS: u32 = 168;
+
+/// Longest lifetime of a release that a configuration may ask for: a year.
+pub const MAX_LIFETIME_HOURS: u32 = 8_760;
+
+/// Seconds between two looks at the clock while a release waits to expire, so that a clock set by hand is noticed.
+pub const EXPIRY_LOOK_SECONDS: u64 = 600;
+
+/// Connections when the configuration does not say.
+pub const DEFAULT_CONNECTIONS: u32 = 1_000;
+
+/// Most connections that a configuration may ask for: each costs a file descriptor and some 50 KiB.
+pub const MAX_CONNECTIONS: u32 = 100_000;
+
+/// Connections whose handshake is under way. Beyond that a new one is closed at once, so that peers without a
+/// certificate cannot keep out those with one for longer than a handshake lasts.
+pub const MAX_HANDSHAKES: usize = 256;
+
+/// HTTP/2 streams that a peer may have open on one connection.
+pub const MAX_STREAMS_PER_CONNECTION: u32 = 256;
+
+/// Bytes of HTTP/2 headers of one call.
+pub const MAX_HEADER_BYTES: u32 = 16 << 10;
+
+/// Calls of the release service that are read and answered at the same time; each may buffer one largest message
+/// while it is read. Further ones wait, unread, under HTTP/2 flow control.
+pub const MAX_CALLS: usize = 64;
+
+/// A call of the release service must be read and answered within so many seconds (streams: begun).
+pub const CALL_TIMEOUT_SECONDS: u64 = 60;
+
+/// Watchers of releases and ceremonies together.
+pub const MAX_WATCHERS: usize = 4_096;
+
+/// Messages that a watcher's stream keeps ready. More would be stale before it is read.
+pub const WATCH_BUFFER: usize = 1;
+
+/// Seconds after which a connection is asked to end (no new calls), so that withdrawn or renewed certificates take
+/// effect within a day; node links and watchers are ended by their own clocks at the same age.
+pub const CONNECTION_AGE_SECONDS: u64 = 24 * 3600;
+
+/// Seconds over [`CONNECTION_AGE_SECONDS`] after which a connection is cut, whatever is open on it.
+pub const CONNECTION_GRACE_SECONDS: u64 = 3600;
+
+/// Node links end at different times, up to so many seconds before the age of their connection: never a whole
+/// organisation at once.
+pub const LINK_AGE_SPREAD_SECONDS: u64 = 3600;
+
+/// Seconds between two looks at the TLS files.
+pub const TLS_POLL_SECONDS: u64 = 2;
+
+/// Bytes of one TLS file; certificates and keys have a few KiB, a list of authorities some more.
+pub const MAX_TLS_FILE_BYTES: u64 = 1 << 20;
+
+/// Bytes of the configuration.
+pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Seconds that a node has for its first message.
+pub const HELLO_TIMEOUT_SECONDS: u64 = 10;
+
+/// Messages on their way to one node. The engine has a few batches open per node at most; a node that does not read
+/// them is slow, and is treated as such.
+pub const LINK_OUTBOX: usize = 64;
+
+/// Messages handed to HTTP/2 for one node but not yet written.
+pub const LINK_WRITE_BUFFER: usize = 4;
+
+/// Unfinished ceremonies. They are made by people, one at a time.
+pub const MAX_OPEN_CEREMONIES: usize = 8;
+
+/// Unfinished ceremonies of one proposer, so that a single node cannot use up all of them.
+pub const MAX_OPEN_CEREMONIES_PER_NODE: usize = 2;
+
+/// Finished ceremonies kept at hand for nodes that missed the end, and shown to operators.
+pub const KEPT_CEREMONIES: usize = 32;
+
+/// Aborted ceremonies that the store keeps; those that made keys are kept for ever.
+pub const STORED_ABORTED_CEREMONIES: i64 = 1_000;
+
+/// Finished ceremonies are replayed to nodes for so many seconds after their end, for a node that missed it.
+pub const REPLAY_SECONDS: u64 = 7 * 24 * 3600;
+
+/// Seconds after its deadline in which a ceremony still takes what was sent just in time.
+pub const CEREMONY_GRACE_SECONDS: u64 = 30;
+
+/// Messages of one ceremony in one envelope: the largest are 96 KiB, so that an envelope stays below a message.
+pub const MAX_ENVELOPE_BYTES: usize = 2 << 20;
+
+/// Operations that wait for the store's writer. Senders beyond that wait themselves.
+pub const STORE_QUEUE: usize = 1_024;
+
+/// Operations in one transaction: more would only make the first wait for the last. Also keeps the number of bound
+/// parameters far below the 32,766 of `SQLite`.
+pub const MAX_GROUP: usize = 256;
+
+/// Bytes of content in one transaction.
+pub const MAX_GROUP_BYTES: usize = 16 << 20;
+
+/// Seconds between two attempts of a closed store to write.
+pub const PROBE_SECONDS: u64 = 1;
+
+/// Bytes that such an attempt writes: what a few releases need.
+pub const PROBE_BYTES: usize = 256 << 10;
+
+/// Connections for reading the store.
+pub const STORE_READERS: u32 = 4;
+
+/// Largest page of a list.
+pub const MAX_PAGE: u32 = 200;
+
+/// Page of a list when the caller does not say.
+pub const DEFAULT_PAGE: u32 = 50;
+
+/// Bytes of a page: it ends early rather than to exceed what clients take by default (4 MiB).
+pub const MAX_PAGE_BYTES: usize = 3 << 20;
+
+/// Up to so many signatures are checked on the spot when a release is published; more go to a thread of their own,
+/// so that a release of 5,000 files does not hold up the others.
+pub const INLINE_SIGNATURES: usize = 32;
+
+/// Seconds before a release is signed anew whose signatures turned out not to fit it.
+pub const RESIGN_SECONDS: u64 = 10;
+
+/// Seconds that the process waits at its end for open streams after it said goodbye.
+pub const SHUTDOWN_SECONDS: u64 = 5;
+
+/// Sessions under way at once. Two keep the nodes busy while the coordinator aggregates; one more is kept free …
+pub const MAX_SESSIONS: usize = 3;
+
+/// … of product builds, so that an AV database never waits for a mass rebuild to leave the nodes.
+pub const MAX_SESSIONS_BULK: usize = 2;
+
+/// Batches of AV databases in a row before product builds that wait get one: urgent, but never alone in the world.
+pub const URGENT_RUN: u32 = 8;
+
+/// Milliseconds that a node has for any batch, on top of what its own recent times say: covers a fsync on a slow disk.
+pub const REPLY_BASE_MS: u64 = 2_000;
+
+/// A node has so many times its own recent time for each signature.
+pub const REPLY_PATIENCE: u64 = 8;
+
+/// Milliseconds of the longest wait for a reply, whatever a node's recent times say.
+pub const REPLY_MOST_MS: u64 = 30_000;
+
+/// Milliseconds per signature that a node is taken to need before it was ever measured.
+pub const FIRST_GUESS_MS: u64 = 5;
+
+/// Milliseconds that a node is not chosen after it did not answer in time; doubled each time in a row …
+pub const SUSPEND_MS: u64 = 2_000;
+
+/// … up to this.
+pub const SUSPEND_MOST_MS: u64 = 60_000;
+
+/// Commitments of one node and key that are kept parsed: the node's pool and one more announcement.
+pub const MAX_POOL: usize = 4_096;
+
+/// Keys per node that commitments are kept for.
+pub const MAX_POOLS_PER_NODE: usize = 64;
+
+/// Quorums whose keys are kept ready.
+pub const MAX_CACHED_QUORUMS: usize = 64;

@@ -1,0 +1,281 @@
+//! `ReleaseService`: what pipelines ask, and what operators and auditors look at.
+
+use std::{sync::Arc, time::Duration};
+
+use futures::stream::BoxStream;
+use rutli_release::{Channel, InvalidRelease, Product, ReleaseId};
+use rutli_wire::{role::Party, v1};
+use tokio::sync::{oneshot, watch};
+use tonic::{Request, Response, Status};
+
+use super::{Api, Step, party, states, status, wrong_role};
+use crate::{
+    error::{Error, Result},
+    limits,
+    session::CancelError,
+    sign_release,
+    store::{ReleaseFilter, ReleaseNumber},
+    waiting::{Seen, WatcherSlot, lay_over},
+};
+
+/// How long a call waits for a release that is between two of our own steps.
+const BETWEEN_STEPS: Duration = Duration::from_millis(20);
+
+/// How often it does, in all one second.
+const BETWEEN_STEPS_TRIES: u32 = 50;
+
+/// How long a cancellation waits to become durable.
+const CANCEL_WAIT: Duration = Duration::from_secs(10);
+
+#[tonic::async_trait]
+impl v1::release_service_server::ReleaseService for Api {
+    type WatchReleaseStream = BoxStream<'static, Result<v1::Release, Status>>;
+
+    async fn create_release(
+        &self,
+        request: Request<v1::CreateReleaseRequest>,
+    ) -> Result<Response<v1::Release>, Status> {
+        self.create(request).await.map(Response::new).map_err(status::from)
+    }
+
+    async fn get_release(&self, request: Request<v1::GetReleaseRequest>) -> Result<Response<v1::Release>, Status> {
+        let reader = Reader::of(&request).map_err(status::from)?;
+        self.visible(&reader, &request.get_ref().release_id)
+            .await
+            .map(|(_, release)| Response::new(release))
+            .map_err(status::from)
+    }
+
+    async fn list_releases(
+        &self,
+        request: Request<v1::ListReleasesRequest>,
+    ) -> Result<Response<v1::ListReleasesResponse>, Status> {
+        self.list(request).await.map(Response::new).map_err(status::from)
+    }
+
+    async fn watch_release(
+        &self,
+        request: Request<v1::WatchReleaseRequest>,
+    ) -> Result<Response<Self::WatchReleaseStream>, Status> {
+        let reader = Reader::of(&request).map_err(status::from)?;
+        let watched = self.watch(&reader, &request.get_ref().release_id).await.map_err(status::from)?;
+        let stream = states(watched, self.stopping.clone(), Watched::next);
+        Ok(Response::new(Box::pin(stream)))
+    }
+
+    async fn cancel_release(
+        &self,
+        request: Request<v1::CancelReleaseRequest>,
+    ) -> Result<Response<v1::Release>, Status> {
+        self.cancel(request).await.map(Response::new).map_err(status::from)
+    }
+}
+
+/// Who may look at which releases.
+enum Reader {
+    /// At its own.
+    Pipeline(String),
+    /// At all.
+    Everything,
+}
+
+impl Reader {
+    fn of<T>(request: &Request<T>) -> Result<Self> {
+        match party(request)? {
+            Party::Pipeline(name) => Ok(Self::Pipeline(name.to_string())),
+            Party::Operator(_) | Party::Auditor(_) => Ok(Self::Everything),
+            other => Err(wrong_role(&other, "pipeline, operator or auditor")),
+        }
+    }
+
+    fn may_see(&self, release: &v1::Release) -> bool {
+        match self {
+            Self::Pipeline(name) => release.requester == *name,
+            Self::Everything => true,
+        }
+    }
+}
+
+impl Api {
+    async fn create(&self, request: Request<v1::CreateReleaseRequest>) -> Result<v1::Release> {
+        let requester = match party(&request)? {
+            Party::Pipeline(name) => name,
+            other => return Err(wrong_role(&other, "pipeline")),
+        };
+        if self.stopping.is_cancelled() {
+            return Err(Error::Stopping);
+        }
+        let (acknowledge, acknowledged) = oneshot::channel();
+        let signing = Arc::clone(&self.signing);
+        let request = sign_release::Request { requester, message: request.into_inner() };
+        // A task of its own: a client that hangs up leaves no release half admitted.
+        tokio::spawn(async move { signing.sign_release(request, acknowledge).await });
+        acknowledged.await.map_err(|_| Error::Stopping)?
+    }
+
+    /// A release that the reader may see, as it is now. For others it is not there.
+    async fn visible(&self, reader: &Reader, id: &str) -> Result<(ReleaseId, v1::Release)> {
+        let id = release_id(id)?;
+        let stored = self.signing.store.release(&id).await?;
+        let mut release = stored
+            .map(|stored| stored.message)
+            .filter(|release| reader.may_see(release))
+            .ok_or_else(|| Error::NotFound { kind: "release", name: id.to_string() })?;
+        self.signing.waiting.overlay(&mut release);
+        Ok((id, release))
+    }
+
+    async fn list(&self, request: Request<v1::ListReleasesRequest>) -> Result<v1::ListReleasesResponse> {
+        let reader = Reader::of(&request)?;
+        let asked = request.into_inner();
+        let most = match asked.page_size {
+            0 => limits::DEFAULT_PAGE,
+            size if size <= limits::MAX_PAGE => size,
+            _ => return Err(field("page_size", format!("give 1 to {}, or 0 for the default", limits::MAX_PAGE))),
+        };
+        let before = match asked.page_token.as_str() {
+            "" => None,
+            token => Some(ReleaseNumber(
+                token.parse().map_err(|_| field("page_token", "give a token that a page before came with".into()))?,
+            )),
+        };
+        let state = match v1::ReleaseState::try_from(asked.state) {
+            Ok(v1::ReleaseState::Unspecified) => None,
+            Ok(state) => Some(state),
+            Err(_) => return Err(field("state", "is not known here".into())),
+        };
+        let named = |field_name, value: String, check: fn(&str) -> Result<(), InvalidRelease>| match check(&value) {
+            _ if value.is_empty() => Ok(None),
+            Ok(()) => Ok(Some(value)),
+            Err(error) => Err(field(field_name, error.to_string())),
+        };
+        let filter = ReleaseFilter {
+            requester: match reader {
+                Reader::Pipeline(name) => Some(name),
+                Reader::Everything => None,
+            },
+            product: named("product", asked.product, |name| Product::new(name).map(drop))?,
+            channel: named("channel", asked.channel, |name| Channel::new(name).map(drop))?,
+            state: state.map(|state| if is_final(state) { state } else { v1::ReleaseState::Queued }),
+            before,
+        };
+        let waiting = &self.signing.waiting;
+        let page = self
+            .signing
+            .store
+            .list(&filter, most, |release| {
+                waiting.overlay(release);
+                state.is_none_or(|state| release.state() == state)
+            })
+            .await?;
+        let next_page_token = page.next.map(|number| number.0.to_string()).unwrap_or_default();
+        Ok(v1::ListReleasesResponse { releases: page.releases, next_page_token })
+    }
+
+    async fn watch(&self, reader: &Reader, id: &str) -> Result<Watched> {
+        let slot = self.signing.waiting.watcher()?;
+        let wanted = release_id(id)?;
+        for _ in 0..BETWEEN_STEPS_TRIES {
+            // First followed, then read: an end in between is seen by the one or the other.
+            let follower = self.signing.waiting.follow(&wanted);
+            let (_, release) = self.visible(reader, id).await?;
+            if is_final(release.state()) {
+                return Ok(Watched { release, seen: None, first: true, _slot: slot });
+            }
+            if let Some(seen) = follower {
+                return Ok(Watched { release, seen: Some(seen), first: true, _slot: slot });
+            }
+            tokio::time::sleep(BETWEEN_STEPS).await;
+        }
+        Err(Error::Stopping)
+    }
+
+    async fn cancel(&self, request: Request<v1::CancelReleaseRequest>) -> Result<v1::Release> {
+        let reader = match party(&request)? {
+            Party::Pipeline(name) => Reader::Pipeline(name.to_string()),
+            Party::Operator(_) => Reader::Everything,
+            other => return Err(wrong_role(&other, "pipeline or operator")),
+        };
+        let wanted = &request.get_ref().release_id;
+        for _ in 0..BETWEEN_STEPS_TRIES {
+            let (id, release) = self.visible(&reader, wanted).await?;
+            match release.state() {
+                v1::ReleaseState::Cancelled => return Ok(release),
+                state if is_final(state) => {
+                    return Err(Error::TooLate { release_id: id.to_string(), problem: "it is final" });
+                }
+                _ => {}
+            }
+            let follower = self.signing.waiting.follow(&id);
+            match (self.signing.sessions.cancel(&id).await, follower) {
+                (Ok(()), Some(seen)) => return self.cancelled(&reader, wanted, seen).await,
+                (Err(CancelError::TooLate), _) => {
+                    let problem = "nodes are signing it, and a signature share may be out";
+                    return Err(Error::TooLate { release_id: id.to_string(), problem });
+                }
+                (Err(CancelError::Stopped(_)), _) => return Err(Error::Stopping),
+                // Just admitted and not yet with the engine, or just finished and not yet read.
+                (Ok(()), None) | (Err(CancelError::Unknown), _) => tokio::time::sleep(BETWEEN_STEPS).await,
+            }
+        }
+        Err(Error::Stopping)
+    }
+
+    /// Waits until the cancellation is durable: only then is it one.
+    async fn cancelled(&self, reader: &Reader, id: &str, mut seen: watch::Receiver<Seen>) -> Result<v1::Release> {
+        let durable = seen.wait_for(|seen| matches!(seen, Seen::Final(_)));
+        if tokio::time::timeout(CANCEL_WAIT, durable).await.is_err() {
+            return Err(Error::StoreClosed { reason: "the cancellation is not durable yet; ask again".into() });
+        }
+        self.visible(reader, id).await.map(|(_, release)| release)
+    }
+}
+
+/// A release that somebody watches.
+struct Watched {
+    /// As it was last sent.
+    release: v1::Release,
+    /// None: it is final already.
+    seen: Option<watch::Receiver<Seen>>,
+    first: bool,
+    _slot: WatcherSlot,
+}
+
+impl Watched {
+    async fn next(mut self) -> Result<Step<Self, v1::Release>> {
+        let Some(seen) = &mut self.seen else { return Ok(Step::Last(self.release)) };
+        if !self.first && seen.changed().await.is_err() {
+            return Err(Error::Stopping);
+        }
+        self.first = false;
+        let now = seen.borrow_and_update().clone();
+        Ok(match now {
+            Seen::Unfinished(change) => {
+                lay_over(&mut self.release, &change);
+                Step::Next(self.release.clone(), self)
+            }
+            Seen::Final(ended) => {
+                lay_over(&mut self.release, &ended);
+                Step::Last(self.release)
+            }
+        })
+    }
+}
+
+fn release_id(id: &str) -> Result<ReleaseId> {
+    ReleaseId::new(id).map_err(|error| field("release_id", error.to_string()))
+}
+
+fn field(field: &'static str, problem: String) -> Error {
+    Error::Field { field, problem }
+}
+
+/// Whether a release in this state stays in it.
+#[must_use]
+pub fn is_final(state: v1::ReleaseState) -> bool {
+    use v1::ReleaseState::{AwaitingQuorum, Cancelled, Expired, Queued, Refused, Signed, Signing, Unspecified};
+    match state {
+        Signed | Refused | Cancelled | Expired => true,
+        Unspecified | Queued | AwaitingQuorum | Signing => false,
+    }
+}

@@ -1,0 +1,169 @@
+//! The only place where an error becomes a gRPC status, with details that programs read (google.rpc, AIP-193).
+//!
+//! Every status carries an `ErrorInfo` with the domain [`DOMAIN`] and a stable reason. Internals go to the log, not over
+//! the wire.
+
+use std::{collections::HashMap, time::Duration};
+
+use rutli_release::InvalidRelease;
+use rutli_wire::convert::Malformed;
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::error::Error;
+
+/// Domain of all reasons.
+pub const DOMAIN: &str = "rutli";
+
+/// Turns an error into what the caller sees.
+#[must_use]
+pub fn from(error: Error) -> Status {
+    let (code, reason) = code_and_reason(&error);
+    let mut details = ErrorDetails::with_error_info(reason, DOMAIN, metadata(&error));
+    match &error {
+        Error::Malformed(malformed) => {
+            let (field, problem) = violation(malformed);
+            details.add_bad_request_violation(field, problem);
+        }
+        Error::Field { field, problem } => {
+            details.add_bad_request_violation(*field, problem.clone());
+        }
+        Error::RequestIdReused { release_id, .. } => {
+            details.set_resource_info("rutli.v1.Release", release_id, "", error.to_string());
+        }
+        Error::NotFound { kind, name } => {
+            details.set_resource_info(*kind, name, "", error.to_string());
+        }
+        Error::SequenceBehind { product, channel, .. } => {
+            let subject = format!("{product}/{channel}");
+            details.add_precondition_failure_violation("SEQUENCE", subject, error.to_string());
+        }
+        Error::TooLate { release_id, .. } => {
+            details.add_precondition_failure_violation("STATE", release_id, error.to_string());
+        }
+        Error::QueueFull { .. } => {
+            details.add_quota_failure_violation("releases", error.to_string());
+            details.set_retry_info(Some(Duration::from_secs(2)));
+        }
+        Error::TooManyWatchers { .. } => {
+            details.add_quota_failure_violation("watchers", error.to_string());
+            details.set_retry_info(Some(Duration::from_secs(10)));
+        }
+        Error::StoreClosed { .. } | Error::Stopping => {
+            details.set_retry_info(Some(Duration::from_secs(1)));
+        }
+        _ => {}
+    }
+    Status::with_error_details(code, message(error), details)
+}
+
+fn code_and_reason(error: &Error) -> (Code, &'static str) {
+    match error {
+        Error::Malformed(_) | Error::Field { .. } => (Code::InvalidArgument, "INVALID_REQUEST"),
+        Error::Link(_) => (Code::InvalidArgument, "INVALID_LINK"),
+        Error::Ceremony(_) => (Code::InvalidArgument, "INVALID_CEREMONY"),
+        Error::RequestIdReused { .. } => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
+        Error::SequenceBehind { .. } => (Code::FailedPrecondition, "SEQUENCE_BEHIND"),
+        Error::TooLate { .. } => (Code::FailedPrecondition, "TOO_LATE"),
+        Error::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),
+        Error::WrongRole { .. } => (Code::PermissionDenied, "WRONG_ROLE"),
+        Error::Unknown(_) => (Code::Unauthenticated, "UNKNOWN_PARTY"),
+        Error::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
+        Error::TooManyWatchers { .. } => (Code::ResourceExhausted, "TOO_MANY_WATCHERS"),
+        Error::StoreClosed { .. } => (Code::Unavailable, "STORE_CLOSED"),
+        Error::Stopping => (Code::Unavailable, "STOPPING"),
+        Error::Replaced => (Code::Aborted, "REPLACED"),
+        Error::Store { .. }
+        | Error::Unfit { .. }
+        | Error::Config { .. }
+        | Error::File { .. }
+        | Error::Listen { .. }
+        | Error::Serve(_) => (Code::Internal, "INTERNAL"),
+    }
+}
+
+fn message(error: Error) -> String {
+    if code_and_reason(&error).0 == Code::Internal {
+        tracing::error!(%error, "an internal error");
+        return "an internal error; the coordinator's log says more, and trying again is safe".into();
+    }
+    error.to_string()
+}
+
+fn metadata(error: &Error) -> HashMap<String, String> {
+    let pairs: Vec<(&str, String)> = match error {
+        Error::RequestIdReused { release_id, .. } => vec![("release_id", release_id.clone())],
+        Error::SequenceBehind { sequence, highest, .. } => {
+            vec![("sequence", sequence.to_string()), ("highest", highest.to_string())]
+        }
+        Error::WrongRole { needed, .. } => vec![("needed", (*needed).to_owned())],
+        _ => Vec::new(),
+    };
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
+}
+
+/// The field at fault, as its path in the `.proto` file.
+fn violation(malformed: &Malformed) -> (String, String) {
+    match malformed {
+        Malformed::Field { field, problem } => ((*field).to_owned(), problem.clone()),
+        Malformed::Release(invalid) => (field(invalid), invalid.to_string()),
+    }
+}
+
+fn field(invalid: &InvalidRelease) -> String {
+    match invalid {
+        InvalidRelease::Name { what, .. } => (*what).replace(' ', "_"),
+        InvalidRelease::Artifact { number, source } => {
+            format!("artifacts[{}].{}", number.saturating_sub(1), field(source))
+        }
+        InvalidRelease::ArtifactName { .. }
+        | InvalidRelease::RepeatedArtifactName
+        | InvalidRelease::RepeatedFileName
+        | InvalidRelease::ReservedFileName => "name".into(),
+        InvalidRelease::ArtifactSize => "size".into(),
+        InvalidRelease::DigestLength { algorithm, .. } => match *algorithm {
+            "SHA-256" => "sha256".into(),
+            "SHA-512" => "sha512".into(),
+            _ => "blake2b".into(),
+        },
+        InvalidRelease::ArtifactCount { .. } => "artifacts".into(),
+        InvalidRelease::Class => "release_class".into(),
+        InvalidRelease::Format | InvalidRelease::NoFormat | InvalidRelease::RepeatedFormat(_) => "formats".into(),
+        InvalidRelease::Sequence => "sequence".into(),
+        InvalidRelease::Time { .. } | InvalidRelease::ExpiresBeforeIssued => "expires_at".into(),
+        // A kind of mistake that is newer than this list.
+        _ => "release".into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bad_artifact_is_named_by_its_path() {
+        let error = InvalidRelease::Artifact { number: 3, source: Box::new(InvalidRelease::ArtifactSize) };
+        let status = from(Error::Malformed(error.into()));
+        assert_eq!(status.code(), Code::InvalidArgument);
+        let details = status.get_error_details();
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "artifacts[2].size");
+        let info = details.error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_REQUEST", DOMAIN));
+    }
+
+    #[test]
+    fn a_full_queue_says_when_to_come_back() {
+        let status = from(Error::QueueFull { what: "10 releases wait".into() });
+        assert_eq!(status.code(), Code::ResourceExhausted);
+        let details = status.get_error_details();
+        assert!(details.retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+        assert!(!details.quota_failure().unwrap().violations.is_empty());
+    }
+
+    #[test]
+    fn internals_stay_inside() {
+        let status = from(Error::Store { reason: "table releases has no column".into() });
+        assert_eq!(status.code(), Code::Internal);
+        assert!(!status.message().contains("column"));
+    }
+}

@@ -1,0 +1,243 @@
+//! The way of one release through the coordinator: admit, log, session, publish.
+//!
+//! One task per release carries it from admission to its end. The client has its answer once the release is durable;
+//! whatever crashes after that, [`SignRelease::resume`] takes it up again at the next start.
+
+use std::{sync::Arc, time::Duration};
+
+use prost::Message as _;
+use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
+use rutli_wire::{
+    convert::{release_from_content, release_from_request, release_to_content},
+    v1,
+};
+use tokio::sync::oneshot;
+
+use crate::{
+    clock::Clock,
+    error::{Error, Result},
+    keyring::Keyring,
+    limits, publish,
+    session::{Outcome, Sessions, Stopped, Submission},
+    store::{Admission, NewRelease, ReleaseNumber, Store, StoredRelease},
+    waiting::{Slot, Waiting},
+};
+
+/// What a release needs on its way. One per process.
+pub struct SignRelease {
+    /// Remembers.
+    pub store: Store,
+    /// Signs.
+    pub sessions: Sessions,
+    /// Bounds, and tells watchers.
+    pub waiting: Arc<Waiting>,
+    /// Public keys.
+    pub keyring: Keyring,
+    /// Tells when a release was issued, and when it expires.
+    pub clock: Clock,
+    /// Seconds after which an unsigned release expires.
+    pub lifetime_s: u64,
+}
+
+/// A pipeline's request.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// From its certificate.
+    pub requester: Requester,
+    /// As it came.
+    pub message: v1::CreateReleaseRequest,
+}
+
+/// A release that is durable and not final.
+pub struct Unfinished {
+    /// Its key in the store.
+    pub number: ReleaseNumber,
+    /// What the session engine gets.
+    pub submission: Submission,
+    /// Unix seconds.
+    pub expires_at: u64,
+    slot: Slot,
+}
+
+impl SignRelease {
+    /// Carries a request from its beginning to its end. `acknowledge` gets the release as soon as it is durable.
+    pub async fn sign_release(&self, request: Request, acknowledge: oneshot::Sender<Result<v1::Release>>) {
+        let admitted = match self.admit(request).await {
+            Ok(admitted) => admitted,
+            Err(error) => return drop(acknowledge.send(Err(error))),
+        };
+        match admitted {
+            Admitted::Known(release) => drop(acknowledge.send(Ok(*release))),
+            Admitted::New(release, message) => {
+                // A client that is gone asks again with the same request id.
+                let _ = acknowledge.send(Ok(*message));
+                self.complete(release).await;
+            }
+        }
+    }
+
+    /// Carries an admitted release to its end. Returns early only when the process stops.
+    async fn complete(&self, release: Unfinished) {
+        // The log's seam: here the request's entry is appended, and nodes get its proof with the batch.
+        loop {
+            let Ok(outcome) = self.session(&release).await else { return };
+            match publish::publish(&self.store, &self.keyring, &self.clock, &release, outcome).await {
+                Ok(ended) => return release.slot.finished(ended),
+                Err(Error::Stopping) => return,
+                Err(error) => tracing::error!(release = %release.submission.release_id, %error, "signing it again"),
+            }
+            tokio::time::sleep(Duration::from_secs(limits::RESIGN_SECONDS)).await;
+        }
+    }
+
+    /// Takes up every release that was acknowledged and not finished before the process stopped.
+    ///
+    /// # Errors
+    /// [`Error::Store`], also if what is stored is no release any more.
+    pub async fn resume(self: &Arc<Self>) -> Result<usize> {
+        let unfinished = self.store.unfinished().await?;
+        let count = unfinished.len();
+        for stored in unfinished {
+            let release = self.restore(stored)?;
+            let this = Arc::clone(self);
+            tokio::spawn(async move { this.complete(release).await });
+        }
+        Ok(count)
+    }
+
+    /// Validates, takes room in the queue, and makes the release durable; or finds that it is.
+    async fn admit(&self, request: Request) -> Result<Admitted> {
+        let request_id = RequestId::new(request.message.request_id.as_str()).map_err(|error| Error::Field {
+            field: "request_id",
+            problem: error.to_string(),
+        })?;
+        let requester = request.requester;
+        let now = self.clock.now();
+        let release = Arc::new(release_from_request(request.message, now)?);
+        let release_id = ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
+        let content = release_to_content(&release);
+        let encoded = content.encode_to_vec();
+        let mut slot = match self.waiting.reserve(release.class(), encoded.len()) {
+            Ok(slot) => slot,
+            // Whoever asks for a release that is admitted already takes no room, and must not lose its answer.
+            Err(full) => match self.store.release_of_request(&requester, &request_id).await? {
+                Some(known) => return self.known(&known, &release).await,
+                None => return Err(full),
+            },
+        };
+        let signatures = u32::try_from(release.signable_count()).unwrap_or(u32::MAX);
+        let admission = self
+            .store
+            .admit(NewRelease {
+                release_id: release_id.clone(),
+                requester: requester.clone(),
+                request_id: request_id.clone(),
+                request_digest: release.request_digest(),
+                product: release.product().clone(),
+                channel: release.channel().clone(),
+                sequence: release.sequence(),
+                content: encoded,
+                signatures,
+                created_at: now,
+            })
+            .await?;
+        // Crash boundary: from here on the release is taken up at the next start, acknowledged or not.
+        let number = match admission {
+            Admission::New(number) => number,
+            Admission::Known(known) => return self.known(&known, &release).await,
+        };
+        slot.show(&release_id);
+        let message = v1::Release {
+            release_id: release_id.to_string(),
+            request_id: request_id.to_string(),
+            requester: requester.to_string(),
+            content: Some(content),
+            state: v1::ReleaseState::Queued.into(),
+            signatures_total: signatures,
+            created_at: now,
+            ..v1::Release::default()
+        };
+        tracing::info!(release = %release_id, %requester, class = %release.class(), signatures, "admitted");
+        let expires_at = self.expiry(&release, now);
+        let submission = Submission { release_id, requester, release };
+        Ok(Admitted::New(Unfinished { number, submission, expires_at, slot }, Box::new(message)))
+    }
+
+    /// The release of an earlier request, if it was the same one.
+    async fn known(&self, id: &ReleaseId, asked: &VerifiedRelease) -> Result<Admitted> {
+        let stored = self.store.release(id).await?;
+        let mut message = stored
+            .map(|stored| stored.message)
+            .ok_or_else(|| Error::Store { reason: format!("{id} is known but not there") })?;
+        let content = message.content.clone().unwrap_or_default();
+        if release_from_content(content)?.request_digest() != asked.request_digest() {
+            return Err(Error::RequestIdReused {
+                request_id: message.request_id,
+                release_id: message.release_id,
+            });
+        }
+        self.waiting.overlay(&mut message);
+        Ok(Admitted::Known(Box::new(message)))
+    }
+
+    fn restore(&self, stored: StoredRelease) -> Result<Unfinished> {
+        let StoredRelease { number, message } = stored;
+        let broken = |error: &dyn std::fmt::Display| Error::Store {
+            reason: format!("release {} does not read: {error}", message.release_id),
+        };
+        let content = message.content.clone().unwrap_or_default();
+        let mut slot = self.waiting.restore(content.encoded_len());
+        let release = Arc::new(release_from_content(content).map_err(|e| broken(&e))?);
+        let release_id = ReleaseId::new(message.release_id.as_str()).map_err(|e| broken(&e))?;
+        let requester = Requester::new(message.requester.as_str()).map_err(|e| broken(&e))?;
+        slot.show(&release_id);
+        let expires_at = self.expiry(&release, message.created_at);
+        Ok(Unfinished { number, submission: Submission { release_id, requester, release }, expires_at, slot })
+    }
+
+    /// What the quorum made of it, or that its time is over.
+    async fn session(&self, release: &Unfinished) -> Result<publish::Ended, Stopped> {
+        let signed = self.sessions.sign(release.submission.clone());
+        tokio::select! {
+            outcome = signed => outcome.map(publish::Ended::from),
+            () = self.expired(release.expires_at) => {
+                // No guarantee is given that no share is out, only that none is used.
+                match self.sessions.cancel(&release.submission.release_id).await {
+                    Ok(()) => tracing::info!(release = %release.submission.release_id, "expired"),
+                    Err(error) => tracing::info!(release = %release.submission.release_id, %error, "expired at work"),
+                }
+                Ok(publish::Ended::Expired)
+            }
+        }
+    }
+
+    fn expiry(&self, release: &VerifiedRelease, created_at: u64) -> u64 {
+        let own = release.expires_at().map_or(u64::MAX, |time| time.0);
+        created_at.saturating_add(self.lifetime_s).min(own)
+    }
+
+    async fn expired(&self, at: u64) {
+        loop {
+            let left = at.saturating_sub(self.clock.now());
+            if left == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_secs(left.min(limits::EXPIRY_LOOK_SECONDS))).await;
+        }
+    }
+}
+
+enum Admitted {
+    New(Unfinished, Box<v1::Release>),
+    Known(Box<v1::Release>),
+}
+
+impl From<Outcome> for publish::Ended {
+    fn from(outcome: Outcome) -> Self {
+        match outcome {
+            Outcome::Signed { key, signatures, signed_by } => Self::Signed { key, signatures, signed_by },
+            Outcome::Refused(refusals) => Self::Refused(refusals),
+            Outcome::Cancelled => Self::Cancelled,
+        }
+    }
+}

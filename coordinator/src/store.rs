@@ -1,0 +1,342 @@
+//! What the coordinator must not forget: releases, results, culprits, ceremonies and keys, in one SQLite file.
+//!
+//! **Persist, then answer.** Every change goes to one writer task, which takes all that waits into one transaction
+//! (group commit) and answers after the commit; with `synchronous=FULL` a commit is on the disk. So whatever a caller
+//! was told survives `kill -9` and a power cut, and what it was not told may or may not be there: it asks again, and
+//! request ids make that safe. Reads have connections of their own and never wait for the writer.
+//!
+//! **A disk that does not take writes closes the store**: every change is refused at once with the reason, nothing is
+//! half done, and the writer tries again each second until a write succeeds ([`Store::health`]).
+
+mod read;
+mod writer;
+
+use std::{
+    fs::{DirBuilder, File, TryLockError},
+    os::unix::fs::DirBuilderExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use prost::Message as _;
+use rutli_keys::NodeId;
+use rutli_release::{Channel, Product, ReleaseId, RequestId, Requester, Sequence};
+use rutli_wire::v1;
+use sqlx::{
+    ConnectOptions as _, Connection as _, SqlSafeStr as _, SqlitePool,
+    migrate::{Migration, MigrationType, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use read::{Page, ReleaseFilter, StoredCeremony, StoredRelease};
+
+use crate::{
+    error::{Error, Result},
+    limits,
+};
+use writer::{Done, Job, Op, Writer};
+
+/// The file in the data folder.
+pub const FILE_NAME: &str = "coordinator.sqlite";
+
+/// A handle; clones share the same store.
+#[derive(Clone)]
+pub struct Store {
+    jobs: mpsc::Sender<Job>,
+    reads: SqlitePool,
+    health: watch::Receiver<Health>,
+}
+
+/// Whether changes can be made durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Yes.
+    Open,
+    /// No, for this reason.
+    Closed(String),
+}
+
+/// Place of a release in the order of admission, and its key in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ReleaseNumber(pub i64);
+
+/// A release to be admitted.
+#[derive(Clone, Debug)]
+pub struct NewRelease {
+    /// Its name from now on.
+    pub release_id: ReleaseId,
+    /// Who asks.
+    pub requester: Requester,
+    /// Under which id.
+    pub request_id: RequestId,
+    /// What the client sent, without the time of admission.
+    pub request_digest: [u8; 32],
+    /// Its product.
+    pub product: Product,
+    /// Its channel.
+    pub channel: Channel,
+    /// Must be above all admitted ones of the channel.
+    pub sequence: Sequence,
+    /// Encoded [`v1::ReleaseContent`].
+    pub content: Vec<u8>,
+    /// How many signatures it needs.
+    pub signatures: u32,
+    /// Unix seconds.
+    pub created_at: u64,
+}
+
+/// What became of a [`NewRelease`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// It is durable.
+    New(ReleaseNumber),
+    /// The same request was admitted before.
+    Known(ReleaseId),
+}
+
+/// How a release ended.
+#[derive(Clone, Debug)]
+pub struct Ending {
+    number: ReleaseNumber,
+    state: v1::ReleaseState,
+    outcome: Vec<u8>,
+    files: Option<Vec<u8>>,
+}
+
+impl Ending {
+    /// Takes from the release's message what is kept: state, refusals, signers, key, time of the end, and the files.
+    #[must_use]
+    pub fn new(number: ReleaseNumber, ended: &v1::Release) -> Self {
+        let outcome = v1::Release {
+            refusals: ended.refusals.clone(),
+            signed_by: ended.signed_by.clone(),
+            key: ended.key.clone(),
+            signatures_done: ended.signatures_done,
+            finished_at: ended.finished_at,
+            ..v1::Release::default()
+        };
+        let files = v1::Release { files: ended.files.clone(), ..v1::Release::default() };
+        Self {
+            number,
+            state: ended.state(),
+            outcome: outcome.encode_to_vec(),
+            files: (!files.files.is_empty()).then(|| files.encode_to_vec()),
+        }
+    }
+}
+
+/// One change of a ceremony, all or nothing.
+#[derive(Clone, Debug, Default)]
+pub struct CeremonyChange {
+    /// 64 hex digits.
+    pub ceremony_id: String,
+    /// Set when it begins: the signed proposal and the time.
+    pub begun: Option<(Vec<u8>, u64)>,
+    /// New messages, encoded.
+    pub messages: Vec<Vec<u8>>,
+    /// Set when it ends.
+    pub ended: Option<CeremonyEnd>,
+}
+
+/// How a ceremony ended.
+#[derive(Clone, Debug)]
+pub struct CeremonyEnd {
+    /// Done or aborted.
+    pub state: v1::CeremonyState,
+    /// Unix seconds.
+    pub at: u64,
+    /// Why it was aborted.
+    pub reason: String,
+    /// Keys it made.
+    pub keys: Vec<NewKey>,
+}
+
+/// A key that became usable.
+#[derive(Clone, Debug)]
+pub struct NewKey {
+    /// 64 hex digits.
+    pub roster_hash: String,
+    /// Its name.
+    pub name: String,
+    /// Canonical JSON.
+    pub signed_roster: Vec<u8>,
+}
+
+impl Store {
+    /// Opens the store in `data_dir`, makes both if they are not there, and brings an older one up to date.
+    ///
+    /// # Errors
+    /// [`Error::File`] if the folder cannot be used, another process has it, or the database is damaged or newer.
+    pub async fn open(data_dir: &Path) -> Result<Self> {
+        let lock = lock(data_dir)?;
+        let path = data_dir.join(FILE_NAME);
+        let unusable = |error: &dyn std::fmt::Display| Error::File {
+            path: path.clone(),
+            problem: format!("cannot open the database: {error}; see that the disk has space and that the user of this process may write"),
+        };
+        let options = options(&path);
+        let mut connection = options.connect().await.map_err(|e| unusable(&e))?;
+        migrations().run(&mut connection).await.map_err(|e| unusable(&e))?;
+        connection.close().await.map_err(|e| unusable(&e))?;
+        let reads = SqlitePoolOptions::new()
+            .max_connections(limits::STORE_READERS)
+            .acquire_timeout(Duration::from_secs(limits::CALL_TIMEOUT_SECONDS))
+            .connect_with(options.clone().create_if_missing(false).read_only(true))
+            .await
+            .map_err(|e| unusable(&e))?;
+        let (jobs, received) = mpsc::channel(limits::STORE_QUEUE);
+        let (health, watched) = watch::channel(Health::Open);
+        let writer = Writer::open(options, received, health, lock).await.map_err(|e| unusable(&e))?;
+        tokio::spawn(writer.run());
+        Ok(Self { jobs, reads, health: watched })
+    }
+
+    /// Whether it takes changes, now and after each change of that.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        self.health.clone()
+    }
+
+    /// Makes a release durable, or says that it is known already.
+    ///
+    /// # Errors
+    /// [`Error::RequestIdReused`], [`Error::SequenceBehind`], [`Error::StoreClosed`]
+    pub async fn admit(&self, release: NewRelease) -> Result<Admission> {
+        match self.write(Op::Admit(release)).await? {
+            Done::Admitted(admission) => Ok(admission),
+            Done::Written => Err(Error::Store { reason: "an admission had no answer".into() }),
+        }
+    }
+
+    /// Makes an ending durable. A release that has one keeps it: safe to repeat.
+    ///
+    /// # Errors
+    /// [`Error::StoreClosed`]: repeat it when the store is open again.
+    pub async fn finish(&self, ending: Arc<Ending>) -> Result<()> {
+        self.write(Op::Finish(ending)).await.map(drop)
+    }
+
+    /// Remembers that a node is left out, or forgets it (`None`).
+    ///
+    /// # Errors
+    /// [`Error::StoreClosed`]
+    pub async fn culprit(&self, node: &NodeId, named: Option<(String, u64)>) -> Result<()> {
+        self.write(Op::Culprit { node: node.to_string(), named }).await.map(drop)
+    }
+
+    /// Makes a step of a ceremony durable.
+    ///
+    /// # Errors
+    /// [`Error::StoreClosed`]
+    pub async fn ceremony(&self, change: CeremonyChange) -> Result<()> {
+        self.write(Op::Ceremony(change)).await.map(drop)
+    }
+
+    /// Waits until the store is open.
+    pub async fn opened(&self) {
+        let mut health = self.health.clone();
+        // An error means that the writer is gone with the process; nobody waits for long then.
+        let _ = health.wait_for(|health| *health == Health::Open).await;
+    }
+
+    async fn write(&self, op: Op) -> Result<Done> {
+        // The refusal of a closed store is quick and does not wait in the queue behind a failing disk.
+        if let Health::Closed(reason) = &*self.health.borrow() {
+            return Err(Error::StoreClosed { reason: reason.clone() });
+        }
+        let (reply, answer) = oneshot::channel();
+        self.jobs.send(Job { op, reply }).await.map_err(|_| Error::Stopping)?;
+        answer.await.map_err(|_| Error::Stopping)?
+    }
+}
+
+/// Writes a consistent copy of the store in `data_dir` to the new file `to`, while a coordinator may be running.
+///
+/// # Errors
+/// [`Error::File`] if there is no store, `to` exists already, or the copy cannot be made durable.
+pub async fn backup(data_dir: &Path, to: &Path) -> Result<()> {
+    let wrong = |path: &Path, problem: String| Error::File { path: path.to_owned(), problem };
+    if to.exists() {
+        return Err(wrong(to, "exists already: give the name of a new file".into()));
+    }
+    let mut partial = to.as_os_str().to_owned();
+    partial.push(".partial");
+    let partial = PathBuf::from(partial);
+    let text = partial.to_str().ok_or_else(|| wrong(to, "is not UTF-8: give another name".into()))?.to_owned();
+    match std::fs::remove_file(&partial) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(wrong(&partial, error.to_string())),
+        _ => {}
+    }
+    let source = data_dir.join(FILE_NAME);
+    let mut connection = options(&source)
+        .create_if_missing(false)
+        .read_only(true)
+        .connect()
+        .await
+        .map_err(|e| wrong(&source, format!("cannot be read: {e}")))?;
+    sqlx::query("VACUUM INTO $1")
+        .bind(text)
+        .execute(&mut connection)
+        .await
+        .map_err(|e| wrong(&partial, format!("cannot write the copy: {e}")))?;
+    // Only a whole copy that is on the disk gets the name that was asked for.
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(&partial)
+        .and_then(|file| file.sync_all())
+        .and_then(|()| std::fs::hard_link(&partial, to))
+        .and_then(|()| std::fs::remove_file(&partial))
+        .and_then(|()| File::open(folder)?.sync_all())
+        .map_err(|e| wrong(to, e.to_string()))
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(5))
+        .foreign_keys(true)
+        // A log that grew in a burst shrinks again.
+        .pragma("journal_size_limit", "67108864")
+        .disable_statement_logging()
+}
+
+fn migrations() -> Migrator {
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        "initial".into(),
+        MigrationType::Simple,
+        include_str!("../migrations/0001_initial.sql").into_sql_str(),
+        false,
+    )])
+}
+
+/// Two coordinators over one file would each believe to be the only writer.
+fn lock(data_dir: &Path) -> Result<Arc<File>> {
+    let wrong = |path: &Path, problem: String| Error::File { path: path.to_owned(), problem };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(data_dir)
+        .map_err(|e| wrong(data_dir, format!("cannot make the data folder: {e}")))?;
+    let path = data_dir.join("coordinator.lock");
+    let file = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(|e| wrong(&path, format!("cannot be opened: {e}; see that the user of this process may write here")))?;
+    match file.try_lock() {
+        Ok(()) => Ok(Arc::new(file)),
+        Err(TryLockError::WouldBlock) => {
+            Err(wrong(&path, "another coordinator uses this data folder: stop it first, or give this one its own".into()))
+        }
+        Err(TryLockError::Error(error)) => Err(wrong(&path, format!("cannot be locked: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! Reading the store. Every list is bounded in rows and bytes.
+
+use futures::TryStreamExt as _;
+use prost::{Message as _, bytes::Bytes};
+use rutli_release::{ReleaseId, RequestId, Requester};
+use rutli_wire::v1;
+use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
+
+use super::{ReleaseNumber, Store, writer::unsigned};
+use crate::{
+    error::{Error, Result},
+    limits,
+};
+
+/// A release as the store has it.
+#[derive(Clone, Debug)]
+pub struct StoredRelease {
+    /// Its place.
+    pub number: ReleaseNumber,
+    /// With state `QUEUED` while it is unfinished, whatever it awaits: that is known to the session engine alone.
+    pub message: v1::Release,
+}
+
+/// Which releases a list has.
+#[derive(Clone, Debug, Default)]
+pub struct ReleaseFilter {
+    /// Only of this requester.
+    pub requester: Option<String>,
+    /// Only of this product.
+    pub product: Option<String>,
+    /// Only of this channel.
+    pub channel: Option<String>,
+    /// Only in this state, where all that are not final count as `QUEUED`.
+    pub state: Option<v1::ReleaseState>,
+    /// Only older than this one.
+    pub before: Option<ReleaseNumber>,
+}
+
+/// A part of a list.
+#[derive(Clone, Debug)]
+pub struct Page {
+    /// Newest first, without files.
+    pub releases: Vec<v1::Release>,
+    /// The next page has those before this one; none: this was the last.
+    pub next: Option<ReleaseNumber>,
+}
+
+/// A ceremony with its whole transcript.
+#[derive(Clone, Debug)]
+pub struct StoredCeremony {
+    /// 64 hex digits.
+    pub ceremony_id: String,
+    /// Signed proposal, canonical JSON.
+    pub proposal: Vec<u8>,
+    /// In the order in which they came.
+    pub messages: Vec<Vec<u8>>,
+    /// Proposed (and unfinished), done or aborted.
+    pub state: v1::CeremonyState,
+    /// Unix seconds.
+    pub finished_at: Option<u64>,
+    /// Why it was aborted.
+    pub reason: String,
+}
+
+/// The columns that [`stored_release`] reads, in its order.
+macro_rules! select_release {
+    ($more:literal) => {
+        concat!(
+            "SELECT number, release_id, requester, request_id, content, signatures, created_at, state, outcome",
+            $more
+        )
+    };
+}
+
+impl Store {
+    /// One release with its files.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn release(&self, id: &ReleaseId) -> Result<Option<StoredRelease>> {
+        let row = sqlx::query(select_release!(
+            ", (SELECT files FROM results WHERE results.number = releases.number) FROM releases WHERE release_id = $1"
+        ))
+        .bind(id.as_str())
+        .fetch_optional(&self.reads)
+        .await
+        .map_err(failed)?;
+        let Some(row) = row else { return Ok(None) };
+        let mut release = stored_release(&row)?;
+        if let Some(files) = row.try_get::<Option<Vec<u8>>, _>(9).map_err(failed)? {
+            release.message.files = v1::Release::decode(Bytes::from(files)).map_err(failed)?.files;
+        }
+        Ok(Some(release))
+    }
+
+    /// The release that a requester asked for under this id.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn release_of_request(&self, requester: &Requester, id: &RequestId) -> Result<Option<ReleaseId>> {
+        let found: Option<String> =
+            sqlx::query_scalar("SELECT release_id FROM releases WHERE requester = $1 AND request_id = $2")
+                .bind(requester.as_str())
+                .bind(id.as_str())
+                .fetch_optional(&self.reads)
+                .await
+                .map_err(failed)?;
+        found.map(|id| ReleaseId::new(id).map_err(failed)).transpose()
+    }
+
+    /// All unfinished releases, oldest first; bounded by what was admitted.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn unfinished(&self) -> Result<Vec<StoredRelease>> {
+        let query = sqlx::query(select_release!(" FROM releases WHERE state = 1 ORDER BY number"));
+        let mut rows = query.fetch(&self.reads);
+        let mut releases = Vec::new();
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
+            releases.push(stored_release(&row)?);
+        }
+        Ok(releases)
+    }
+
+    /// A page of at most `most` releases, and of at most [`limits::MAX_PAGE_BYTES`] once it has one. `shown` may
+    /// change each release before it counts, or leave it out.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn list(
+        &self,
+        filter: &ReleaseFilter,
+        most: u32,
+        mut shown: impl FnMut(&mut v1::Release) -> bool,
+    ) -> Result<Page> {
+        let mut query = QueryBuilder::<Sqlite>::new(select_release!(" FROM releases WHERE true"));
+        for (column, value) in
+            [("requester", &filter.requester), ("product", &filter.product), ("channel", &filter.channel)]
+        {
+            if let Some(value) = value {
+                query.push(" AND ").push(column).push(" = ").push_bind(value.clone());
+            }
+        }
+        if let Some(state) = filter.state {
+            query.push(" AND state = ").push_bind(i64::from(i32::from(state)));
+        }
+        if let Some(before) = filter.before {
+            query.push(" AND number < ").push_bind(before.0);
+        }
+        query.push(" ORDER BY number DESC");
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        let mut page = Page { releases: Vec::new(), next: None };
+        let (mut last, mut bytes) = (None, 0_usize);
+        let mut rows = query.build().fetch(&self.reads);
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
+            let StoredRelease { number, mut message } = stored_release(&row)?;
+            if !shown(&mut message) {
+                continue;
+            }
+            bytes = bytes.saturating_add(message.encoded_len());
+            let full = page.releases.len() >= most || bytes > limits::MAX_PAGE_BYTES;
+            if full && !page.releases.is_empty() {
+                page.next = last;
+                break;
+            }
+            last = Some(number);
+            page.releases.push(message);
+        }
+        Ok(page)
+    }
+
+    /// Nodes that are left out, with the reasons.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn culprits(&self) -> Result<Vec<(String, String)>> {
+        let rows = sqlx::query("SELECT node, reason FROM culprits").fetch_all(&self.reads).await.map_err(failed)?;
+        rows.iter()
+            .map(|row| Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?)))
+            .collect()
+    }
+
+    /// Signed rosters of the usable keys, in the order in which they became so.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn keys(&self) -> Result<Vec<Vec<u8>>> {
+        sqlx::query_scalar("SELECT signed_roster FROM keys ORDER BY number")
+            .fetch_all(&self.reads)
+            .await
+            .map_err(failed)
+    }
+
+    /// All unfinished ceremonies, and the newest `finished` others, oldest first.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn ceremonies(&self, finished: usize) -> Result<Vec<StoredCeremony>> {
+        let rows = sqlx::query(
+            "SELECT ceremony_id, proposal, state, finished_at, reason FROM ceremonies WHERE state = 1 OR number IN \
+             (SELECT number FROM ceremonies WHERE state <> 1 ORDER BY number DESC LIMIT $1) ORDER BY number",
+        )
+        .bind(i64::try_from(finished).unwrap_or(i64::MAX))
+        .fetch_all(&self.reads)
+        .await
+        .map_err(failed)?;
+        let mut ceremonies = Vec::with_capacity(rows.len());
+        for row in rows {
+            let ceremony_id: String = row.try_get(0).map_err(failed)?;
+            let messages =
+                sqlx::query_scalar("SELECT message FROM ceremony_messages WHERE ceremony_id = $1 ORDER BY number")
+                    .bind(ceremony_id.clone())
+                    .fetch_all(&self.reads)
+                    .await
+                    .map_err(failed)?;
+            let state: i32 = row.try_get(2).map_err(failed)?;
+            ceremonies.push(StoredCeremony {
+                ceremony_id,
+                proposal: row.try_get(1).map_err(failed)?,
+                messages,
+                state: v1::CeremonyState::try_from(state).map_err(failed)?,
+                finished_at: row.try_get::<Option<i64>, _>(3).map_err(failed)?.map(unsigned),
+                reason: row.try_get(4).map_err(failed)?,
+            });
+        }
+        Ok(ceremonies)
+    }
+}
+
+fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
+    let read = || -> sqlx::Result<(StoredRelease, Vec<u8>, Option<Vec<u8>>)> {
+        let state: i32 = row.try_get(7)?;
+        let signatures: i64 = row.try_get(5)?;
+        let message = v1::Release {
+            release_id: row.try_get(1)?,
+            requester: row.try_get(2)?,
+            request_id: row.try_get(3)?,
+            signatures_total: u32::try_from(signatures).unwrap_or(u32::MAX),
+            created_at: unsigned(row.try_get(6)?),
+            state,
+            ..v1::Release::default()
+        };
+        let number = ReleaseNumber(row.try_get(0)?);
+        Ok((StoredRelease { number, message }, row.try_get(4)?, row.try_get(8)?))
+    };
+    let (mut release, content, outcome) = read().map_err(failed)?;
+    release.message.content = Some(v1::ReleaseContent::decode(content.as_slice()).map_err(failed)?);
+    if let Some(outcome) = outcome {
+        let outcome = v1::Release::decode(outcome.as_slice()).map_err(failed)?;
+        release.message.refusals = outcome.refusals;
+        release.message.signed_by = outcome.signed_by;
+        release.message.key = outcome.key;
+        release.message.signatures_done = outcome.signatures_done;
+        release.message.finished_at = outcome.finished_at;
+    }
+    Ok(release)
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::Store { reason: error.to_string() }
+}

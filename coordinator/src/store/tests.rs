@@ -1,0 +1,288 @@
+//! The store's promises, one test each.
+
+use std::sync::Arc;
+
+use super::*;
+
+const DIGEST: [u8; 32] = [7; 32];
+
+fn release(request_id: &str, sequence: u64) -> NewRelease {
+    let requester = Requester::new("ci").unwrap();
+    let request_id = RequestId::new(request_id).unwrap();
+    let product = Product::new("suite").unwrap();
+    let version = rutli_release::Version::new(format!("1.{sequence}")).unwrap();
+    NewRelease {
+        release_id: ReleaseId::for_request(&requester, &request_id, &product, &version),
+        requester,
+        request_id,
+        request_digest: DIGEST,
+        product,
+        channel: Channel::new("stable").unwrap(),
+        sequence: Sequence::new(sequence).unwrap(),
+        content: v1::ReleaseContent { product: "suite".into(), sequence, ..Default::default() }.encode_to_vec(),
+        signatures: 2,
+        created_at: 1_000,
+    }
+}
+
+fn in_channel(channel: &str, mut release: NewRelease) -> NewRelease {
+    release.channel = Channel::new(channel).unwrap();
+    release
+}
+
+fn number(admission: Admission) -> ReleaseNumber {
+    match admission {
+        Admission::New(number) => number,
+        Admission::Known(id) => panic!("{id} was known"),
+    }
+}
+
+fn signed_message() -> v1::Release {
+    v1::Release {
+        state: v1::ReleaseState::Signed.into(),
+        signed_by: vec!["vendor/vendor-1".into()],
+        key: "release".into(),
+        signatures_done: 2,
+        finished_at: 2_000,
+        files: vec![v1::SignedFile { name: "a.sig".into(), data: vec![1, 2, 3].into() }],
+        ..Default::default()
+    }
+}
+
+#[tokio::test]
+async fn the_same_request_is_the_same_release() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let first = release("job-1", 1);
+    let id = first.release_id.clone();
+    number(store.admit(first.clone()).await.unwrap());
+    assert_eq!(store.admit(first.clone()).await.unwrap(), Admission::Known(id.clone()));
+    let other = NewRelease { request_digest: [8; 32], ..first.clone() };
+    assert!(matches!(store.admit(other).await, Err(Error::RequestIdReused { release_id, .. }) if release_id == id.as_str()));
+    // Another requester's id is another's.
+    let mut theirs = in_channel("beta", release("job-1", 1));
+    theirs.requester = Requester::new("other-ci").unwrap();
+    theirs.release_id = ReleaseId::new("suite-1.1-ffffffffffff").unwrap();
+    number(store.admit(theirs).await.unwrap());
+    let found = store.release_of_request(&first.requester, &first.request_id).await.unwrap();
+    assert_eq!(found, Some(id));
+}
+
+#[tokio::test]
+async fn one_group_keeps_the_same_promises() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let twice = release("job-1", 5);
+    let other = NewRelease { request_digest: [8; 32], ..twice.clone() };
+    let behind = release("job-2", 5);
+    let colliding = NewRelease { release_id: twice.release_id.clone(), ..release("job-3", 9) };
+    let higher = release("job-4", 6);
+    let (a, b, c, d, e, f) = tokio::join!(
+        store.admit(twice.clone()),
+        store.admit(twice.clone()),
+        store.admit(other),
+        store.admit(behind),
+        store.admit(colliding),
+        store.admit(higher),
+    );
+    number(a.unwrap());
+    assert_eq!(b.unwrap(), Admission::Known(twice.release_id));
+    assert!(matches!(c, Err(Error::RequestIdReused { .. })));
+    assert!(matches!(d, Err(Error::SequenceBehind { highest: 5, sequence: 5, .. })));
+    assert!(matches!(e, Err(Error::RequestIdReused { .. })), "a colliding id is refused, not a broken store");
+    number(f.unwrap());
+    assert_eq!(*store.health().borrow(), Health::Open);
+}
+
+#[tokio::test]
+async fn sequences_go_up_in_each_channel() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    number(store.admit(release("a", 10)).await.unwrap());
+    for sequence in [9, 10] {
+        let error = store.admit(release(&format!("b{sequence}"), sequence)).await.unwrap_err();
+        assert!(matches!(error, Error::SequenceBehind { highest: 10, .. }), "{error}");
+    }
+    number(store.admit(in_channel("beta", release("c", 1))).await.unwrap());
+    number(store.admit(release("d", 11)).await.unwrap());
+    drop(store);
+    let store = reopen(folder.path()).await;
+    assert!(store.admit(release("e", 11)).await.is_err(), "a restart does not forget the highest");
+    number(store.admit(release("f", (1 << 53) - 1)).await.unwrap());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_hundred_at_a_time_are_all_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let tasks: Vec<_> = (0..200)
+        .map(|index| {
+            let store = store.clone();
+            tokio::spawn(async move {
+                let new = in_channel(&format!("c{index}"), release(&format!("job-{index}"), 1));
+                let number = number(store.admit(new).await.unwrap());
+                store.finish(Arc::new(Ending::new(number, &signed_message()))).await.unwrap();
+                number
+            })
+        })
+        .collect();
+    let mut numbers = Vec::new();
+    for task in tasks {
+        numbers.push(task.await.unwrap());
+    }
+    numbers.sort_unstable();
+    assert_eq!(numbers, (1..=200).map(ReleaseNumber).collect::<Vec<_>>());
+    let page = store.list(&ReleaseFilter::default(), 200, |_| true).await.unwrap();
+    assert_eq!(page.releases.len(), 200);
+    assert!(page.releases.iter().all(|release| release.state() == v1::ReleaseState::Signed));
+    assert!(store.unfinished().await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn all_is_there_after_the_process_was_killed() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let first = number(store.admit(release("a", 1)).await.unwrap());
+    number(store.admit(release("b", 2)).await.unwrap());
+    store.finish(Arc::new(Ending::new(first, &signed_message()))).await.unwrap();
+    let node = NodeId::new("vendor", "vendor-1").unwrap();
+    store.culprit(&node, Some(("sent a wrong share".into(), 5))).await.unwrap();
+    store.culprit(&NodeId::new("vendor", "vendor-2").unwrap(), Some(("x".into(), 5))).await.unwrap();
+    store.culprit(&NodeId::new("vendor", "vendor-2").unwrap(), None).await.unwrap();
+    let key = NewKey { roster_hash: "ab".into(), name: "release".into(), signed_roster: b"{}".to_vec() };
+    let change = CeremonyChange { ceremony_id: "c1".into(), begun: Some((b"p".to_vec(), 1)), ..Default::default() };
+    store.ceremony(change).await.unwrap();
+    let messages = CeremonyChange {
+        ceremony_id: "c1".into(),
+        messages: vec![b"m1".to_vec(), b"m2".to_vec()],
+        ..Default::default()
+    };
+    store.ceremony(messages).await.unwrap();
+    let end = CeremonyEnd { state: v1::CeremonyState::Done, at: 9, reason: String::new(), keys: vec![key] };
+    store
+        .ceremony(CeremonyChange { ceremony_id: "c1".into(), ended: Some(end), ..Default::default() })
+        .await
+        .unwrap();
+
+    // What kill -9 leaves behind: the files as they are, no connection closed, no log checkpointed.
+    let copy = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(folder.path()).unwrap() {
+        let file = file.unwrap();
+        if !file.file_name().to_str().unwrap().ends_with("-shm") {
+            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
+        }
+    }
+    let again = Store::open(copy.path()).await.unwrap();
+    let unfinished = again.unfinished().await.unwrap();
+    assert_eq!(unfinished.iter().map(|release| release.message.request_id.as_str()).collect::<Vec<_>>(), ["b"]);
+    let signed = again.release(&release("a", 1).release_id).await.unwrap().unwrap().message;
+    assert_eq!(signed.files, signed_message().files);
+    assert_eq!((signed.key.as_str(), signed.finished_at, signed.signatures_total), ("release", 2_000, 2));
+    assert_eq!(signed.content.unwrap().sequence, 1);
+    assert_eq!(again.culprits().await.unwrap(), [("vendor/vendor-1".to_owned(), "sent a wrong share".to_owned())]);
+    assert_eq!(again.keys().await.unwrap(), [b"{}".to_vec()]);
+    let ceremonies = again.ceremonies(10).await.unwrap();
+    assert_eq!(ceremonies[0].messages, [b"m1".to_vec(), b"m2".to_vec()]);
+    assert_eq!((ceremonies[0].state, ceremonies[0].finished_at), (v1::CeremonyState::Done, Some(9)));
+}
+
+#[tokio::test]
+async fn the_first_ending_stands() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let number = number(store.admit(release("a", 1)).await.unwrap());
+    store.finish(Arc::new(Ending::new(number, &signed_message()))).await.unwrap();
+    let other = v1::Release { state: v1::ReleaseState::Cancelled.into(), ..Default::default() };
+    store.finish(Arc::new(Ending::new(number, &other))).await.unwrap();
+    let stored = store.release(&release("a", 1).release_id).await.unwrap().unwrap().message;
+    assert_eq!((stored.state(), stored.files.len()), (v1::ReleaseState::Signed, 1));
+}
+
+#[tokio::test]
+async fn lists_are_filtered_and_come_in_pages() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    for sequence in 1..=5 {
+        number(store.admit(release(&format!("job-{sequence}"), sequence)).await.unwrap());
+    }
+    number(store.admit(in_channel("beta", release("beta", 1))).await.unwrap());
+    let stable = ReleaseFilter { channel: Some("stable".into()), ..Default::default() };
+    let sequences = |page: &Page| -> Vec<u64> {
+        page.releases.iter().map(|release| release.content.as_ref().unwrap().sequence).collect()
+    };
+    let first = store.list(&stable, 2, |_| true).await.unwrap();
+    assert_eq!(sequences(&first), [5, 4]);
+    let second = store.list(&ReleaseFilter { before: first.next, ..stable.clone() }, 2, |_| true).await.unwrap();
+    assert_eq!(sequences(&second), [3, 2]);
+    let last = store.list(&ReleaseFilter { before: second.next, ..stable.clone() }, 2, |_| true).await.unwrap();
+    assert_eq!((sequences(&last), last.next), (vec![1], None));
+    let odd = |release: &mut v1::Release| release.content.as_ref().unwrap().sequence % 2 == 1;
+    assert_eq!(sequences(&store.list(&stable, 2, odd).await.unwrap()), [5, 3]);
+    let nobody = ReleaseFilter { requester: Some("nobody".into()), ..Default::default() };
+    assert!(store.list(&nobody, 2, |_| true).await.unwrap().releases.is_empty());
+    let signed = ReleaseFilter { state: Some(v1::ReleaseState::Signed), ..Default::default() };
+    assert!(store.list(&signed, 2, |_| true).await.unwrap().releases.is_empty());
+}
+
+#[tokio::test]
+async fn one_process_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let _store = Store::open(folder.path()).await.unwrap();
+    let error = Store::open(folder.path()).await.err().unwrap().to_string();
+    assert!(error.contains("another coordinator"), "{error}");
+}
+
+#[tokio::test]
+async fn a_backup_is_whole_and_restores() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    number(store.admit(release("a", 1)).await.unwrap());
+    let restored = tempfile::tempdir().unwrap();
+    let copy = restored.path().join(FILE_NAME);
+    backup(folder.path(), &copy).await.unwrap();
+    assert!(backup(folder.path(), &copy).await.unwrap_err().to_string().contains("exists already"));
+    number(store.admit(release("b", 2)).await.unwrap());
+    let restored = Store::open(restored.path()).await.unwrap();
+    assert_eq!(restored.unfinished().await.unwrap().len(), 1);
+    assert!(restored.admit(release("c", 1)).await.is_err());
+    let nothing = tempfile::tempdir().unwrap();
+    assert!(backup(nothing.path(), &nothing.path().join("copy")).await.is_err());
+}
+
+#[tokio::test]
+async fn a_store_that_cannot_write_is_closed_and_opens_by_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let first = number(store.admit(release("a", 1)).await.unwrap());
+    let path = folder.path().join(FILE_NAME);
+    let mut other = options(&path).connect().await.unwrap();
+    sqlx::query("ALTER TABLE releases RENAME TO releases_aside").execute(&mut other).await.unwrap();
+    let error = store.admit(release("b", 2)).await.unwrap_err();
+    assert!(matches!(error, Error::Store { .. }), "a statement that the database refuses closes nothing: {error}");
+    sqlx::query("ALTER TABLE releases_aside RENAME TO releases").execute(&mut other).await.unwrap();
+    number(store.admit(release("b", 2)).await.unwrap());
+
+    // A lock that somebody holds for longer than the writer's patience stands for a disk that fails.
+    let mut health = store.health();
+    sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+    let error = store.finish(Arc::new(Ending::new(first, &signed_message()))).await.unwrap_err();
+    assert!(matches!(error, Error::StoreClosed { .. }), "{error}");
+    assert!(matches!(&*health.borrow_and_update(), Health::Closed(_)));
+    let error = store.admit(release("c", 3)).await.unwrap_err();
+    assert!(matches!(error, Error::StoreClosed { .. }), "{error}");
+    sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
+    store.opened().await;
+    store.finish(Arc::new(Ending::new(first, &signed_message()))).await.unwrap();
+    number(store.admit(release("c", 3)).await.unwrap());
+}
+
+async fn reopen(path: &Path) -> Store {
+    for _ in 0..100 {
+        // The writer lets go of the lock shortly after the last handle is gone.
+        if let Ok(store) = Store::open(path).await {
+            return store;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("the store stays locked");
+}

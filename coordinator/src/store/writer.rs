@@ -1,0 +1,514 @@
+//! The one writer: takes what waits, writes it in one transaction, answers after the commit.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    fs::File,
+    sync::Arc,
+    time::Duration,
+};
+
+use rutli_release::ReleaseId;
+use rutli_wire::v1;
+use sqlx::{
+    ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection,
+    sqlite::SqliteConnectOptions,
+};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::Instant,
+};
+
+use super::{Admission, CeremonyChange, Ending, Health, NewRelease, ReleaseNumber};
+use crate::{
+    error::{Error, Result},
+    limits,
+};
+
+/// A change on its way.
+pub(super) struct Job {
+    pub(super) op: Op,
+    pub(super) reply: oneshot::Sender<Result<Done>>,
+}
+
+/// What is to be changed.
+pub(super) enum Op {
+    Admit(NewRelease),
+    Finish(Arc<Ending>),
+    Culprit { node: String, named: Option<(String, u64)> },
+    Ceremony(CeremonyChange),
+}
+
+/// What was changed.
+#[derive(Debug)]
+pub(super) enum Done {
+    Admitted(Admission),
+    Written,
+}
+
+/// The disk failed the writer; everybody has been told, and the connection is not used again.
+struct StorageFailed;
+
+pub(super) struct Writer {
+    options: SqliteConnectOptions,
+    /// None while closed: a connection whose write failed is not used again.
+    connection: Option<SqliteConnection>,
+    jobs: mpsc::Receiver<Job>,
+    health: watch::Sender<Health>,
+    /// Held as long as anything may be written.
+    _lock: Arc<File>,
+}
+
+impl Writer {
+    pub(super) async fn open(
+        options: SqliteConnectOptions,
+        jobs: mpsc::Receiver<Job>,
+        health: watch::Sender<Health>,
+        lock: Arc<File>,
+    ) -> sqlx::Result<Self> {
+        let connection = Some(options.connect().await?);
+        Ok(Self { options, connection, jobs, health, _lock: lock })
+    }
+
+    pub(super) async fn run(mut self) {
+        loop {
+            let goes_on = match self.connection.take() {
+                Some(connection) => self.write_next(connection).await,
+                None => self.refuse_and_probe().await,
+            };
+            if !goes_on {
+                break;
+            }
+        }
+        if let Some(connection) = self.connection.take() {
+            let _ = connection.close().await;
+        }
+    }
+
+    /// Waits for a change and writes it with all that came meanwhile. False when nobody is left to send one.
+    async fn write_next(&mut self, mut connection: SqliteConnection) -> bool {
+        let Some(first) = self.jobs.recv().await else {
+            self.connection = Some(connection);
+            return false;
+        };
+        let mut bytes = first.op.bytes();
+        let mut group = vec![first];
+        while group.len() < limits::MAX_GROUP && bytes < limits::MAX_GROUP_BYTES {
+            let Ok(job) = self.jobs.try_recv() else { break };
+            bytes = bytes.saturating_add(job.op.bytes());
+            group.push(job);
+        }
+        if self.commit(&mut connection, group).await.is_ok() {
+            self.connection = Some(connection);
+        }
+        true
+    }
+
+    /// Commits a group and answers it.
+    async fn commit(&mut self, connection: &mut SqliteConnection, group: Vec<Job>) -> Result<(), StorageFailed> {
+        let ops: Vec<&Op> = group.iter().map(|job| &job.op).collect();
+        // Crash boundary: before the commit nothing of the group exists, and nobody was told; after it all does, and
+        // whoever was not told yet asks again.
+        match transact(connection, &ops).await {
+            Ok(done) => {
+                for (job, done) in group.into_iter().zip(done) {
+                    let _ = job.reply.send(done);
+                }
+                Ok(())
+            }
+            // One change that the database does not take (a bug) must not drag the others down, nor close the store.
+            Err(error) if refused(&error) => self.commit_singly(connection, group).await,
+            Err(error) => {
+                let reason = error.to_string();
+                // First closed, then answered: who tries again at once finds it closed.
+                self.close(reason.clone());
+                for job in group {
+                    let _ = job.reply.send(Err(Error::StoreClosed { reason: reason.clone() }));
+                }
+                Err(StorageFailed)
+            }
+        }
+    }
+
+    async fn commit_singly(
+        &mut self,
+        connection: &mut SqliteConnection,
+        group: Vec<Job>,
+    ) -> Result<(), StorageFailed> {
+        let mut failed: Option<String> = None;
+        for job in group {
+            let answer = match &failed {
+                Some(reason) => Err(Error::StoreClosed { reason: reason.clone() }),
+                None => match transact(connection, &[&job.op]).await {
+                    Ok(mut done) => done.pop().unwrap_or(Ok(Done::Written)),
+                    Err(error) if refused(&error) => {
+                        tracing::error!(%error, "the database refused a change; this is a bug, please report it");
+                        Err(Error::Store { reason: error.to_string() })
+                    }
+                    Err(error) => {
+                        let reason = error.to_string();
+                        self.close(reason.clone());
+                        failed = Some(reason.clone());
+                        Err(Error::StoreClosed { reason })
+                    }
+                },
+            };
+            let _ = job.reply.send(answer);
+        }
+        failed.map_or(Ok(()), |_| Err(StorageFailed))
+    }
+
+    /// While closed: refuses what comes, and tries to write every second. False when nobody is left.
+    async fn refuse_and_probe(&mut self) -> bool {
+        let due = Instant::now() + Duration::from_secs(limits::PROBE_SECONDS);
+        loop {
+            let job = tokio::select! {
+                job = self.jobs.recv() => job,
+                () = tokio::time::sleep_until(due) => break,
+            };
+            let Some(job) = job else { return false };
+            let reason = match &*self.health.borrow() {
+                Health::Closed(reason) => reason.clone(),
+                Health::Open => String::new(),
+            };
+            let _ = job.reply.send(Err(Error::StoreClosed { reason }));
+        }
+        match self.probe().await {
+            Ok(connection) => {
+                tracing::info!("the store is open again: a write succeeded");
+                self.connection = Some(connection);
+                self.health.send_replace(Health::Open);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "the store is still closed");
+                let reason = error.to_string();
+                self.health.send_if_modified(|health| {
+                    let closed = Health::Closed(reason);
+                    let changed = *health != closed;
+                    *health = closed;
+                    changed
+                });
+            }
+        }
+        true
+    }
+
+    /// Writes as much as a few releases would, on a fresh connection, so that an opened store stays open.
+    async fn probe(&self) -> sqlx::Result<SqliteConnection> {
+        let mut connection = self.options.clone().create_if_missing(false).connect().await?;
+        sqlx::query("INSERT INTO probes (ballast) VALUES ($1)")
+            .bind(vec![0_u8; limits::PROBE_BYTES])
+            .execute(&mut connection)
+            .await?;
+        sqlx::query("DELETE FROM probes").execute(&mut connection).await?;
+        Ok(connection)
+    }
+
+    fn close(&mut self, reason: String) {
+        tracing::error!(reason, "the store is closed: nothing is accepted until a write succeeds; look after the disk");
+        self.health.send_replace(Health::Closed(reason));
+    }
+}
+
+impl Op {
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Admit(release) => release.content.len(),
+            Self::Finish(ending) => ending.outcome.len() + ending.files.as_ref().map_or(0, Vec::len),
+            Self::Culprit { .. } => 0,
+            Self::Ceremony(change) => change.messages.iter().map(Vec::len).sum(),
+        }
+    }
+}
+
+/// Whether the database did not take a statement for what it says (constraint, type, size), rather than for the disk.
+fn refused(error: &sqlx::Error) -> bool {
+    match error {
+        // The primary code is in the low byte: ERROR, TOOBIG, CONSTRAINT, MISMATCH, MISUSE, RANGE.
+        sqlx::Error::Database(error) => error
+            .code()
+            .and_then(|code| code.parse::<u32>().ok())
+            .is_some_and(|code| matches!(code & 0xff, 1 | 18 | 19 | 20 | 21 | 25)),
+        sqlx::Error::Encode(_) | sqlx::Error::Decode(_) | sqlx::Error::ColumnDecode { .. } => true,
+        _ => false,
+    }
+}
+
+async fn transact(connection: &mut SqliteConnection, ops: &[&Op]) -> sqlx::Result<Vec<Result<Done>>> {
+    let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut done: Vec<Result<Done>> = ops.iter().map(|_| Ok(Done::Written)).collect();
+    let admits: Vec<&NewRelease> =
+        ops.iter().filter_map(|op| if let Op::Admit(release) = op { Some(release) } else { None }).collect();
+    if !admits.is_empty() {
+        let mut admitted = admit(&mut transaction, &admits).await?.into_iter();
+        for (op, done) in ops.iter().zip(&mut done) {
+            if matches!(op, Op::Admit(_))
+                && let Some(admission) = admitted.next()
+            {
+                *done = admission.map(Done::Admitted);
+            }
+        }
+    }
+    let endings: Vec<&Ending> =
+        ops.iter().filter_map(|op| if let Op::Finish(ending) = op { Some(ending.as_ref()) } else { None }).collect();
+    if !endings.is_empty() {
+        finish(&mut transaction, &endings).await?;
+    }
+    for op in ops {
+        match op {
+            Op::Culprit { node, named } => culprit(&mut transaction, node, named.as_ref()).await?,
+            Op::Ceremony(change) => ceremony(&mut transaction, change).await?,
+            Op::Admit(_) | Op::Finish(_) => {}
+        }
+    }
+    transaction.commit().await?;
+    Ok(done)
+}
+
+/// Admits in order, with four statements for any number of releases.
+async fn admit(
+    connection: &mut SqliteConnection,
+    releases: &[&NewRelease],
+) -> sqlx::Result<Vec<Result<Admission>>> {
+    let mut known = known_requests(connection, releases).await?;
+    let mut heads = channel_heads(connection, releases).await?;
+    let mut number: i64 =
+        sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM releases").fetch_one(&mut *connection).await?;
+    let mut fresh = Vec::new();
+    let mut raised = Vec::new();
+    let answers = releases
+        .iter()
+        .map(|release| {
+            let request = (release.requester.to_string(), release.request_id.to_string());
+            let entry = match known.requests.entry(request) {
+                Entry::Occupied(entry) => return admitted_before(release, entry.get()),
+                Entry::Vacant(entry) => entry,
+            };
+            // Two requests of one product and version whose short hash is the same; the client takes another id.
+            if known.ids.contains_key(release.release_id.as_str()) {
+                return Err(reused(release, &release.release_id));
+            }
+            let channel = (release.product.to_string(), release.channel.to_string());
+            let highest = heads.entry(channel.clone()).or_insert(0);
+            if release.sequence.get() <= *highest {
+                return Err(Error::SequenceBehind {
+                    product: channel.0,
+                    channel: channel.1,
+                    sequence: release.sequence.get(),
+                    highest: *highest,
+                });
+            }
+            *highest = release.sequence.get();
+            number = number.saturating_add(1);
+            entry.insert((release.release_id.clone(), release.request_digest.to_vec()));
+            known.ids.insert(release.release_id.to_string(), ());
+            fresh.push((number, *release));
+            raised.push(channel);
+            Ok(Admission::New(ReleaseNumber(number)))
+        })
+        .collect();
+    if !fresh.is_empty() {
+        insert_releases(connection, &fresh).await?;
+        raised.sort_unstable();
+        raised.dedup();
+        let rows = raised.into_iter().map(|channel| {
+            let head = heads.get(&channel).copied().unwrap_or(0);
+            (channel, head)
+        });
+        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO channels (product, channel, sequence) ");
+        query.push_values(rows, |mut row, ((product, channel), head)| {
+            row.push_bind(product).push_bind(channel).push_bind(signed(head));
+        });
+        query.push(" ON CONFLICT (product, channel) DO UPDATE SET sequence = excluded.sequence");
+        query.build().execute(&mut *connection).await?;
+    }
+    Ok(answers)
+}
+
+/// What the store has of a group of new releases.
+struct Known {
+    /// By requester and request id.
+    requests: HashMap<(String, String), (ReleaseId, Vec<u8>)>,
+    /// By release id.
+    ids: HashMap<String, ()>,
+}
+
+fn admitted_before(release: &NewRelease, (id, digest): &(ReleaseId, Vec<u8>)) -> Result<Admission> {
+    if *digest == release.request_digest { Ok(Admission::Known(id.clone())) } else { Err(reused(release, id)) }
+}
+
+fn reused(release: &NewRelease, id: &ReleaseId) -> Error {
+    Error::RequestIdReused { request_id: release.request_id.to_string(), release_id: id.to_string() }
+}
+
+async fn known_requests(connection: &mut SqliteConnection, releases: &[&NewRelease]) -> sqlx::Result<Known> {
+    let mut known = Known { requests: HashMap::new(), ids: HashMap::new() };
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT requester, request_id, release_id, request_digest FROM releases WHERE (requester, request_id) IN (",
+    );
+    query.push_values(releases, |mut row, release| {
+        row.push_bind(release.requester.as_str()).push_bind(release.request_id.as_str());
+    });
+    query.push(") UNION SELECT requester, request_id, release_id, request_digest FROM releases WHERE release_id IN (");
+    let mut ids = query.separated(", ");
+    for release in releases {
+        ids.push_bind(release.release_id.as_str());
+    }
+    query.push(")");
+    for row in query.build().fetch_all(&mut *connection).await? {
+        let id: String = row.try_get(2)?;
+        known.ids.insert(id.clone(), ());
+        let id = ReleaseId::new(id).map_err(|error| sqlx::Error::Decode(error.into()))?;
+        known.requests.insert((row.try_get(0)?, row.try_get(1)?), (id, row.try_get(3)?));
+    }
+    Ok(known)
+}
+
+async fn channel_heads(
+    connection: &mut SqliteConnection,
+    releases: &[&NewRelease],
+) -> sqlx::Result<HashMap<(String, String), u64>> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT product, channel, sequence FROM channels WHERE (product, channel) IN (",
+    );
+    query.push_values(releases, |mut row, release| {
+        row.push_bind(release.product.as_str()).push_bind(release.channel.as_str());
+    });
+    query.push(")");
+    let rows = query.build().fetch_all(&mut *connection).await?;
+    rows.into_iter()
+        .map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), unsigned(row.try_get(2)?))))
+        .collect()
+}
+
+async fn insert_releases(connection: &mut SqliteConnection, fresh: &[(i64, &NewRelease)]) -> sqlx::Result<()> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO releases (number, release_id, requester, request_id, request_digest, product, channel, \
+         sequence, content, signatures, created_at, state) ",
+    );
+    query.push_values(fresh, |mut row, (number, release)| {
+        row.push_bind(*number)
+            .push_bind(release.release_id.as_str())
+            .push_bind(release.requester.as_str())
+            .push_bind(release.request_id.as_str())
+            .push_bind(release.request_digest.as_slice())
+            .push_bind(release.product.as_str())
+            .push_bind(release.channel.as_str())
+            .push_bind(signed(release.sequence.get()))
+            .push_bind(release.content.as_slice())
+            .push_bind(i64::from(release.signatures))
+            .push_bind(signed(release.created_at))
+            .push_bind(i64::from(i32::from(v1::ReleaseState::Queued)));
+    });
+    query.build().execute(connection).await.map(drop)
+}
+
+/// The first ending of a release stands, whoever writes another.
+async fn finish(connection: &mut SqliteConnection, endings: &[&Ending]) -> sqlx::Result<()> {
+    let mut outcomes = QueryBuilder::<Sqlite>::new(
+        "UPDATE releases SET state = ended.column2, outcome = ended.column3 FROM (",
+    );
+    outcomes.push_values(endings, |mut row, ending| {
+        row.push_bind(ending.number.0)
+            .push_bind(i64::from(i32::from(ending.state)))
+            .push_bind(ending.outcome.as_slice());
+    });
+    outcomes.push(") AS ended WHERE number = ended.column1 AND state = 1");
+    outcomes.build().execute(&mut *connection).await?;
+    let signed: Vec<_> =
+        endings.iter().filter_map(|ending| Some((ending.number.0, ending.files.as_deref()?))).collect();
+    if !signed.is_empty() {
+        let mut files = QueryBuilder::<Sqlite>::new("INSERT INTO results (number, files) ");
+        files.push_values(signed, |mut row, (number, bytes)| {
+            row.push_bind(number).push_bind(bytes);
+        });
+        files.push(" ON CONFLICT (number) DO NOTHING");
+        files.build().execute(connection).await?;
+    }
+    Ok(())
+}
+
+async fn culprit(
+    connection: &mut SqliteConnection,
+    node: &str,
+    named: Option<&(String, u64)>,
+) -> sqlx::Result<()> {
+    let query = match named {
+        Some((reason, at)) => sqlx::query(
+            "INSERT INTO culprits (node, reason, named_at) VALUES ($1, $2, $3) ON CONFLICT (node) DO NOTHING",
+        )
+        .bind(node.to_owned())
+        .bind(reason.clone())
+        .bind(signed(*at)),
+        None => sqlx::query("DELETE FROM culprits WHERE node = $1").bind(node.to_owned()),
+    };
+    query.execute(connection).await.map(drop)
+}
+
+async fn ceremony(connection: &mut SqliteConnection, change: &CeremonyChange) -> sqlx::Result<()> {
+    let id = &change.ceremony_id;
+    if let Some((proposal, at)) = &change.begun {
+        sqlx::query(
+            "INSERT INTO ceremonies (ceremony_id, proposal, started_at, state) VALUES ($1, $2, $3, 1) \
+             ON CONFLICT (ceremony_id) DO NOTHING",
+        )
+        .bind(id.clone())
+        .bind(proposal.clone())
+        .bind(signed(*at))
+        .execute(&mut *connection)
+        .await?;
+        forget_aborted(connection).await?;
+    }
+    if !change.messages.is_empty() {
+        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO ceremony_messages (ceremony_id, message) ");
+        query.push_values(&change.messages, |mut row, message| {
+            row.push_bind(id.as_str()).push_bind(message.as_slice());
+        });
+        query.build().execute(&mut *connection).await?;
+    }
+    let Some(end) = &change.ended else { return Ok(()) };
+    sqlx::query("UPDATE ceremonies SET state = $1, finished_at = $2, reason = $3 WHERE ceremony_id = $4 AND state = 1")
+        .bind(i64::from(i32::from(end.state)))
+        .bind(signed(end.at))
+        .bind(end.reason.clone())
+        .bind(id.clone())
+        .execute(&mut *connection)
+        .await?;
+    for key in &end.keys {
+        sqlx::query(
+            "INSERT INTO keys (roster_hash, name, signed_roster, usable_since) VALUES ($1, $2, $3, $4) \
+             ON CONFLICT (roster_hash) DO NOTHING",
+        )
+        .bind(key.roster_hash.clone())
+        .bind(key.name.clone())
+        .bind(key.signed_roster.clone())
+        .bind(signed(end.at))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// A node that proposes and aborts all day must not fill the disk.
+async fn forget_aborted(connection: &mut SqliteConnection) -> sqlx::Result<()> {
+    let kept = limits::STORED_ABORTED_CEREMONIES;
+    sqlx::query(
+        "DELETE FROM ceremonies WHERE state = 4 AND number NOT IN \
+         (SELECT number FROM ceremonies WHERE state = 4 ORDER BY number DESC LIMIT $1)",
+    )
+    .bind(kept)
+    .execute(&mut *connection)
+    .await?;
+    sqlx::query("DELETE FROM ceremony_messages WHERE ceremony_id NOT IN (SELECT ceremony_id FROM ceremonies)")
+        .execute(connection)
+        .await
+        .map(drop)
+}
+
+/// Times and sequences are bounded far below 2^63 where they come in.
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(super) fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}

@@ -1,0 +1,236 @@
+//! The releases that are not final yet: how many may be, and how watchers see them change.
+//!
+//! The truth about a release is in the store; here is only what the session engine says about it meanwhile, and what a
+//! watcher is told at its end. One [`Waiting`] per process.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use rutli_release::{Class, ReleaseId};
+use rutli_wire::v1;
+use tokio::sync::{Semaphore, watch};
+
+pub use tokio::sync::OwnedSemaphorePermit as WatcherSlot;
+
+use crate::{
+    error::{Error, Result},
+    limits,
+};
+
+/// The registry of unfinished releases.
+pub struct Waiting {
+    most: usize,
+    state: Mutex<State>,
+    watchers: Arc<Semaphore>,
+}
+
+#[derive(Default)]
+struct State {
+    count: usize,
+    bytes: usize,
+    seen: HashMap<ReleaseId, watch::Sender<Seen>>,
+}
+
+/// What a watcher sees of a release; each message is complete but for what the store knows about it anyway.
+#[derive(Clone, Debug)]
+pub enum Seen {
+    /// It goes on.
+    Unfinished(Arc<v1::Release>),
+    /// It is over, and durable.
+    Final(Arc<v1::Release>),
+}
+
+impl Waiting {
+    /// Room for `most` releases.
+    #[must_use]
+    pub fn new(most: usize) -> Arc<Self> {
+        Arc::new(Self {
+            most,
+            state: Mutex::default(),
+            watchers: Arc::new(Semaphore::new(limits::MAX_WATCHERS)),
+        })
+    }
+
+    /// Takes room for a release of `class` with `bytes` of content.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`]
+    pub fn reserve(self: &Arc<Self>, class: Class, bytes: usize) -> Result<Slot> {
+        let mut state = self.state();
+        // Product builds leave the last part of the queue to the urgent ones.
+        let share = |bound: usize| match class {
+            Class::AvDatabase => bound,
+            Class::ProductBuild => bound - bound / limits::RESERVED_FOR_AV,
+        };
+        if state.count >= share(self.most) {
+            return Err(Error::QueueFull { what: format!("{} releases wait", state.count) });
+        }
+        if state.bytes.saturating_add(bytes) > share(limits::MAX_WAITING_BYTES) {
+            return Err(Error::QueueFull { what: format!("releases of {} bytes wait", state.bytes) });
+        }
+        Ok(self.take(&mut state, bytes))
+    }
+
+    /// Room for a release that was admitted before this process started: it was promised, whatever the bounds are now.
+    #[must_use]
+    pub fn restore(self: &Arc<Self>, bytes: usize) -> Slot {
+        self.take(&mut self.state(), bytes)
+    }
+
+    fn take(self: &Arc<Self>, state: &mut State, bytes: usize) -> Slot {
+        state.count = state.count.saturating_add(1);
+        state.bytes = state.bytes.saturating_add(bytes);
+        Slot { waiting: Arc::clone(self), bytes, id: None }
+    }
+
+    /// What the session engine says; `change` has nothing but state, `waiting_for`, refusals and counts.
+    pub fn progress(&self, id: &ReleaseId, change: v1::Release) {
+        if let Some(seen) = self.state().seen.get(id) {
+            seen.send_if_modified(|seen| match seen {
+                Seen::Unfinished(last) if **last != change => {
+                    *seen = Seen::Unfinished(Arc::new(change));
+                    true
+                }
+                _ => false,
+            });
+        }
+    }
+
+    /// Lays over `release`, as the store has it, what is known here about it.
+    pub fn overlay(&self, release: &mut v1::Release) {
+        if release.state() != v1::ReleaseState::Queued {
+            return;
+        }
+        let seen = ReleaseId::new(release.release_id.as_str())
+            .ok()
+            .and_then(|id| self.state().seen.get(&id).map(|seen| seen.borrow().clone()));
+        // A final one is taken from the store, when it is read next.
+        if let Some(Seen::Unfinished(change)) = seen {
+            lay_over(release, &change);
+        }
+    }
+
+    /// Follows a release; none if it is not waiting.
+    #[must_use]
+    pub fn follow(&self, id: &ReleaseId) -> Option<watch::Receiver<Seen>> {
+        self.state().seen.get(id).map(watch::Sender::subscribe)
+    }
+
+    /// Permission to hold one watcher's stream open.
+    ///
+    /// # Errors
+    /// [`Error::TooManyWatchers`]
+    pub fn watcher(&self) -> Result<WatcherSlot> {
+        Arc::clone(&self.watchers)
+            .try_acquire_owned()
+            .map_err(|_| Error::TooManyWatchers { most: limits::MAX_WATCHERS })
+    }
+
+    /// How many releases wait.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.state().count
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing here can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Lays what is known about the course or end of a release over what the store knew before.
+pub fn lay_over(release: &mut v1::Release, change: &v1::Release) {
+    release.state = change.state;
+    release.waiting_for.clone_from(&change.waiting_for);
+    release.refusals.clone_from(&change.refusals);
+    release.signatures_done = change.signatures_done;
+    release.signed_by.clone_from(&change.signed_by);
+    release.key.clone_from(&change.key);
+    release.finished_at = change.finished_at;
+    release.files.clone_from(&change.files);
+}
+
+/// Room for one unfinished release, given back when dropped.
+pub struct Slot {
+    waiting: Arc<Waiting>,
+    bytes: usize,
+    id: Option<ReleaseId>,
+}
+
+impl Slot {
+    /// Lets watchers find the release from now on.
+    pub fn show(&mut self, id: &ReleaseId) {
+        let queued = v1::Release { state: v1::ReleaseState::Queued.into(), ..v1::Release::default() };
+        let (seen, _) = watch::channel(Seen::Unfinished(Arc::new(queued)));
+        self.waiting.state().seen.insert(id.clone(), seen);
+        self.id = Some(id.clone());
+    }
+
+    /// Tells the watchers how it ended, which must be durable already, and gives the room back.
+    pub fn finished(self, ended: Arc<v1::Release>) {
+        if let Some(id) = &self.id
+            && let Some(seen) = self.waiting.state().seen.get(id)
+        {
+            seen.send_replace(Seen::Final(ended));
+        }
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut state = self.waiting.state();
+        state.count = state.count.saturating_sub(1);
+        state.bytes = state.bytes.saturating_sub(self.bytes);
+        if let Some(id) = &self.id {
+            state.seen.remove(id);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn product_builds_leave_room_for_databases() {
+        let waiting = Waiting::new(10);
+        let builds: Vec<_> = (0..9).map(|_| waiting.reserve(Class::ProductBuild, 1).unwrap()).collect();
+        assert!(matches!(waiting.reserve(Class::ProductBuild, 1), Err(Error::QueueFull { .. })));
+        let database = waiting.reserve(Class::AvDatabase, 1).unwrap();
+        assert!(waiting.reserve(Class::AvDatabase, 1).is_err());
+        drop((builds, database));
+        assert_eq!(waiting.count(), 0);
+        assert!(waiting.reserve(Class::ProductBuild, 1).is_ok());
+    }
+
+    #[test]
+    fn bytes_are_bounded_too() {
+        let waiting = Waiting::new(10);
+        let _most = waiting.reserve(Class::AvDatabase, limits::MAX_WAITING_BYTES - 5).unwrap();
+        assert!(waiting.reserve(Class::AvDatabase, 6).is_err());
+        assert!(waiting.reserve(Class::AvDatabase, 5).is_ok());
+    }
+
+    #[test]
+    fn watchers_see_progress_and_the_end() {
+        let waiting = Waiting::new(1);
+        let id = ReleaseId::new("suite-1-000000000000").unwrap();
+        let mut slot = waiting.reserve(Class::ProductBuild, 1).unwrap();
+        slot.show(&id);
+        let mut follower = waiting.follow(&id).unwrap();
+        let signing = v1::Release { state: v1::ReleaseState::Signing.into(), ..v1::Release::default() };
+        waiting.progress(&id, signing.clone());
+        assert!(follower.has_changed().unwrap());
+        let mut release = v1::Release { state: 1, release_id: id.to_string(), ..v1::Release::default() };
+        waiting.overlay(&mut release);
+        assert_eq!(release.state(), v1::ReleaseState::Signing);
+        let _ = follower.borrow_and_update();
+        waiting.progress(&id, signing);
+        assert!(!follower.has_changed().unwrap(), "no news is not news");
+        slot.finished(Arc::new(v1::Release { state: 4, ..v1::Release::default() }));
+        assert!(matches!(&*follower.borrow(), Seen::Final(ended) if ended.state == 4));
+        assert!(waiting.follow(&id).is_none());
+    }
+}
