@@ -1,0 +1,107 @@
+//! A ceremony as its custodian sees it.
+
+use std::collections::BTreeMap;
+
+use rutli_keys::{
+    NodeId, SignedRoster,
+    ceremony::{AbortReason, CeremonyMessage, CeremonyState, CeremonyStatus, SignedProposal, Step},
+};
+use rutli_wire::v1;
+
+use super::store::End;
+
+/// One under way. `me` is the only node whose connection this node knows of.
+pub(super) fn open(
+    signed: &SignedProposal,
+    status: &CeremonyStatus,
+    me: &NodeId,
+    connected: bool,
+) -> v1::Ceremony {
+    let (state, reason, culprits) = match &status.state {
+        CeremonyState::Proposed => (v1::CeremonyState::Proposed, String::new(), Vec::new()),
+        CeremonyState::Running { .. } => (v1::CeremonyState::Running, String::new(), Vec::new()),
+        // Its keys are not stored yet: it counts as running until they are.
+        CeremonyState::Done => (v1::CeremonyState::Running, String::new(), Vec::new()),
+        CeremonyState::Aborted { reason } => {
+            (v1::CeremonyState::Aborted, reason.to_string(), culprits(reason))
+        }
+    };
+    let nodes = status
+        .nodes
+        .iter()
+        .map(|progress| node(&progress.node, progress.step, progress.node == *me && connected))
+        .collect();
+    let waiting_for = status.waiting_for.iter().map(|(node, step)| awaited(node, *step)).collect();
+    v1::Ceremony { reason, culprits, waiting_for, ..base(signed, state, nodes) }
+}
+
+/// One that has ended, with the keys that it made and that are still here.
+pub(super) fn ended(
+    signed: &SignedProposal,
+    end: &End,
+    steps: &BTreeMap<NodeId, Step>,
+    keys: Vec<v1::Key>,
+) -> v1::Ceremony {
+    let state = if end.done { v1::CeremonyState::Done } else { v1::CeremonyState::Aborted };
+    let members = signed.proposal().members().iter();
+    let nodes = members.map(|member| node(&member.id, steps.get(&member.id).copied(), false)).collect();
+    v1::Ceremony {
+        reason: end.reason.clone(),
+        culprits: end.culprits.iter().map(ToString::to_string).collect(),
+        keys,
+        ..base(signed, state, nodes)
+    }
+}
+
+/// A key for people and programs.
+pub(super) fn key(signed: &SignedRoster) -> v1::Key {
+    let roster = signed.roster();
+    v1::Key {
+        name: roster.key().to_string(),
+        purpose: roster.purpose().to_string(),
+        public_key: roster.group_key().to_vec(),
+        roster_hash: roster.hash().as_bytes().to_vec(),
+        words: roster.words(),
+        signed_roster: signed.encode(),
+    }
+}
+
+/// The last step of each node. A rejection or abort is the last, whatever came before.
+pub(super) fn last_steps(messages: &[CeremonyMessage]) -> BTreeMap<NodeId, Step> {
+    let mut steps = BTreeMap::new();
+    for message in messages {
+        let last = steps.entry(message.from.clone()).or_insert(message.step);
+        *last = (*last).max(message.step);
+    }
+    steps
+}
+
+fn base(signed: &SignedProposal, state: v1::CeremonyState, nodes: Vec<v1::CeremonyNode>) -> v1::Ceremony {
+    let proposal = signed.proposal();
+    v1::Ceremony {
+        ceremony_id: proposal.id().to_string(),
+        words: proposal.id().words(),
+        state: state.into(),
+        proposal: proposal.encode().to_vec(),
+        proposer: signed.proposer().to_string(),
+        nodes,
+        deadline: proposal.deadline(),
+        ..v1::Ceremony::default()
+    }
+}
+
+fn node(id: &NodeId, step: Option<Step>, connected: bool) -> v1::CeremonyNode {
+    let step = step.map_or("none", Step::as_str);
+    v1::CeremonyNode { node: id.to_string(), step: step.into(), connected }
+}
+
+fn awaited(node: &NodeId, step: Step) -> String {
+    match step {
+        Step::Join => format!("{node}: its custodian joins or rejects"),
+        step => format!("{node}: its {step}"),
+    }
+}
+
+fn culprits(reason: &AbortReason) -> Vec<String> {
+    reason.culprits().iter().map(ToString::to_string).collect()
+}

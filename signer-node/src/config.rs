@@ -1,0 +1,379 @@
+//! The node's configuration: one TOML file that the custodian owns. Relative paths in it are relative to its folder.
+//!
+//! Everything is checked before anything starts: unknown fields, names, permissions of the files with secrets, the
+//! socket's path. What the files hold is read by those who need it.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    io::Read as _,
+    os::unix::{ffi::OsStrExt as _, fs::PermissionsExt as _},
+    path::{Path, PathBuf},
+};
+
+use rustls::pki_types::ServerName;
+use rutli_keys::{IdentityPublic, NodeId, NodeName, OrgName};
+use rutli_release::{Channel, Class, Product};
+use serde::Deserialize;
+use tonic::transport::Uri;
+use zeroize::Zeroizing;
+
+use crate::{
+    error::Error,
+    limits,
+    policy::{AllowList, AllowRule},
+};
+
+/// A configuration that holds. Paths are absolute, or relative to the working folder as the file's own path was.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Which node this is.
+    pub me: NodeId,
+    /// Folder of the journal and the keys.
+    pub data_dir: PathBuf,
+    /// The custodian's socket.
+    pub socket: PathBuf,
+    /// PEM file of the identity key.
+    pub identity: PathBuf,
+    /// PEM files of the link.
+    pub tls: TlsFiles,
+    /// How shares are sealed.
+    pub seal: Seal,
+    /// Whom to dial.
+    pub coordinators: Vec<Coordinator>,
+    /// Every node of the deployment with its identity key.
+    pub peers: BTreeMap<NodeId, IdentityPublic>,
+    /// What may be signed.
+    pub allow: AllowList,
+}
+
+/// PEM files of the link.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TlsFiles {
+    /// Authorities that vouch for coordinators.
+    pub ca: PathBuf,
+    /// This node's certificate, then intermediates.
+    pub certificate: PathBuf,
+    /// Its private key.
+    pub key: PathBuf,
+}
+
+/// How shares are sealed at rest.
+///
+/// One X25519 recipient of `age`. Plugins (a YubiKey's, a TPM's) are not supported: the daemon would have to run
+/// programs that the configuration names next to its unlocked secrets.
+#[derive(Clone, Debug)]
+pub struct Seal {
+    /// Who can open them.
+    pub recipient: age::x25519::Recipient,
+    /// The recipient's own file: plain, or encrypted with a passphrase.
+    pub identity_file: PathBuf,
+}
+
+/// A coordinator to dial.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Coordinator {
+    /// As the configuration gives it.
+    pub url: String,
+    /// Name or address to dial.
+    pub host: String,
+    /// Port to dial.
+    pub port: u16,
+    /// What its certificate must name.
+    pub server_name: ServerName<'static>,
+}
+
+impl Config {
+    /// Reads and checks the file. No secret is read, but files with secrets must be closed to others.
+    pub fn load(path: &Path) -> Result<Self, Error> {
+        let text = read_limited(path, limits::MAX_CONFIG_BYTES)?;
+        let wrong = |problem: String| Error::Config { path: path.to_path_buf(), problem };
+        let text = std::str::from_utf8(&text).map_err(|_| wrong("it is not UTF-8".into()))?;
+        let raw: Raw = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let config = raw.check(folder).map_err(wrong)?;
+        for secret in [&config.identity, &config.tls.key, &config.seal.identity_file] {
+            check_closed(secret)?;
+        }
+        check_socket_path(&config.socket)?;
+        Ok(config)
+    }
+}
+
+/// Reads a file of at most so many bytes. Wiped on drop, for many of them are secret.
+pub fn read_limited(path: &Path, most: u64) -> Result<Zeroizing<Vec<u8>>, Error> {
+    let file = fs::File::open(path).map_err(Error::file("open", path))?;
+    let length = file.metadata().map_err(Error::file("read", path))?.len();
+    // Room for all of it at once: a growing buffer would leave unwiped copies behind.
+    let room = usize::try_from(length.min(most) + 1).unwrap_or_default();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(room));
+    file.take(most + 1).read_to_end(&mut bytes).map_err(Error::file("read", path))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length <= most) {
+        return Ok(bytes);
+    }
+    let too_large = io::Error::new(io::ErrorKind::FileTooLarge, format!("it has more than {most} bytes"));
+    Err(Error::file("read", path)(too_large))
+}
+
+fn check_closed(path: &Path) -> Result<(), Error> {
+    let mode = fs::metadata(path).map_err(Error::file("open", path))?.permissions().mode() & 0o7777;
+    if mode & 0o077 == 0 { Ok(()) } else { Err(Error::Exposed { path: path.to_path_buf(), mode }) }
+}
+
+fn check_socket_path(path: &Path) -> Result<(), Error> {
+    let length = path.as_os_str().as_bytes().len();
+    if length <= limits::MAX_SOCKET_PATH_BYTES {
+        return Ok(());
+    }
+    Err(Error::SocketPath { path: path.to_path_buf(), length, most: limits::MAX_SOCKET_PATH_BYTES })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    organisation: OrgName,
+    name: NodeName,
+    data_dir: PathBuf,
+    socket: PathBuf,
+    identity: PathBuf,
+    tls: TlsFiles,
+    seal: RawSeal,
+    coordinator: Vec<RawCoordinator>,
+    #[serde(default)]
+    peer: Vec<RawPeer>,
+    #[serde(default)]
+    allow: Vec<RawAllow>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawSeal {
+    recipient: String,
+    identity_file: PathBuf,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCoordinator {
+    url: String,
+    server_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawPeer {
+    organisation: OrgName,
+    name: NodeName,
+    identity: IdentityPublic,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAllow {
+    class: Class,
+    product: Product,
+    channels: Option<Vec<Channel>>,
+    max_artifacts: Option<u32>,
+}
+
+impl Raw {
+    fn check(self, folder: &Path) -> Result<Config, String> {
+        within("[[coordinator]]", self.coordinator.len(), 1, limits::MAX_COORDINATORS)?;
+        within("[[peer]]", self.peer.len(), 0, limits::MAX_PEERS)?;
+        within("[[allow]]", self.allow.len(), 0, limits::MAX_ALLOW_RULES)?;
+        let recipient = self.seal.recipient.parse().map_err(|problem| {
+            format!("[seal] recipient must be an X25519 recipient of age, as age1…: {problem}")
+        })?;
+        let coordinators: Vec<_> = self.coordinator.into_iter().map(coordinator).collect::<Result<_, _>>()?;
+        let different: BTreeSet<_> = coordinators.iter().map(|one| (&one.host, one.port)).collect();
+        if different.len() < coordinators.len() {
+            return Err("a [[coordinator]] is given twice".into());
+        }
+        Ok(Config {
+            me: NodeId { organisation: self.organisation, node: self.name },
+            data_dir: folder.join(self.data_dir),
+            socket: folder.join(self.socket),
+            identity: folder.join(self.identity),
+            tls: TlsFiles {
+                ca: folder.join(self.tls.ca),
+                certificate: folder.join(self.tls.certificate),
+                key: folder.join(self.tls.key),
+            },
+            seal: Seal { recipient, identity_file: folder.join(self.seal.identity_file) },
+            coordinators,
+            peers: peers(self.peer)?,
+            allow: AllowList::new(self.allow.into_iter().map(allow_rule).collect()),
+        })
+    }
+}
+
+fn coordinator(raw: RawCoordinator) -> Result<Coordinator, String> {
+    let url = raw.url;
+    let wrong =
+        |problem: &str| format!("[[coordinator]] url {url:?} {problem}; give it as https://HOST:PORT");
+    let uri: Uri = url.parse().map_err(|_| wrong("is no URL"))?;
+    if uri.scheme_str() != Some("https") {
+        return Err(wrong("is not https"));
+    }
+    if uri.path() != "/" || uri.query().is_some() || uri.authority().is_some_and(|a| a.as_str().contains('@'))
+    {
+        return Err(wrong("has more than a host and a port"));
+    }
+    let port = uri.port_u16().ok_or_else(|| wrong("has no port"))?;
+    let host = uri.host().ok_or_else(|| wrong("has no host"))?;
+    let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+    let expected = raw.server_name.unwrap_or_else(|| host.clone());
+    let server_name = ServerName::try_from(expected.clone()).map_err(|_| {
+        format!("[[coordinator]] server_name {expected:?} is neither a DNS name nor an IP address")
+    })?;
+    Ok(Coordinator { url, host, port, server_name })
+}
+
+fn peers(raw: Vec<RawPeer>) -> Result<BTreeMap<NodeId, IdentityPublic>, String> {
+    let mut peers = BTreeMap::new();
+    let mut identities = BTreeMap::new();
+    for peer in raw {
+        let id = NodeId { organisation: peer.organisation, node: peer.name };
+        if let Some(other) = identities.insert(peer.identity.to_bytes(), id.clone()) {
+            return Err(format!("[[peer]] {id} has the identity key of {other}; each node has its own"));
+        }
+        if peers.insert(id.clone(), peer.identity).is_some() {
+            return Err(format!("[[peer]] {id} is given twice"));
+        }
+    }
+    Ok(peers)
+}
+
+fn allow_rule(raw: RawAllow) -> AllowRule {
+    AllowRule {
+        class: raw.class,
+        product: raw.product,
+        channels: raw.channels,
+        max_artifacts: raw.max_artifacts,
+    }
+}
+
+fn within(what: &str, count: usize, least: usize, most: usize) -> Result<(), String> {
+    if (least..=most).contains(&count) {
+        return Ok(());
+    }
+    Err(format!("{count} {what} are given, allowed are {least} to {most}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOUND: &str = r#"
+        organisation = "vendor"
+        name = "vendor-1"
+        data_dir = "data"
+        socket = "node.sock"
+        identity = "identity.pem"
+        [tls]
+        ca = "ca.pem"
+        certificate = "tls.pem"
+        key = "/absolute/../tls.key"
+        [seal]
+        recipient = "RECIPIENT"
+        identity_file = "seal.txt"
+        [[coordinator]]
+        url = "https://127.0.0.1:7410"
+        server_name = "localhost"
+        [[peer]]
+        organisation = "vendor"
+        name = "vendor-1"
+        identity = "IDENTITY"
+        [[allow]]
+        class = "product-build"
+        product = "suite"
+        channels = ["stable"]
+    "#;
+
+    fn sound() -> String {
+        let identity = rutli_keys::IdentityKey::from_bytes(&[7; 32]).public().to_string();
+        let recipient = age::x25519::Identity::generate().to_public().to_string();
+        SOUND.replace("RECIPIENT", &recipient).replace("IDENTITY", &identity)
+    }
+
+    /// A folder with the configuration and the files that it names.
+    fn folder(text: &str) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        let text = text.replace("/absolute/../tls.key", &folder.path().join("tls.key").display().to_string());
+        fs::write(folder.path().join("node.toml"), text).unwrap();
+        for secret in ["identity.pem", "tls.key", "seal.txt"] {
+            let path = folder.path().join(secret);
+            fs::write(&path, "secret").unwrap();
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        }
+        folder
+    }
+
+    fn problem(text: &str) -> String {
+        Config::load(&folder(text).path().join("node.toml")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_sound_one_holds_and_paths_are_relative_to_it() {
+        let folder = folder(&sound());
+        let config = Config::load(&folder.path().join("node.toml")).unwrap();
+        assert_eq!(config.me.to_string(), "vendor/vendor-1");
+        assert_eq!(config.data_dir, folder.path().join("data"));
+        assert_eq!(config.tls.key, folder.path().join("tls.key"));
+        assert_eq!(config.coordinators[0].server_name, ServerName::try_from("localhost").unwrap());
+        assert_eq!((config.coordinators[0].host.as_str(), config.coordinators[0].port), ("127.0.0.1", 7410));
+        assert_eq!(config.peers.len(), 1);
+        assert_eq!(config.allow.lines().len(), 1);
+    }
+
+    #[test]
+    fn each_mistake_is_named() {
+        let sound = sound();
+        for (from, to, expected) in [
+            ("name = \"vendor-1\"", "name = \"vendor-1\"\nport = 1", "unknown field `port`"),
+            ("organisation = \"vendor\"", "organisation = \"Vendor\"", "\"Vendor\" is not a name"),
+            ("class = \"product-build\"", "class = \"all\"", "unknown variant `all`"),
+            ("https://127.0.0.1:7410", "http://127.0.0.1:7410", "is not https"),
+            ("https://127.0.0.1:7410", "https://127.0.0.1", "has no port"),
+            ("https://127.0.0.1:7410", "https://127.0.0.1:7410/x", "more than a host and a port"),
+            ("server_name = \"localhost\"", "server_name = \"not a name\"", "neither a DNS name nor an IP"),
+            ("recipient = \"age1", "recipient = \"age2", "must be an X25519 recipient"),
+            ("[[coordinator]]", "[[coordinators]]", "unknown field `coordinators`"),
+            ("socket = \"node.sock\"", "socket = \"/SOCKET\"", "the system takes at most 107"),
+        ] {
+            let text = sound.replacen(from, to, 1).replace("/SOCKET", &"s".repeat(120));
+            let problem = problem(&text);
+            assert!(problem.contains(expected), "{expected}: {problem}");
+        }
+    }
+
+    #[test]
+    fn peers_are_different() {
+        let sound = sound();
+        let peer = &sound[sound.find("[[peer]]").unwrap()..sound.find("[[allow]]").unwrap()];
+        let twice = format!("{sound}\n{peer}");
+        assert!(problem(&twice).contains("has the identity key of vendor/vendor-1"), "{}", problem(&twice));
+    }
+
+    #[test]
+    fn an_open_secret_is_refused_with_the_command_that_closes_it() {
+        for secret in ["identity.pem", "tls.key", "seal.txt"] {
+            let folder = folder(&sound());
+            let path = folder.path().join(secret);
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();
+            let problem = Config::load(&folder.path().join("node.toml")).unwrap_err().to_string();
+            assert!(problem.contains(&format!("chmod 600 '{}'", path.display())), "{problem}");
+            fs::remove_file(&path).unwrap();
+            let problem = Config::load(&folder.path().join("node.toml")).unwrap_err().to_string();
+            assert!(problem.contains("cannot open"), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_file_over_its_bound_is_refused() {
+        let folder = folder(&"#".repeat(2 << 20));
+        let problem = Config::load(&folder.path().join("node.toml")).unwrap_err().to_string();
+        assert!(problem.contains("more than 1048576 bytes"), "{problem}");
+    }
+}

@@ -1,0 +1,324 @@
+//! The Unix socket of the person in charge: gRPC, `rutli.v1.CustodianService`, never on a network.
+//!
+//! The socket has mode 0600, and whoever connects must be this process's own user or root (`SO_PEERCRED`): two locks,
+//! for the mode of a socket is easily changed. Here is the only place that makes a gRPC status of an error.
+
+use std::{
+    fs, io,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use age::secrecy::SecretString;
+use futures::{Stream as FuturesStream, stream};
+use rutli_keys::{CeremonyId, IdentityPublic, NodeId};
+use rutli_wire::v1::{
+    self,
+    custodian_service_server::{CustodianService, CustodianServiceServer},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{UnixListener, UnixStream},
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Code, Request, Response, Status,
+    transport::{
+        Server,
+        server::{Connected, UdsConnectInfo},
+    },
+};
+
+use crate::{
+    ceremonies::{CeremoniesHandle, Wish},
+    error::Error,
+    journal::Journal,
+    limits,
+    link::LinkState,
+    node::{Event, NodeHandle},
+};
+
+/// The socket, bound.
+#[derive(Debug)]
+pub struct Socket {
+    listener: UnixListener,
+    path: PathBuf,
+}
+
+/// What the custodian sees and moves.
+#[derive(Clone, Debug)]
+pub struct Desk {
+    /// Which node this is.
+    pub me: NodeId,
+    /// Its identity.
+    pub identity: IdentityPublic,
+    /// The signer.
+    pub node: NodeHandle,
+    /// Its ceremonies.
+    pub ceremonies: CeremoniesHandle,
+    /// Its journal.
+    pub journal: Journal,
+    /// URL and state of each link.
+    pub links: Vec<(String, LinkState)>,
+}
+
+impl Socket {
+    /// Binds the socket; takes away one that a dead process left.
+    pub fn bind(path: &Path) -> Result<Self, Error> {
+        match std::os::unix::net::UnixStream::connect(path) {
+            Ok(_) => return Err(Error::SocketInUse { path: path.to_path_buf() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => remove_stale(path)?,
+            Err(error) => return Err(Error::file("look at the socket", path)(error)),
+        }
+        let listener = UnixListener::bind(path).map_err(Error::file("bind the socket", path))?;
+        fs::set_permissions(path, fs::Permissions::from_mode(0o600))
+            .map_err(Error::file("close to others", path))?;
+        Ok(Self { listener, path: path.to_path_buf() })
+    }
+
+    /// Serves until the shutdown, then takes the socket away.
+    pub async fn serve(self, desk: Desk, shutdown: CancellationToken) -> Result<(), Error> {
+        let Self { listener, path } = self;
+        let service = CustodianServiceServer::new(desk)
+            .max_decoding_message_size(limits::MAX_CUSTODIAN_REQUEST_BYTES)
+            .max_encoding_message_size(rutli_wire::limits::MAX_MESSAGE_BYTES);
+        let served = Server::builder()
+            .timeout(Duration::from_millis(limits::CUSTODIAN_TIMEOUT_MS))
+            .concurrency_limit_per_connection(limits::MAX_CUSTODIANS)
+            .add_service(service)
+            .serve_with_incoming_shutdown(incoming(listener), shutdown.cancelled_owned())
+            .await;
+        // Another process may have it by now only if somebody removed this one's: then there is nothing to take away.
+        _ = fs::remove_file(&path);
+        served.map_err(|error| Error::file("serve", path)(io::Error::other(error)))
+    }
+}
+
+fn remove_stale(path: &Path) -> Result<(), Error> {
+    let kind = fs::symlink_metadata(path).map_err(Error::file("look at the socket", path))?.file_type();
+    if !kind.is_socket() {
+        let other =
+            io::Error::new(io::ErrorKind::AlreadyExists, "something else lies there; give another `socket`");
+        return Err(Error::file("bind the socket", path)(other));
+    }
+    fs::remove_file(path).map_err(Error::file("remove the socket of a dead process at", path))
+}
+
+/// Connections of this user and root, so many at a time.
+fn incoming(listener: UnixListener) -> impl FuturesStream<Item = io::Result<Guarded>> {
+    let places = Arc::new(Semaphore::new(limits::MAX_CUSTODIANS));
+    stream::unfold((listener, places), |(listener, places)| async move {
+        loop {
+            // Never closed.
+            let permit = Arc::clone(&places).acquire_owned().await.ok()?;
+            match listener.accept().await {
+                Ok((stream, _)) if is_allowed(&stream) => {
+                    return Some((Ok(Guarded { stream, _permit: permit }), (listener, places)));
+                }
+                Ok(_) => tracing::warn!("another user connected to the custodian's socket, and was refused"),
+                Err(error) => {
+                    // Out of file descriptors, most likely: not for ever.
+                    tracing::warn!(%error, "cannot accept a connection at the custodian's socket");
+                    tokio::time::sleep(Duration::from_millis(limits::TICK_MS)).await;
+                }
+            }
+        }
+    })
+}
+
+fn is_allowed(stream: &UnixStream) -> bool {
+    stream.peer_cred().is_ok_and(|peer| peer.uid() == 0 || peer.uid() == nix::unistd::geteuid().as_raw())
+}
+
+/// A connection that holds its place.
+struct Guarded {
+    stream: UnixStream,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Connected for Guarded {
+    type ConnectInfo = UdsConnectInfo;
+
+    fn connect_info(&self) -> UdsConnectInfo {
+        self.stream.connect_info()
+    }
+}
+
+impl AsyncRead for Guarded {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Guarded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+impl Desk {
+    async fn status(&self) -> Result<v1::StatusResponse, Error> {
+        let report = self.node.report().await?;
+        let keys = self.ceremonies.keys().await?;
+        // Counts are for information: a journal that fails right now must not hide the status that says so.
+        let counts = self.journal.counts().await.unwrap_or_default();
+        let coordinators = self.links.iter().map(|(url, state)| {
+            let (connected, error) = state.get();
+            v1::CoordinatorLink { url: url.clone(), connected, error }
+        });
+        let marks = report.marks.into_iter();
+        Ok(v1::StatusResponse {
+            node: self.me.to_string(),
+            state: report.status.condition.as_str().into(),
+            reason: report.status.reason,
+            version: env!("CARGO_PKG_VERSION").into(),
+            identity: self.identity.to_string(),
+            keys,
+            coordinators: coordinators.collect(),
+            permitted: counts.permitted,
+            refused: counts.refused,
+            shares: report.shares,
+            marks: marks
+                .map(|(product, channel, sequence)| v1::Mark { product, channel, sequence })
+                .collect(),
+            allow: report.allow,
+        })
+    }
+
+    async fn show_status(&self) -> Result<Response<v1::StatusResponse>, Status> {
+        self.status().await.map(Response::new).map_err(to_status)
+    }
+
+    async fn wish(&self, wish: Result<Wish, Error>) -> Result<Response<v1::Ceremony>, Status> {
+        let wish = wish.map_err(to_status)?;
+        self.ceremonies.wish(wish).await.map(Response::new).map_err(to_status)
+    }
+}
+
+#[tonic::async_trait]
+impl CustodianService for Desk {
+    async fn status(&self, _: Request<v1::StatusRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        self.show_status().await
+    }
+
+    async fn pause(
+        &self,
+        request: Request<v1::PauseRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let reason = reason(request.into_inner().reason).map_err(to_status)?;
+        tracing::info!(reason, "the custodian pauses the node");
+        self.node.ask(|answer| Event::Pause(reason, answer)).await.map_err(to_status)?;
+        self.show_status().await
+    }
+
+    async fn resume(&self, _: Request<v1::ResumeRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        tracing::info!("the custodian resumes the node");
+        self.node.ask(Event::Resume).await.map_err(to_status)?;
+        self.show_status().await
+    }
+
+    async fn unseal(
+        &self,
+        request: Request<v1::UnsealRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        // From here on it is wiped when it is dropped; the copy in the request's buffer is the transport's.
+        let passphrase = SecretString::from(request.into_inner().passphrase);
+        if age::secrecy::ExposeSecret::expose_secret(&passphrase).len() > limits::MAX_PASSPHRASE_BYTES {
+            return Err(to_status(Error::Request("the passphrase is too long".into())));
+        }
+        self.ceremonies.unseal(passphrase).await.map_err(to_status)?;
+        tracing::info!("the custodian unsealed the node");
+        self.show_status().await
+    }
+
+    async fn propose_ceremony(
+        &self,
+        request: Request<v1::ProposeCeremonyRequest>,
+    ) -> Result<Response<v1::Ceremony>, Status> {
+        self.wish(Ok(Wish::Propose(request.into_inner().proposal))).await
+    }
+
+    async fn list_ceremonies(
+        &self,
+        _: Request<v1::ListCeremoniesRequest>,
+    ) -> Result<Response<v1::ListCeremoniesResponse>, Status> {
+        let ceremonies = self.ceremonies.list().await.map_err(to_status)?;
+        Ok(Response::new(v1::ListCeremoniesResponse { ceremonies }))
+    }
+
+    async fn get_ceremony(
+        &self,
+        request: Request<v1::GetCeremonyRequest>,
+    ) -> Result<Response<v1::Ceremony>, Status> {
+        self.wish(ceremony_id(&request.into_inner().ceremony_id).map(Wish::Get)).await
+    }
+
+    async fn join_ceremony(
+        &self,
+        request: Request<v1::JoinCeremonyRequest>,
+    ) -> Result<Response<v1::Ceremony>, Status> {
+        let request = request.into_inner();
+        self.wish(ceremony_id(&request.ceremony_id).map(|id| Wish::Join(id, request.words))).await
+    }
+
+    async fn reject_ceremony(
+        &self,
+        request: Request<v1::RejectCeremonyRequest>,
+    ) -> Result<Response<v1::Ceremony>, Status> {
+        let request = request.into_inner();
+        self.wish(ceremony_id(&request.ceremony_id).map(|id| Wish::Reject(id, request.reason))).await
+    }
+
+    async fn abort_ceremony(
+        &self,
+        request: Request<v1::RejectCeremonyRequest>,
+    ) -> Result<Response<v1::Ceremony>, Status> {
+        let request = request.into_inner();
+        self.wish(ceremony_id(&request.ceremony_id).map(|id| Wish::Abort(id, request.reason))).await
+    }
+}
+
+fn ceremony_id(text: &str) -> Result<CeremonyId, Error> {
+    text.parse().map_err(|_| Error::UnknownCeremony(text.chars().take(64).collect()))
+}
+
+fn reason(text: String) -> Result<String, Error> {
+    if text.len() <= limits::MAX_REASON_BYTES && !text.chars().any(char::is_control) {
+        return Ok(if text.is_empty() { "no reason given".to_owned() } else { text });
+    }
+    Err(Error::Request(format!("a reason has at most {} bytes, in one line", limits::MAX_REASON_BYTES)))
+}
+
+fn to_status(error: Error) -> Status {
+    let code = match &error {
+        Error::Passphrase { .. } => Code::Unauthenticated,
+        Error::UnknownCeremony(_) => Code::NotFound,
+        Error::WrongWords(_) | Error::Proposal(_) | Error::Stranger { .. } | Error::Request(_) => {
+            Code::InvalidArgument
+        }
+        Error::KeyExists(_) => Code::AlreadyExists,
+        Error::Sealed | Error::NotSealed | Error::Ceremony(_) => Code::FailedPrecondition,
+        Error::TooManyCeremonies(_) => Code::ResourceExhausted,
+        Error::Journal(_) | Error::File { .. } | Error::Stopping => Code::Unavailable,
+        _ => Code::Internal,
+    };
+    Status::new(code, error.to_string())
+}

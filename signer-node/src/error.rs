@@ -1,0 +1,225 @@
+//! What can go wrong in the daemon. Each variant says who erred and what the operator does next.
+
+use std::{io, path::PathBuf};
+
+use rutli_keys::{CeremonyId, InvalidIdentity, InvalidRoster, KeyName, NodeId};
+use rutli_wire::tls::BadMaterial;
+
+use crate::{locked::CannotLock, sign::KeyError};
+
+/// Everything that stops the daemon, or a request of its custodian.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The operator erred: mend the configuration and start again.
+    #[error("the configuration {path} does not hold: {problem}", path = path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and the way out.
+        problem: String,
+    },
+    /// The system refused a file operation. Mend what it names, then start again.
+    #[error("cannot {action} {path}: {source}", path = path.display())]
+    File {
+        /// A verb.
+        action: &'static str,
+        /// Of what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The operator erred: a secret lies open.
+    #[error("{path} can be read by others (mode {mode:04o}); run: chmod 600 '{path}'", path = path.display())]
+    Exposed {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The operator erred: the system's limit on socket paths.
+    #[error(
+        "the socket's path {path} has {length} bytes and the system takes at most {most}; choose a shorter `socket`",
+        path = path.display()
+    )]
+    SocketPath {
+        /// The path.
+        path: PathBuf,
+        /// Its bytes.
+        length: usize,
+        /// The limit.
+        most: usize,
+    },
+    /// Another process serves there.
+    #[error("another rutli-signer listens on {path}; stop it first, or give this node another `socket`", path = path.display())]
+    SocketInUse {
+        /// The socket.
+        path: PathBuf,
+    },
+    /// Another process works there. Two would permit different things under the same marks.
+    #[error("another rutli-signer works in {path}; stop it first, or give this node another `data_dir`", path = path.display())]
+    DataInUse {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// The operator gave a wrong identity file.
+    #[error("{path}: {source}", path = path.display())]
+    Identity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: InvalidIdentity,
+    },
+    /// The operator mixed up identity files or configurations.
+    #[error("[[peer]] lists {me} with identity {listed}, but its identity file holds {own}; give the pair")]
+    OwnIdentity {
+        /// This node.
+        me: NodeId,
+        /// In the configuration.
+        listed: rutli_keys::IdentityPublic,
+        /// In the file.
+        own: rutli_keys::IdentityPublic,
+    },
+    /// The operator gave another party's certificate.
+    #[error("[tls] certificate must name this node (rutli:node:ORGANISATION:NAME): {problem}")]
+    Certificate {
+        /// What it names.
+        problem: String,
+    },
+    /// A bug. The service manager starts the process anew; report it.
+    #[error("the signer's thread ended unexpectedly; the log above says why")]
+    SignerGone,
+    /// The operator gave wrong TLS files.
+    #[error("[tls]: {0}; compare its `ca`, `certificate` and `key`")]
+    Tls(#[from] BadMaterial),
+    /// The system does not let the process protect its memory; it does not run without.
+    #[error("cannot protect this process ({step}): {source}; a service manager or sandbox forbids it")]
+    Hardening {
+        /// Which step.
+        step: &'static str,
+        /// Why.
+        source: nix::Error,
+    },
+
+    /// The system gave no thread or no runtime.
+    #[error("cannot start: {source}; the system's limits on threads or files are too low")]
+    Thread {
+        /// Why.
+        source: io::Error,
+    },
+
+    /// The disk is full, read-only or failing, or the file damaged. The node is closed until a write succeeds.
+    #[error("the journal: {0}")]
+    Journal(#[from] sqlx::Error),
+    /// The journal was made by a newer version, or its migration was damaged. Install the newer version again.
+    #[error("the journal {path} cannot be brought to this version: {problem}", path = path.display())]
+    Migration {
+        /// The database.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A row that this version did not write. Restore the journal from its backup.
+    #[error("the journal holds a row that does not read: {0}; restore it from its backup")]
+    JournalRow(String),
+
+    /// The custodian gave a wrong passphrase; try again.
+    #[error("the passphrase does not open {path}", path = path.display())]
+    Passphrase {
+        /// The identity file.
+        path: PathBuf,
+    },
+    /// The operator gave a file that holds no age identity.
+    #[error(
+        "{path} is no age identity: want one line AGE-SECRET-KEY-1…, or an age file encrypted with a passphrase: {problem}",
+        path = path.display()
+    )]
+    SealIdentity {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The operator paired a recipient with another identity. Shares sealed so could never be opened again.
+    #[error("[seal] recipient is {recipient}, but the identity file's own is {identity}; give the pair")]
+    SealPair {
+        /// From the configuration.
+        recipient: String,
+        /// From the file.
+        identity: String,
+    },
+    /// A share file is damaged, or was sealed to somebody else. Restore it from its backup.
+    #[error("the share file {path} does not open: {problem}; restore it from its backup", path = path.display())]
+    ShareFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// A roster file is damaged. Fetch it again from the coordinator or a peer.
+    #[error("the roster file {path} does not hold: {source}; restore it from a peer or its backup", path = path.display())]
+    RosterFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        source: InvalidRoster,
+    },
+    /// Sealing failed inside the age library.
+    #[error("cannot seal a secret: {0}")]
+    Sealing(String),
+    /// See [`CannotLock`].
+    #[error(transparent)]
+    CannotLock(#[from] CannotLock),
+    /// See [`KeyError`].
+    #[error(transparent)]
+    Key(#[from] KeyError),
+    /// What was asked needs the shares.
+    #[error("this node is sealed; its custodian opens it with `unseal` first")]
+    Sealed,
+    /// There is nothing to unseal.
+    #[error("this node is not sealed")]
+    NotSealed,
+
+    /// The custodian named a ceremony that this node does not know. List them.
+    #[error("this node knows no ceremony {0}; list them with `rutli ceremony list`")]
+    UnknownCeremony(String),
+    /// The words are not those of this ceremony: a typing error, or another ceremony than the one talked about.
+    #[error(
+        "these are not the words of ceremony {0}; read them from another custodian, and do not join if they differ"
+    )]
+    WrongWords(CeremonyId),
+    /// A proposal that this node does not take part in, whoever made it.
+    #[error("the proposal is not for this node: {0}")]
+    Proposal(String),
+    /// The proposal names other nodes or identity keys than this node's configuration.
+    #[error(
+        "the proposal names {node} {problem}; compare [[peer]] in this node's configuration with the proposal"
+    )]
+    Stranger {
+        /// Which node.
+        node: NodeId,
+        /// What differs.
+        problem: &'static str,
+    },
+    /// Keys have names for life.
+    #[error("this node holds a key {0} already; propose another name")]
+    KeyExists(KeyName),
+    /// The state of the ceremony forbids it, or a peer's message did not hold.
+    #[error("the ceremony: {0}")]
+    Ceremony(String),
+    /// Too many at one time.
+    #[error("{0} ceremonies are under way at this node; end one of them first")]
+    TooManyCeremonies(usize),
+    /// The custodian's request is too large or empty.
+    #[error("{0}")]
+    Request(String),
+    /// The node is on its way down.
+    #[error("the node is stopping")]
+    Stopping,
+}
+
+impl Error {
+    pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { action, path, source }
+    }
+}

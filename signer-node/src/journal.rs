@@ -1,0 +1,490 @@
+//! The node's journal: one SQLite file (WAL, `synchronous=FULL`), one writer.
+//!
+//! [`Journal::record`] puts the decisions of all batches that wait into one transaction: one fsync. What it has
+//! confirmed survives `kill -9` and power loss; what it has not confirmed may be there or not, and nothing has left the
+//! node for it. After any failure the connection is thrown away, for after a failed fsync nobody knows what the system
+//! has kept; the next use opens the file anew and finds its last durable state.
+//!
+//! Key ceremonies keep their rows in the same file, see [`crate::ceremonies`].
+
+use std::{
+    borrow::Cow,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
+
+use rutli_release::{Channel, Product};
+use serde_json::json;
+use sqlx::{
+    ConnectOptions as _, Row as _, SqlSafeStr as _, SqliteConnection,
+    migrate::{Migration, MigrationType, Migrator},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+};
+use tokio::sync::{Mutex, MutexGuard};
+
+use crate::{
+    error::Error,
+    limits,
+    marks::Marks,
+    sign::{JournalRecord, Verdict},
+};
+
+/// The journal; clones share it.
+#[derive(Clone, Debug)]
+pub struct Journal(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    path: PathBuf,
+    options: SqliteConnectOptions,
+    /// `None` after a failure.
+    connection: Mutex<Option<SqliteConnection>>,
+    /// Since the last look for old ones.
+    refusals: AtomicU32,
+}
+
+/// What a journal held when it was opened.
+#[derive(Debug)]
+pub struct Recovered {
+    /// Of every channel.
+    pub marks: Marks,
+    /// The custodian's reason, if the node was paused.
+    pub paused: Option<String>,
+    /// Unix seconds of the newest line, 0 if there is none.
+    pub newest_at: u64,
+}
+
+/// Decisions since the journal began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Permitted releases.
+    pub permitted: u64,
+    /// Refused ones, also those that are no longer kept.
+    pub refused: u64,
+}
+
+impl Journal {
+    /// Opens or creates the file and brings it to this version.
+    pub async fn open(path: &Path) -> Result<(Self, Recovered), Error> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(2))
+            .statement_cache_capacity(32)
+            .thread_name(|_| "journal".into())
+            // KiB, negative by SQLite's own rule: the node's memory is for nonces.
+            .pragma("cache_size", "-1024")
+            .pragma("temp_store", "MEMORY")
+            // Sealed seeds of ended ceremonies are overwritten, not just unlinked.
+            .pragma("secure_delete", "ON")
+            .pragma("journal_size_limit", "16777216")
+            .disable_statement_logging();
+        let mut connection = options.connect().await?;
+        let broken = |error: sqlx::migrate::MigrateError| Error::Migration {
+            path: path.to_path_buf(),
+            problem: error.to_string(),
+        };
+        migrations().run_direct(None, &mut connection, false).await.map_err(broken)?;
+        let recovered = recover(&mut connection).await?;
+        let inner = Inner {
+            path: path.to_path_buf(),
+            options,
+            connection: Mutex::new(Some(connection)),
+            refusals: AtomicU32::new(0),
+        };
+        Ok((Self(Arc::new(inner)), recovered))
+    }
+
+    /// Makes decisions durable, all or none. When this returns `Ok`, shares may leave.
+    pub async fn record(&self, records: &[&JournalRecord]) -> Result<(), Error> {
+        let Some(newest_at) = records.iter().map(|record| record.at).max() else { return Ok(()) };
+        let mut write = self.write().await?;
+        for rows in records.chunks(limits::ROWS_PER_INSERT) {
+            insert_decisions(write.connection()?, rows).await?;
+        }
+        let permitted: Vec<_> =
+            records.iter().copied().filter(|record| record.verdict == Verdict::Permitted).collect();
+        raise_marks(write.connection()?, &permitted).await?;
+        sqlx::query(
+            "UPDATE state SET newest_at = max(newest_at, $1), permitted = permitted + $2, refused = refused + $3",
+        )
+        .bind(integer(newest_at))
+        .bind(count(permitted.len()))
+        .bind(count(records.len() - permitted.len()))
+        .execute(write.connection()?)
+        .await?;
+        self.prune_refusals(&mut write, records.len() - permitted.len()).await?;
+        // A crash before this line: nothing was decided. After it: the marks stand, and the same release may come
+        // again with the same content.
+        write.commit().await
+    }
+
+    /// Keeps a pause, or its end, over restarts.
+    pub async fn set_paused(&self, reason: Option<&str>) -> Result<(), Error> {
+        let mut write = self.write().await?;
+        sqlx::query("UPDATE state SET paused = $1").bind(reason).execute(write.connection()?).await?;
+        write.commit().await
+    }
+
+    /// The custodian vouches for the present time: the newest line is no longer ahead of it.
+    pub async fn accept_clock(&self, now: u64) -> Result<(), Error> {
+        let mut write = self.write().await?;
+        sqlx::query("UPDATE state SET newest_at = min(newest_at, $1)")
+            .bind(integer(now))
+            .execute(write.connection()?)
+            .await?;
+        write.commit().await
+    }
+
+    /// Whether a write of some size succeeds, and leaves no trace.
+    pub async fn probe(&self) -> Result<(), Error> {
+        let mut write = self.write().await?;
+        sqlx::query("UPDATE state SET probe = zeroblob($1)")
+            .bind(limits::PROBE_BYTES)
+            .execute(write.connection()?)
+            .await?;
+        write.commit().await?;
+        let mut write = self.write().await?;
+        sqlx::query("UPDATE state SET probe = NULL").execute(write.connection()?).await?;
+        write.commit().await
+    }
+
+    /// Decisions since the journal began.
+    pub async fn counts(&self) -> Result<Counts, Error> {
+        let mut write = self.write().await?;
+        let row = sqlx::query("SELECT permitted, refused FROM state").fetch_one(write.connection()?).await?;
+        write.commit().await?;
+        Ok(Counts { permitted: unsigned(row.try_get(0)?)?, refused: unsigned(row.try_get(1)?)? })
+    }
+
+    /// Begins a transaction. One at a time; dropped without [`Write::commit`] it never happened.
+    pub(crate) async fn write(&self) -> Result<Write<'_>, Error> {
+        let mut slot = self.0.connection.lock().await;
+        let connection = match slot.take() {
+            Some(connection) => connection,
+            None => self.0.options.connect().await?,
+        };
+        let mut write = Write { connection: Some(connection), slot };
+        sqlx::query("BEGIN IMMEDIATE").execute(write.connection()?).await?;
+        Ok(write)
+    }
+
+    async fn prune_refusals(&self, write: &mut Write<'_>, fresh: usize) -> Result<(), Error> {
+        let fresh = u32::try_from(fresh).unwrap_or(u32::MAX);
+        let since = self.0.refusals.fetch_add(fresh, Ordering::Relaxed).saturating_add(fresh);
+        if since < limits::REFUSALS_BETWEEN_PRUNES {
+            return Ok(());
+        }
+        self.0.refusals.store(0, Ordering::Relaxed);
+        sqlx::query(
+            "DELETE FROM decisions WHERE verdict <> 'permitted' AND id <= (
+                SELECT id FROM decisions WHERE verdict <> 'permitted' ORDER BY id DESC LIMIT 1 OFFSET $1)",
+        )
+        .bind(limits::MAX_JOURNALED_REFUSALS)
+        .execute(write.connection()?)
+        .await?;
+        Ok(())
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.0.path
+    }
+}
+
+/// A transaction under way.
+pub(crate) struct Write<'a> {
+    /// Only a committed transaction puts it back.
+    connection: Option<SqliteConnection>,
+    slot: MutexGuard<'a, Option<SqliteConnection>>,
+}
+
+impl Write<'_> {
+    pub(crate) fn connection(&mut self) -> Result<&mut SqliteConnection, Error> {
+        self.connection.as_mut().ok_or(Error::Journal(sqlx::Error::WorkerCrashed))
+    }
+
+    /// Durable when this returns `Ok`.
+    pub(crate) async fn commit(mut self) -> Result<(), Error> {
+        sqlx::query("COMMIT").execute(self.connection()?).await?;
+        *self.slot = self.connection.take();
+        Ok(())
+    }
+}
+
+fn migrations() -> Migrator {
+    Migrator::with_migrations(vec![Migration::new(
+        1,
+        Cow::Borrowed("journal"),
+        MigrationType::Simple,
+        include_str!("../migrations/0001_journal.sql").into_sql_str(),
+        false,
+    )])
+}
+
+async fn recover(connection: &mut SqliteConnection) -> Result<Recovered, Error> {
+    let state = sqlx::query("SELECT paused, newest_at FROM state").fetch_one(&mut *connection).await?;
+    let rows =
+        sqlx::query("SELECT product, channel, sequence, digest FROM marks").fetch_all(connection).await?;
+    let marks = rows.iter().map(mark).collect::<Result<Vec<_>, _>>()?;
+    Ok(Recovered {
+        marks: Marks::from_rows(marks),
+        paused: state.try_get(0)?,
+        newest_at: unsigned(state.try_get(1)?)?,
+    })
+}
+
+fn mark(row: &SqliteRow) -> Result<(Product, Channel, u64, [u8; 32]), Error> {
+    let unreadable = |error: rutli_release::InvalidRelease| Error::JournalRow(error.to_string());
+    let product = Product::new(row.try_get::<String, _>(0)?).map_err(unreadable)?;
+    let channel = Channel::new(row.try_get::<String, _>(1)?).map_err(unreadable)?;
+    let digest: Vec<u8> = row.try_get(3)?;
+    let digest =
+        digest.try_into().map_err(|_| Error::JournalRow("a mark's digest has not 32 bytes".into()))?;
+    Ok((product, channel, unsigned(row.try_get(2)?)?, digest))
+}
+
+/// One statement for any number of rows: the rows travel as JSON, so its text is always the same and prepared once.
+async fn insert_decisions(
+    connection: &mut SqliteConnection,
+    records: &[&JournalRecord],
+) -> Result<(), Error> {
+    let rows: Vec<_> = records.iter().map(|record| decision(record)).collect();
+    sqlx::query(
+        "INSERT INTO decisions
+            (at, release_id, requester, key, digest, class, product, channel, version, sequence, verdict, reason)
+        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6,
+            value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11
+        FROM json_each($1) ORDER BY json_each.key",
+    )
+    .bind(serde_json::Value::from(rows).to_string())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn decision(record: &JournalRecord) -> serde_json::Value {
+    let (verdict, reason) = match &record.verdict {
+        Verdict::Permitted => ("permitted", ""),
+        Verdict::Refused(refusal) => (refusal.code.as_str(), refusal.reason.as_str()),
+    };
+    json!([
+        record.at,
+        record.release_id.as_str(),
+        record.requester.as_str(),
+        record.key.as_str(),
+        hex::encode(record.release_digest),
+        record.class.as_str(),
+        record.product.as_str(),
+        record.channel.as_str(),
+        record.version.as_str(),
+        record.sequence,
+        verdict,
+        reason,
+    ])
+}
+
+/// Raises the marks of the channels, and forgets what is beyond the window.
+async fn raise_marks(connection: &mut SqliteConnection, permitted: &[&JournalRecord]) -> Result<(), Error> {
+    for rows in permitted.chunks(limits::ROWS_PER_INSERT) {
+        let rows: Vec<_> = rows
+            .iter()
+            .map(|record| {
+                let digest = hex::encode(record.release_digest);
+                json!([record.product.as_str(), record.channel.as_str(), record.sequence, digest])
+            })
+            .collect();
+        sqlx::query(
+            "INSERT INTO marks (product, channel, sequence, digest)
+            SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3) FROM json_each($1) WHERE true
+            ON CONFLICT (product, channel, sequence) DO UPDATE SET digest = excluded.digest",
+        )
+        .bind(serde_json::Value::from(rows).to_string())
+        .execute(&mut *connection)
+        .await?;
+    }
+    let mut channels: Vec<_> = permitted.iter().map(|record| (&record.product, &record.channel)).collect();
+    channels.sort_unstable();
+    channels.dedup();
+    for (product, channel) in channels {
+        sqlx::query(
+            "DELETE FROM marks WHERE product = $1 AND channel = $2 AND sequence <= (
+                SELECT sequence FROM marks WHERE product = $1 AND channel = $2
+                ORDER BY sequence DESC LIMIT 1 OFFSET $3)",
+        )
+        .bind(product.as_str())
+        .bind(channel.as_str())
+        .bind(count(limits::RETRY_WINDOW))
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Sequences and times are below 2^53, counts far below: none is ever cut.
+pub(crate) fn integer(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+pub(crate) fn unsigned(number: i64) -> Result<u64, Error> {
+    u64::try_from(number).map_err(|_| Error::JournalRow(format!("{number} is negative")))
+}
+
+#[cfg(test)]
+mod tests {
+    use rutli_keys::KeyName;
+    use rutli_release::{ReleaseId, Requester};
+    use rutli_wire::link::{Refusal, RefusalCode};
+
+    use super::*;
+    use crate::{marks::Novelty, testing::release};
+
+    fn record(product: &str, sequence: u64, verdict: Verdict) -> JournalRecord {
+        let release = release(product, sequence, 1);
+        JournalRecord {
+            at: 1_000 + sequence,
+            release_id: ReleaseId::new("suite-1.0-0123456789ab").unwrap(),
+            requester: Requester::new("ci").unwrap(),
+            key: KeyName::new("release").unwrap(),
+            release_digest: release.digest(),
+            class: release.class(),
+            product: release.product().clone(),
+            channel: release.channel().clone(),
+            version: release.version().clone(),
+            sequence,
+            verdict,
+        }
+    }
+
+    fn refused(sequence: u64) -> JournalRecord {
+        let refusal = Refusal { code: RefusalCode::NotAllowed, reason: "it's \"not\" allowed".into() };
+        record("suite", sequence, Verdict::Refused(refusal))
+    }
+
+    async fn rows(journal: &Journal, query: &'static str) -> i64 {
+        let mut write = journal.write().await.unwrap();
+        let count = sqlx::query(query).fetch_one(write.connection().unwrap()).await.unwrap().get(0);
+        write.commit().await.unwrap();
+        count
+    }
+
+    #[tokio::test]
+    async fn what_was_confirmed_is_there_after_a_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.sqlite");
+        let (journal, recovered) = Journal::open(&path).await.unwrap();
+        assert_eq!((recovered.paused, recovered.newest_at), (None, 0));
+        let records =
+            [record("suite", 5, Verdict::Permitted), record("avdb", 7, Verdict::Permitted), refused(6)];
+        journal.record(&records.iter().collect::<Vec<_>>()).await.unwrap();
+        journal.set_paused(Some("audit")).await.unwrap();
+        // No orderly end: what a killed process leaves is what is in the files now.
+        let copy = tempfile::tempdir().unwrap();
+        for name in ["node.sqlite", "node.sqlite-wal"] {
+            std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
+        }
+        let (journal, recovered) = Journal::open(&copy.path().join("node.sqlite")).await.unwrap();
+        let mut marks = recovered.marks;
+        let suite = release("suite", 5, 1);
+        assert_eq!(marks.admit(&suite, suite.digest()).unwrap(), Novelty::Durable);
+        assert!(marks.admit(&release("suite", 4, 1), [0; 32]).is_err());
+        assert!(
+            marks.admit(&release("avdb", 7, 1), [0; 32]).is_err(),
+            "the same sequence with other content"
+        );
+        assert_eq!((recovered.paused.as_deref(), recovered.newest_at), (Some("audit"), 1_007));
+        assert_eq!(journal.counts().await.unwrap(), Counts { permitted: 2, refused: 1 });
+        assert_eq!(rows(&journal, "SELECT count(*) FROM decisions WHERE verdict = 'not-allowed'").await, 1);
+        let digests =
+            "SELECT count(*) FROM decisions WHERE length(digest) = 32 AND reason LIKE '%\"not\" allowed'";
+        assert_eq!(rows(&journal, digests).await, 1);
+    }
+
+    #[tokio::test]
+    async fn marks_are_kept_for_the_window_and_refusals_for_a_while() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
+        let window = u64::try_from(limits::RETRY_WINDOW).unwrap();
+        let permitted: Vec<_> =
+            (1..=window + 40).map(|sequence| record("suite", sequence, Verdict::Permitted)).collect();
+        journal.record(&permitted.iter().collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(rows(&journal, "SELECT count(*) FROM marks").await, i64::try_from(window).unwrap());
+        assert_eq!(rows(&journal, "SELECT min(sequence) FROM marks").await, 41);
+        assert_eq!(
+            rows(&journal, "SELECT count(*) FROM decisions").await,
+            i64::try_from(window + 40).unwrap()
+        );
+
+        let refusals: Vec<_> = (1..=1_100).map(refused).collect();
+        let refusals: Vec<_> = refusals.iter().collect();
+        for _ in 0..92 {
+            journal.record(&refusals).await.unwrap();
+        }
+        let kept = rows(&journal, "SELECT count(*) FROM decisions WHERE verdict <> 'permitted'").await;
+        assert_eq!(kept, i64::from(limits::MAX_JOURNALED_REFUSALS));
+        let counts = journal.counts().await.unwrap();
+        assert_eq!(counts, Counts { permitted: window + 40, refused: 92 * 1_100 });
+    }
+
+    #[tokio::test]
+    async fn one_sequence_has_one_content_whatever_goes_wrong_above() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
+        let first = record("suite", 5, Verdict::Permitted);
+        journal.record(&[&first]).await.unwrap();
+        journal.record(&[&first]).await.unwrap();
+        let other = JournalRecord { release_digest: [9; 32], ..first.clone() };
+        let error = journal.record(&[&record("suite", 6, Verdict::Permitted), &other]).await.unwrap_err();
+        assert!(error.to_string().contains("permitted before with other content"), "{error}");
+        assert_eq!(rows(&journal, "SELECT max(sequence) FROM marks").await, 5, "all or none");
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_leaves_nothing_and_the_next_one_succeeds() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
+        // A disk that is full, as SQLite sees it: no page may be added.
+        let mut write = journal.write().await.unwrap();
+        sqlx::query("PRAGMA max_page_count = 1").execute(write.connection().unwrap()).await.unwrap();
+        write.commit().await.unwrap();
+        let many: Vec<_> = (1..=500).map(|sequence| record("suite", sequence, Verdict::Permitted)).collect();
+        let error = journal.record(&many.iter().collect::<Vec<_>>()).await.unwrap_err();
+        assert!(error.to_string().contains("full"), "{error}");
+        // The failed connection is gone, and with it its limit.
+        journal.probe().await.unwrap();
+        assert_eq!(rows(&journal, "SELECT count(*) FROM decisions").await, 0);
+        assert_eq!(rows(&journal, "SELECT count(*) FROM state WHERE probe IS NOT NULL").await, 0);
+        journal.record(&many.iter().collect::<Vec<_>>()).await.unwrap();
+        assert_eq!(rows(&journal, "SELECT count(*) FROM decisions").await, 500);
+    }
+
+    #[tokio::test]
+    async fn the_custodian_vouches_for_the_clock() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.sqlite");
+        let (journal, _) = Journal::open(&path).await.unwrap();
+        journal.record(&[&record("suite", 5_000, Verdict::Permitted)]).await.unwrap();
+        journal.accept_clock(3_000).await.unwrap();
+        let (_, recovered) = Journal::open(&path).await.unwrap();
+        assert_eq!(recovered.newest_at, 3_000);
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_no_journal_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.sqlite");
+        std::fs::write(&path, "not a database, but a text that is long enough to be looked at").unwrap();
+        assert!(Journal::open(&path).await.is_err());
+    }
+}

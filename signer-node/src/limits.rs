@@ -1,0 +1,126 @@
+//! Every bound of the node, with its reason.
+
+/// Nonce pairs at hand for each key and stream: the work of about two seconds at full load, so that a burst is served
+/// from pairs made in idle time. About 300 bytes each.
+pub const NONCE_POOL: usize = 1024;
+
+/// Nonce pairs made in one go, between two looks at what waits: about five milliseconds.
+pub const NONCE_STEP: usize = 64;
+
+/// Nonce pairs made in one go while the disk works: about a millisecond, for an answer waits on it.
+pub const NONCE_STEP_DURING_WRITE: usize = 16;
+
+/// Permitted sequences of a channel that are kept, so that a release whose quorum failed can come again.
+pub const RETRY_WINDOW: usize = 256;
+
+/// Channels of all products that a node keeps marks for. Allow rules name products, but may leave channels open.
+pub const MAX_CHANNELS: usize = 4096;
+
+/// Quorums whose scaled shares are kept: each one takes a locked page.
+pub const MAX_CACHED_QUORUMS: usize = 64;
+
+/// Seconds that a coordinator's clock may be ahead of this node's.
+pub const MAX_CLOCK_SKEW_S: u64 = 300;
+
+/// Refusals that the journal keeps; permissions it keeps for ever. A coordinator that asks for the same forbidden thing
+/// again and again must not fill the disk.
+pub const MAX_JOURNALED_REFUSALS: u32 = 100_000;
+
+/// Refusals journaled between two looks for old ones to delete, so that deleting costs little.
+pub const REFUSALS_BETWEEN_PRUNES: u32 = 1_000;
+
+/// Rows of one `INSERT`: 13 values each, and SQLite takes 32,766 in one statement.
+pub const ROWS_PER_INSERT: usize = 500;
+
+/// Bytes that the probe of a failed journal writes: more than a small hole on a full disk.
+pub const PROBE_BYTES: u32 = 256 << 10;
+
+/// Milliseconds between two probes of a failed journal, and between two looks at the clocks.
+pub const TICK_MS: u64 = 1_000;
+
+/// Seconds by which the wall clock may be behind the newest line of the journal: corrections of the time service.
+pub const MAX_CLOCK_BACKSTEP_S: u64 = 60;
+
+/// Milliseconds by which two clocks that run alike may part before the process counts as suspended, copied or resumed.
+pub const MAX_CLOCK_DRIFT_MS: i64 = 5_000;
+
+/// Messages that wait for the signer's thread: more coordinators than anyone runs, each with its batches in flight. A
+/// link that finds no room waits, and HTTP/2 holds its coordinator back.
+pub const NODE_QUEUE: usize = 64;
+
+/// Batches journaled in one transaction.
+pub const MAX_GROUPED_BATCHES: usize = 16;
+
+/// Messages that wait to be sent to one coordinator; one that does not read loses its stream.
+pub const OUTBOX: usize = 256;
+
+/// Messages of an outbox that stay free for answers while commitments are announced.
+pub const OUTBOX_RESERVE: usize = 128;
+
+/// Envelopes that wait for the ceremonies' task.
+pub const CEREMONY_QUEUE: usize = 32;
+
+/// Coordinators that one node dials.
+pub const MAX_COORDINATORS: usize = 16;
+
+/// Peers in the configuration: all nodes of the deployment, over several keys.
+pub const MAX_PEERS: usize = 256;
+
+/// Allow rules in the configuration.
+pub const MAX_ALLOW_RULES: usize = 1024;
+
+/// Bytes of the configuration file.
+pub const MAX_CONFIG_BYTES: u64 = 1 << 20;
+
+/// Bytes of a PEM or age file that the configuration names, and of a share file.
+pub const MAX_KEY_FILE_BYTES: u64 = 256 << 10;
+
+/// Ceremonies under way at one time: people take part in each of them.
+pub const MAX_OPEN_CEREMONIES: usize = 16;
+
+/// Ended ceremonies that are remembered, so that a late peer still gets this node's messages.
+pub const MAX_ENDED_CEREMONIES: usize = 32;
+
+/// Messages that a ceremony's transcript may hold: six steps of 128 nodes, and a rejection or abort of each.
+pub const MAX_TRANSCRIPT_MESSAGES: u32 = 1_024;
+
+/// Bytes of a Unix socket's path (`sun_path` of `unix(7)` has 108 with the closing zero).
+pub const MAX_SOCKET_PATH_BYTES: usize = 107;
+
+/// Connections at the custodian's socket at one time: a person and a few scripts.
+pub const MAX_CUSTODIANS: usize = 16;
+
+/// Bytes of one custodian request: a proposal, and room.
+pub const MAX_CUSTODIAN_REQUEST_BYTES: usize = 256 << 10;
+
+/// Milliseconds for one custodian request: `unseal` takes a second on purpose, and more on a busy machine.
+pub const CUSTODIAN_TIMEOUT_MS: u64 = 60_000;
+
+/// Bytes of a passphrase.
+pub const MAX_PASSPHRASE_BYTES: usize = 1024;
+
+/// Bytes of a reason that the custodian gives.
+pub const MAX_REASON_BYTES: usize = 500;
+
+/// Milliseconds for dialling a coordinator, with the TLS handshake.
+pub const DIAL_TIMEOUT_MS: u64 = 5_000;
+
+/// Milliseconds until the first try to dial again …
+pub const FIRST_BACKOFF_MS: u64 = 50;
+
+/// … and at most, before jitter: a coordinator that is back is found soon.
+pub const LAST_BACKOFF_MS: u64 = 1_000;
+
+/// Milliseconds that a stream must have lived for the next dial to begin with the shortest wait again.
+pub const STEADY_STREAM_MS: u64 = 5_000;
+
+/// Milliseconds that an orderly end may take, with its goodbye.
+pub const GOODBYE_MS: u64 = 2_000;
+
+/// HTTP/2 flow control of the link, in bytes: a large batch flows without waiting for the window, and no coordinator
+/// makes a node hold more than this for each stream.
+pub const LINK_WINDOW_BYTES: u32 = 2 << 20;
+
+/// Work factor of a passphrase that is accepted: 2^20 takes about 1 GiB of memory while `unseal` runs, a usual one
+/// (2^18) a quarter of it.
+pub const MAX_SCRYPT_LOG_N: u8 = 20;

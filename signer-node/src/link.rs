@@ -1,0 +1,292 @@
+//! The link to one coordinator: dials, keeps the stream, comes back.
+//!
+//! TLS 1.3 with certificates on both sides, hybrid post-quantum key exchange first; the coordinator's certificate must
+//! name a coordinator. One stream at a time: the signer's pool of nonces belongs to it, a new stream means a new pool.
+//! An end without a goodbye is a loss. The files of the TLS side are read anew at each dial, so that a renewed
+//! certificate needs no restart.
+
+use std::{
+    error::Error as StdError,
+    fmt::Write as _,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use backon::{BackoffBuilder as _, ExponentialBuilder};
+use futures::{Stream as FuturesStream, stream};
+use hyper_util::rt::TokioIo;
+use rutli_wire::{
+    limits as wire,
+    link::{BatchId, BatchReply, FromNode, Refusal, RefusalCode, ToNode},
+    role::Party,
+    tls::{Pem, client_config},
+    v1::{self, node_service_client::NodeServiceClient},
+};
+use tokio::{net::TcpStream, sync::mpsc, time::timeout};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Streaming,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    ceremonies::CeremoniesHandle,
+    config::{Coordinator, TlsFiles, read_limited},
+    limits,
+    node::{Event, NodeHandle, Stream},
+    sign::StreamId,
+};
+
+type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// One coordinator, and whom its messages go to.
+#[derive(Debug)]
+pub struct Link {
+    /// Whom to dial.
+    pub coordinator: Coordinator,
+    /// Files of the own side.
+    pub tls: TlsFiles,
+    /// Work goes there.
+    pub node: NodeHandle,
+    /// Ceremony messages go there.
+    pub ceremonies: CeremoniesHandle,
+    /// What the custodian sees.
+    pub state: LinkState,
+    /// Names of streams, shared by all links of the process.
+    pub names: Arc<AtomicU64>,
+}
+
+/// How a link does, for the custodian's eyes; clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct LinkState(Arc<Mutex<(bool, String)>>);
+
+impl LinkState {
+    /// Whether a stream is up, and the last error.
+    #[must_use]
+    pub fn get(&self) -> (bool, String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set(&self, connected: bool, error: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = (connected, error);
+    }
+}
+
+/// How a stream ended.
+enum Ended {
+    /// The coordinator said goodbye.
+    Goodbye(String),
+    /// This side ended it: its signer wants to begin anew, or the coordinator did not keep up.
+    ByNode,
+    /// This process stops.
+    Shutdown,
+}
+
+impl Link {
+    /// Keeps the link until the shutdown, whatever happens at the other end.
+    pub async fn keep(self, shutdown: CancellationToken) {
+        let mut waits = waits();
+        loop {
+            let begun = tokio::time::Instant::now();
+            let ended = tokio::select! {
+                // The session itself hears of the shutdown once its stream is up; before, there is nothing to end.
+                ended = self.session(&shutdown) => ended,
+            };
+            let problem = match ended {
+                Ok(Ended::Shutdown) => return,
+                Ok(Ended::Goodbye(reason)) => format!("the coordinator left: {reason}"),
+                Ok(Ended::ByNode) => "the stream begins anew".to_owned(),
+                Err(error) => chain(error.as_ref()),
+            };
+            if self.state.get() != (false, problem.clone()) {
+                tracing::warn!(coordinator = self.coordinator.url, "{problem}");
+            }
+            self.state.set(false, problem);
+            if begun.elapsed() > Duration::from_millis(limits::STEADY_STREAM_MS) {
+                waits = self::waits();
+            }
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                () = tokio::time::sleep(waits.next().unwrap_or_default()) => {}
+            }
+        }
+    }
+
+    /// One stream from dial to end.
+    async fn session(&self, shutdown: &CancellationToken) -> Result<Ended, BoxError> {
+        let (outbox, waiting) = mpsc::channel(limits::OUTBOX);
+        let told = self.node.status();
+        let hello = FromNode::Hello { version: env!("CARGO_PKG_VERSION").into(), status: told.clone() };
+        outbox.try_send(hello).map_err(|_| "the outbox is full")?;
+        let attached = tokio::select! {
+            () = shutdown.cancelled() => return Ok(Ended::Shutdown),
+            attached = timeout(Duration::from_millis(limits::DIAL_TIMEOUT_MS), self.attach(waiting)) => attached,
+        };
+        let mut inbound = attached.map_err(|_| "the coordinator did not answer in time")??;
+        let stream = Stream {
+            id: StreamId(self.names.fetch_add(1, Ordering::Relaxed)),
+            outbox,
+            end: CancellationToken::new(),
+        };
+        self.state.set(true, String::new());
+        tracing::info!(coordinator = self.coordinator.url, stream = stream.id.0, "attached");
+        self.node.send(Event::Opened(stream.clone(), told)).await?;
+        self.ceremonies.opened(stream.clone()).await;
+        let ended = self.serve(&mut inbound, &stream, shutdown).await;
+        self.ceremonies.closed(stream.id).await;
+        self.node.send(Event::Closed(stream.id)).await?;
+        if !matches!(ended, Ok(Ended::Goodbye(_)) | Err(_)) {
+            say_goodbye(&stream, &mut inbound).await;
+        }
+        ended
+    }
+
+    /// Dials, says hello, and waits for the welcome.
+    async fn attach(
+        &self,
+        waiting: mpsc::Receiver<FromNode>,
+    ) -> Result<Streaming<v1::CoordinatorMessage>, BoxError> {
+        let mut client = NodeServiceClient::new(self.dial().await?)
+            .max_decoding_message_size(wire::MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(wire::MAX_MESSAGE_BYTES);
+        let mut inbound = client.attach(outgoing(waiting)).await?.into_inner();
+        match inbound.message().await?.map(ToNode::try_from).transpose()? {
+            Some(ToNode::Welcome(version)) => {
+                tracing::debug!(coordinator = self.coordinator.url, version, "welcome");
+                Ok(inbound)
+            }
+            Some(ToNode::Goodbye(reason)) => {
+                Err(format!("the coordinator sent the node away: {reason}").into())
+            }
+            _ => Err("the coordinator did not begin with a welcome".into()),
+        }
+    }
+
+    async fn serve(
+        &self,
+        inbound: &mut Streaming<v1::CoordinatorMessage>,
+        stream: &Stream,
+        shutdown: &CancellationToken,
+    ) -> Result<Ended, BoxError> {
+        loop {
+            let message = tokio::select! {
+                biased;
+                () = shutdown.cancelled() => return Ok(Ended::Shutdown),
+                () = stream.end.cancelled() => return Ok(Ended::ByNode),
+                message = inbound.message() => message?.ok_or("the stream was lost")?,
+            };
+            let batch_id = match &message.message {
+                Some(v1::coordinator_message::Message::Batch(batch)) => Some(BatchId(batch.batch_id)),
+                _ => None,
+            };
+            match (ToNode::try_from(message), batch_id) {
+                (Ok(ToNode::Batch(batch)), _) => self.node.send(Event::Batch(stream.id, batch)).await?,
+                (Ok(ToNode::Ceremony(envelope)), _) => self.ceremonies.received(envelope).await,
+                (Ok(ToNode::Welcome(_)), _) => {}
+                (Ok(ToNode::Goodbye(reason)), _) => return Ok(Ended::Goodbye(reason)),
+                (Err(malformed), Some(id)) => {
+                    tracing::warn!(coordinator = self.coordinator.url, %malformed, "refused a batch");
+                    let refusal = Refusal { code: RefusalCode::Malformed, reason: malformed.to_string() };
+                    stream.send(FromNode::Reply(BatchReply { id, answer: Err(refusal) }));
+                }
+                // A coordinator that is newer than this node may say more than it understands.
+                (Err(malformed), None) => {
+                    tracing::warn!(coordinator = self.coordinator.url, %malformed, "left out a message");
+                }
+            }
+        }
+    }
+
+    async fn dial(&self) -> Result<Channel, BoxError> {
+        let (host, port) = (&self.coordinator.host, self.coordinator.port);
+        let authority =
+            if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+        // TLS is this connector's own business: tonic's would allow TLS 1.2 and hide the peer's certificate.
+        let endpoint = Endpoint::from_shared(format!("http://{authority}"))?
+            .origin(format!("https://{authority}").parse()?)
+            .tcp_nodelay(true)
+            .http2_keep_alive_interval(Duration::from_millis(wire::KEEP_ALIVE_INTERVAL_MS))
+            .keep_alive_timeout(Duration::from_millis(wire::KEEP_ALIVE_TIMEOUT_MS))
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(limits::LINK_WINDOW_BYTES)
+            .initial_connection_window_size(limits::LINK_WINDOW_BYTES);
+        let (coordinator, tls) = (self.coordinator.clone(), self.tls.clone());
+        let connector = tower::service_fn(move |_| {
+            let (coordinator, tls) = (coordinator.clone(), tls.clone());
+            async move { connect(&coordinator, &tls).await.map(TokioIo::new) }
+        });
+        Ok(endpoint.connect_with_connector(connector).await?)
+    }
+}
+
+/// A connection to a party that its certificate names as a coordinator.
+async fn connect(coordinator: &Coordinator, files: &TlsFiles) -> Result<TlsStream<TcpStream>, BoxError> {
+    let config = tls_config(files)?;
+    let tcp = TcpStream::connect((coordinator.host.as_str(), coordinator.port)).await?;
+    tcp.set_nodelay(true)?;
+    let tls = TlsConnector::from(Arc::new(config)).connect(coordinator.server_name.clone(), tcp).await?;
+    let certificate = tls
+        .get_ref()
+        .1
+        .peer_certificates()
+        .and_then(<[_]>::first)
+        .ok_or("the coordinator showed no certificate")?;
+    match Party::from_certificate(certificate)? {
+        Party::Coordinator(_) => Ok(tls),
+        other => Err(format!("{} is {other}, not a coordinator", coordinator.url).into()),
+    }
+}
+
+/// Reads the files of the own side.
+pub(crate) fn tls_config(files: &TlsFiles) -> Result<rustls::ClientConfig, crate::error::Error> {
+    let read = |path| read_limited(path, limits::MAX_KEY_FILE_BYTES);
+    let (ca, certificate, key) = (read(&files.ca)?, read(&files.certificate)?, read(&files.key)?);
+    Ok(client_config(Pem { ca: &ca, certificate: &certificate, key: &key })?)
+}
+
+/// What waits, as messages; ends after a goodbye.
+fn outgoing(waiting: mpsc::Receiver<FromNode>) -> impl FuturesStream<Item = v1::NodeMessage> {
+    stream::unfold(Some(waiting), |waiting| async {
+        let mut waiting = waiting?;
+        let message = waiting.recv().await?;
+        let rest = (!matches!(message, FromNode::Goodbye(_))).then_some(waiting);
+        Some((message.into(), rest))
+    })
+}
+
+/// Says goodbye and lets the coordinator close its side; what it sends meanwhile comes too late.
+async fn say_goodbye(stream: &Stream, inbound: &mut Streaming<v1::CoordinatorMessage>) {
+    let farewell = async {
+        _ = stream.outbox.send(FromNode::Goodbye("the node ends this stream".into())).await;
+        while let Ok(Some(_)) = inbound.message().await {}
+    };
+    _ = timeout(Duration::from_millis(limits::GOODBYE_MS), farewell).await;
+}
+
+/// Short waits at first, then longer ones; with jitter, so that the nodes do not all come at once.
+fn waits() -> impl Iterator<Item = Duration> {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(limits::FIRST_BACKOFF_MS))
+        .with_max_delay(Duration::from_millis(limits::LAST_BACKOFF_MS))
+        .without_max_times()
+        .with_jitter()
+        .build()
+}
+
+/// An error with its causes, for tonic's own text says only "transport error".
+fn chain(error: &(dyn StdError + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            _ = write!(text, ": {cause_text}");
+        }
+        source = cause.source();
+    }
+    text
+}

@@ -1,0 +1,80 @@
+//! The daemon `rutli-signer`: arguments, logs, signals; everything else is in the library.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Parser;
+use rutli_signer_node::{config::Config, error::Error, hardening, run};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+use tracing_subscriber::EnvFilter;
+
+/// A signer node of Rütli: holds one share of each key, decides for itself what is signed, dials out.
+///
+/// Logs go to stderr; RUTLI_LOG filters them (error, warn, info, debug, trace, or per module). SIGTERM ends it in order.
+#[derive(Parser)]
+#[command(name = "rutli-signer", version)]
+struct Arguments {
+    /// The node's configuration, a TOML file.
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Logs as JSON, one object per line.
+    #[arg(long)]
+    log_json: bool,
+}
+
+fn main() -> ExitCode {
+    // Before anything else, and while there is one thread.
+    let hardened = hardening::harden();
+    let arguments = Arguments::parse();
+    start_log(arguments.log_json);
+    match hardened.and_then(|()| Config::load(&arguments.config)).and_then(serve) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(config: Config) -> Result<(), Error> {
+    // Two workers for links, custodian and ceremonies; signing has a thread of its own.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(2)
+        .thread_name("links")
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Thread { source })?;
+    let served = runtime.block_on(async {
+        let shutdown = CancellationToken::new();
+        tokio::spawn(cancel_on_signal(shutdown.clone()));
+        run(config, shutdown).await
+    });
+    // Nothing that still runs then has anything to lose: what counts is in the journal.
+    runtime.shutdown_background();
+    served
+}
+
+async fn cancel_on_signal(shutdown: CancellationToken) {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        tracing::error!("cannot listen for signals; stopping");
+        return shutdown.cancel();
+    };
+    tokio::select! {
+        _ = terminate.recv() => tracing::info!("SIGTERM: stopping"),
+        _ = interrupt.recv() => tracing::info!("SIGINT: stopping"),
+    }
+    shutdown.cancel();
+}
+
+fn start_log(json: bool) {
+    let filter = EnvFilter::try_from_env("RUTLI_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if json {
+        log.json().init();
+    } else {
+        log.with_ansi(false).init();
+    }
+}

@@ -1,0 +1,464 @@
+//! The driver of the [`Signer`]: owns it on a thread of its own, between the links, the custodian and the journal.
+//!
+//! What waits is taken together: all batches that are there are decided, journaled in one transaction, and only then
+//! answered. In idle time, and while the disk works, it makes nonces ahead in small steps.
+//!
+//! It is also the one who looks at the clocks, closes the node when the journal fails, and opens it again when a write
+//! succeeds.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    time::Duration,
+};
+
+use rand::rngs::OsRng;
+use rutli_keys::{SignedRoster, SigningShare};
+use rutli_wire::link::{Batch, FromNode, NodeStatus};
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::{Interval, MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    clock::{self, Reading, Watch},
+    error::Error,
+    journal::Journal,
+    limits,
+    sign::{JournalRecord, Pending, Signer, StreamId},
+};
+
+/// One connection to a coordinator, as those who send on it see it.
+#[derive(Clone, Debug)]
+pub struct Stream {
+    /// Its name.
+    pub id: StreamId,
+    /// What is to be sent.
+    pub outbox: mpsc::Sender<FromNode>,
+    /// Ends it.
+    pub end: CancellationToken,
+}
+
+impl Stream {
+    /// Sends without waiting; a coordinator that does not read loses its stream.
+    pub fn send(&self, message: FromNode) {
+        if self.outbox.try_send(message).is_err() {
+            self.end.cancel();
+        }
+    }
+}
+
+/// A key with its open share, on its way to the signer.
+#[derive(Debug)]
+pub struct OpenKey {
+    /// Who holds what.
+    pub roster: SignedRoster,
+    /// This node's.
+    pub share: SigningShare,
+}
+
+/// What the signer's thread answers its custodian.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// What coordinators see.
+    pub status: NodeStatus,
+    /// Signature shares made since the start.
+    pub shares: u64,
+    /// Product, channel and highest permitted sequence.
+    pub marks: Vec<(String, String, u64)>,
+    /// One line per rule.
+    pub allow: Vec<String>,
+}
+
+/// What waits for the signer's thread.
+#[derive(Debug)]
+pub enum Event {
+    /// A stream is up; the coordinator has this status of the node.
+    Opened(Stream, NodeStatus),
+    /// It is gone.
+    Closed(StreamId),
+    /// Work.
+    Batch(StreamId, Batch),
+    /// The custodian pauses the node.
+    Pause(String, Answer),
+    /// The custodian ends a pause, and vouches for the clock.
+    Resume(Answer),
+    /// Keys that can be signed with from now on.
+    Install(Vec<OpenKey>, Answer),
+    /// What is the matter?
+    Report(oneshot::Sender<Report>),
+}
+
+/// Where an answer goes.
+pub type Answer = oneshot::Sender<Result<(), Error>>;
+
+/// The way to the signer's thread.
+#[derive(Clone, Debug)]
+pub struct NodeHandle {
+    events: mpsc::Sender<Event>,
+    status: watch::Receiver<NodeStatus>,
+}
+
+impl NodeHandle {
+    /// Hands over an event, waiting for room.
+    pub async fn send(&self, event: Event) -> Result<(), Error> {
+        self.events.send(event).await.map_err(|_| Error::Stopping)
+    }
+
+    /// Hands over an event that is answered, and waits for the answer.
+    pub async fn ask(&self, event: impl FnOnce(Answer) -> Event) -> Result<(), Error> {
+        let (answer, answered) = oneshot::channel();
+        self.send(event(answer)).await?;
+        answered.await.map_err(|_| Error::Stopping)?
+    }
+
+    /// What is the matter?
+    pub async fn report(&self) -> Result<Report, Error> {
+        let (answer, answered) = oneshot::channel();
+        self.send(Event::Report(answer)).await?;
+        answered.await.map_err(|_| Error::Stopping)
+    }
+
+    /// Returns when the signer's thread has ended.
+    pub async fn gone(&self) {
+        self.events.closed().await;
+    }
+
+    /// The node's status at this moment.
+    #[must_use]
+    pub fn status(&self) -> NodeStatus {
+        self.status.borrow().clone()
+    }
+}
+
+/// Starts the signer's thread; it ends when the last handle is dropped.
+pub fn start(signer: Signer, journal: Journal, newest_at: u64) -> Result<NodeHandle, Error> {
+    let (events, inbox) = mpsc::channel(limits::NODE_QUEUE);
+    let (publish, status) = watch::channel(signer.status());
+    let thread_error = |source| Error::Thread { source };
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(thread_error)?;
+    let node = Node {
+        signer,
+        journal,
+        inbox,
+        publish,
+        streams: BTreeMap::new(),
+        hungry: VecDeque::new(),
+        watch: Watch::new(Reading::now(), clock::boot_id()),
+        newest_at,
+        journal_failed: None,
+        clock_behind: false,
+    };
+    std::thread::Builder::new()
+        .name("signer".into())
+        .spawn(move || runtime.block_on(node.run()))
+        .map_err(thread_error)?;
+    Ok(NodeHandle { events, status })
+}
+
+struct Node {
+    signer: Signer,
+    journal: Journal,
+    inbox: mpsc::Receiver<Event>,
+    publish: watch::Sender<NodeStatus>,
+    streams: BTreeMap<StreamId, Stream>,
+    /// Streams whose pools may have room.
+    hungry: VecDeque<StreamId>,
+    watch: Watch,
+    /// Highest time in the journal.
+    newest_at: u64,
+    journal_failed: Option<String>,
+    clock_behind: bool,
+}
+
+impl Node {
+    async fn run(mut self) {
+        let mut ticks = interval(Duration::from_millis(limits::TICK_MS));
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // A journal that cannot be written is known before the first release needs it.
+        self.probe().await;
+        while let Some(event) = self.next(&mut ticks).await {
+            let mut event = Some(event);
+            while let Some(next) = event {
+                event = self.handle(next).await;
+            }
+            self.publish_status();
+        }
+    }
+
+    /// The next event; meanwhile, ticks and nonces.
+    async fn next(&mut self, ticks: &mut Interval) -> Option<Event> {
+        loop {
+            tokio::select! {
+                biased;
+                _ = ticks.tick() => self.tick().await,
+                event = self.inbox.recv() => return event,
+                () = tokio::task::yield_now(), if !self.hungry.is_empty() => self.feed(limits::NONCE_STEP),
+            }
+        }
+    }
+
+    /// Returns what was taken from the queue behind the event and is to be handled next.
+    async fn handle(&mut self, event: Event) -> Option<Event> {
+        match event {
+            Event::Batch(stream, batch) => return self.handle_batches(stream, batch).await,
+            Event::Opened(stream, told) => self.opened(stream, &told),
+            Event::Closed(stream) => self.close_stream(stream),
+            Event::Pause(reason, answer) => {
+                // At once, also if the disk is full: the custodian's word needs no journal to hold for this process.
+                self.signer.pause(reason.clone());
+                let kept = self.journal.set_paused(Some(&reason)).await;
+                _ = answer.send(kept);
+            }
+            Event::Resume(answer) => {
+                let resumed = self.resume().await;
+                _ = answer.send(resumed);
+            }
+            Event::Install(keys, answer) => {
+                let installed = keys.iter().try_for_each(|key| self.install(key));
+                _ = answer.send(installed);
+            }
+            Event::Report(answer) => _ = answer.send(self.report()),
+        }
+        None
+    }
+
+    /// Decides all batches that wait, makes the decisions durable at once, and answers.
+    async fn handle_batches(&mut self, stream: StreamId, batch: Batch) -> Option<Event> {
+        let mut pending = Vec::new();
+        let mut after = None;
+        let mut next = Some((stream, batch));
+        while let Some((stream, batch)) = next.take() {
+            pending.extend(self.receive(stream, batch).map(|decided| (stream, decided)));
+            if pending.len() >= limits::MAX_GROUPED_BATCHES {
+                break;
+            }
+            match self.inbox.try_recv() {
+                Ok(Event::Batch(stream, batch)) => next = Some((stream, batch)),
+                Ok(other) => after = Some(other),
+                Err(_) => {}
+            }
+        }
+        let journaled = self.record(&pending).await;
+        for (stream, pending) in pending {
+            let reply = self.signer.release_shares(pending, journaled.clone());
+            self.send(stream, FromNode::Reply(reply));
+            self.make_hungry(stream);
+        }
+        after
+    }
+
+    /// The heart's first half, after a look at the clocks.
+    fn receive(&mut self, stream: StreamId, batch: Batch) -> Option<Pending> {
+        let now = Reading::now();
+        if let Some(anomaly) = self.watch.check(now) {
+            self.forget_nonces(&anomaly.to_string());
+        }
+        self.check_backstep(now);
+        // A batch of a stream that has ended meanwhile has no nonces left here, and nobody to answer to.
+        self.streams.contains_key(&stream).then(|| self.signer.receive(stream, batch, now.unix_s()))
+    }
+
+    /// Nonces are made while the disk works.
+    async fn record(&mut self, pending: &[(StreamId, Pending)]) -> Result<(), String> {
+        let records: Vec<&JournalRecord> =
+            pending.iter().flat_map(|(_, pending)| pending.records()).collect();
+        if records.is_empty() {
+            return Ok(());
+        }
+        let newest = records.iter().map(|record| record.at).max().unwrap_or_default();
+        let journal = self.journal.clone();
+        let mut recording = std::pin::pin!(journal.record(&records));
+        let recorded = loop {
+            tokio::select! {
+                biased;
+                recorded = &mut recording => break recorded,
+                () = tokio::task::yield_now(), if !self.hungry.is_empty() => self.feed(limits::NONCE_STEP_DURING_WRITE),
+            }
+        };
+        match recorded {
+            Ok(()) => {
+                self.newest_at = self.newest_at.max(newest);
+                Ok(())
+            }
+            Err(error) => {
+                tracing::error!("{error}; the node is closed until a write succeeds");
+                self.journal_failed = Some(error.to_string());
+                Err(error.to_string())
+            }
+        }
+    }
+
+    fn opened(&mut self, stream: Stream, told: &NodeStatus) {
+        self.signer.stream_opened(stream.id);
+        let status = self.signer.status();
+        if status != *told {
+            stream.send(FromNode::Status(status));
+        }
+        self.make_hungry(stream.id);
+        self.streams.insert(stream.id, stream);
+    }
+
+    fn close_stream(&mut self, stream: StreamId) {
+        self.signer.stream_closed(stream);
+        self.hungry.retain(|hungry| *hungry != stream);
+        if let Some(stream) = self.streams.remove(&stream) {
+            stream.end.cancel();
+        }
+    }
+
+    async fn resume(&mut self) -> Result<(), Error> {
+        let now = Reading::now().unix_s();
+        self.journal.set_paused(None).await?;
+        self.journal.accept_clock(now).await?;
+        self.newest_at = self.newest_at.min(now);
+        self.clock_behind = false;
+        self.signer.resume();
+        self.reopen_if_sound();
+        Ok(())
+    }
+
+    /// A copy goes to the signer's locked memory; the vector that the key came in is wiped when it is dropped.
+    fn install(&mut self, key: &OpenKey) -> Result<(), Error> {
+        let name = key.roster.roster().key().clone();
+        self.signer.install_key(key.roster.clone(), key.share.duplicate())?;
+        tracing::info!(key = %name, "key ready");
+        let streams: Vec<_> = self.streams.keys().copied().collect();
+        streams.into_iter().for_each(|stream| self.make_hungry(stream));
+        Ok(())
+    }
+
+    fn report(&self) -> Report {
+        Report {
+            status: self.signer.status(),
+            shares: self.signer.shares_made(),
+            marks: self
+                .signer
+                .marks()
+                .highest()
+                .map(|(product, channel, sequence)| (product.to_string(), channel.to_string(), sequence))
+                .collect(),
+            allow: self.signer.allow().lines(),
+        }
+    }
+
+    /// Once a second.
+    async fn tick(&mut self) {
+        let now = Reading::now();
+        let anomaly = self.watch.check(now).or_else(|| self.watch.check_boot_id(clock::boot_id()));
+        if let Some(anomaly) = anomaly {
+            self.forget_nonces(&anomaly.to_string());
+        }
+        self.check_backstep(now);
+        if self.journal_failed.is_some() {
+            self.probe().await;
+        }
+        // Outboxes that were too full for commitments may have room again.
+        let streams: Vec<_> = self.streams.keys().copied().collect();
+        streams.into_iter().for_each(|stream| self.make_hungry(stream));
+        self.publish_status();
+    }
+
+    /// Closes the node if the journal cannot be written, opens it if it can again.
+    async fn probe(&mut self) {
+        match self.journal.probe().await {
+            Ok(()) => {
+                if self.journal_failed.take().is_some() {
+                    tracing::info!("the journal can be written again");
+                    self.reopen_if_sound();
+                }
+            }
+            Err(error) => {
+                if self.journal_failed.is_none() {
+                    tracing::error!("{error}; the node is closed until a write succeeds");
+                }
+                self.signer
+                    .close(format!("the journal cannot be written: {error}; free space or mend the disk"));
+                self.journal_failed = Some(error.to_string());
+            }
+        }
+    }
+
+    /// A clock behind the journal would let statements in that were out of time before.
+    fn check_backstep(&mut self, now: Reading) {
+        let behind = now.unix_s().saturating_add(limits::MAX_CLOCK_BACKSTEP_S) < self.newest_at;
+        if behind && !self.clock_behind {
+            tracing::error!(
+                now = now.unix_s(),
+                journal = self.newest_at,
+                "the clock ran backwards; the node is closed"
+            );
+            self.signer.close(format!(
+                "the clock says {} and the journal's newest line {}: set the clock right, or vouch for it with `resume`",
+                now.unix_s(),
+                self.newest_at
+            ));
+        }
+        if self.clock_behind && !behind {
+            self.clock_behind = false;
+            tracing::info!("the clock is ahead of the journal again");
+            self.reopen_if_sound();
+        }
+        self.clock_behind = behind;
+    }
+
+    fn reopen_if_sound(&mut self) {
+        if self.journal_failed.is_none() && !self.clock_behind {
+            self.signer.reopen();
+        }
+    }
+
+    /// Every nonce may exist twice: none is used, and every stream begins anew.
+    fn forget_nonces(&mut self, why: &str) {
+        tracing::warn!("{why}: every nonce made before is forgotten, and every stream begins anew");
+        self.signer.forget_nonces();
+        let streams: Vec<_> = self.streams.keys().copied().collect();
+        streams.into_iter().for_each(|stream| self.close_stream(stream));
+    }
+
+    fn make_hungry(&mut self, stream: StreamId) {
+        if self.streams.contains_key(&stream) && !self.hungry.contains(&stream) {
+            self.hungry.push_back(stream);
+        }
+    }
+
+    /// Makes some nonces for the stream whose turn it is.
+    fn feed(&mut self, most: usize) {
+        let Some(id) = self.hungry.pop_front() else { return };
+        let Some(stream) = self.streams.get(&id) else { return };
+        // Answers come first: a full outbox means that the coordinator does not keep up, not that it wants more.
+        if stream.outbox.capacity() < limits::OUTBOX_RESERVE {
+            return;
+        }
+        let announcements = self.signer.announce(id, most, &mut OsRng);
+        if !announcements.is_empty() {
+            announcements.into_iter().for_each(|announcement| self.send(id, announcement));
+            self.make_hungry(id);
+        }
+    }
+
+    fn send(&mut self, stream: StreamId, message: FromNode) {
+        if let Some(stream) = self.streams.get(&stream) {
+            stream.send(message);
+        }
+    }
+
+    /// Tells everybody who holds an older status.
+    fn publish_status(&mut self) {
+        let status = self.signer.status();
+        if *self.publish.borrow() == status {
+            return;
+        }
+        tracing::info!(
+            state = status.condition.as_str(),
+            reason = status.reason,
+            keys = status.keys.len(),
+            "status"
+        );
+        for stream in self.streams.values() {
+            stream.send(FromNode::Status(status.clone()));
+        }
+        self.publish.send_replace(status);
+    }
+}
