@@ -105,44 +105,56 @@ pub async fn join(place: &Place, wanted: Option<String>, words: Option<String>) 
     Ok(Report::new(describe_state(&ceremony), to_json(&ceremony)))
 }
 
-/// Follows a ceremony until it is final.
+/// `rutli ceremony watch`: the ceremony once it is final, with what happens meanwhile on stderr.
 ///
 /// # Errors
 /// Exit code 1 when it was aborted, 4 when time is up.
 pub async fn watch(place: &Place, id: &str, timeout: Option<Duration>) -> Result<Report, Failure> {
-    let mut last = String::new();
-    let following = async {
-        loop {
-            match get(place, id).await {
-                Ok(ceremony) => {
-                    let state = describe_state(&ceremony);
-                    if is_final(&ceremony) {
-                        return Ok(ceremony);
-                    }
-                    if state != last {
-                        eprintln!("{state}");
-                        last = state;
-                    }
-                }
-                // It went away for a moment.
-                Err(status) if status::is_passing(&status) => {}
-                Err(status) => return Err(status::failure(&status)),
-            }
-            tokio::time::sleep(LOOK_INTERVAL).await;
-        }
-    };
+    let following = follow(place, id, |ceremony| eprintln!("{}", describe_state(ceremony)));
     let ceremony = releases::within(timeout, following).await.ok_or_else(|| {
         Failure::waiting("time is up: the ceremony is not final yet").help("it goes on; watch it again later")
     })??;
-    if ceremony.state == i32::from(CeremonyState::Aborted) {
-        return Err(Failure::failed(format!(
-            "the ceremony ended without keys: {}",
-            text::or_dash(&ceremony.reason)
-        ))
-        .help("clear the reason, then propose it again")
-        .with(to_json(&ceremony)));
-    }
+    done_or_failure(&ceremony)?;
     Ok(Report::new(describe(&ceremony), to_json(&ceremony)))
+}
+
+/// Follows a ceremony until it is final, over restarts of whom one asks.
+///
+/// # Errors
+/// Whatever does not pass by waiting.
+pub async fn follow(
+    place: &Place,
+    id: &str,
+    mut on_change: impl FnMut(&v1::Ceremony),
+) -> Result<v1::Ceremony, Failure> {
+    let mut last = None;
+    loop {
+        match get(place, id).await {
+            Ok(ceremony) if is_final(&ceremony) => return Ok(ceremony),
+            Ok(ceremony) if last.as_ref() != Some(&ceremony) => {
+                on_change(&ceremony);
+                last = Some(ceremony);
+            }
+            Ok(_) => {}
+            // It went away for a moment.
+            Err(status) if status::is_passing(&status) => {}
+            Err(status) => return Err(status::failure(&status)),
+        }
+        tokio::time::sleep(LOOK_INTERVAL).await;
+    }
+}
+
+/// Nothing for a ceremony that made its keys; else how it ended, as a failure.
+///
+/// # Errors
+/// Exit code 1.
+pub fn done_or_failure(ceremony: &v1::Ceremony) -> Result<(), Failure> {
+    if ceremony.state == i32::from(CeremonyState::Done) {
+        return Ok(());
+    }
+    Err(Failure::failed(format!("the ceremony ended without keys: {}", describe_state(ceremony)))
+        .help("clear the reason, then propose it again")
+        .with(to_json(ceremony)))
 }
 
 /// All ceremonies that a place knows.

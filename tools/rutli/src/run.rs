@@ -38,7 +38,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     };
     match result {
         Ok(report) => {
-            print(&if json { pretty(&report.json) } else { report.text });
+            show(&report, json);
             ExitCode::SUCCESS
         }
         Err(failure) => {
@@ -52,6 +52,16 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     }
 }
 
+/// Prints a report; nothing for one that says nothing.
+pub fn show(report: &Report, json: bool) {
+    let text = match (json, &report.json) {
+        (true, Value::Null) => String::new(),
+        (true, document) => pretty(document),
+        (false, _) => report.text.clone(),
+    };
+    print(&text);
+}
+
 fn execute(cli: Cli) -> Result<Report, Failure> {
     match cli.command {
         Command::Init(args) => init::run(&args),
@@ -63,17 +73,22 @@ fn execute(cli: Cli) -> Result<Report, Failure> {
             let script = String::from_utf8_lossy(&script).trim_end().to_owned();
             Ok(Report::new(script.clone(), json!({ "script": script })))
         }
-        _ => tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::failed(format!("cannot start: {error}")))?
-            .block_on(execute_online(cli)),
+        _ => {
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .worker_threads(2)
+                .enable_all()
+                .build()
+                .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+            let result = runtime.block_on(execute_online(cli));
+            // Hashing that was interrupted is not waited for.
+            runtime.shutdown_background();
+            result
+        }
     }
 }
 
 async fn execute_online(cli: Cli) -> Result<Report, Failure> {
-    let Cli { profile, socket, command, json: _ } = cli;
+    let Cli { profile, socket, command, json } = cli;
     let coordinator = async || -> Result<Channel, Failure> {
         let path = profile.as_deref().ok_or_else(|| {
             Failure::usage("which coordinator, and as whom?")
@@ -111,7 +126,7 @@ async fn execute_online(cli: Cli) -> Result<Report, Failure> {
         Command::Node(command) => nodes::at_node(command, node().await?).await,
         Command::Keys(Keys::List) => keys::list(coordinator().await?).await,
         Command::Keys(Keys::Export { out }) => keys::export(coordinator().await?, &out).await,
-        Command::Demo(args) => demo::run(args).await,
+        Command::Demo(args) => demo::run(args, json).await,
         Command::Init(_) | Command::Verify(_) | Command::Help { .. } | Command::Completions { .. } => {
             Err(Failure::usage("this command needs no connection"))
         }

@@ -122,7 +122,10 @@ pub async fn sign(
     out: &Path,
     timeout: Option<Duration>,
 ) -> Result<Signed, Failure> {
-    let (wire, _) = prepare(request)?;
+    let request = request.clone();
+    // Off this thread, so that the caller can be interrupted meanwhile.
+    let prepared = tokio::task::spawn_blocking(move || prepare(&request)).await;
+    let (wire, _) = prepared.map_err(|error| Failure::failed(error.to_string()))??;
     let release = create(connection.clone(), wire.clone()).await?;
     let release = wait(connection.clone(), release, timeout).await?;
     finish(connection, release, &wire, key, out).await

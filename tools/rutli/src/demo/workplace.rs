@@ -1,0 +1,227 @@
+//! Where the demo works: its folder, the programs it starts, the files it signs.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+
+use super::quoted;
+use crate::{
+    cli,
+    files::{self, Access},
+    init,
+    report::Failure,
+};
+
+/// Files of the AV database, and bytes of each.
+const AV_FILES: usize = 20;
+const AV_FILE_BYTES: usize = 64 << 10;
+
+/// All the demo's places. Paths are absolute.
+pub struct Workplace {
+    /// The demo's folder.
+    pub dir: PathBuf,
+    /// Where the programs are.
+    pub bin_dir: PathBuf,
+    /// What `rutli init` writes.
+    pub deployment: PathBuf,
+    /// One log for each process.
+    pub logs: PathBuf,
+    /// Public keys.
+    pub keys: PathBuf,
+    /// Signatures.
+    pub out: PathBuf,
+    /// What is signed as a product build.
+    pub files: Vec<PathBuf>,
+    /// For sockets, where `dir` is too deep for them. Gone with the demo.
+    pub sockets: Option<TempDir>,
+}
+
+impl Workplace {
+    /// Checks and makes folders; nothing is started yet.
+    ///
+    /// # Errors
+    /// Exit code 2: a folder that is in use, programs or files that are not there.
+    pub fn prepare(args: &cli::Demo) -> Result<Self, Failure> {
+        let bin_dir = match &args.bin_dir {
+            Some(dir) => files::absolute(dir)?,
+            None => own_folder()?,
+        };
+        for program in ["rutli", "rutli-coordinator", "rutli-signer"] {
+            if !bin_dir.join(program).is_file() {
+                return Err(Failure::usage(format!("{program} is not in {}", bin_dir.display()))
+                    .help("build it with `cargo build --workspace`, or run `cargo xtask demo`, which does; or give --bin-dir"));
+            }
+        }
+        let given = if args.files.is_empty() { vec![bin_dir.join("rutli")] } else { args.files.clone() };
+        let files = given.iter().map(|path| files::absolute(path)).collect::<Result<Vec<_>, _>>()?;
+        check_files(&files)?;
+        let dir = match &args.dir {
+            Some(dir) => used_by_nobody(dir)?,
+            None => temporary("rutli-demo-")?.keep(),
+        };
+        let workplace = Self {
+            deployment: dir.join("deployment"),
+            logs: dir.join("logs"),
+            keys: dir.join("keys"),
+            out: dir.join("out"),
+            sockets: sockets_for(&dir)?,
+            dir,
+            bin_dir,
+            files,
+        };
+        for folder in [&workplace.dir, &workplace.logs, &workplace.keys, &workplace.out] {
+            files::create_folder(folder, Access::Public)?;
+        }
+        Ok(workplace)
+    }
+
+    /// The key that releases are verified with.
+    pub fn release_key(&self) -> PathBuf {
+        self.keys.join("release.pem")
+    }
+
+    /// For `ssh-keygen -Y verify`.
+    pub fn allowed_signers(&self) -> PathBuf {
+        self.keys.join("allowed_signers")
+    }
+
+    /// The pipeline's profile.
+    pub fn client_toml(&self) -> PathBuf {
+        self.dir.join("client.toml")
+    }
+
+    /// A program of Rütli's.
+    pub fn program(&self, name: &str) -> PathBuf {
+        self.bin_dir.join(name)
+    }
+
+    /// Writes `demo.json`, last of all: who finds it finds everything up.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_description(&self, description: &Value) -> Result<(), Failure> {
+        let text =
+            serde_json::to_string_pretty(description).map_err(|error| Failure::failed(error.to_string()))?;
+        files::write_atomically(&self.dir.join("demo.json"), format!("{text}\n").as_bytes(), Access::Public)
+    }
+
+    /// Writes the files of a made-up AV database, the same ones each time.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn write_av_database(&self) -> Result<Vec<PathBuf>, Failure> {
+        let folder = self.dir.join("avdb");
+        files::create_folder(&folder, Access::Public)?;
+        (1..=AV_FILES)
+            .map(|number| {
+                let path = folder.join(format!("avdb-{number:02}.vdb"));
+                files::write_atomically(&path, &made_up(number), Access::Public)?;
+                Ok(path)
+            })
+            .collect()
+    }
+
+    /// What one can do next with the demo's folder, and with the processes if they stay.
+    pub fn next_steps(&self) -> String {
+        format!(
+            "All of it is in {}. While it is up (--keep):\n  {} --profile {} release list",
+            self.dir.display(),
+            quoted(&self.program("rutli")),
+            quoted(&self.client_toml()),
+        )
+    }
+}
+
+fn own_folder() -> Result<PathBuf, Failure> {
+    let program = std::env::current_exe()
+        .map_err(|error| Failure::failed(format!("cannot find this program: {error}")))?;
+    Ok(program.parent().unwrap_or(Path::new("/")).to_owned())
+}
+
+/// Signatures are named after files: two of the same name would be one.
+fn check_files(paths: &[PathBuf]) -> Result<(), Failure> {
+    let mut names: BTreeSet<_> = (1..=AV_FILES).map(|number| format!("avdb-{number:02}.vdb")).collect();
+    for path in paths {
+        if !path.is_file() {
+            return Err(
+                Failure::usage(format!("{} is not a file", path.display())).help("give files to sign")
+            );
+        }
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !names.insert(name.clone()) {
+            return Err(Failure::usage(format!("two files are named {name}"))
+                .help("rename one: signatures are named after files"));
+        }
+    }
+    Ok(())
+}
+
+fn used_by_nobody(dir: &Path) -> Result<PathBuf, Failure> {
+    if files::has_entries(dir)? {
+        return Err(Failure::usage(format!("{} is not empty", dir.display()))
+            .help("give a new or empty folder: the demo does not touch what is there"));
+    }
+    files::absolute(dir)
+}
+
+fn temporary(prefix: &str) -> Result<TempDir, Failure> {
+    tempfile::Builder::new()
+        .prefix(prefix)
+        .tempdir()
+        .map_err(|error| Failure::failed(format!("cannot make a temporary folder: {error}")))
+}
+
+fn sockets_for(dir: &Path) -> Result<Option<TempDir>, Failure> {
+    let longest = dir.join("deployment/nodes/supervisor/supervisor-1/node.sock");
+    if init::fits_a_socket(&longest) { Ok(None) } else { temporary("rutli-").map(Some) }
+}
+
+/// Bytes that look like nothing, the same for the same number.
+fn made_up(number: usize) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(AV_FILE_BYTES);
+    let mut block = Sha256::digest(format!("av database, file {number}"));
+    while bytes.len() < AV_FILE_BYTES {
+        bytes.extend_from_slice(&block);
+        block = Sha256::digest(block);
+    }
+    bytes
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_the_same_name_and_missing_ones_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str| {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(&path, b"x").unwrap();
+            path
+        };
+        check_files(&[write("a/f"), write("a/g")]).unwrap();
+        assert!(check_files(&[write("a/f"), write("b/f")]).unwrap_err().problem.contains("named f"));
+        assert!(check_files(&[write("a/avdb-01.vdb")]).is_err());
+        assert!(check_files(&[folder.path().join("none")]).is_err());
+    }
+
+    #[test]
+    fn deep_folders_get_their_sockets_elsewhere() {
+        assert!(sockets_for(Path::new("/tmp/demo")).unwrap().is_none());
+        let elsewhere = sockets_for(&Path::new("/tmp").join("x".repeat(80))).unwrap().unwrap();
+        assert!(init::fits_a_socket(&elsewhere.path().join("supervisor-supervisor-1.sock")));
+    }
+
+    #[test]
+    fn the_av_database_is_the_same_each_time() {
+        assert_eq!(made_up(1), made_up(1));
+        assert_ne!(made_up(1), made_up(2));
+        assert_eq!(made_up(1).len(), AV_FILE_BYTES);
+    }
+}
