@@ -33,7 +33,7 @@ use crate::{
     publish::refusal_message,
     server::Api,
     session::{Notice, Phase, Progress, Sessions},
-    sign_release::SignRelease,
+    sign_release::{Order, SignRelease},
     store::Store,
     tls_files,
     waiting::Waiting,
@@ -94,7 +94,8 @@ impl Daemon {
             stopping: stopping.clone(),
         });
         let lifetime_s = u64::from(config.limits.release_lifetime_hours).saturating_mul(3600);
-        let signing = Arc::new(SignRelease { store, sessions, waiting, keyring, clock, lifetime_s });
+        let order = Order::start(sessions.clone());
+        let signing = Arc::new(SignRelease { store, sessions, waiting, keyring, clock, lifetime_s, order });
         let resumed = signing.resume().await?;
         tracing::info!(resumed, keys = signing.keyring.all().len(), "took up where the store says it was");
         Ok(Self { api: Api { signing, ceremonies, links, stopping }, config, listener, address, tls, signals })

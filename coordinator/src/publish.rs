@@ -11,8 +11,8 @@ use crate::{
     error::{Error, Result},
     keyring::Keyring,
     limits,
-    sign_release::Unfinished,
-    store::{Ending, Store},
+    session::Submission,
+    store::{Ending, ReleaseNumber, Store},
 };
 
 /// How a release ended.
@@ -44,10 +44,11 @@ pub async fn publish(
     store: &Store,
     keyring: &Keyring,
     clock: &Clock,
-    release: &Unfinished,
+    number: ReleaseNumber,
+    release: &Submission,
     ended: Ended,
 ) -> Result<Arc<v1::Release>> {
-    let id = &release.submission.release_id;
+    let id = &release.release_id;
     let mut message = v1::Release { finished_at: clock.now(), ..v1::Release::default() };
     match ended {
         Ended::Signed { key, signatures, signed_by } => {
@@ -64,7 +65,7 @@ pub async fn publish(
         Ended::Cancelled => message.state = v1::ReleaseState::Cancelled.into(),
         Ended::Expired => message.state = v1::ReleaseState::Expired.into(),
     }
-    let ending = Arc::new(Ending::new(release.number, &message));
+    let ending = Arc::new(Ending::new(number, &message));
     // Crash boundary: before this commit the release is unfinished, and signed again at the next start; its content is
     // the same then, and so is what its signatures say. After it, this is its result for ever.
     while let Err(error) = store.finish(Arc::clone(&ending)).await {
@@ -89,14 +90,14 @@ pub fn refusal_message((node, refusal): &(NodeId, Refusal)) -> v1::Refusal {
 /// Builds the files, and with that verifies every signature once more, as an endpoint will.
 async fn assemble(
     keyring: &Keyring,
-    release: &Unfinished,
+    release: &Submission,
     key: &KeyName,
     signatures: Vec<[u8; 64]>,
 ) -> Result<Vec<v1::SignedFile>> {
-    let id = release.submission.release_id.clone();
-    let unfit = |reason: String| Error::Unfit { release_id: release.submission.release_id.to_string(), reason };
+    let id = release.release_id.clone();
+    let unfit = |reason: String| Error::Unfit { release_id: release.release_id.to_string(), reason };
     let key = keyring.release_key(key).ok_or_else(|| unfit(format!("there is no usable key {key}")))?;
-    let content = Arc::clone(&release.submission.release);
+    let content = Arc::clone(&release.release);
     let inline = signatures.len() <= limits::INLINE_SIGNATURES;
     let build = move || signed_files(&content, &id, &key, &signatures);
     let files = if inline {

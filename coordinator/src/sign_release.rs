@@ -5,13 +5,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use futures::{FutureExt as _, future::BoxFuture};
 use prost::Message as _;
 use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
 use rutli_wire::{
     convert::{release_from_content, release_from_request, release_to_content},
     v1,
 };
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     clock::Clock,
@@ -37,6 +38,8 @@ pub struct SignRelease {
     pub clock: Clock,
     /// Seconds after which an unsigned release expires.
     pub lifetime_s: u64,
+    /// Where admitted releases go, in the order of admission.
+    pub order: Order,
 }
 
 /// A pipeline's request.
@@ -56,8 +59,11 @@ pub struct Unfinished {
     pub submission: Submission,
     /// Unix seconds.
     pub expires_at: u64,
+    outcome: PendingOutcome,
     slot: Slot,
 }
+
+type PendingOutcome = BoxFuture<'static, Result<Outcome, Stopped>>;
 
 impl SignRelease {
     /// Carries a request from its beginning to its end. `acknowledge` gets the release as soon as it is durable.
@@ -77,16 +83,22 @@ impl SignRelease {
     }
 
     /// Carries an admitted release to its end. Returns early only when the process stops.
-    async fn complete(&self, release: Unfinished) {
+    async fn complete(&self, mut release: Unfinished) {
         // The log's seam: here the request's entry is appended, and nodes get its proof with the batch.
         loop {
-            let Ok(outcome) = self.session(&release).await else { return };
-            match publish::publish(&self.store, &self.keyring, &self.clock, &release, outcome).await {
+            let Ok(ended) = self.session(&mut release).await else { return };
+            let Unfinished { number, submission, .. } = &release;
+            let published =
+                publish::publish(&self.store, &self.keyring, &self.clock, *number, submission, ended).await;
+            // The next release of the channel may start; with an unfit result, this one anew.
+            self.sessions.published(&submission.release_id).await;
+            match published {
                 Ok(ended) => return release.slot.finished(ended),
                 Err(Error::Stopping) => return,
                 Err(error) => tracing::error!(release = %release.submission.release_id, %error, "signing it again"),
             }
             tokio::time::sleep(Duration::from_secs(limits::RESIGN_SECONDS)).await;
+            release.outcome = self.sign(&release.submission);
         }
     }
 
@@ -126,27 +138,36 @@ impl SignRelease {
             },
         };
         let signatures = u32::try_from(release.signable_count()).unwrap_or(u32::MAX);
-        let admission = self
-            .store
-            .admit(NewRelease {
-                release_id: release_id.clone(),
-                requester: requester.clone(),
-                request_id: request_id.clone(),
-                request_digest: release.request_digest(),
-                product: release.product().clone(),
-                channel: release.channel().clone(),
-                sequence: release.sequence(),
-                content: encoded,
-                signatures,
-                created_at: now,
-            })
-            .await?;
-        // Crash boundary: from here on the release is taken up at the next start, acknowledged or not.
-        let number = match admission {
+        let submission = Submission {
+            release_id: release_id.clone(),
+            requester: requester.clone(),
+            release: Arc::clone(&release),
+        };
+        let (outcome, submit) = self.order.place(submission.clone());
+        let (waiting, shown) = (Arc::clone(&self.waiting), release_id.clone());
+        let new = NewRelease {
+            release_id: release_id.clone(),
+            requester: requester.clone(),
+            request_id: request_id.clone(),
+            request_digest: release.request_digest(),
+            product: release.product().clone(),
+            channel: release.channel().clone(),
+            sequence: release.sequence(),
+            content: encoded,
+            signatures,
+            created_at: now,
+        };
+        // Crash boundary: before this the client has no answer and asks again; after it the release is taken up at the
+        // next start, acknowledged or not.
+        let admission = self.store.admit(new, move |_| {
+            waiting.show(&shown);
+            submit();
+        });
+        let number = match admission.await? {
             Admission::New(number) => number,
             Admission::Known(known) => return self.known(&known, &release).await,
         };
-        slot.show(&release_id);
+        slot.is_of(&release_id);
         let message = v1::Release {
             release_id: release_id.to_string(),
             request_id: request_id.to_string(),
@@ -159,8 +180,7 @@ impl SignRelease {
         };
         tracing::info!(release = %release_id, %requester, class = %release.class(), signatures, "admitted");
         let expires_at = self.expiry(&release, now);
-        let submission = Submission { release_id, requester, release };
-        Ok(Admitted::New(Unfinished { number, submission, expires_at, slot }, Box::new(message)))
+        Ok(Admitted::New(Unfinished { number, submission, expires_at, outcome, slot }, Box::new(message)))
     }
 
     /// The release of an earlier request, if it was the same one.
@@ -190,25 +210,39 @@ impl SignRelease {
         let release = Arc::new(release_from_content(content).map_err(|e| broken(&e))?);
         let release_id = ReleaseId::new(message.release_id.as_str()).map_err(|e| broken(&e))?;
         let requester = Requester::new(message.requester.as_str()).map_err(|e| broken(&e))?;
-        slot.show(&release_id);
+        self.waiting.show(&release_id);
+        slot.is_of(&release_id);
         let expires_at = self.expiry(&release, message.created_at);
-        Ok(Unfinished { number, submission: Submission { release_id, requester, release }, expires_at, slot })
+        let submission = Submission { release_id, requester, release };
+        let (outcome, submit) = self.order.place(submission.clone());
+        submit();
+        Ok(Unfinished { number, submission, expires_at, outcome, slot })
     }
 
     /// What the quorum made of it, or that its time is over.
-    async fn session(&self, release: &Unfinished) -> Result<publish::Ended, Stopped> {
-        let signed = self.sessions.sign(release.submission.clone());
+    async fn session(&self, release: &mut Unfinished) -> Result<publish::Ended, Stopped> {
         tokio::select! {
-            outcome = signed => outcome.map(publish::Ended::from),
-            () = self.expired(release.expires_at) => {
-                // No guarantee is given that no share is out, only that none is used.
-                match self.sessions.cancel(&release.submission.release_id).await {
-                    Ok(()) => tracing::info!(release = %release.submission.release_id, "expired"),
-                    Err(error) => tracing::info!(release = %release.submission.release_id, %error, "expired at work"),
-                }
-                Ok(publish::Ended::Expired)
-            }
+            outcome = &mut release.outcome => return outcome.map(publish::Ended::from),
+            () = self.expired(release.expires_at) => {}
         }
+        let id = release.submission.release_id.clone();
+        tracing::info!(release = %id, "expired");
+        if self.sessions.cancel(&id).await.is_err() {
+            // Nodes are at it. What comes of it is not used, but its channel waits to hear of it.
+            let outcome = std::mem::replace(&mut release.outcome, futures::future::pending().boxed());
+            let sessions = self.sessions.clone();
+            tokio::spawn(async move {
+                if outcome.await.is_ok() {
+                    sessions.published(&id).await;
+                }
+            });
+        }
+        Ok(publish::Ended::Expired)
+    }
+
+    fn sign(&self, submission: &Submission) -> PendingOutcome {
+        let (sessions, submission) = (self.sessions.clone(), submission.clone());
+        async move { sessions.sign(submission).await }.boxed()
     }
 
     fn expiry(&self, release: &VerifiedRelease, created_at: u64) -> u64 {
@@ -224,6 +258,46 @@ impl SignRelease {
             }
             tokio::time::sleep(Duration::from_secs(left.min(limits::EXPIRY_LOOK_SECONDS))).await;
         }
+    }
+}
+
+/// Submits releases to the session engine in the order in which they were admitted, as nodes' marks ask for.
+///
+/// Tasks that wait for the same commit wake up in any order; so the store's writer hands each release over here, and
+/// one task submits them one after the other. As many are on their way as may wait.
+#[derive(Clone, Debug)]
+pub struct Order(mpsc::UnboundedSender<Placed>);
+
+struct Placed {
+    submission: Submission,
+    answer: oneshot::Sender<oneshot::Receiver<Outcome>>,
+}
+
+impl Order {
+    /// Starts the task. It ends with the last handle.
+    #[must_use]
+    pub fn start(sessions: Sessions) -> Self {
+        let (order, mut placed) = mpsc::unbounded_channel::<Placed>();
+        tokio::spawn(async move {
+            while let Some(Placed { submission, answer }) = placed.recv().await {
+                // The engine is gone with the process, and so is whoever waits.
+                let Ok(outcome) = sessions.submit(submission).await else { return };
+                let _ = answer.send(outcome);
+            }
+        });
+        Self(order)
+    }
+
+    /// What will come of a release, and how to submit it when its turn has come.
+    fn place(&self, submission: Submission) -> (PendingOutcome, impl FnOnce() + Send + use<>) {
+        let (answer, submitted) = oneshot::channel::<oneshot::Receiver<Outcome>>();
+        let order = self.0.clone();
+        let outcome = async move {
+            // Both senders live as long as the process is not ending.
+            let outcome = submitted.await.map_err(|_| Stopped)?;
+            outcome.await.map_err(|_| Stopped)
+        };
+        (outcome.boxed(), move || drop(order.send(Placed { submission, answer })))
     }
 }
 

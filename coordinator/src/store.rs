@@ -36,7 +36,7 @@ use crate::{
     error::{Error, Result},
     limits,
 };
-use writer::{Done, Job, Op, Writer};
+use writer::{Done, Job, OnAdmitted, Op, Writer};
 
 /// The file in the data folder.
 pub const FILE_NAME: &str = "coordinator.sqlite";
@@ -201,10 +201,17 @@ impl Store {
 
     /// Makes a release durable, or says that it is known already.
     ///
+    /// `admitted` runs if it is new and as soon as it is durable, for one release after the other in the order of
+    /// admission, whether or not somebody still waits for this call. It must not block.
+    ///
     /// # Errors
     /// [`Error::RequestIdReused`], [`Error::SequenceBehind`], [`Error::StoreClosed`]
-    pub async fn admit(&self, release: NewRelease) -> Result<Admission> {
-        match self.write(Op::Admit(release)).await? {
+    pub async fn admit(
+        &self,
+        release: NewRelease,
+        admitted: impl FnOnce(ReleaseNumber) + Send + 'static,
+    ) -> Result<Admission> {
+        match self.write(Op::Admit(release), Some(Box::new(admitted))).await? {
             Done::Admitted(admission) => Ok(admission),
             Done::Written => Err(Error::Store { reason: "an admission had no answer".into() }),
         }
@@ -215,7 +222,7 @@ impl Store {
     /// # Errors
     /// [`Error::StoreClosed`]: repeat it when the store is open again.
     pub async fn finish(&self, ending: Arc<Ending>) -> Result<()> {
-        self.write(Op::Finish(ending)).await.map(drop)
+        self.write(Op::Finish(ending), None).await.map(drop)
     }
 
     /// Remembers that a node is left out, or forgets it (`None`).
@@ -223,7 +230,7 @@ impl Store {
     /// # Errors
     /// [`Error::StoreClosed`]
     pub async fn culprit(&self, node: &NodeId, named: Option<(String, u64)>) -> Result<()> {
-        self.write(Op::Culprit { node: node.to_string(), named }).await.map(drop)
+        self.write(Op::Culprit { node: node.to_string(), named }, None).await.map(drop)
     }
 
     /// Makes a step of a ceremony durable.
@@ -231,7 +238,7 @@ impl Store {
     /// # Errors
     /// [`Error::StoreClosed`]
     pub async fn ceremony(&self, change: CeremonyChange) -> Result<()> {
-        self.write(Op::Ceremony(change)).await.map(drop)
+        self.write(Op::Ceremony(change), None).await.map(drop)
     }
 
     /// Waits until the store is open.
@@ -241,13 +248,13 @@ impl Store {
         let _ = health.wait_for(|health| *health == Health::Open).await;
     }
 
-    async fn write(&self, op: Op) -> Result<Done> {
+    async fn write(&self, op: Op, admitted: Option<OnAdmitted>) -> Result<Done> {
         // The refusal of a closed store is quick and does not wait in the queue behind a failing disk.
         if let Health::Closed(reason) = &*self.health.borrow() {
             return Err(Error::StoreClosed { reason: reason.clone() });
         }
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job { op, reply }).await.map_err(|_| Error::Stopping)?;
+        self.jobs.send(Job { op, admitted, reply }).await.map_err(|_| Error::Stopping)?;
         answer.await.map_err(|_| Error::Stopping)?
     }
 }

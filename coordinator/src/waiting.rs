@@ -85,6 +85,13 @@ impl Waiting {
         Slot { waiting: Arc::clone(self), bytes, id: None }
     }
 
+    /// Lets watchers find a release that is new or taken up again. Its [`Slot`] has to be told, too.
+    pub fn show(&self, id: &ReleaseId) {
+        let queued = v1::Release { state: v1::ReleaseState::Queued.into(), ..v1::Release::default() };
+        let (seen, _) = watch::channel(Seen::Unfinished(Arc::new(queued)));
+        self.state().seen.insert(id.clone(), seen);
+    }
+
     /// What the session engine says; `change` has nothing but state, `waiting_for`, refusals and counts.
     pub fn progress(&self, id: &ReleaseId, change: v1::Release) {
         if let Some(seen) = self.state().seen.get(id) {
@@ -160,11 +167,8 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// Lets watchers find the release from now on.
-    pub fn show(&mut self, id: &ReleaseId) {
-        let queued = v1::Release { state: v1::ReleaseState::Queued.into(), ..v1::Release::default() };
-        let (seen, _) = watch::channel(Seen::Unfinished(Arc::new(queued)));
-        self.waiting.state().seen.insert(id.clone(), seen);
+    /// The release that has this room, after [`Waiting::show`]; its watchers lose it when the room is given back.
+    pub fn is_of(&mut self, id: &ReleaseId) {
         self.id = Some(id.clone());
     }
 
@@ -218,7 +222,8 @@ mod tests {
         let waiting = Waiting::new(1);
         let id = ReleaseId::new("suite-1-000000000000").unwrap();
         let mut slot = waiting.reserve(Class::ProductBuild, 1).unwrap();
-        slot.show(&id);
+        waiting.show(&id);
+        slot.is_of(&id);
         let mut follower = waiting.follow(&id).unwrap();
         let signing = v1::Release { state: v1::ReleaseState::Signing.into(), ..v1::Release::default() };
         waiting.progress(&id, signing.clone());

@@ -25,6 +25,10 @@ fn release(request_id: &str, sequence: u64) -> NewRelease {
     }
 }
 
+async fn admit(store: &Store, release: NewRelease) -> Result<Admission> {
+    store.admit(release, |_| {}).await
+}
+
 fn in_channel(channel: &str, mut release: NewRelease) -> NewRelease {
     release.channel = Channel::new(channel).unwrap();
     release
@@ -55,15 +59,15 @@ async fn the_same_request_is_the_same_release() {
     let store = Store::open(folder.path()).await.unwrap();
     let first = release("job-1", 1);
     let id = first.release_id.clone();
-    number(store.admit(first.clone()).await.unwrap());
-    assert_eq!(store.admit(first.clone()).await.unwrap(), Admission::Known(id.clone()));
+    number(admit(&store, first.clone()).await.unwrap());
+    assert_eq!(admit(&store, first.clone()).await.unwrap(), Admission::Known(id.clone()));
     let other = NewRelease { request_digest: [8; 32], ..first.clone() };
-    assert!(matches!(store.admit(other).await, Err(Error::RequestIdReused { release_id, .. }) if release_id == id.as_str()));
+    assert!(matches!(admit(&store, other).await, Err(Error::RequestIdReused { release_id, .. }) if release_id == id.as_str()));
     // Another requester's id is another's.
     let mut theirs = in_channel("beta", release("job-1", 1));
     theirs.requester = Requester::new("other-ci").unwrap();
     theirs.release_id = ReleaseId::new("suite-1.1-ffffffffffff").unwrap();
-    number(store.admit(theirs).await.unwrap());
+    number(admit(&store, theirs).await.unwrap());
     let found = store.release_of_request(&first.requester, &first.request_id).await.unwrap();
     assert_eq!(found, Some(id));
 }
@@ -78,12 +82,12 @@ async fn one_group_keeps_the_same_promises() {
     let colliding = NewRelease { release_id: twice.release_id.clone(), ..release("job-3", 9) };
     let higher = release("job-4", 6);
     let (a, b, c, d, e, f) = tokio::join!(
-        store.admit(twice.clone()),
-        store.admit(twice.clone()),
-        store.admit(other),
-        store.admit(behind),
-        store.admit(colliding),
-        store.admit(higher),
+        admit(&store, twice.clone()),
+        admit(&store, twice.clone()),
+        admit(&store, other),
+        admit(&store, behind),
+        admit(&store, colliding),
+        admit(&store, higher),
     );
     number(a.unwrap());
     assert_eq!(b.unwrap(), Admission::Known(twice.release_id));
@@ -94,21 +98,42 @@ async fn one_group_keeps_the_same_promises() {
     assert_eq!(*store.health().borrow(), Health::Open);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_is_told_of_admissions_is_told_in_their_order() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path()).await.unwrap();
+    let (told, mut order) = mpsc::unbounded_channel();
+    let admissions = (1..=50).map(|sequence| {
+        let told = told.clone();
+        store.admit(release(&format!("job-{sequence}"), sequence), move |number| told.send(number).unwrap())
+    });
+    for admission in futures::future::join_all(admissions).await {
+        number(admission.unwrap());
+    }
+    let again = store.admit(release("job-1", 1), move |_| panic!("not new")).await.unwrap();
+    assert!(matches!(again, Admission::Known(_)));
+    let mut heard = Vec::new();
+    while let Ok(number) = order.try_recv() {
+        heard.push(number);
+    }
+    assert_eq!(heard, (1..=50).map(ReleaseNumber).collect::<Vec<_>>());
+}
+
 #[tokio::test]
 async fn sequences_go_up_in_each_channel() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
-    number(store.admit(release("a", 10)).await.unwrap());
+    number(admit(&store, release("a", 10)).await.unwrap());
     for sequence in [9, 10] {
-        let error = store.admit(release(&format!("b{sequence}"), sequence)).await.unwrap_err();
+        let error = admit(&store, release(&format!("b{sequence}"), sequence)).await.unwrap_err();
         assert!(matches!(error, Error::SequenceBehind { highest: 10, .. }), "{error}");
     }
-    number(store.admit(in_channel("beta", release("c", 1))).await.unwrap());
-    number(store.admit(release("d", 11)).await.unwrap());
+    number(admit(&store, in_channel("beta", release("c", 1))).await.unwrap());
+    number(admit(&store, release("d", 11)).await.unwrap());
     drop(store);
     let store = reopen(folder.path()).await;
-    assert!(store.admit(release("e", 11)).await.is_err(), "a restart does not forget the highest");
-    number(store.admit(release("f", (1 << 53) - 1)).await.unwrap());
+    assert!(admit(&store, release("e", 11)).await.is_err(), "a restart does not forget the highest");
+    number(admit(&store, release("f", (1 << 53) - 1)).await.unwrap());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -120,7 +145,7 @@ async fn two_hundred_at_a_time_are_all_there() {
             let store = store.clone();
             tokio::spawn(async move {
                 let new = in_channel(&format!("c{index}"), release(&format!("job-{index}"), 1));
-                let number = number(store.admit(new).await.unwrap());
+                let number = number(admit(&store, new).await.unwrap());
                 store.finish(Arc::new(Ending::new(number, &signed_message()))).await.unwrap();
                 number
             })
@@ -142,8 +167,8 @@ async fn two_hundred_at_a_time_are_all_there() {
 async fn all_is_there_after_the_process_was_killed() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
-    let first = number(store.admit(release("a", 1)).await.unwrap());
-    number(store.admit(release("b", 2)).await.unwrap());
+    let first = number(admit(&store, release("a", 1)).await.unwrap());
+    number(admit(&store, release("b", 2)).await.unwrap());
     store.finish(Arc::new(Ending::new(first, &signed_message()))).await.unwrap();
     let node = NodeId::new("vendor", "vendor-1").unwrap();
     store.culprit(&node, Some(("sent a wrong share".into(), 5))).await.unwrap();
@@ -190,7 +215,7 @@ async fn all_is_there_after_the_process_was_killed() {
 async fn the_first_ending_stands() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
-    let number = number(store.admit(release("a", 1)).await.unwrap());
+    let number = number(admit(&store, release("a", 1)).await.unwrap());
     store.finish(Arc::new(Ending::new(number, &signed_message()))).await.unwrap();
     let other = v1::Release { state: v1::ReleaseState::Cancelled.into(), ..Default::default() };
     store.finish(Arc::new(Ending::new(number, &other))).await.unwrap();
@@ -203,9 +228,9 @@ async fn lists_are_filtered_and_come_in_pages() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
     for sequence in 1..=5 {
-        number(store.admit(release(&format!("job-{sequence}"), sequence)).await.unwrap());
+        number(admit(&store, release(&format!("job-{sequence}"), sequence)).await.unwrap());
     }
-    number(store.admit(in_channel("beta", release("beta", 1))).await.unwrap());
+    number(admit(&store, in_channel("beta", release("beta", 1))).await.unwrap());
     let stable = ReleaseFilter { channel: Some("stable".into()), ..Default::default() };
     let sequences = |page: &Page| -> Vec<u64> {
         page.releases.iter().map(|release| release.content.as_ref().unwrap().sequence).collect()
@@ -236,15 +261,15 @@ async fn one_process_at_a_time() {
 async fn a_backup_is_whole_and_restores() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
-    number(store.admit(release("a", 1)).await.unwrap());
+    number(admit(&store, release("a", 1)).await.unwrap());
     let restored = tempfile::tempdir().unwrap();
     let copy = restored.path().join(FILE_NAME);
     backup(folder.path(), &copy).await.unwrap();
     assert!(backup(folder.path(), &copy).await.unwrap_err().to_string().contains("exists already"));
-    number(store.admit(release("b", 2)).await.unwrap());
+    number(admit(&store, release("b", 2)).await.unwrap());
     let restored = Store::open(restored.path()).await.unwrap();
     assert_eq!(restored.unfinished().await.unwrap().len(), 1);
-    assert!(restored.admit(release("c", 1)).await.is_err());
+    assert!(admit(&restored, release("c", 1)).await.is_err());
     let nothing = tempfile::tempdir().unwrap();
     assert!(backup(nothing.path(), &nothing.path().join("copy")).await.is_err());
 }
@@ -253,14 +278,14 @@ async fn a_backup_is_whole_and_restores() {
 async fn a_store_that_cannot_write_is_closed_and_opens_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let store = Store::open(folder.path()).await.unwrap();
-    let first = number(store.admit(release("a", 1)).await.unwrap());
+    let first = number(admit(&store, release("a", 1)).await.unwrap());
     let path = folder.path().join(FILE_NAME);
     let mut other = options(&path).connect().await.unwrap();
     sqlx::query("ALTER TABLE releases RENAME TO releases_aside").execute(&mut other).await.unwrap();
-    let error = store.admit(release("b", 2)).await.unwrap_err();
+    let error = admit(&store, release("b", 2)).await.unwrap_err();
     assert!(matches!(error, Error::Store { .. }), "a statement that the database refuses closes nothing: {error}");
     sqlx::query("ALTER TABLE releases_aside RENAME TO releases").execute(&mut other).await.unwrap();
-    number(store.admit(release("b", 2)).await.unwrap());
+    number(admit(&store, release("b", 2)).await.unwrap());
 
     // A lock that somebody holds for longer than the writer's patience stands for a disk that fails.
     let mut health = store.health();
@@ -268,12 +293,12 @@ async fn a_store_that_cannot_write_is_closed_and_opens_by_itself() {
     let error = store.finish(Arc::new(Ending::new(first, &signed_message()))).await.unwrap_err();
     assert!(matches!(error, Error::StoreClosed { .. }), "{error}");
     assert!(matches!(&*health.borrow_and_update(), Health::Closed(_)));
-    let error = store.admit(release("c", 3)).await.unwrap_err();
+    let error = admit(&store, release("c", 3)).await.unwrap_err();
     assert!(matches!(error, Error::StoreClosed { .. }), "{error}");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     store.opened().await;
     store.finish(Arc::new(Ending::new(first, &signed_message()))).await.unwrap();
-    number(store.admit(release("c", 3)).await.unwrap());
+    number(admit(&store, release("c", 3)).await.unwrap());
 }
 
 async fn reopen(path: &Path) -> Store {

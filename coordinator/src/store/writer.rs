@@ -27,7 +27,21 @@ use crate::{
 /// A change on its way.
 pub(super) struct Job {
     pub(super) op: Op,
+    /// Runs when an admission is durable, in the order of admission.
+    pub(super) admitted: Option<OnAdmitted>,
     pub(super) reply: oneshot::Sender<Result<Done>>,
+}
+
+pub(super) type OnAdmitted = Box<dyn FnOnce(ReleaseNumber) + Send>;
+
+impl Job {
+    fn answer(self, answer: Result<Done>) {
+        if let (Some(admitted), Ok(Done::Admitted(Admission::New(number)))) = (self.admitted, &answer) {
+            admitted(*number);
+        }
+        // Who does not wait any more asks again.
+        let _ = self.reply.send(answer);
+    }
 }
 
 /// What is to be changed.
@@ -111,7 +125,7 @@ impl Writer {
         match transact(connection, &ops).await {
             Ok(done) => {
                 for (job, done) in group.into_iter().zip(done) {
-                    let _ = job.reply.send(done);
+                    job.answer(done);
                 }
                 Ok(())
             }
@@ -122,7 +136,7 @@ impl Writer {
                 // First closed, then answered: who tries again at once finds it closed.
                 self.close(reason.clone());
                 for job in group {
-                    let _ = job.reply.send(Err(Error::StoreClosed { reason: reason.clone() }));
+                    job.answer(Err(Error::StoreClosed { reason: reason.clone() }));
                 }
                 Err(StorageFailed)
             }
@@ -152,7 +166,7 @@ impl Writer {
                     }
                 },
             };
-            let _ = job.reply.send(answer);
+            job.answer(answer);
         }
         failed.map_or(Ok(()), |_| Err(StorageFailed))
     }
@@ -170,7 +184,7 @@ impl Writer {
                 Health::Closed(reason) => reason.clone(),
                 Health::Open => String::new(),
             };
-            let _ = job.reply.send(Err(Error::StoreClosed { reason }));
+            job.answer(Err(Error::StoreClosed { reason }));
         }
         match self.probe().await {
             Ok(connection) => {
