@@ -96,7 +96,7 @@ pub enum QuorumError {
     #[error("the nodes of a quorum must be in ascending order, each one once")]
     NotAscending,
     /// Fewer or more nodes of an organisation than its threshold.
-    #[error("a signature needs exactly {threshold} nodes of {organisation}, not {present}")]
+    #[error("a signature needs exactly {threshold} of the nodes of {organisation}, not {present}")]
     Threshold {
         /// The organisation.
         organisation: OrgName,

@@ -71,7 +71,7 @@ pub enum CeremonyError {
     #[error("the deadline of the ceremony has passed: propose a new one")]
     DeadlinePassed,
     /// A reason that cannot be shown.
-    #[error("a reason has 1 to {} bytes and no control characters", crate::limits::MAX_REASON_BYTES)]
+    #[error("a reason is 1 to {} bytes of plain text in one line", crate::limits::MAX_REASON_BYTES)]
     Reason,
     /// The age library failed, or a bug.
     #[error("the node could not make its own message: {0}")]

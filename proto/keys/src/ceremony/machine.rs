@@ -17,7 +17,7 @@
 use std::sync::Arc;
 
 use super::error::CeremonyError;
-use super::message::{AbortBody, Body, CeremonyMessage, RejectBody, Step, is_reason};
+use super::message::{AbortBody, Body, CeremonyMessage, RejectBody, Step, is_plain, is_reason};
 use super::observer::{CeremonyObserver, Received};
 use super::proposal::Proposal;
 use super::secrets::{BadDeal, NoShare, Secrets};
@@ -204,12 +204,14 @@ impl CeremonyMachine {
     /// Takes all steps that can be taken now, and reports the end.
     fn advance(&mut self) -> Result<Vec<Output>, CeremonyError> {
         let mut outputs = Vec::new();
-        while !self.is_over() {
+        // Also when everything is there already, as after a restart: the shares must be found, and the messages that are
+        // said to be this node's must be its own.
+        while self.observer.final_end().is_none() {
             match self.next_message() {
                 Ok(Some(message)) => outputs.push(Output::Send(message)),
                 Ok(None) => break,
                 Err(NoShare::Dealt(bad)) => outputs.extend(self.accuse(bad)?),
-                Err(NoShare::Internal(error)) => return Err(error),
+                Err(NoShare::Internal(error)) => outputs.extend(self.give_up(&error)?),
             }
         }
         outputs.extend(self.report()?);
@@ -299,7 +301,24 @@ impl CeremonyMachine {
 
     /// Ends the ceremony because of a share that is not right. Nobody else can see that, so it is an accusation.
     fn accuse(&mut self, bad: BadDeal) -> Result<Vec<Output>, CeremonyError> {
-        let body = Body::Abort(AbortBody { accused: vec![bad.dealer], reason: bad.what });
+        if self.has_certified() {
+            // Only a relay that shows another deal after a restart than before it can bring us here. The certificate
+            // is out, so this node cannot end the ceremony for the others.
+            self.observer.end(AbortReason::Misbehaviour { culprits: vec![bad.dealer], finding: bad.what });
+            return Ok(Vec::new());
+        }
+        let body = Body::Abort(AbortBody { accused: vec![bad.dealer], reason: plain(&bad.what) });
+        Ok(vec![Output::Send(self.publish(&body)?)])
+    }
+
+    /// Ends the ceremony because this node cannot go on, so that people see why instead of waiting for the deadline.
+    fn give_up(&mut self, error: &CeremonyError) -> Result<Vec<Output>, CeremonyError> {
+        let reason = plain(&error.to_string());
+        if self.has_certified() {
+            self.observer.end(AbortReason::Aborted { by: self.me.clone(), reason, accused: Vec::new() });
+            return Ok(Vec::new());
+        }
+        let body = Body::Abort(AbortBody { accused: Vec::new(), reason });
         Ok(vec![Output::Send(self.publish(&body)?)])
     }
 
@@ -307,22 +326,16 @@ impl CeremonyMachine {
         if self.reported || !self.is_over() {
             return Ok(Vec::new());
         }
-        if let Some(rosters) = self.observer.rosters() {
-            let shares = self.shares.take().ok_or_else(|| internal("the shares are not there"))?;
-            let keys = rosters.iter().cloned().zip(shares).collect();
-            self.reported = true;
-            return Ok(vec![Output::Done { keys }]);
-        }
-        let Some(reason) = self.observer.final_end().cloned() else {
-            return Ok(Vec::new());
-        };
         self.reported = true;
-        self.shares = None;
-        let culprits = reason.culprits();
-        let mut outputs = Vec::new();
-        outputs.extend(self.farewell(&reason).map(Output::Send));
-        outputs.push(Output::Aborted { reason, culprits });
-        Ok(outputs)
+        let shares = self.shares.take();
+        if let Some(reason) = self.observer.final_end().cloned() {
+            let culprits = reason.culprits();
+            let farewell = self.farewell(&reason).map(Output::Send);
+            return Ok(farewell.into_iter().chain([Output::Aborted { reason, culprits }]).collect());
+        }
+        let rosters = self.observer.rosters().unwrap_or_default();
+        let shares = shares.ok_or_else(|| internal("the shares are not there"))?;
+        Ok(vec![Output::Done { keys: rosters.iter().cloned().zip(shares).collect() }])
     }
 
     /// Tells the others what this node has found, unless they know it from somebody's message, or this node never
@@ -357,7 +370,7 @@ fn check_reason(reason: &str) -> Result<(), CeremonyError> {
 
 /// Cut to the length of a reason, without control characters.
 fn plain(text: &str) -> String {
-    let mut plain: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let mut plain: String = text.chars().map(|c| if is_plain(c) { c } else { ' ' }).collect();
     while plain.len() > MAX_REASON_BYTES {
         plain.pop();
     }

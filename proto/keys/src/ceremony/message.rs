@@ -316,7 +316,13 @@ impl Body {
 
 /// Whether a person's words can be shown in any terminal and log.
 pub(crate) fn is_reason(text: &str) -> bool {
-    !text.is_empty() && text.len() <= MAX_REASON_BYTES && !text.chars().any(char::is_control)
+    !text.is_empty() && text.len() <= MAX_REASON_BYTES && text.chars().all(is_plain)
+}
+
+/// No control characters, and none of those that hide text or turn its direction.
+pub(crate) fn is_plain(c: char) -> bool {
+    !c.is_control()
+        && !matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 fn check_reason(text: &str) -> Result<(), String> {

@@ -95,11 +95,9 @@ impl CeremonyObserver {
 
     /// Why the ceremony ended without keys, if it did, or if it seems so because its deadline has passed.
     pub fn ended(&self) -> Option<AbortReason> {
-        if self.certified.is_some() {
-            return None;
-        }
-        let overdue = || AbortReason::DeadlinePassed { missing: self.missing() };
-        self.ended.clone().or_else(|| self.is_overdue().then(overdue))
+        let overdue = self.certified.is_none() && self.is_overdue();
+        let deadline_passed = || AbortReason::DeadlinePassed { missing: self.missing() };
+        self.ended.clone().or_else(|| overdue.then(deadline_passed))
     }
 
     /// All messages filed, by step and member: the public transcript. Feeding them to a new observer or machine brings
@@ -110,10 +108,10 @@ impl CeremonyObserver {
 
     /// Where the ceremony stands, for people.
     pub fn status(&self) -> CeremonyStatus {
-        let state = if self.certified.is_some() {
-            CeremonyState::Done
-        } else if let Some(reason) = self.ended() {
+        let state = if let Some(reason) = self.ended() {
             CeremonyState::Aborted { reason }
+        } else if self.certified.is_some() {
+            CeremonyState::Done
         } else {
             match self.awaited() {
                 Some(Step::Join) | None => CeremonyState::Proposed,

@@ -169,7 +169,7 @@ fn for_each_proof(
 fn views_differ(member: &Member, key: &KeyName) -> Finding {
     nobody(&format!(
         "{} has computed another roster of {key}: somebody, a member or the relay, has shown different messages to \
-         different nodes. Compare the transcripts of the nodes before you propose again",
+         different nodes; their transcripts say which",
         member.id
     ))
 }
