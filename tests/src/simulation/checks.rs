@@ -1,0 +1,132 @@
+//! What must hold at every step of a story.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use ed25519_dalek::{Signature, VerifyingKey};
+use rutli_coordinator::session::{Outcome, Submission};
+use rutli_keys::{NodeId, Roster};
+use rutli_release::ReleaseId;
+use rutli_signer_node::sign::{JournalRecord, Verdict};
+use rutli_wire::link::{Batch, BatchReply, CommitmentBytes};
+
+/// Remembers what it must compare.
+#[derive(Debug)]
+pub struct Checks {
+    key: VerifyingKey,
+    indices: BTreeMap<NodeId, u16>,
+    liar: Option<NodeId>,
+    /// Own commitments for which a share left the node.
+    consumed: BTreeSet<CommitmentBytes>,
+}
+
+impl Checks {
+    pub(super) fn new(roster: &Roster, liar: Option<NodeId>) -> Self {
+        Self {
+            key: VerifyingKey::from_bytes(roster.group_key()).unwrap(),
+            indices: roster.nodes().map(|node| (node.id.clone(), roster.index_of(&node.id).unwrap())).collect(),
+            liar,
+            consumed: BTreeSet::new(),
+        }
+    }
+
+    /// A node is about to answer: no commitment is used twice (invariant 4); nothing leaves that is not durable
+    /// (invariant 5); and no sequence of a channel is permitted with two contents (invariant 6).
+    pub(super) fn replied(
+        &mut self,
+        node: &NodeId,
+        batch: &Batch,
+        reply: &BatchReply,
+        journal: &[JournalRecord],
+    ) -> Result<(), String> {
+        let Ok(items) = &reply.answer else { return Ok(()) };
+        let signers = batch.signers.len();
+        let place = batch.signers.iter().position(|index| *index == self.indices[node]);
+        let place = place.ok_or("a node that is not among the signers answered with shares")?;
+        for (item, answer) in batch.items.iter().zip(items) {
+            if answer.is_err() {
+                continue;
+            }
+            for commitments in item.commitments.chunks(signers) {
+                let own = commitments[place];
+                if !self.consumed.insert(own) {
+                    return Err(format!("{node} used commitment {own} twice"));
+                }
+            }
+            let digest = item.release.digest();
+            let durable = |record: &&JournalRecord| {
+                record.verdict == Verdict::Permitted && record.release_digest == digest
+            };
+            if !journal.iter().any(|record| durable(&record)) {
+                return Err(format!("{node} gave shares for {} before its journal held it", item.release_id));
+            }
+        }
+        let mut contents = BTreeMap::new();
+        for record in journal.iter().filter(|record| record.verdict == Verdict::Permitted) {
+            let place = (&record.product, &record.channel, record.sequence);
+            if *contents.entry(place).or_insert(record.release_digest) != record.release_digest {
+                return Err(format!("{node} permitted {place:?} with two contents"));
+            }
+        }
+        Ok(())
+    }
+
+    /// A result became durable: it fits what was admitted, and every signature verifies strictly.
+    pub(super) fn finished(
+        &self,
+        admitted: &[Submission],
+        id: &ReleaseId,
+        outcome: &Outcome,
+    ) -> Result<(), String> {
+        let submission =
+            admitted.iter().find(|s| s.release_id == *id).ok_or_else(|| format!("{id} was never admitted"))?;
+        let Outcome::Signed { signatures, .. } = outcome else { return Ok(()) };
+        let signables = submission.release.signables();
+        if signables.len() != signatures.len() {
+            return Err(format!("{id} has {} signatures for {}", signatures.len(), signables.len()));
+        }
+        for (signable, signature) in signables.iter().zip(signatures) {
+            self.key
+                .verify_strict(&signable.bytes, &Signature::from_bytes(signature))
+                .map_err(|error| format!("a signature of {id} does not verify: {error}"))?;
+        }
+        Ok(())
+    }
+
+    /// Only the liar is ever blamed.
+    pub(super) fn blamed(&self, node: &NodeId, reason: &str) -> Result<(), String> {
+        if self.liar.as_ref() == Some(node) {
+            return Ok(());
+        }
+        Err(format!("{node} is blamed though it is honest: {reason}"))
+    }
+
+    /// Everything that may be signed is signed, and nothing else.
+    pub(super) fn at_the_end(
+        &self,
+        admitted: &[Submission],
+        finished: &BTreeMap<ReleaseId, Outcome>,
+    ) -> Result<(), String> {
+        for submission in admitted {
+            let id = &submission.release_id;
+            let allowed = submission.release.product().as_str() != "forbidden";
+            match finished.get(id) {
+                Some(Outcome::Signed { .. }) if allowed => {}
+                Some(Outcome::Refused(_)) if !allowed => {}
+                Some(Outcome::Cancelled) => {}
+                Some(outcome) => return Err(format!("{id} must not end as {outcome:?}")),
+                None => return Err(format!("{id} has no end")),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// An outcome in a word.
+#[must_use]
+pub fn word(outcome: &Outcome) -> &'static str {
+    match outcome {
+        Outcome::Signed { .. } => "signed",
+        Outcome::Refused(_) => "refused",
+        Outcome::Cancelled => "cancelled",
+    }
+}

@@ -1,0 +1,81 @@
+//! What the pipelines of a story ask for.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rand::{Rng, seq::SliceRandom};
+use rand_chacha::ChaCha20Rng;
+use rutli_coordinator::session::Submission;
+use rutli_release::{Class, Format, Product, ReleaseId, Requester, UnverifiedArtifact, UnverifiedRelease};
+use rutli_signer_node::policy::AllowRule;
+
+use super::EPOCH;
+
+/// Everything but the product `forbidden`.
+#[must_use]
+pub fn allow_rules() -> Vec<AllowRule> {
+    [(Class::ProductBuild, "suite"), (Class::AvDatabase, "avdb")]
+        .into_iter()
+        .map(|(class, product)| AllowRule {
+            class,
+            product: Product::new(product).unwrap(),
+            channels: None,
+            max_artifacts: None,
+        })
+        .collect()
+}
+
+/// Releases in the order in which they are asked for; sequences go up in each channel.
+pub fn requests(rng: &mut ChaCha20Rng) -> Vec<Submission> {
+    let mut sequences: BTreeMap<(&str, &str), u64> = BTreeMap::new();
+    (0..rng.gen_range(6..16))
+        .map(|number| {
+            let (class, product) = *[
+                (Class::ProductBuild, "suite"),
+                (Class::ProductBuild, "suite"),
+                (Class::AvDatabase, "avdb"),
+                (Class::AvDatabase, "avdb"),
+                (Class::AvDatabase, "avdb"),
+                (Class::ProductBuild, "forbidden"),
+            ]
+            .choose(rng)
+            .unwrap();
+            let channel = *["stable", "beta"].choose(rng).unwrap();
+            let sequence = sequences.entry((product, channel)).or_default();
+            *sequence += rng.gen_range(1..3);
+            submission(rng, number, class, product, channel, *sequence)
+        })
+        .collect()
+}
+
+fn submission(
+    rng: &mut ChaCha20Rng,
+    number: u32,
+    class: Class,
+    product: &str,
+    channel: &str,
+    sequence: u64,
+) -> Submission {
+    let artifact = |file: u8| UnverifiedArtifact {
+        name: format!("file-{file}"),
+        size: 1,
+        sha256: vec![file; 32],
+        sha512: vec![file; 64],
+        blake2b: vec![file; 64],
+    };
+    let release = UnverifiedRelease {
+        class,
+        product: product.to_owned(),
+        channel: channel.to_owned(),
+        version: format!("1.{sequence}"),
+        sequence,
+        issued_at: EPOCH,
+        expires_at: None,
+        artifacts: (0..rng.gen_range(1..5)).map(artifact).collect(),
+        formats: if rng.gen_bool(0.5) { vec![Format::Dsse] } else { vec![Format::Dsse, Format::Sshsig] },
+    };
+    Submission {
+        release_id: ReleaseId::new(format!("{product}-{channel}-{number}")).unwrap(),
+        requester: Requester::new("ci").unwrap(),
+        release: Arc::new(release.verify().unwrap()),
+    }
+}

@@ -1,0 +1,130 @@
+//! A node that takes the place of a real one: it is made of the real library, with the real node's certificate, identity
+//! and share, but it behaves as a test wants. The real process must be stopped.
+
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails its test by panicking")]
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use rand::rngs::OsRng;
+use rutli::client::{Profile, TlsFiles, nodes};
+use rutli_signer_node::{
+    config::Config,
+    key_store::KeyStore,
+    marks::Marks,
+    sign::{Signer, StreamId},
+};
+use rutli_wire::link::{Batch, BatchReply, FromNode, ToNode};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tokio_stream::{StreamExt as _, wrappers::ReceiverStream};
+
+/// How it behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Manner {
+    /// As a real node.
+    Honest,
+    /// One bit of each share is wrong.
+    WrongShares,
+    /// It takes batches and never answers.
+    Silent,
+}
+
+/// A stand-in that is attached. It ends when it is dropped.
+pub struct StandIn {
+    task: JoinHandle<()>,
+    batches: Arc<AtomicUsize>,
+}
+
+impl StandIn {
+    /// Attaches in place of the node with this `node.toml`.
+    pub async fn attach(config: &Path, manner: Manner) -> Self {
+        let config = Config::load(config).unwrap();
+        let mut signer = signer(&config);
+        let coordinator = config.coordinators.first().unwrap();
+        let profile = Profile {
+            coordinator: coordinator.url.clone(),
+            server_name: Some(coordinator.server_name.to_str().into_owned()),
+            tls: TlsFiles {
+                ca: config.tls.ca.clone(),
+                certificate: config.tls.certificate.clone(),
+                key: config.tls.key.clone(),
+            },
+        };
+        let (outbox, waiting) = mpsc::channel(256);
+        outbox.send(FromNode::Hello { version: "stand-in".into(), status: signer.status() }).await.unwrap();
+        let up = ReceiverStream::new(waiting).map(Into::into);
+        let mut down = nodes(profile.connect().await.unwrap()).attach(up).await.unwrap().into_inner();
+        let batches = Arc::new(AtomicUsize::new(0));
+        let seen = Arc::clone(&batches);
+        let task = tokio::spawn(async move {
+            let stream = StreamId(1);
+            signer.stream_opened(stream);
+            announce(&mut signer, stream, &outbox).await;
+            while let Ok(Some(message)) = down.message().await {
+                if let Ok(ToNode::Batch(batch)) = ToNode::try_from(message) {
+                    seen.fetch_add(1, Ordering::SeqCst);
+                    if let Some(reply) = answer(&mut signer, stream, batch, manner) {
+                        // The coordinator may have gone.
+                        let _ = outbox.send(FromNode::Reply(reply)).await;
+                    }
+                    announce(&mut signer, stream, &outbox).await;
+                }
+            }
+        });
+        Self { task, batches }
+    }
+
+    /// Batches that came so far.
+    #[must_use]
+    pub fn batches(&self) -> usize {
+        self.batches.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for StandIn {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// The real heart of the node, with the shares from the node's own folder.
+fn signer(config: &Config) -> Signer {
+    let keys = KeyStore::open(&config.data_dir, config.seal.clone()).unwrap();
+    let opener = keys.opener().unwrap().unwrap();
+    let mut signer = Signer::new(config.me.clone(), config.allow.clone(), Marks::default(), None);
+    for roster in keys.rosters().unwrap() {
+        let share = keys.share(&opener, roster.roster(), &config.me).unwrap();
+        signer.install_key(roster, share).unwrap();
+    }
+    signer
+}
+
+fn answer(signer: &mut Signer, stream: StreamId, batch: Batch, manner: Manner) -> Option<BatchReply> {
+    let pending = signer.receive(stream, batch, rutli::clock::unix_now());
+    let mut reply = signer.release_shares(pending, Ok(()));
+    match manner {
+        Manner::Honest => {}
+        Manner::Silent => return None,
+        Manner::WrongShares => {
+            for share in reply.answer.iter_mut().flatten().flatten().flatten() {
+                // The lowest bit: it stays a scalar, so only the check of the signature can tell.
+                if let Some(first) = share.first_mut() {
+                    *first ^= 1;
+                }
+            }
+        }
+    }
+    Some(reply)
+}
+
+async fn announce(signer: &mut Signer, stream: StreamId, outbox: &mpsc::Sender<FromNode>) {
+    for announcement in signer.announce(stream, 256, &mut OsRng) {
+        // The coordinator may have gone.
+        let _ = outbox.send(announcement).await;
+    }
+}
