@@ -5,7 +5,7 @@ use rutli_release::{Class, Format, InvalidRelease, UnverifiedArtifact, Unverifie
 use crate::v1;
 
 /// What a peer sent does not make a message of ours. The peer erred; sending it again does not help.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
 pub enum Malformed {
     /// A field is missing, too long, or not of its type.
     #[error("{field}: {problem}")]
