@@ -223,3 +223,6 @@ async fn stored_culprits(store: &Store) -> Result<BTreeMap<NodeId, String>> {
     let culprits = store.culprits().await?;
     culprits.into_iter().map(|(node, reason)| Ok((node.parse().map_err(broken)?, reason))).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -22,6 +22,8 @@ pub mod server;
 pub mod session;
 pub mod sign_release;
 pub mod store;
+#[cfg(test)]
+mod testing;
 pub mod tls_files;
 pub mod waiting;
 

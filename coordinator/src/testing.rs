@@ -1,0 +1,193 @@
+//! For tests: a PKI, a running daemon, and clients of every role.
+
+use std::{path::Path, sync::Arc};
+
+use hyper_util::rt::TokioIo;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
+};
+use rustls::{ClientConfig, pki_types::ServerName};
+use rutli_wire::{
+    tls::{Pem, client_config},
+    v1::{
+        self, ceremony_service_client::CeremonyServiceClient, node_service_client::NodeServiceClient,
+        release_service_client::ReleaseServiceClient,
+    },
+};
+use tokio::{net::TcpStream, task::JoinHandle};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+use tonic::transport::{Channel, Endpoint};
+
+use crate::{
+    Clock, Config, Daemon, Result, Signals,
+    config::{Limits, TlsFiles},
+};
+
+/// The time on every test's clock: 2026-11-21T10:00:00Z.
+pub(crate) const NOW: u64 = 1_795_255_200;
+
+/// An authority.
+pub(crate) struct Authority {
+    pub(crate) pem: String,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, PEM.
+pub(crate) struct Identity {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.distinguished_name.push(DnType::CommonName, "test authority");
+        let key = KeyPair::generate().unwrap();
+        let pem = params.self_signed(&key).unwrap().pem();
+        Self { pem, issuer: Issuer::new(params, key) }
+    }
+
+    /// For the party `uri`, valid now.
+    pub(crate) fn issue(&self, uri: &str) -> Identity {
+        self.issue_until(uri, 4096)
+    }
+
+    /// Valid from 1975 to the given year.
+    pub(crate) fn issue_until(&self, uri: &str, year: i32) -> Identity {
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.not_after = rcgen::date_time_ymd(year, 1, 1);
+        if !uri.is_empty() {
+            params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+        }
+        let server = uri.starts_with("rutli:coordinator:");
+        params.extended_key_usages =
+            vec![if server { ExtendedKeyUsagePurpose::ServerAuth } else { ExtendedKeyUsagePurpose::ClientAuth }];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap().pem();
+        Identity { certificate, key: key.serialize_pem() }
+    }
+}
+
+/// A daemon that runs in this process.
+pub(crate) struct Running {
+    pub(crate) folder: Arc<tempfile::TempDir>,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) signals: Signals,
+    task: JoinHandle<Result<()>>,
+}
+
+impl Running {
+    pub(crate) async fn start() -> Self {
+        Self::start_with(Limits::default()).await
+    }
+
+    pub(crate) async fn start_with(limits: Limits) -> Self {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let authority = Arc::new(Authority::new());
+        let server = authority.issue("rutli:coordinator:main");
+        std::fs::write(folder.path().join("ca.pem"), &authority.pem).unwrap();
+        write_identity(folder.path(), &server);
+        Self::open(folder, authority, limits).await
+    }
+
+    async fn open(folder: Arc<tempfile::TempDir>, authority: Arc<Authority>, limits: Limits) -> Self {
+        let file = |name: &str| folder.path().join(name);
+        let config = Config {
+            listen: "127.0.0.1:0".parse().unwrap(),
+            data_dir: file("data"),
+            tls: TlsFiles { ca: file("ca.pem"), certificate: file("tls.pem"), key: file("tls.key") },
+            limits,
+        };
+        let signals = Signals::default();
+        let mut tries = 0;
+        let daemon = loop {
+            match Daemon::open(config.clone(), Clock::new(|| NOW), signals.clone()).await {
+                Ok(daemon) => break daemon,
+                // The daemon before lets go of its lock when its last task is gone.
+                Err(error) if tries == 200 => panic!("{error}"),
+                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+            }
+            tries += 1;
+        };
+        let address = daemon.address();
+        Self { folder, authority, address, signals, task: tokio::spawn(daemon.serve()) }
+    }
+
+    /// Stops gracefully.
+    pub(crate) async fn stop(self) -> Result<()> {
+        self.signals.stop.cancel();
+        self.task.await.unwrap()
+    }
+
+    /// A TLS session as `identity`.
+    pub(crate) async fn tls(&self, identity: &Identity) -> std::io::Result<TlsStream<TcpStream>> {
+        connect(self.address, client(&self.authority, identity)).await
+    }
+
+    pub(crate) async fn channel(&self, uri: &str) -> Channel {
+        let identity = self.authority.issue(uri);
+        let (address, config) = (self.address, client(&self.authority, &identity));
+        let connector = tower::service_fn(move |_| {
+            let config = Arc::clone(&config);
+            async move { connect(address, config).await.map(TokioIo::new) }
+        });
+        Endpoint::from_static("http://localhost").connect_with_connector(connector).await.unwrap()
+    }
+
+    pub(crate) async fn releases(&self, uri: &str) -> ReleaseServiceClient<Channel> {
+        ReleaseServiceClient::new(self.channel(uri).await)
+    }
+
+    pub(crate) async fn nodes(&self, uri: &str) -> NodeServiceClient<Channel> {
+        NodeServiceClient::new(self.channel(uri).await)
+    }
+
+    pub(crate) async fn ceremonies(&self, uri: &str) -> CeremonyServiceClient<Channel> {
+        CeremonyServiceClient::new(self.channel(uri).await)
+    }
+}
+
+pub(crate) fn write_identity(folder: &Path, identity: &Identity) {
+    std::fs::write(folder.join("tls.key"), &identity.key).unwrap();
+    std::fs::write(folder.join("tls.pem"), &identity.certificate).unwrap();
+}
+
+pub(crate) fn client(authority: &Authority, identity: &Identity) -> Arc<ClientConfig> {
+    let pem = Pem {
+        ca: authority.pem.as_bytes(),
+        certificate: identity.certificate.as_bytes(),
+        key: identity.key.as_bytes(),
+    };
+    Arc::new(client_config(pem).unwrap())
+}
+
+pub(crate) async fn connect(
+    address: std::net::SocketAddr,
+    config: Arc<ClientConfig>,
+) -> std::io::Result<TlsStream<TcpStream>> {
+    let socket = TcpStream::connect(address).await?;
+    TlsConnector::from(config).connect(ServerName::try_from("localhost").unwrap(), socket).await
+}
+
+/// A request for a product build of one file.
+pub(crate) fn request(request_id: &str, sequence: u64) -> v1::CreateReleaseRequest {
+    v1::CreateReleaseRequest {
+        request_id: request_id.into(),
+        release_class: v1::ReleaseClass::ProductBuild.into(),
+        product: "suite".into(),
+        channel: "stable".into(),
+        version: format!("1.{sequence}"),
+        sequence,
+        expires_at: 0,
+        artifacts: vec![v1::Artifact {
+            name: "suite.bin".into(),
+            size: 5,
+            sha256: vec![1; 32],
+            sha512: vec![2; 64],
+            blake2b: vec![3; 64],
+        }],
+        formats: Vec::new(),
+    }
+}
