@@ -79,7 +79,8 @@ fn aggregate_item(quorum: &QuorumKeys, item: &AggregateItem) -> Vec<Result<[u8; 
         .enumerate()
         .map(|(row, (slot, commitments))| {
             let signable = usize::try_from(*slot).ok().and_then(|slot| signables.get(slot));
-            let shares = item.shares.iter().map(|of_signer| of_signer.get(row).copied()).collect::<Option<Vec<_>>>();
+            let shares =
+                item.shares.iter().map(|of_signer| of_signer.get(row).copied()).collect::<Option<Vec<_>>>();
             match (signable, shares) {
                 (Some(signable), Some(shares)) => aggregate_slot(quorum, signable, commitments, &shares),
                 // The engine hands over complete items only; an incomplete one is nobody's fault but ours.
@@ -95,7 +96,8 @@ fn aggregate_slot(
     commitments: &[SigningCommitments],
     shares: &[[u8; 32]],
 ) -> Result<[u8; 64], Blame> {
-    let commitments: BTreeMap<_, _> = quorum.identifiers.iter().copied().zip(commitments.iter().copied()).collect();
+    let commitments: BTreeMap<_, _> =
+        quorum.identifiers.iter().copied().zip(commitments.iter().copied()).collect();
     let package = SigningPackage::new(commitments, &signable.bytes);
     let mut parsed = BTreeMap::new();
     for (place, (identifier, share)) in quorum.identifiers.iter().zip(shares).enumerate() {
@@ -105,7 +107,8 @@ fn aggregate_slot(
         })?;
         parsed.insert(*identifier, share);
     }
-    let signature = frost::aggregate(&package, &parsed, &quorum.public).map_err(|error| blame(quorum, &error))?;
+    let signature =
+        frost::aggregate(&package, &parsed, &quorum.public).map_err(|error| blame(quorum, &error))?;
     let bytes = signature.serialize().map_err(|error| blame(quorum, &error))?;
     <[u8; 64]>::try_from(bytes)
         .map_err(|_| Blame { places: Vec::new(), reason: "a signature has 64 bytes".to_owned() })

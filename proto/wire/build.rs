@@ -3,12 +3,8 @@
 use prost::Message as _;
 use std::{env, error::Error, fs, path::PathBuf};
 
-const FILES: [&str; 4] = [
-    "rutli/v1/release.proto",
-    "rutli/v1/ceremony.proto",
-    "rutli/v1/node.proto",
-    "rutli/v1/custodian.proto",
-];
+const FILES: [&str; 4] =
+    ["rutli/v1/release.proto", "rutli/v1/ceremony.proto", "rutli/v1/node.proto", "rutli/v1/custodian.proto"];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed=proto");

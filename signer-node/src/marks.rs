@@ -140,7 +140,11 @@ mod tests {
         marks.settle(suite.product(), suite.channel(), 5);
         assert_eq!(marks.admit(&suite, [1; 32]), Ok(Novelty::Durable));
         marks.admit(&release("suite", 9, 1), [3; 32]).unwrap();
-        assert_eq!(marks.admit(&suite, [1; 32]), Ok(Novelty::Durable), "a retry may come after a later release");
+        assert_eq!(
+            marks.admit(&suite, [1; 32]),
+            Ok(Novelty::Durable),
+            "a retry may come after a later release"
+        );
     }
 
     #[test]
@@ -149,7 +153,10 @@ mod tests {
         let row = (suite.product().clone(), suite.channel().clone(), 5, [1; 32]);
         let mut marks = Marks::from_rows([row]);
         assert_eq!(marks.admit(&suite, [2; 32]).unwrap_err().code, RefusalCode::SequenceConflict);
-        assert_eq!(marks.admit(&release("suite", 4, 1), [1; 32]).unwrap_err().code, RefusalCode::SequenceBehind);
+        assert_eq!(
+            marks.admit(&release("suite", 4, 1), [1; 32]).unwrap_err().code,
+            RefusalCode::SequenceBehind
+        );
     }
 
     #[test]
@@ -159,10 +166,16 @@ mod tests {
             marks.admit(&release("suite", sequence, 1), [1; 32]).unwrap();
         }
         assert_eq!(marks.0.values().map(BTreeMap::len).max(), Some(limits::RETRY_WINDOW));
-        assert_eq!(marks.admit(&release("suite", 1, 1), [1; 32]).unwrap_err().code, RefusalCode::SequenceBehind);
+        assert_eq!(
+            marks.admit(&release("suite", 1, 1), [1; 32]).unwrap_err().code,
+            RefusalCode::SequenceBehind
+        );
         for product in 1..limits::MAX_CHANNELS {
             marks.admit(&release(&format!("p{product}"), 1, 1), [1; 32]).unwrap();
         }
-        assert_eq!(marks.admit(&release("one-more", 1, 1), [1; 32]).unwrap_err().code, RefusalCode::NotAllowed);
+        assert_eq!(
+            marks.admit(&release("one-more", 1, 1), [1; 32]).unwrap_err().code,
+            RefusalCode::NotAllowed
+        );
     }
 }

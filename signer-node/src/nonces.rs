@@ -23,7 +23,9 @@ pub struct NoncePair(SigningNonces);
 /// A commitment that does not lie in the stream's pool. Either the coordinator erred or lies, or the stream was lost in
 /// between; a fresh session with fresh commitments is the way out.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("commitment {0} is not in this connection's pool: used already, another node's, or of an earlier connection")]
+#[error(
+    "commitment {0} is not in this connection's pool: used already, another node's, or of an earlier connection"
+)]
 pub struct UnknownCommitment(pub CommitmentBytes);
 
 impl NoncePair {
@@ -39,7 +41,11 @@ impl NoncePair {
     }
 
     /// Consumes the pair for one signature share (RFC 9591, section 5.2).
-    pub fn sign(mut self, package: &SigningPackage, key: &KeyPackage) -> Result<SignatureShare, frost::Error> {
+    pub fn sign(
+        mut self,
+        package: &SigningPackage,
+        key: &KeyPackage,
+    ) -> Result<SignatureShare, frost::Error> {
         let share = frost::round2::sign(package, &self.0, key);
         self.0.zeroize();
         share

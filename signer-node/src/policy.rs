@@ -72,9 +72,9 @@ impl AllowRule {
         self.class == release.class()
             && self.product == *release.product()
             && self.channels.as_ref().is_none_or(|channels| channels.contains(release.channel()))
-            && self.max_artifacts.is_none_or(|most| {
-                u32::try_from(release.artifacts().len()).is_ok_and(|count| count <= most)
-            })
+            && self
+                .max_artifacts
+                .is_none_or(|most| u32::try_from(release.artifacts().len()).is_ok_and(|count| count <= most))
     }
 
     fn line(&self) -> String {

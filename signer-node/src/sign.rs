@@ -20,11 +20,13 @@ use frost_ed25519::{
     round1::{NonceCommitment, SigningCommitments},
 };
 use rand::{CryptoRng, RngCore};
-use rutli_keys::{KeyName, NodeId, Quorum, Roster, RosterHash, SignedRoster, SigningShare, effective_key_package};
+use rutli_keys::{
+    KeyName, NodeId, Quorum, Roster, RosterHash, SignedRoster, SigningShare, effective_key_package,
+};
 use rutli_release::{Channel, Class, Product, ReleaseId, Requester, VerifiedRelease, Version};
 use rutli_wire::link::{
-    Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, NodeStatus, Refusal,
-    RefusalCode,
+    Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, NodeStatus,
+    Refusal, RefusalCode,
 };
 
 use crate::{
@@ -441,7 +443,8 @@ impl HeldKey {
         let package = effective_key_package(&self.roster, self.index, share, &quorum)
             .map_err(|error| wrong(error.to_string()))?;
         let package = Locked::new(package).map_err(|error| refuse(RefusalCode::Closed, error.to_string()))?;
-        let identifiers = signers.iter().filter_map(|index| self.roster.identifier(*index).copied()).collect();
+        let identifiers =
+            signers.iter().filter_map(|index| self.roster.identifier(*index).copied()).collect();
         if self.effective.len() >= limits::MAX_CACHED_QUORUMS {
             self.effective.clear();
         }
@@ -487,7 +490,8 @@ fn sign_slot(effective: &Effective, slot: SlotWork, message: &[u8]) -> Result<[u
 fn parse_commitment(bytes: &CommitmentBytes) -> Result<SigningCommitments, Refusal> {
     let (hiding, binding) = bytes.0.split_at(32);
     let point = |bytes: &[u8]| {
-        NonceCommitment::deserialize(bytes).map_err(|_: frost::Error| malformed("a commitment is not a point of the group"))
+        NonceCommitment::deserialize(bytes)
+            .map_err(|_: frost::Error| malformed("a commitment is not a point of the group"))
     };
     Ok(SigningCommitments::new(point(hiding)?, point(binding)?))
 }

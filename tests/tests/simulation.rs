@@ -21,7 +21,9 @@ fn tell(part: u64, organisations: &[(&str, u16, u16)]) {
         mishaps += report.mishaps;
         culprits += report.culprits.len();
     }
-    println!("{signed} releases signed through {crashes} crashes and {mishaps} mishaps; {culprits} culprits named");
+    println!(
+        "{signed} releases signed through {crashes} crashes and {mishaps} mishaps; {culprits} culprits named"
+    );
     // Stories in which nothing happens would show nothing.
     assert!(signed > 0 && crashes > 0 && mishaps > 0 && culprits > 0);
 }
@@ -58,5 +60,8 @@ fn one_seed() {
     let fixture = Fixture::new(&[("vendor", 2, 3), ("supervisor", 1, 1)]);
     let report = run(&fixture, seed).unwrap_or_else(|violation| panic!("{violation}"));
     println!("{}", report.story.join("\n"));
-    assert_eq!(report.signed + report.refused + report.cancelled, report.story.iter().filter(|l| l.contains("is over")).count());
+    assert_eq!(
+        report.signed + report.refused + report.cancelled,
+        report.story.iter().filter(|l| l.contains("is over")).count()
+    );
 }

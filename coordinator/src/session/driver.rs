@@ -76,7 +76,13 @@ pub struct Sessions {
 #[derive(Debug)]
 enum Command {
     Event(Event),
-    Attach { node: NodeId, stream: StreamId, version: String, status: NodeStatus, outbox: mpsc::Sender<ToNode> },
+    Attach {
+        node: NodeId,
+        stream: StreamId,
+        version: String,
+        status: NodeStatus,
+        outbox: mpsc::Sender<ToNode>,
+    },
     Sign(Submission, oneshot::Sender<Outcome>),
     Cancel(ReleaseId, oneshot::Sender<Result<(), NotCancelled>>),
     Nodes(oneshot::Sender<Vec<NodeSnapshot>>),

@@ -115,7 +115,13 @@ impl Nodes {
     }
 
     /// Takes announced commitments in, up to the bound; what is over it is dropped, for no honest node announces it.
-    pub(super) fn stock(&mut self, node: &NodeId, stream: StreamId, key: KeyName, commitments: Vec<ParsedCommitment>) {
+    pub(super) fn stock(
+        &mut self,
+        node: &NodeId,
+        stream: StreamId,
+        key: KeyName,
+        commitments: Vec<ParsedCommitment>,
+    ) {
         let Some(state) = self.0.get_mut(node).filter(|state| state.stream == Some(stream)) else { return };
         if !state.pools.contains_key(&key) && state.pools.len() >= limits::MAX_POOLS_PER_NODE {
             return;
@@ -198,14 +204,16 @@ impl Nodes {
 
     /// When suspended nodes may be chosen again.
     pub(super) fn next_return(&self) -> impl Iterator<Item = Millis> {
-        self.0.values().filter(|state| state.stream.is_some()).filter_map(|state| {
-            state.suspended.as_ref().map(|(until, _)| *until)
-        })
+        self.0
+            .values()
+            .filter(|state| state.stream.is_some())
+            .filter_map(|state| state.suspended.as_ref().map(|(until, _)| *until))
     }
 
     /// Milliseconds that a node gets for so many signatures.
     pub(super) fn patience_ms(&self, node: &NodeId, slots: usize) -> u64 {
-        let pace_us = self.0.get(node).and_then(|state| state.pace_us).unwrap_or(limits::FIRST_GUESS_MS * 1_000);
+        let pace_us =
+            self.0.get(node).and_then(|state| state.pace_us).unwrap_or(limits::FIRST_GUESS_MS * 1_000);
         let slots = u64::try_from(slots).unwrap_or(u64::MAX);
         let own = pace_us.saturating_mul(slots).saturating_mul(limits::REPLY_PATIENCE) / 1_000;
         limits::REPLY_BASE_MS.saturating_add(own).min(limits::REPLY_MOST_MS)

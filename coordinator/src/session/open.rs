@@ -136,7 +136,10 @@ impl Session {
             .iter()
             .flat_map(|(node, answers)| {
                 self.items.iter().zip(answers).filter_map(move |(item, answer)| {
-                    answer.as_ref().err().map(|refusal| (item.release_id.clone(), node.clone(), refusal.clone()))
+                    answer
+                        .as_ref()
+                        .err()
+                        .map(|refusal| (item.release_id.clone(), node.clone(), refusal.clone()))
                 })
             })
             .collect()
@@ -145,7 +148,8 @@ impl Session {
     /// Keeps the items that every signer signed, and gives them to aggregation; the others leave the session with
     /// their slots.
     pub(super) fn start_aggregation(&mut self) -> (Option<AggregateJob>, Vec<(ReleaseId, Vec<u32>)>) {
-        let State::AwaitingShares { replies, .. } = std::mem::replace(&mut self.state, State::AwaitingAggregation)
+        let State::AwaitingShares { replies, .. } =
+            std::mem::replace(&mut self.state, State::AwaitingAggregation)
         else {
             return (None, Vec::new());
         };

@@ -207,7 +207,8 @@ impl Queue {
         if let Some(job) = self.jobs.get_mut(id) {
             job.busy = job.busy.saturating_sub(signatures.len());
             for (slot, signature) in signatures {
-                if let Some(place) = usize::try_from(*slot).ok().and_then(|slot| job.signatures.get_mut(slot)) {
+                if let Some(place) = usize::try_from(*slot).ok().and_then(|slot| job.signatures.get_mut(slot))
+                {
                     *place = Some(*signature);
                 }
             }

@@ -274,10 +274,15 @@ impl TryFrom<v1::Batch> for Batch {
         let signers = batch
             .signers
             .iter()
-            .map(|index| u16::try_from(*index).map_err(|_| Malformed::new("signers", "an index is too large")))
+            .map(|index| {
+                u16::try_from(*index).map_err(|_| Malformed::new("signers", "an index is too large"))
+            })
             .collect::<Result<Vec<_>, _>>()?;
-        let items =
-            batch.items.into_iter().map(|item| item_from_wire(item, signers.len())).collect::<Result<_, _>>()?;
+        let items = batch
+            .items
+            .into_iter()
+            .map(|item| item_from_wire(item, signers.len()))
+            .collect::<Result<_, _>>()?;
         Ok(Self {
             id: BatchId(batch.batch_id),
             key: key_name(batch.key)?,
@@ -293,7 +298,9 @@ fn item_from_wire(item: v1::BatchItem, signers: usize) -> Result<BatchItem, Malf
     let release = release_from_content(content)?;
     let count = release.signable_count();
     within("slots", item.slots.len(), 1, limits::MAX_BATCH_SLOTS)?;
-    if !item.slots.is_sorted_by(|a, b| a < b) || item.slots.iter().any(|slot| usize::try_from(*slot).is_ok_and(|slot| slot >= count)) {
+    if !item.slots.is_sorted_by(|a, b| a < b)
+        || item.slots.iter().any(|slot| usize::try_from(*slot).is_ok_and(|slot| slot >= count))
+    {
         return Err(Malformed::new("slots", "must ascend and lie within the release's signatures"));
     }
     let commitments = split_commitments(&item.commitments)?;
@@ -362,7 +369,8 @@ fn refusal_to_wire(refusal: &Refusal) -> v1::NodeRefusal {
 }
 
 fn refusal_from_wire(refusal: v1::NodeRefusal) -> Result<Refusal, Malformed> {
-    let code = RefusalCode::parse(&refusal.code).ok_or_else(|| Malformed::new("code", "is not known here"))?;
+    let code =
+        RefusalCode::parse(&refusal.code).ok_or_else(|| Malformed::new("code", "is not known here"))?;
     Ok(Refusal { code, reason: cut(refusal.reason) })
 }
 

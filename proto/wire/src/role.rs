@@ -32,10 +32,14 @@ pub enum UnknownParty {
     #[error("the certificate does not parse")]
     NotACertificate,
     /// No SAN of ours, or more than one.
-    #[error("the certificate has {0} subject alternative names of the form rutli:ROLE:NAME; it must have exactly one")]
+    #[error(
+        "the certificate has {0} subject alternative names of the form rutli:ROLE:NAME; it must have exactly one"
+    )]
     NotOne(usize),
     /// A SAN of ours that does not read.
-    #[error("the certificate's name {0:?} is none of rutli:pipeline:NAME, rutli:node:ORGANISATION:NAME, rutli:operator:NAME, rutli:auditor:NAME, rutli:coordinator:NAME")]
+    #[error(
+        "the certificate's name {0:?} is none of rutli:pipeline:NAME, rutli:node:ORGANISATION:NAME, rutli:operator:NAME, rutli:auditor:NAME, rutli:coordinator:NAME"
+    )]
     NotAName(String),
 }
 
@@ -117,9 +121,13 @@ mod tests {
 
     #[test]
     fn every_role_reads_back() {
-        for uri in
-            ["rutli:pipeline:ci", "rutli:node:vendor:vendor-1", "rutli:operator:o", "rutli:auditor:a", "rutli:coordinator:c"]
-        {
+        for uri in [
+            "rutli:pipeline:ci",
+            "rutli:node:vendor:vendor-1",
+            "rutli:operator:o",
+            "rutli:auditor:a",
+            "rutli:coordinator:c",
+        ] {
             assert_eq!(Party::from_certificate(&certificate(&[uri])).unwrap().to_string(), uri);
         }
     }
@@ -128,10 +136,22 @@ mod tests {
     fn one_name_only_and_a_known_one() {
         let two = certificate(&["rutli:pipeline:ci", "rutli:operator:o"]);
         assert_eq!(Party::from_certificate(&two), Err(UnknownParty::NotOne(2)));
-        assert_eq!(Party::from_certificate(&certificate(&["https://example.org"])), Err(UnknownParty::NotOne(0)));
+        assert_eq!(
+            Party::from_certificate(&certificate(&["https://example.org"])),
+            Err(UnknownParty::NotOne(0))
+        );
         assert_eq!(Party::from_certificate(b"rubbish"), Err(UnknownParty::NotACertificate));
-        for uri in ["rutli:root:x", "rutli:node:vendor", "rutli:pipeline:", "rutli:pipeline:UPPER", "rutli:pipeline:a:b"] {
-            assert!(matches!(Party::from_certificate(&certificate(&[uri])), Err(UnknownParty::NotAName(_))), "{uri}");
+        for uri in [
+            "rutli:root:x",
+            "rutli:node:vendor",
+            "rutli:pipeline:",
+            "rutli:pipeline:UPPER",
+            "rutli:pipeline:a:b",
+        ] {
+            assert!(
+                matches!(Party::from_certificate(&certificate(&[uri])), Err(UnknownParty::NotAName(_))),
+                "{uri}"
+            );
         }
     }
 }

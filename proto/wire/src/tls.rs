@@ -38,8 +38,9 @@ pub enum BadMaterial {
 /// What a coordinator serves with; a client without a certificate of the authority is refused in the handshake.
 pub fn server_config(pem: Pem<'_>) -> Result<ServerConfig, BadMaterial> {
     let roots = Arc::new(roots(pem.ca)?);
-    let verifier =
-        WebPkiClientVerifier::builder_with_provider(roots, provider()).build().map_err(|e| BadMaterial::Rejected(e.to_string()))?;
+    let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider())
+        .build()
+        .map_err(|e| BadMaterial::Rejected(e.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(provider())
         .with_protocol_versions(&[&rustls::version::TLS13])
         .map_err(|e| BadMaterial::Rejected(e.to_string()))?
@@ -78,7 +79,9 @@ fn roots(pem: &[u8]) -> Result<RootCertStore, BadMaterial> {
 }
 
 fn certificates(pem: &[u8], file: &'static str) -> Result<Vec<CertificateDer<'static>>, BadMaterial> {
-    let found: Vec<_> = CertificateDer::pem_slice_iter(pem).collect::<Result<_, _>>().map_err(|_| BadMaterial::Certificate(file))?;
+    let found: Vec<_> = CertificateDer::pem_slice_iter(pem)
+        .collect::<Result<_, _>>()
+        .map_err(|_| BadMaterial::Certificate(file))?;
     if found.is_empty() { Err(BadMaterial::Certificate(file)) } else { Ok(found) }
 }
 

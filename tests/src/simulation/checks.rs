@@ -23,7 +23,10 @@ impl Checks {
     pub(super) fn new(roster: &Roster, liar: Option<NodeId>) -> Self {
         Self {
             key: VerifyingKey::from_bytes(roster.group_key()).unwrap(),
-            indices: roster.nodes().map(|node| (node.id.clone(), roster.index_of(&node.id).unwrap())).collect(),
+            indices: roster
+                .nodes()
+                .map(|node| (node.id.clone(), roster.index_of(&node.id).unwrap()))
+                .collect(),
             liar,
             consumed: BTreeSet::new(),
         }
@@ -77,8 +80,10 @@ impl Checks {
         id: &ReleaseId,
         outcome: &Outcome,
     ) -> Result<(), String> {
-        let submission =
-            admitted.iter().find(|s| s.release_id == *id).ok_or_else(|| format!("{id} was never admitted"))?;
+        let submission = admitted
+            .iter()
+            .find(|s| s.release_id == *id)
+            .ok_or_else(|| format!("{id} was never admitted"))?;
         let Outcome::Signed { signatures, .. } = outcome else { return Ok(()) };
         let signables = submission.release.signables();
         if signables.len() != signatures.len() {

@@ -13,10 +13,7 @@ use rand::{Rng, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha20Rng;
 use rutli_coordinator::{
     aggregate::{AggregateResult, aggregate},
-    session::{
-        Action, Engine, Event, Millis, Outcome, StreamId, Submission,
-        driver::parse_commitment,
-    },
+    session::{Action, Engine, Event, Millis, Outcome, StreamId, Submission, driver::parse_commitment},
 };
 use rutli_keys::{KeyName, NodeId, SignedRoster, SigningShare, rehearsal};
 use rutli_release::ReleaseId;
@@ -307,7 +304,9 @@ impl<'a> World<'a> {
 
     fn step(&mut self, step: Step) -> Result<(), String> {
         match step {
-            Step::ToCoordinator(node, stream, bytes) => return self.arrive_at_coordinator(&node, stream, &bytes),
+            Step::ToCoordinator(node, stream, bytes) => {
+                return self.arrive_at_coordinator(&node, stream, &bytes);
+            }
             Step::ToNode(node, stream, bytes) => self.arrive_at_node(&node, stream, &bytes)?,
             Step::Hello(node, stream) => self.hello(&node, stream)?,
             Step::Dial(node) => self.dial(&node),
@@ -468,7 +467,14 @@ impl World<'_> {
 // The nodes' side.
 impl Node {
     fn new() -> Self {
-        Self { signer: None, life: 0, journal: Vec::new(), paused: None, stream: None, writing: BTreeMap::new() }
+        Self {
+            signer: None,
+            life: 0,
+            journal: Vec::new(),
+            paused: None,
+            stream: None,
+            writing: BTreeMap::new(),
+        }
     }
 
     fn marks(&self) -> Marks {
@@ -578,7 +584,9 @@ impl World<'_> {
     /// A stream ends for both sides. 0 names the current one.
     fn link_lost(&mut self, id: &NodeId, stream: u64) -> Result<(), String> {
         let current = self.node(id).stream;
-        let Some(current) = current.filter(|current| stream == 0 || stream == *current) else { return Ok(()) };
+        let Some(current) = current.filter(|current| stream == 0 || stream == *current) else {
+            return Ok(());
+        };
         self.tell(format!("stream {current} of {id} is lost"));
         self.node_stream_over(id);
         self.engine_event(Event::Detached(id.clone(), StreamId(current)))
@@ -636,7 +644,9 @@ impl World<'_> {
         };
         let (ticket, delay) = (self.next_step, self.rng.gen_range(1..10));
         let node = self.node(id);
-        let Some(signer) = node.signer.as_mut().filter(|_| node.stream == Some(stream)) else { return Ok(()) };
+        let Some(signer) = node.signer.as_mut().filter(|_| node.stream == Some(stream)) else {
+            return Ok(());
+        };
         let pending = signer.receive(NodeStream(stream), batch.clone(), now);
         node.writing.insert(ticket, (stream, pending, batch));
         let life = node.life;
