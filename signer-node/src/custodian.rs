@@ -322,3 +322,147 @@ fn to_status(error: Error) -> Status {
     };
     Status::new(code, error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use hyper_util::rt::TokioIo;
+    use rutli_wire::v1::custodian_service_client::CustodianServiceClient;
+    use tonic::transport::{Channel, Endpoint};
+
+    use super::*;
+    use crate::testing::TestNode;
+
+    struct Served {
+        client: CustodianServiceClient<Channel>,
+        path: PathBuf,
+        shutdown: CancellationToken,
+        task: tokio::task::JoinHandle<Result<(), Error>>,
+    }
+
+    async fn serve(folder: &Path) -> Served {
+        let TestNode { identity, journal, node, ceremonies, .. } = TestNode::start(folder).await;
+        let link = LinkState::default();
+        let desk = Desk {
+            me: NodeId::new(TestNode::ME.0, TestNode::ME.1).unwrap(),
+            identity: identity.public(),
+            node,
+            ceremonies,
+            journal,
+            links: vec![("https://127.0.0.1:1".into(), link)],
+        };
+        let path = folder.join("node.sock");
+        let socket = Socket::bind(&path).unwrap();
+        let shutdown = CancellationToken::new();
+        let task = tokio::spawn(socket.serve(desk, shutdown.clone()));
+        Served { client: connect(&path).await, path, shutdown, task }
+    }
+
+    async fn connect(path: &Path) -> CustodianServiceClient<Channel> {
+        let path = path.to_path_buf();
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        });
+        let endpoint = Endpoint::from_static("http://socket");
+        CustodianServiceClient::new(endpoint.connect_with_connector(connector).await.unwrap())
+    }
+
+    impl Served {
+        async fn stop(self) {
+            self.shutdown.cancel();
+            drop(self.client);
+            self.task.await.unwrap().unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn the_custodian_sees_pauses_and_resumes_over_restarts() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut served = serve(folder.path()).await;
+        assert_eq!(fs::metadata(&served.path).unwrap().permissions().mode() & 0o777, 0o600);
+        let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
+        assert_eq!((status.node.as_str(), status.state.as_str()), ("vendor/vendor-1", "ready"));
+        assert_eq!(status.allow, ["product-build suite (any channel)"]);
+        assert!(!status.coordinators[0].connected);
+        let reason = "an audit, until Monday".to_owned();
+        let paused = served.client.pause(v1::PauseRequest { reason }).await.unwrap().into_inner();
+        assert_eq!(paused.state, "paused");
+        served.stop().await;
+
+        let mut served = serve(folder.path()).await;
+        let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
+        assert!(status.reason.contains("an audit, until Monday"), "{}", status.reason);
+        let resumed = served.client.resume(v1::ResumeRequest {}).await.unwrap().into_inner();
+        assert_eq!(resumed.state, "ready");
+        let path = served.path.clone();
+        served.stop().await;
+        assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn errors_have_codes_and_say_what_to_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut served = serve(folder.path()).await;
+        let client = &mut served.client;
+        let long = v1::PauseRequest { reason: "x".repeat(501) };
+        assert_eq!(client.pause(long).await.unwrap_err().code(), Code::InvalidArgument);
+        let unseal = v1::UnsealRequest { passphrase: "x".into() };
+        assert_eq!(client.unseal(unseal).await.unwrap_err().code(), Code::FailedPrecondition);
+        let unseal = v1::UnsealRequest { passphrase: "x".repeat(2_000) };
+        assert_eq!(client.unseal(unseal).await.unwrap_err().code(), Code::InvalidArgument);
+        let proposal = v1::ProposeCeremonyRequest { proposal: b"{}".to_vec() };
+        assert_eq!(client.propose_ceremony(proposal).await.unwrap_err().code(), Code::InvalidArgument);
+        for ceremony_id in ["x".to_owned(), "ab".repeat(32)] {
+            let unknown = client.get_ceremony(v1::GetCeremonyRequest { ceremony_id }).await.unwrap_err();
+            assert_eq!(unknown.code(), Code::NotFound);
+            assert!(unknown.message().contains("rutli ceremony list"), "{unknown}");
+        }
+        let huge = v1::ProposeCeremonyRequest { proposal: vec![b' '; 1 << 20] };
+        assert_eq!(client.propose_ceremony(huge).await.unwrap_err().code(), Code::OutOfRange);
+        assert!(
+            client
+                .list_ceremonies(v1::ListCeremoniesRequest {})
+                .await
+                .unwrap()
+                .into_inner()
+                .ceremonies
+                .is_empty()
+        );
+        served.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_lone_node_makes_its_key_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut served = serve(folder.path()).await;
+        let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
+        let proposal = format!(
+            r#"{{"name":"genesis","keys":[{{"name":"release","purpose":"release"}}],"organisations":[
+                {{"name":"vendor","threshold":1,"nodes":[{{"name":"vendor-1","identity":"{}"}}]}}]}}"#,
+            status.identity
+        );
+        let proposed = v1::ProposeCeremonyRequest { proposal: proposal.into_bytes() };
+        let ceremony = served.client.propose_ceremony(proposed).await.unwrap().into_inner();
+        assert_eq!((ceremony.state(), ceremony.keys.len()), (v1::CeremonyState::Done, 1));
+        let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
+        assert_eq!((status.state.as_str(), status.keys.len()), ("ready", 1));
+        assert_eq!(status.keys[0].words, ceremony.keys[0].words);
+        served.stop().await;
+    }
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.sock");
+        drop(std::os::unix::net::UnixListener::bind(&path).unwrap());
+        assert!(path.exists(), "a killed process leaves its socket");
+        let socket = Socket::bind(&path).unwrap();
+        assert!(matches!(Socket::bind(&path).unwrap_err(), Error::SocketInUse { .. }));
+        drop(socket);
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "somebody's file").unwrap();
+        let error = Socket::bind(&path).unwrap_err();
+        assert!(error.to_string().contains("something else lies there"), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "somebody's file");
+    }
+}

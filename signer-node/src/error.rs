@@ -75,9 +75,9 @@ pub enum Error {
         /// This node.
         me: NodeId,
         /// In the configuration.
-        listed: rutli_keys::IdentityPublic,
+        listed: String,
         /// In the file.
-        own: rutli_keys::IdentityPublic,
+        own: String,
     },
     /// The operator gave another party's certificate.
     #[error("[tls] certificate must name this node (rutli:node:ORGANISATION:NAME): {problem}")]

@@ -363,7 +363,7 @@ mod tests {
         fixture.store().store(&roster, &share).unwrap();
         let store = fixture.store();
         assert!(store.holds(roster.roster().key()));
-        assert_eq!(store.rosters().unwrap(), [roster.clone()]);
+        assert_eq!(store.rosters().unwrap(), std::slice::from_ref(&roster));
         let opener = store.opener().unwrap().unwrap();
         let opened = store.share(&opener, roster.roster(), &me).unwrap();
         assert_eq!(opened.expose(), share.expose());

@@ -92,11 +92,7 @@ impl Link {
         let mut waits = waits();
         loop {
             let begun = tokio::time::Instant::now();
-            let ended = tokio::select! {
-                // The session itself hears of the shutdown once its stream is up; before, there is nothing to end.
-                ended = self.session(&shutdown) => ended,
-            };
-            let problem = match ended {
+            let problem = match self.session(&shutdown).await {
                 Ok(Ended::Shutdown) => return,
                 Ok(Ended::Goodbye(reason)) => format!("the coordinator left: {reason}"),
                 Ok(Ended::ByNode) => "the stream begins anew".to_owned(),
@@ -289,4 +285,276 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
         source = cause.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{fs, net::SocketAddr, path::PathBuf};
+
+    use futures::StreamExt as _;
+    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
+    use rustls::pki_types::ServerName;
+    use rutli_wire::{
+        link::{CeremonyEnvelope, Condition},
+        tls::server_config,
+        v1::node_service_server::{NodeService, NodeServiceServer},
+    };
+    use tokio::{net::TcpListener, task::JoinHandle};
+    use tokio_rustls::TlsAcceptor;
+    use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+    use tonic::{Request, Response, Status, transport::Server};
+
+    use super::*;
+    use crate::testing::TestNode;
+
+    /// An authority, and certificates that it signs.
+    struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+    impl Authority {
+        fn new() -> Self {
+            let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+        }
+
+        /// Certificate and key in PEM.
+        fn issue(&self, uri: &str) -> (String, String) {
+            let key = KeyPair::generate().unwrap();
+            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+            let certificate = params.signed_by(&key, &self.0).unwrap();
+            (certificate.pem(), key.serialize_pem())
+        }
+
+        fn files(&self, folder: &std::path::Path, uri: &str) -> TlsFiles {
+            let (certificate, key) = self.issue(uri);
+            let write = |name: &str, text: &str| -> PathBuf {
+                fs::write(folder.join(name), text).unwrap();
+                folder.join(name)
+            };
+            TlsFiles {
+                ca: write("ca.pem", &self.0.pem()),
+                certificate: write("tls.pem", &certificate),
+                key: write("tls.key", &key),
+            }
+        }
+    }
+
+    /// A coordinator of few words: it welcomes, tells the test what it hears, and says what the test wants.
+    struct Coordinator {
+        address: SocketAddr,
+        attached: mpsc::Receiver<Attached>,
+        task: JoinHandle<()>,
+    }
+
+    struct Attached {
+        heard: mpsc::Receiver<FromNode>,
+        say: mpsc::Sender<Result<v1::CoordinatorMessage, Status>>,
+    }
+
+    struct Service(mpsc::Sender<Attached>);
+
+    #[tonic::async_trait]
+    impl NodeService for Service {
+        type AttachStream = ReceiverStream<Result<v1::CoordinatorMessage, Status>>;
+
+        async fn attach(
+            &self,
+            request: Request<Streaming<v1::NodeMessage>>,
+        ) -> Result<Response<Self::AttachStream>, Status> {
+            let mut inbound = request.into_inner();
+            let (tell, heard) = mpsc::channel(1_000);
+            let (say, said) = mpsc::channel(10);
+            say.send(Ok((&ToNode::Welcome("1".into())).into())).await.unwrap();
+            self.0.send(Attached { heard, say }).await.unwrap();
+            tokio::spawn(async move {
+                while let Ok(Some(message)) = inbound.message().await {
+                    _ = tell.send(message.try_into().unwrap()).await;
+                }
+            });
+            Ok(Response::new(ReceiverStream::new(said)))
+        }
+
+        async fn list_nodes(
+            &self,
+            _: Request<v1::ListNodesRequest>,
+        ) -> Result<Response<v1::ListNodesResponse>, Status> {
+            Err(Status::unimplemented("not here"))
+        }
+
+        async fn reinstate_node(
+            &self,
+            _: Request<v1::ReinstateNodeRequest>,
+        ) -> Result<Response<v1::ReinstateNodeResponse>, Status> {
+            Err(Status::unimplemented("not here"))
+        }
+    }
+
+    impl Coordinator {
+        async fn start(authority: &Authority, uri: &str, address: &str) -> Self {
+            let (certificate, key) = authority.issue(uri);
+            let ca = authority.0.pem();
+            let pem = Pem { ca: ca.as_bytes(), certificate: certificate.as_bytes(), key: key.as_bytes() };
+            let acceptor = TlsAcceptor::from(Arc::new(server_config(pem).unwrap()));
+            let listener = TcpListener::bind(address).await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let incoming = TcpListenerStream::new(listener).filter_map(move |tcp| {
+                let acceptor = acceptor.clone();
+                async move {
+                    let mut tls = acceptor.accept(tcp.unwrap()).await.ok()?;
+                    let (mut near, far) = tokio::io::duplex(64 << 10);
+                    tokio::spawn(async move { tokio::io::copy_bidirectional(&mut tls, &mut near).await });
+                    Some(Ok::<_, std::io::Error>(far))
+                }
+            });
+            let (sender, attached) = mpsc::channel(10);
+            let server = Server::builder().add_service(NodeServiceServer::new(Service(sender)));
+            let task =
+                tokio::spawn(async move { server.serve_with_incoming(incoming.boxed()).await.unwrap() });
+            Self { address, attached, task }
+        }
+
+        async fn attached(&mut self) -> Attached {
+            timeout(Duration::from_secs(10), self.attached.recv()).await.unwrap().unwrap()
+        }
+    }
+
+    impl Attached {
+        async fn hear(&mut self) -> FromNode {
+            timeout(Duration::from_secs(10), self.heard.recv()).await.unwrap().unwrap()
+        }
+
+        async fn say(&self, message: &ToNode) {
+            self.say.send(Ok(message.into())).await.unwrap();
+        }
+    }
+
+    /// A node with one link.
+    struct Node {
+        _folder: tempfile::TempDir,
+        node: TestNode,
+        state: LinkState,
+        shutdown: CancellationToken,
+        task: JoinHandle<()>,
+    }
+
+    impl Node {
+        async fn start(authority: &Authority, address: SocketAddr) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            let tls = authority.files(folder.path(), "rutli:node:vendor:vendor-1");
+            let node = TestNode::start(folder.path()).await;
+            let coordinator = crate::config::Coordinator {
+                url: format!("https://{address}"),
+                host: address.ip().to_string(),
+                port: address.port(),
+                server_name: ServerName::try_from("localhost").unwrap(),
+            };
+            let state = LinkState::default();
+            let link = Link {
+                coordinator,
+                tls,
+                node: node.node.clone(),
+                ceremonies: node.ceremonies.clone(),
+                state: state.clone(),
+                names: Arc::new(AtomicU64::new(1)),
+            };
+            let shutdown = CancellationToken::new();
+            let task = tokio::spawn(link.keep(shutdown.clone()));
+            Self { _folder: folder, node, state, shutdown, task }
+        }
+
+        async fn error(&self) -> String {
+            let error = async {
+                loop {
+                    let (connected, error) = self.state.get();
+                    if !connected && !error.is_empty() {
+                        return error;
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+            };
+            timeout(Duration::from_secs(10), error).await.unwrap()
+        }
+    }
+
+    #[tokio::test]
+    async fn it_says_hello_and_goodbye_and_comes_back_after_a_loss() {
+        let authority = Authority::new();
+        let mut coordinator = Coordinator::start(&authority, "rutli:coordinator:c", "127.0.0.1:0").await;
+        let node = Node::start(&authority, coordinator.address).await;
+        let mut attached = coordinator.attached().await;
+        let FromNode::Hello { status, .. } = attached.hear().await else { panic!("expected a hello") };
+        assert_eq!(status.condition, Condition::Ready);
+
+        attached.say(&ToNode::Goodbye("an upgrade".into())).await;
+        let mut attached = coordinator.attached().await;
+        assert!(matches!(attached.hear().await, FromNode::Hello { .. }));
+
+        // A lost coordinator is found again within seconds.
+        coordinator.task.abort();
+        assert!((&mut coordinator.task).await.unwrap_err().is_cancelled());
+        drop(attached);
+        let address = coordinator.address.to_string();
+        drop(coordinator);
+        assert!(!node.error().await.is_empty());
+        let mut coordinator = Coordinator::start(&authority, "rutli:coordinator:c", &address).await;
+        let begun = tokio::time::Instant::now();
+        let mut attached = coordinator.attached().await;
+        assert!(begun.elapsed() < Duration::from_secs(4));
+        assert!(matches!(attached.hear().await, FromNode::Hello { .. }));
+
+        while !node.state.get().0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        node.shutdown.cancel();
+        assert!(matches!(attached.hear().await, FromNode::Goodbye(_)));
+        drop(attached);
+        timeout(Duration::from_secs(10), node.task).await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_does_not_parse_is_answered_or_left_out_and_the_stream_goes_on() {
+        let authority = Authority::new();
+        let mut coordinator = Coordinator::start(&authority, "rutli:coordinator:c", "127.0.0.1:0").await;
+        let node = Node::start(&authority, coordinator.address).await;
+        let mut attached = coordinator.attached().await;
+        assert!(matches!(attached.hear().await, FromNode::Hello { .. }));
+        attached.say.send(Ok(v1::CoordinatorMessage { message: None })).await.unwrap();
+        attached
+            .say(&ToNode::Ceremony(CeremonyEnvelope { proposal: Some(vec![7; 99]), messages: vec![vec![]] }))
+            .await;
+        let batch = v1::Batch { batch_id: 77, ..v1::Batch::default() };
+        let message = Some(v1::coordinator_message::Message::Batch(batch));
+        attached.say.send(Ok(v1::CoordinatorMessage { message })).await.unwrap();
+        let FromNode::Reply(reply) = attached.hear().await else { panic!("expected a reply") };
+        assert_eq!((reply.id, reply.answer.unwrap_err().code), (BatchId(77), RefusalCode::Malformed));
+        assert_eq!(node.state.get(), (true, String::new()));
+
+        // Oversize: the stream ends with a clear error, the node lives and comes back.
+        let huge = v1::Goodbye { reason: "x".repeat(wire::MAX_MESSAGE_BYTES + 1) };
+        let message = Some(v1::coordinator_message::Message::Goodbye(huge));
+        attached.say.send(Ok(v1::CoordinatorMessage { message })).await.unwrap();
+        let error = node.error().await;
+        assert!(error.contains("too large") || error.contains("limit"), "{error}");
+        let mut attached = coordinator.attached().await;
+        assert!(matches!(attached.hear().await, FromNode::Hello { .. }));
+    }
+
+    #[tokio::test]
+    async fn only_a_coordinator_of_the_own_authority_is_talked_to() {
+        let authority = Authority::new();
+        let mut impostor = Coordinator::start(&authority, "rutli:node:vendor:vendor-2", "127.0.0.1:0").await;
+        let node = Node::start(&authority, impostor.address).await;
+        let error = node.error().await;
+        assert!(error.contains("is rutli:node:vendor:vendor-2, not a coordinator"), "{error}");
+        assert!(impostor.attached.try_recv().is_err());
+
+        let other = Authority::new();
+        let mut stranger = Coordinator::start(&other, "rutli:coordinator:c", "127.0.0.1:0").await;
+        let node = Node::start(&authority, stranger.address).await;
+        let error = node.error().await;
+        assert!(error.contains("UnknownIssuer") || error.contains("certificate"), "{error}");
+        assert!(stranger.attached.try_recv().is_err());
+        node.node.node.report().await.unwrap();
+    }
 }

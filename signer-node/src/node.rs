@@ -209,14 +209,17 @@ impl Node {
                 // At once, also if the disk is full: the custodian's word needs no journal to hold for this process.
                 self.signer.pause(reason.clone());
                 let kept = self.journal.set_paused(Some(&reason)).await;
+                self.publish_status();
                 _ = answer.send(kept);
             }
             Event::Resume(answer) => {
                 let resumed = self.resume().await;
+                self.publish_status();
                 _ = answer.send(resumed);
             }
             Event::Install(keys, answer) => {
                 let installed = keys.iter().try_for_each(|key| self.install(key));
+                self.publish_status();
                 _ = answer.send(installed);
             }
             Event::Report(answer) => _ = answer.send(self.report()),
@@ -462,3 +465,6 @@ impl Node {
         self.publish.send_replace(status);
     }
 }
+
+#[cfg(test)]
+mod tests;

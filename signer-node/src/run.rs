@@ -141,9 +141,11 @@ fn check_own_entry(
     peers: &BTreeMap<NodeId, rutli_keys::IdentityPublic>,
 ) -> Result<(), Error> {
     match peers.get(me) {
-        Some(listed) if *listed != identity.public() => {
-            Err(Error::OwnIdentity { me: me.clone(), listed: *listed, own: identity.public() })
-        }
+        Some(listed) if *listed != identity.public() => Err(Error::OwnIdentity {
+            me: me.clone(),
+            listed: listed.to_string(),
+            own: identity.public().to_string(),
+        }),
         _ => Ok(()),
     }
 }

@@ -1,13 +1,24 @@
 //! What unit tests of this crate share.
 
-use std::sync::Arc;
+use std::{fs, path::Path, sync::Arc};
 
+use age::x25519;
 use rand::{RngCore as _, rngs::OsRng};
 use rutli_keys::{
     IdentityKey, KeyName, NodeId, Purpose, SignedRoster, SigningShare,
     ceremony::{CeremonyMachine, KeySpec, NodeSpec, OrganisationSpec, Output, Proposal, ProposalSpec},
 };
-use rutli_release::{Class, Format, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease};
+use rutli_release::{Class, Format, Product, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease};
+
+use crate::{
+    ceremonies::{Ceremonies, CeremoniesHandle},
+    config::Seal,
+    journal::Journal,
+    key_store::KeyStore,
+    node::{self, NodeHandle},
+    policy::{AllowList, AllowRule},
+    sign::Signer,
+};
 
 /// A product build in channel `stable` with so many files, issued at second 1,000.
 pub fn release(product: &str, sequence: u64, files: u8) -> VerifiedRelease {
@@ -60,4 +71,60 @@ pub fn lone_key(name: &str) -> (SignedRoster, SigningShare, NodeId) {
     });
     let (roster, share) = done.unwrap();
     (roster, share, me)
+}
+
+/// A node as the daemon starts it, without links: journal, key store, the signer's thread, ceremonies. It permits the
+/// product `suite`.
+pub struct TestNode {
+    pub identity: Arc<IdentityKey>,
+    pub keys: Arc<KeyStore>,
+    pub journal: Journal,
+    pub node: NodeHandle,
+    pub ceremonies: CeremoniesHandle,
+}
+
+impl TestNode {
+    pub const ME: (&'static str, &'static str) = ("vendor", "vendor-1");
+
+    /// What lies in the folder is taken up; what is missing is made.
+    pub async fn start(folder: &Path) -> Self {
+        let identity_file = folder.join("seal.txt");
+        if !identity_file.exists() {
+            let secret = x25519::Identity::generate().to_string();
+            fs::write(&identity_file, age::secrecy::ExposeSecret::expose_secret(&secret)).unwrap();
+        }
+        let secret: x25519::Identity = fs::read_to_string(&identity_file).unwrap().parse().unwrap();
+        let me = NodeId::new(Self::ME.0, Self::ME.1).unwrap();
+        let identity = Arc::new(IdentityKey::from_bytes(&[7; 32]));
+        let keys =
+            Arc::new(KeyStore::open(folder, Seal { recipient: secret.to_public(), identity_file }).unwrap());
+        let (journal, recovered) = Journal::open(&folder.join("node.sqlite")).await.unwrap();
+        let suite = Product::new("suite").unwrap();
+        let rule =
+            AllowRule { class: Class::ProductBuild, product: suite, channels: None, max_artifacts: None };
+        let allow = AllowList::new(vec![rule]);
+        let mut signer = Signer::new(me.clone(), allow, recovered.marks, recovered.paused);
+        for roster in keys.rosters().unwrap() {
+            signer.install_sealed(roster).unwrap();
+        }
+        let node = node::start(signer, journal.clone(), recovered.newest_at).unwrap();
+        let ceremonies = Ceremonies::start(
+            me.clone(),
+            Arc::clone(&identity),
+            [(me, identity.public())].into(),
+            journal.clone(),
+            Arc::clone(&keys),
+            node.clone(),
+            keys.opener().unwrap(),
+        );
+        let ceremonies = ceremonies.await.unwrap().spawn();
+        Self { identity, keys, journal, node, ceremonies }
+    }
+
+    /// From now on nothing can be written, until the connection has failed once.
+    pub async fn fail_next_write(&self) {
+        let mut write = self.journal.write().await.unwrap();
+        sqlx::query("PRAGMA query_only = ON").execute(write.connection().unwrap()).await.unwrap();
+        write.commit().await.unwrap();
+    }
 }

@@ -1,7 +1,5 @@
 //! Four nodes of two organisations with a relay in memory: real journals, key stores and signers, no sockets.
 
-use std::time::Instant;
-
 use age::x25519;
 use rutli_keys::{
     KeyName, Purpose,
@@ -394,7 +392,7 @@ async fn an_overdue_ceremony_ends_by_itself() {
         process.ceremonies.received(envelope.clone()).await;
     }
     cluster.processes[2].ceremonies.wish(Wish::Join(id, id.words())).await.unwrap();
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     while cluster.states(id).await != [v1::CeremonyState::Aborted; 4] {
         assert!(begun.elapsed() < Duration::from_secs(20));
         tokio::time::sleep(Duration::from_millis(100)).await;
@@ -421,7 +419,7 @@ async fn nothing_is_sent_before_it_is_durable() {
     write.commit().await.unwrap();
     let messages = cluster.relayed.iter().flat_map(|(_, envelope)| envelope.messages.clone()).collect();
     process.ceremonies.received(CeremonyEnvelope { proposal: None, messages }).await;
-    let begun = Instant::now();
+    let begun = tokio::time::Instant::now();
     process.ceremonies.list().await.unwrap();
     if begun.elapsed() < Duration::from_millis(500) {
         assert!(process.outbox.try_recv().is_err(), "the commit waits for the disk");

@@ -1,0 +1,219 @@
+//! The driver with a real journal and signer, and the test as its coordinator.
+
+use std::sync::Arc;
+
+use rutli_keys::{KeyName, RosterHash};
+use rutli_release::{ReleaseId, Requester};
+use rutli_wire::link::{BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, RefusalCode};
+use tokio::time::timeout;
+
+use super::*;
+use crate::testing::{TestNode, lone_key, release};
+
+/// A node with a key of its own organisation alone, and the coordinator's end of a stream.
+struct Fixture {
+    folder: tempfile::TempDir,
+    node: TestNode,
+    roster: RosterHash,
+    outbox: mpsc::Receiver<FromNode>,
+    stream: Stream,
+    commitments: Vec<CommitmentBytes>,
+    last_batch: u64,
+}
+
+impl Fixture {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let (roster, share, _) = lone_key("release");
+        let node = TestNode::start(folder.path()).await;
+        node.keys.store(&roster, &share).unwrap();
+        let key = OpenKey { roster: roster.clone(), share };
+        node.node.ask(|answer| Event::Install(vec![key], answer)).await.unwrap();
+        let (stream, outbox) = stream(1);
+        node.node.send(Event::Opened(stream.clone(), node.node.status())).await.unwrap();
+        let roster = roster.roster().hash();
+        Self { folder, node, roster, outbox, stream, commitments: Vec::new(), last_batch: 0 }
+    }
+
+    /// The next message that is not an announcement; those are collected.
+    async fn next(&mut self) -> FromNode {
+        loop {
+            let message = timeout(Duration::from_secs(10), self.outbox.recv()).await.unwrap().unwrap();
+            match message {
+                FromNode::Commitments(_, commitments) => self.commitments.extend(commitments),
+                other => return other,
+            }
+        }
+    }
+
+    async fn commitment(&mut self) -> CommitmentBytes {
+        while self.commitments.is_empty() {
+            let message = timeout(Duration::from_secs(10), self.outbox.recv()).await.unwrap().unwrap();
+            let FromNode::Commitments(_, commitments) = message else { panic!("{message:?}") };
+            self.commitments.extend(commitments);
+        }
+        self.commitments.pop().unwrap()
+    }
+
+    async fn send_batch(&mut self, sequence: u64) -> BatchId {
+        let own = self.commitment().await;
+        self.last_batch += 1;
+        let id = BatchId(self.last_batch);
+        let batch = Batch {
+            id,
+            key: KeyName::new("release").unwrap(),
+            roster: self.roster,
+            signers: vec![0],
+            items: vec![BatchItem {
+                release_id: ReleaseId::new("suite-1.0-0123456789ab").unwrap(),
+                requester: Requester::new("ci").unwrap(),
+                release: Arc::new(release("suite", sequence, 1)),
+                slots: vec![0],
+                commitments: vec![own],
+            }],
+        };
+        self.node.node.send(Event::Batch(self.stream.id, batch)).await.unwrap();
+        id
+    }
+
+    async fn sign(&mut self, sequence: u64) -> BatchReply {
+        let id = self.send_batch(sequence).await;
+        loop {
+            if let FromNode::Reply(reply) = self.next().await {
+                assert_eq!(reply.id, id);
+                return reply;
+            }
+        }
+    }
+
+    async fn wait_for(&mut self, condition: Condition) {
+        loop {
+            if matches!(self.next().await, FromNode::Status(status) if status.condition == condition) {
+                return;
+            }
+        }
+    }
+}
+
+fn stream(id: u64) -> (Stream, mpsc::Receiver<FromNode>) {
+    let (outbox, waiting) = mpsc::channel(limits::OUTBOX);
+    (Stream { id: StreamId(id), outbox, end: CancellationToken::new() }, waiting)
+}
+
+fn shares(reply: &BatchReply) -> usize {
+    reply.answer.as_ref().unwrap().iter().flatten().map(Vec::len).sum()
+}
+
+#[tokio::test]
+async fn it_fills_the_pool_signs_and_fills_it_again() {
+    let mut fixture = Fixture::new().await;
+    while fixture.commitments.len() < limits::NONCE_POOL {
+        let message = timeout(Duration::from_secs(10), fixture.outbox.recv()).await.unwrap().unwrap();
+        let FromNode::Commitments(_, fresh) = message else { panic!("{message:?}") };
+        assert!(fresh.len() <= limits::NONCE_STEP);
+        fixture.commitments.extend(fresh);
+    }
+    assert_eq!(fixture.commitments.len(), limits::NONCE_POOL);
+    assert_eq!(shares(&fixture.sign(5).await), 1);
+    // One was used and one is made again, perhaps while the disk was at work.
+    while fixture.commitments.len() < limits::NONCE_POOL {
+        let message = timeout(Duration::from_secs(10), fixture.outbox.recv()).await.unwrap().unwrap();
+        let FromNode::Commitments(_, fresh) = message else { panic!("{message:?}") };
+        fixture.commitments.extend(fresh);
+    }
+    let report = fixture.node.node.report().await.unwrap();
+    assert_eq!((report.shares, report.marks.len(), report.allow.len()), (1, 1, 1));
+    assert_eq!(fixture.node.journal.counts().await.unwrap().permitted, 1);
+}
+
+#[tokio::test]
+async fn without_a_journal_no_share_leaves_and_the_node_opens_again_by_itself() {
+    let mut fixture = Fixture::new().await;
+    assert_eq!(shares(&fixture.sign(5).await), 1);
+    fixture.node.fail_next_write().await;
+    let refusal = fixture.sign(6).await.answer.unwrap_err();
+    assert_eq!(refusal.code, RefusalCode::Closed, "{}", refusal.reason);
+    fixture.wait_for(Condition::Closed).await;
+    fixture.wait_for(Condition::Ready).await;
+    assert_eq!(shares(&fixture.sign(6).await), 1, "the same release comes again");
+    assert_eq!(fixture.node.journal.counts().await.unwrap().permitted, 2);
+}
+
+#[tokio::test]
+async fn a_pause_holds_at_once_and_over_restarts() {
+    let mut fixture = Fixture::new().await;
+    let node = fixture.node.node.clone();
+    node.ask(|answer| Event::Pause("audit".into(), answer)).await.unwrap();
+    fixture.wait_for(Condition::Paused).await;
+    assert_eq!(fixture.sign(5).await.answer.unwrap_err().code, RefusalCode::Paused);
+    let Fixture { folder, node, .. } = fixture;
+    drop(node);
+    let node = TestNode::start(folder.path()).await;
+    let status = node.node.report().await.unwrap().status;
+    assert_eq!((status.condition, status.keys.len()), (Condition::Paused, 1));
+    assert!(status.reason.contains("audit"));
+    node.node.ask(Event::Resume).await.unwrap();
+    assert_eq!(node.node.report().await.unwrap().status.condition, Condition::Ready);
+}
+
+#[tokio::test]
+async fn a_pause_that_cannot_be_kept_holds_until_the_restart_and_says_so() {
+    let fixture = Fixture::new().await;
+    fixture.node.fail_next_write().await;
+    let kept = fixture.node.node.ask(|answer| Event::Pause("audit".into(), answer)).await;
+    assert!(matches!(kept, Err(Error::Journal(_))), "{kept:?}");
+    assert_eq!(fixture.node.node.report().await.unwrap().status.condition, Condition::Paused);
+}
+
+#[tokio::test]
+async fn a_coordinator_that_does_not_read_loses_its_stream() {
+    let mut fixture = Fixture::new().await;
+    let first = fixture.commitment().await;
+    fixture.commitments.push(first);
+    let outbox = std::mem::replace(&mut fixture.outbox, stream(9).1);
+    for sequence in 1..=2 * u64::try_from(limits::OUTBOX).unwrap() {
+        fixture.commitments.push(first);
+        fixture.send_batch(sequence).await;
+    }
+    timeout(Duration::from_secs(10), fixture.stream.end.cancelled()).await.unwrap();
+    assert_eq!(outbox.len(), limits::OUTBOX);
+}
+
+#[tokio::test]
+async fn nonces_of_a_lost_stream_are_gone() {
+    let mut fixture = Fixture::new().await;
+    let old = fixture.commitment().await;
+    fixture.node.node.send(Event::Closed(fixture.stream.id)).await.unwrap();
+    (fixture.stream, fixture.outbox) = stream(2);
+    let status = fixture.node.node.status();
+    fixture.node.node.send(Event::Opened(fixture.stream.clone(), status)).await.unwrap();
+    fixture.commitments = vec![old];
+    let reply = fixture.sign(5).await.answer.unwrap();
+    assert_eq!(reply[0].as_ref().unwrap_err().code, RefusalCode::UnknownCommitment);
+    fixture.commitments.clear();
+    assert_eq!(shares(&fixture.sign(6).await), 1);
+}
+
+#[tokio::test]
+async fn a_clock_behind_the_journal_closes_the_node_until_the_custodian_vouches() {
+    let folder = tempfile::tempdir().unwrap();
+    drop(TestNode::start(folder.path()).await);
+    let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
+    let mut write = journal.write().await.unwrap();
+    let ahead = sqlx::query("UPDATE state SET newest_at = 4000000000");
+    ahead.execute(write.connection().unwrap()).await.unwrap();
+    write.commit().await.unwrap();
+    let node = TestNode::start(folder.path()).await;
+    let report = timeout(Duration::from_secs(10), async {
+        loop {
+            let report = node.node.report().await.unwrap();
+            if report.status.condition == Condition::Closed {
+                return report;
+            }
+        }
+    });
+    let reason = report.await.unwrap().status.reason;
+    assert!(reason.contains("clock") && reason.contains("resume"), "{reason}");
+    node.node.ask(Event::Resume).await.unwrap();
+    assert_eq!(node.node.report().await.unwrap().status.condition, Condition::Ready);
+}
