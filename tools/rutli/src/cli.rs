@@ -305,7 +305,8 @@ pub enum Keys {
 /// `rutli demo`
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Where to work: a new or empty folder. Default: a temporary one, whose path is printed.
+    /// Where to work: a new or empty folder, or that of an earlier demo, which goes. Default: a temporary one, whose
+    /// path is printed.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Stay up until Ctrl-C.

@@ -31,7 +31,10 @@ use rutli_wire::{
     },
 };
 use serde::{Deserialize, Serialize};
-use tokio::net::{TcpStream, UnixStream};
+use tokio::{
+    io::{AsyncBufRead, AsyncBufReadExt},
+    net::{TcpStream, UnixStream},
+};
 use tokio_rustls::TlsConnector;
 use tonic::{
     codegen::http::Uri,
@@ -43,6 +46,9 @@ use crate::{files, report::Failure, status};
 
 /// How long a connection with its TLS handshake may take.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a server may be silent after the handshake.
+const FIRST_WORD_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// How one reaches a coordinator, and as whom.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -88,8 +94,7 @@ impl Profile {
         Ok(profile)
     }
 
-    /// Connects. The TLS handshake is done when this returns; whether the coordinator takes the certificate shows only
-    /// in the first call (RFC 8446, section 4.4.2.4).
+    /// Connects. When this returns, the TLS handshake is done and the coordinator took the certificate.
     ///
     /// # Errors
     /// Exit code 2 for a profile that cannot be used, 3 when nobody answers or the other side is not the coordinator.
@@ -107,7 +112,8 @@ impl Profile {
             async move {
                 let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
                 stream.set_nodelay(true)?;
-                let stream = connector.connect(target.server_name.clone(), stream).await?;
+                let mut stream = connector.connect(target.server_name.clone(), stream).await?;
+                first_word(&mut stream).await?;
                 Ok::<_, std::io::Error>(TokioIo::new(stream))
             }
         });
@@ -212,6 +218,19 @@ pub fn custodian(channel: Channel) -> CustodianServiceClient<Channel> {
     CustodianServiceClient::new(channel)
         .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
         .max_encoding_message_size(limits::MAX_MESSAGE_BYTES)
+}
+
+/// Waits for the server's first bytes, which stay in the stream.
+///
+/// In TLS 1.3 a client has finished its handshake before the server has looked at its certificate (RFC 8446, section
+/// 2), so that a refusal would only show as some broken call later. An HTTP/2 server that has accepted sends its
+/// settings (RFC 9113, section 3.4), as a rule without waiting for ours; one that does not is taken on trust.
+async fn first_word(stream: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<()> {
+    match tokio::time::timeout(FIRST_WORD_TIMEOUT, stream.fill_buf()).await {
+        Ok(Ok([])) => Err(std::io::ErrorKind::UnexpectedEof.into()),
+        Ok(Ok(_)) | Err(_) => Ok(()),
+        Ok(Err(error)) => Err(error),
+    }
 }
 
 #[derive(Clone)]

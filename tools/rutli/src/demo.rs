@@ -60,10 +60,14 @@ pub async fn run(args: cli::Demo, json: bool) -> Result<Report, Failure> {
     {
         run::show(report, json);
         step("up until Ctrl-C");
-        outcome = tokio::select! {
-            failure = processes.first_death() => Err(failure),
-            _ = interruption.wait() => Ok(Report::default()),
-        };
+        outcome = Ok(Report::default());
+        // Whoever tries out what happens without a node may end one: that is said, and the rest stays up.
+        loop {
+            tokio::select! {
+                failure = processes.next_death() => step(&failure.problem),
+                _ = interruption.wait() => break,
+            }
+        }
     }
     processes.stop().await;
     outcome.map_err(|failure| {
@@ -81,7 +85,7 @@ async fn play(args: &cli::Demo, workplace: &Workplace, processes: &mut Processes
         stage.make_keys(&deployment).await?;
         let key = stage.export_keys(workplace).await?;
         let signed = stage.sign_all(workplace, &key).await?;
-        let verifiers = Verifiers::find(args, workplace).await;
+        let verifiers = Verifiers::find(args).await;
         step("verifying");
         let mut checks = Vec::new();
         for (files, release) in &signed {
@@ -91,14 +95,14 @@ async fn play(args: &cli::Demo, workplace: &Workplace, processes: &mut Processes
     };
     let (signed, checks, verifiers, key) = tokio::select! {
         result = rehearsal => result?,
-        failure = processes.first_death() => return Err(failure),
+        failure = processes.next_death() => return Err(failure),
     };
     if let Some(failed) = checks.iter().find(|check| !check.ok) {
         return Err(Failure::failed(format!("{} failed: {}", failed.by, failed.what)));
     }
     let description = describe_processes(workplace, &deployment, processes)?;
     workplace.write_description(&description)?;
-    Ok(report(workplace, &description, &signed, &checks, &verifiers, &key))
+    Ok(report(workplace, args.keep, &description, &signed, &checks, &verifiers, &key))
 }
 
 /// Whom the demo plays: all custodians, an operator, a pipeline.
@@ -237,6 +241,7 @@ fn describe_processes(
 
 fn report(
     workplace: &Workplace,
+    up: bool,
     description: &Value,
     signed: &[(Vec<std::path::PathBuf>, Signed)],
     checks: &[Check],
@@ -272,7 +277,7 @@ fn report(
         format!("The public key is {}, its id {}.", workplace.release_key().display(), key.key_id()),
         "Verify it yourself:".to_owned(),
         checks::commands(workplace, signed).join("\n"),
-        workplace.next_steps(),
+        workplace.next_steps(up),
     ]
     .join("\n\n");
     let mut json = description.clone();

@@ -1,7 +1,7 @@
 //! Releases at a coordinator: list, show, follow, take back, fetch.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -397,17 +397,17 @@ fn formats(content: &v1::ReleaseContent) -> Vec<&'static str> {
         .collect()
 }
 
+/// Who refused why; nodes that say the same are named together.
 fn refusals(release: &v1::Release) -> String {
-    let each: Vec<_> = release
-        .refusals
+    let mut by_reason: BTreeMap<(&str, &str), Vec<&str>> = BTreeMap::new();
+    for refusal in &release.refusals {
+        by_reason.entry((&refusal.code, &refusal.reason)).or_default().push(&refusal.node);
+    }
+    let each: Vec<_> = by_reason
         .iter()
-        .map(|refusal| {
-            format!(
-                "{} says {}: {}",
-                text::printable(&refusal.node),
-                text::printable(&refusal.code),
-                text::printable(&refusal.reason)
-            )
+        .map(|((code, reason), nodes)| {
+            let verb = if nodes.len() == 1 { "says" } else { "say" };
+            format!("{} {verb} {}: {}", text::list(nodes), text::printable(code), text::printable(reason))
         })
         .collect();
     if each.is_empty() { "no reason was given".to_owned() } else { each.join("; ") }

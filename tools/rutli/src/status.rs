@@ -25,7 +25,6 @@ pub fn failure(status: &Status) -> Failure {
             .help("this request id was used for other content: give another --request-id, or none"),
         Code::FailedPrecondition | Code::Aborted => Failure::failed(precondition(status, message)),
         Code::NotFound => Failure::failed(message).help("check the id; `list` shows what there is"),
-        Code::Cancelled => Failure::failed(message),
         Code::ResourceExhausted => {
             let after = status
                 .get_details_retry_info()
@@ -46,7 +45,7 @@ pub fn failure(status: &Status) -> Failure {
             Failure::unreachable(format!("the other side does not know this call: {message}"))
                 .help("check that both sides have the same version")
         }
-        Code::Ok | Code::Unknown | Code::Internal | Code::DataLoss => {
+        Code::Ok | Code::Cancelled | Code::Unknown | Code::Internal | Code::DataLoss => {
             connection_lost(status).unwrap_or_else(|| {
                 Failure::failed(format!("the other side failed: {message}")).help("its log says more")
             })
@@ -81,6 +80,9 @@ pub fn unreachable_by(error: &(dyn Error + 'static), whom: &str) -> Failure {
         io::ErrorKind::ConnectionRefused => ("nobody listens there", "start it, or check the address"),
         io::ErrorKind::NotFound => ("it does not exist", "start the node, or check the path"),
         io::ErrorKind::PermissionDenied => ("permission denied", "run the command as the node's custodian"),
+        io::ErrorKind::UnexpectedEof => {
+            ("it closed the connection", "check that it is a coordinator; its log says more")
+        }
         io::ErrorKind::TimedOut => ("no answer", "check the address and the firewall between"),
         _ => return Failure::unreachable(format!("cannot reach {whom}: {}", innermost(error))),
     };

@@ -68,9 +68,11 @@ pub struct Verifiers {
 
 impl Verifiers {
     /// Looks for them.
-    pub async fn find(args: &cli::Demo, _: &Workplace) -> Self {
+    pub async fn find(args: &cli::Demo) -> Self {
         let python = args.python.clone().unwrap_or_else(|| PathBuf::from("python3"));
         let openssl = first_line(Command::new("openssl").arg("version")).await;
+        // "OpenSSL 3.0.19 27 Jan 2026 (Library: …)": the date says nothing more.
+        let openssl = openssl.map(|line| line.split(' ').take(2).collect::<Vec<_>>().join(" "));
         Self {
             ssh_keygen: ssh_version().await,
             // Ed25519 from the command line came with 3.0 (`pkeyutl -rawin`).
@@ -197,28 +199,27 @@ impl Verifiers {
     }
 }
 
-/// How one verifies it oneself, with the first file of each release.
+/// How one verifies it oneself, in the demo's folder, with the first file of each release.
 pub fn commands(workplace: &Workplace, signed: &[(Vec<PathBuf>, Signed)]) -> Vec<String> {
-    let releases: Vec<_> =
-        signed.iter().filter_map(|(files, signed)| Release::of(workplace, files, signed).ok()).collect();
-    let key = quoted(&workplace.release_key());
-    let mut lines = Vec::new();
-    for release in &releases {
+    // Below the demo's folder short paths, elsewhere the whole ones.
+    let shown = |path: &Path| quoted(path.strip_prefix(&workplace.dir).unwrap_or(path));
+    let (rutli, key) = (shown(&workplace.program("rutli")), shown(&workplace.release_key()));
+    let allowed_signers = shown(&workplace.allowed_signers());
+    let mut lines = vec![format!("  cd {}", quoted(&workplace.dir))];
+    for (files, signed) in signed {
+        let Ok(release) = Release::of(workplace, files, signed) else { continue };
         let Some(file) = release.files.first() else { continue };
-        let (signature, file) = (quoted(&release.signature_of(file)), quoted(file));
-        let rutli = quoted(&workplace.program("rutli"));
-        lines.push(format!("  {rutli} verify --key {key} --signature {signature} {file}"));
-        lines.push(format!(
-            "  ssh-keygen -Y verify -f {} -I {PRINCIPAL} -n {} -s {signature} < {file}",
-            quoted(&workplace.allowed_signers()),
-            release.namespace,
-        ));
-        lines.push(format!("  {rutli} verify --key {key} --signature {} {file}", quoted(&release.envelope)));
-        lines.push(format!(
-            "  openssl pkeyutl -verify -pubin -inkey {key} -rawin -in {} -sigfile {}",
-            quoted(&release.statement),
-            quoted(&release.statement_signature),
-        ));
+        let signature = shown(&release.signature_of(file));
+        let (file, envelope) = (shown(file), shown(&release.envelope));
+        let (statement, statement_signature) =
+            (shown(&release.statement), shown(&release.statement_signature));
+        let namespace = release.namespace;
+        lines.extend([
+            format!("  {rutli} verify --key {key} --signature {signature} {file}"),
+            format!("  ssh-keygen -Y verify -f {allowed_signers} -I {PRINCIPAL} -n {namespace} -s {signature} < {file}"),
+            format!("  {rutli} verify --key {key} --signature {envelope} {file}"),
+            format!("  openssl pkeyutl -verify -pubin -inkey {key} -rawin -in {statement} -sigfile {statement_signature}"),
+        ]);
     }
     lines
 }

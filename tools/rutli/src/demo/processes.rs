@@ -7,7 +7,7 @@ use std::{fs::File, net::SocketAddr, path::Path, process::Stdio, time::Duration}
 
 use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::{
-    net::{TcpListener, TcpStream},
+    net::TcpListener,
     process::{Child, Command},
 };
 
@@ -71,8 +71,9 @@ impl Processes {
             let description =
                 Description::parse(&description(address, workplace.sockets.as_ref().map(|dir| dir.path())))?;
             let written = init::write(&description, &workplace.deployment, attempt > 1)?;
-            match self.start_coordinator(workplace, &written, address).await {
-                Ok(()) => break Deployment { address, written },
+            let deployment = Deployment { address, written };
+            match self.start_coordinator(workplace, &deployment).await {
+                Ok(()) => break deployment,
                 // Somebody took the port between looking and listening.
                 Err(_) if attempt < PORT_ATTEMPTS && in_use(address).await => attempt += 1,
                 Err(failure) => return Err(failure),
@@ -86,8 +87,11 @@ impl Processes {
         Ok(deployment)
     }
 
-    /// Ends when a process did; with the end of its log.
-    pub async fn first_death(&mut self) -> Failure {
+    /// Ends when a process did, which is then forgotten; with the end of its log.
+    pub async fn next_death(&mut self) -> Failure {
+        if self.running.is_empty() {
+            return std::future::pending().await;
+        }
         let deaths = self.running.iter_mut().map(|running| {
             Box::pin(async {
                 let status = running.child.wait().await;
@@ -98,7 +102,9 @@ impl Processes {
                 )
             })
         });
-        futures::future::select_all(deaths).await.0
+        let (failure, index, _) = futures::future::select_all(deaths).await;
+        self.running.remove(index);
+        failure
     }
 
     /// The process id.
@@ -121,21 +127,19 @@ impl Processes {
     async fn start_coordinator(
         &mut self,
         workplace: &Workplace,
-        written: &Written,
-        address: SocketAddr,
+        deployment: &Deployment,
     ) -> Result<(), Failure> {
-        self.spawn(workplace, COORDINATOR, "rutli-coordinator", &written.coordinator)?;
+        let profile = deployment.profile(ClientRole::Operator)?;
+        self.spawn(workplace, COORDINATOR, "rutli-coordinator", &deployment.written.coordinator)?;
         let Some(running) = self.running.last_mut() else {
             return Err(Failure::failed("the coordinator did not start"));
         };
         let listens = async {
-            while TcpStream::connect(address).await.is_err() {
+            while profile.connect().await.is_err() {
                 tokio::time::sleep(LOOK_INTERVAL).await;
             }
         };
         let failure = tokio::select! {
-            // The one that listens may be somebody else, who took the port: then ours ends, so it is asked first.
-            biased;
             status = running.child.wait() => {
                 let status = status.map_or_else(|error| error.to_string(), |status| status.to_string());
                 died(COORDINATOR, &running.log, &status)

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeSet,
+    fs::{File, OpenOptions, TryLockError},
     path::{Path, PathBuf},
 };
 
@@ -9,7 +10,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
-use super::quoted;
+use super::{CHANNEL, quoted};
 use crate::{
     cli,
     files::{self, Access},
@@ -20,6 +21,13 @@ use crate::{
 /// Files of the AV database, and bytes of each.
 const AV_FILES: usize = 20;
 const AV_FILE_BYTES: usize = 64 << 10;
+
+/// Says that a folder is a demo's, and is locked while the demo runs.
+const MARKER: &str = ".rutli-demo";
+
+/// What a demo makes in its folder, besides the marker.
+const OWN_FILES: [&str; 2] = ["client.toml", "demo.json"];
+const OWN_FOLDERS: [&str; 5] = ["avdb", "deployment", "keys", "logs", "out"];
 
 /// All the demo's places. Paths are absolute.
 pub struct Workplace {
@@ -39,6 +47,8 @@ pub struct Workplace {
     pub files: Vec<PathBuf>,
     /// For sockets, where `dir` is too deep for them. Gone with the demo.
     pub sockets: Option<TempDir>,
+    /// Held as long as the demo runs.
+    _lock: File,
 }
 
 impl Workplace {
@@ -61,9 +71,10 @@ impl Workplace {
         let files = given.iter().map(|path| files::absolute(path)).collect::<Result<Vec<_>, _>>()?;
         check_files(&files)?;
         let dir = match &args.dir {
-            Some(dir) => used_by_nobody(dir)?,
+            Some(dir) => files::absolute(dir)?,
             None => temporary("rutli-demo-")?.keep(),
         };
+        let lock = take(&dir)?;
         let workplace = Self {
             deployment: dir.join("deployment"),
             logs: dir.join("logs"),
@@ -73,8 +84,9 @@ impl Workplace {
             dir,
             bin_dir,
             files,
+            _lock: lock,
         };
-        for folder in [&workplace.dir, &workplace.logs, &workplace.keys, &workplace.out] {
+        for folder in [&workplace.logs, &workplace.keys, &workplace.out] {
             files::create_folder(folder, Access::Public)?;
         }
         Ok(workplace)
@@ -126,13 +138,21 @@ impl Workplace {
             .collect()
     }
 
-    /// What one can do next with the demo's folder, and with the processes if they stay.
-    pub fn next_steps(&self) -> String {
+    /// What one can do next: with `up`, the processes stay.
+    pub fn next_steps(&self, up: bool) -> String {
+        if !up {
+            return format!(
+                "All of it is in {}. With --keep the demo stays up, to be tried out.",
+                self.dir.display()
+            );
+        }
+        let (rutli, profile) = (quoted(&self.program("rutli")), quoted(&self.client_toml()));
+        let operator = quoted(&self.deployment.join("clients/operator/client.toml"));
         format!(
-            "All of it is in {}. While it is up (--keep):\n  {} --profile {} release list",
-            self.dir.display(),
-            quoted(&self.program("rutli")),
-            quoted(&self.client_toml()),
+            "Try it out; the nodes allow product builds of sandbox and suite, AV databases of sandbox and avdb:\n  \
+             {rutli} --profile {profile} sign --class product-build --product sandbox --channel {CHANNEL} --version 1.0.1 --sequence 2 --out OUT FILE…\n  \
+             {rutli} --profile {profile} release list\n  \
+             {rutli} --profile {operator} node list"
         )
     }
 }
@@ -161,12 +181,37 @@ fn check_files(paths: &[PathBuf]) -> Result<(), Failure> {
     Ok(())
 }
 
-fn used_by_nobody(dir: &Path) -> Result<PathBuf, Failure> {
-    if files::has_entries(dir)? {
+/// Takes a folder for this demo alone: a new or empty one, or one that an earlier demo left, whose things go.
+fn take(dir: &Path) -> Result<File, Failure> {
+    let marker = dir.join(MARKER);
+    if files::has_entries(dir)? && !marker.exists() {
         return Err(Failure::usage(format!("{} is not empty", dir.display()))
             .help("give a new or empty folder: the demo does not touch what is there"));
     }
-    files::absolute(dir)
+    files::create_folder(dir, Access::Public)?;
+    let lock = OpenOptions::new().create(true).append(true).open(&marker);
+    let lock = lock.map_err(|error| files::cannot("write", &marker, &error))?;
+    match lock.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => {
+            return Err(Failure::usage(format!("a demo runs in {} already", dir.display()))
+                .help("stop it, or give another folder"));
+        }
+        Err(TryLockError::Error(error)) => return Err(files::cannot("lock", &marker, &error)),
+    }
+    for name in OWN_FILES {
+        let path = dir.join(name);
+        if path.is_file() {
+            std::fs::remove_file(&path).map_err(|error| files::cannot("remove", &path, &error))?;
+        }
+    }
+    for name in OWN_FOLDERS {
+        let path = dir.join(name);
+        if path.is_dir() {
+            std::fs::remove_dir_all(&path).map_err(|error| files::cannot("remove", &path, &error))?;
+        }
+    }
+    Ok(lock)
 }
 
 fn temporary(prefix: &str) -> Result<TempDir, Failure> {
@@ -209,6 +254,27 @@ mod tests {
         assert!(check_files(&[write("a/f"), write("b/f")]).unwrap_err().problem.contains("named f"));
         assert!(check_files(&[write("a/avdb-01.vdb")]).is_err());
         assert!(check_files(&[folder.path().join("none")]).is_err());
+    }
+
+    #[test]
+    fn a_folder_is_taken_once_and_only_an_own_one_is_cleared() {
+        let folder = tempfile::tempdir().unwrap();
+        let strange = folder.path().join("strange");
+        std::fs::create_dir(&strange).unwrap();
+        std::fs::write(strange.join("thesis.tex"), "x").unwrap();
+        assert_eq!(take(&strange).unwrap_err().exit.code(), 2);
+
+        let own = folder.path().join("own");
+        let lock = take(&own).unwrap();
+        assert!(take(&own).unwrap_err().problem.contains("runs"));
+        for name in OWN_FILES {
+            std::fs::write(own.join(name), "x").unwrap();
+        }
+        std::fs::create_dir(own.join("out")).unwrap();
+        std::fs::write(own.join("mine"), "x").unwrap();
+        drop(lock);
+        let _lock = take(&own).unwrap();
+        assert!(own.join("mine").exists() && !own.join("out").exists() && !own.join("demo.json").exists());
     }
 
     #[test]
