@@ -505,3 +505,6 @@ fn new_key(key: &SignedRoster) -> NewKey {
     let roster = key.roster();
     NewKey { roster_hash: roster.hash().to_string(), name: roster.key().to_string(), signed_roster: key.encode() }
 }
+
+#[cfg(test)]
+mod tests;

@@ -151,6 +151,12 @@ key = "tls.key"
     }
 
     #[test]
+    fn the_example_is_right() {
+        let example = include_str!("../../deploy/examples/coordinator.toml");
+        assert_eq!(Config::parse(example).unwrap().limits, Limits::default());
+    }
+
+    #[test]
     fn mistakes_are_named_with_their_place() {
         assert!(problem(&GOOD.replace("ca.pem\"", "ca.pem\"\nsurprise = 1")).contains("surprise"));
         assert!(problem(&GOOD.replace("listen = \"127.0.0.1:7410\"", "")).contains("listen"));
