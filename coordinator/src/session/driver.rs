@@ -157,7 +157,10 @@ impl Sessions {
     /// A node sent commitments, an answer or its status; anything else is not for the engine.
     pub async fn received(&self, node: &NodeId, stream: StreamId, message: FromNode) {
         let event = match message {
-            FromNode::Commitments(key, commitments) => parse(node, stream, key, commitments).await,
+            FromNode::Commitments(key, commitments) => {
+                let Some(event) = parse(node, stream, key, commitments).await else { return };
+                event
+            }
             FromNode::Reply(reply) => Event::Reply(node.clone(), stream, reply),
             FromNode::Status(status) => Event::Status(node.clone(), stream, status),
             FromNode::Hello { .. } | FromNode::Ceremony(_) | FromNode::Goodbye(_) => return,
@@ -196,18 +199,25 @@ impl Sessions {
     }
 }
 
-/// Parses announced commitments on a thread made for it. A node that announces what is no point misbehaves.
-async fn parse(node: &NodeId, stream: StreamId, key: KeyName, commitments: Vec<CommitmentBytes>) -> Event {
+/// Parses announced commitments on a thread made for it. A node that announces what is no point misbehaves; a thread
+/// that does not come back ends with the process, and is nobody's fault.
+async fn parse(
+    node: &NodeId,
+    stream: StreamId,
+    key: KeyName,
+    commitments: Vec<CommitmentBytes>,
+) -> Option<Event> {
     let parsed = tokio::task::spawn_blocking(move || {
         commitments.into_iter().map(parse_commitment).collect::<Option<Vec<_>>>()
     })
-    .await;
-    match parsed {
-        Ok(Some(parsed)) => Event::Commitments(node.clone(), stream, key, parsed),
-        Ok(None) | Err(_) => {
+    .await
+    .ok()?;
+    Some(match parsed {
+        Some(parsed) => Event::Commitments(node.clone(), stream, key, parsed),
+        None => {
             Event::Misbehaved(node.clone(), "announced a commitment that is no point of the group".to_owned())
         }
-    }
+    })
 }
 
 /// Parses both points (RFC 9591, section 5.1); `None` if one is not of the group.

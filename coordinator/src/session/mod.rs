@@ -310,10 +310,10 @@ impl Engine {
             Ok(Some(refusal)) => {
                 // The batch as a whole is refused, for a reason of the node's own.
                 let pool_differs = self.nodes.refused_batch(now, node, &refusal);
-                if pool_differs {
-                    self.actions.push(Action::Disconnect(node.clone(), stream, refusal.reason));
-                }
                 self.close(reply.id);
+                if pool_differs {
+                    self.disconnect(node, refusal.reason);
+                }
             }
             Ok(None) if session.is_complete() => self.aggregate(reply.id),
             Ok(None) => {}
@@ -322,16 +322,15 @@ impl Engine {
 
     /// All signers answered: what every one of them signed is aggregated, the rest goes on elsewhere.
     fn aggregate(&mut self, id: BatchId) {
-        let Some(session) = self.sessions.get_mut(&id) else { return };
+        let Some(session) = self.sessions.get(&id) else { return };
         for (release, node, refusal) in session.refusals() {
             if nodes::is_pool_fault(refusal.code) {
-                if let Some(stream) = self.nodes.stream(&node) {
-                    self.actions.push(Action::Disconnect(node.clone(), stream, refusal.reason.clone()));
-                }
+                self.disconnect(&node, refusal.reason);
             } else if let Some(job) = self.queue.job_mut(&release) {
                 job.refusals.insert(node, refusal);
             }
         }
+        let Some(session) = self.sessions.get_mut(&id) else { return };
         let (job, put_back) = session.start_aggregation();
         let settled: Vec<ReleaseId> = put_back.iter().map(|(release, _)| release.clone()).collect();
         for (release, slots) in put_back {
@@ -403,6 +402,15 @@ impl Engine {
     fn blame(&mut self, node: &NodeId, reason: String) {
         if self.nodes.blame(node, reason.clone()) {
             self.actions.push(Action::Culprit(node.clone(), reason));
+            self.lose(node);
+        }
+    }
+
+    /// Ends a node's stream, because its pool is not what it was taken for; the node comes back with a new one.
+    fn disconnect(&mut self, node: &NodeId, reason: String) {
+        if let Some(stream) = self.nodes.stream(node) {
+            self.actions.push(Action::Disconnect(node.clone(), stream, reason));
+            self.nodes.detach(node);
             self.lose(node);
         }
     }
@@ -536,3 +544,6 @@ impl Job {
 
 /// An AV database always finds a session free of product builds.
 const _: () = assert!(limits::MAX_SESSIONS_BULK < limits::MAX_SESSIONS);
+
+#[cfg(test)]
+mod tests;

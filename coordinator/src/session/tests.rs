@@ -1,0 +1,379 @@
+//! The engine against nodes that are as small as they can be: real keys, real shares, no policy.
+
+use std::collections::{BTreeMap, HashMap};
+
+use frost_ed25519::{self as frost, SigningPackage, round1::SigningNonces};
+use rand::{SeedableRng, rngs::StdRng};
+use rutli_keys::{SigningShare, effective_key_package, rehearsal};
+use rutli_release::{Class, Format, UnverifiedArtifact, UnverifiedRelease};
+use rutli_wire::link::{Batch, BatchItem, Condition, ItemReply, RefusalCode};
+
+use super::{driver::parse_commitment, *};
+use crate::aggregate::aggregate;
+
+/// An engine with everything around it that a test needs.
+struct Stage {
+    engine: Engine,
+    roster: SignedRoster,
+    shares: BTreeMap<NodeId, SigningShare>,
+    nonces: HashMap<CommitmentBytes, SigningNonces>,
+    rng: StdRng,
+    now: u64,
+    sent: Vec<(NodeId, Batch)>,
+    seen: Vec<Action>,
+}
+
+impl Stage {
+    /// Keys of 2 of 3 vendors and one supervisor; nobody is attached.
+    fn new() -> Self {
+        let cast = rehearsal::Cast::new(&[("vendor", 2, 3), ("supervisor", 1, 1)], &["release"], [3; 32]);
+        let rehearsed = cast.unwrap().run().unwrap();
+        let roster = rehearsed.rosters.into_iter().next().unwrap();
+        let mut stage = Self {
+            engine: Engine::new(BTreeMap::new()),
+            roster: roster.clone(),
+            shares: rehearsed.shares.into_iter().map(|((node, _), share)| (node, share)).collect(),
+            nonces: HashMap::new(),
+            rng: StdRng::seed_from_u64(1),
+            now: 0,
+            sent: Vec::new(),
+            seen: Vec::new(),
+        };
+        stage.event(Event::KeyAdded(roster));
+        stage
+    }
+
+    /// The same, with all nodes attached and a pool of so many commitments each.
+    fn attended(pool: usize) -> Self {
+        let mut stage = Self::new();
+        for node in ["vendor-1", "vendor-2", "vendor-3"] {
+            stage.attach(&id("vendor", node), 1, pool);
+        }
+        stage.attach(&id("supervisor", "supervisor-1"), 1, pool);
+        stage
+    }
+
+    fn attach(&mut self, node: &NodeId, stream: u64, pool: usize) {
+        let keys = vec![(self.roster.roster().key().clone(), self.roster.roster().hash())];
+        let status = NodeStatus { condition: Condition::Ready, reason: String::new(), keys };
+        let stream = StreamId(stream);
+        self.event(Event::Attached { node: node.clone(), stream, version: String::new(), status });
+        let commitments = (0..pool).map(|_| self.commit(node)).collect();
+        self.event(Event::Commitments(node.clone(), stream, key(), commitments));
+    }
+
+    fn commit(&mut self, node: &NodeId) -> ParsedCommitment {
+        let share = self.shares[node].to_frost();
+        let (nonces, commitments) = frost::round1::commit(&share, &mut self.rng);
+        let points = [commitments.hiding(), commitments.binding()].map(|point| point.serialize().unwrap());
+        let bytes = CommitmentBytes(points.concat().try_into().unwrap());
+        self.nonces.insert(bytes, nonces);
+        parse_commitment(bytes).unwrap()
+    }
+
+    fn event(&mut self, event: Event) {
+        for action in self.engine.handle(Millis(self.now), event) {
+            match action {
+                Action::Send(node, _, ToNode::Batch(batch)) => self.sent.push((node, batch)),
+                action => self.seen.push(action),
+            }
+        }
+    }
+
+    /// What was sent since the last look.
+    fn sent(&mut self) -> Vec<(NodeId, Batch)> {
+        std::mem::take(&mut self.sent)
+    }
+
+    fn submit(&mut self, class: Class, product: &str, sequence: u64, files: u8) -> ReleaseId {
+        let release_id = ReleaseId::new(format!("{product}-{sequence}")).unwrap();
+        let release = Arc::new(release(class, product, sequence, files));
+        let requester = Requester::new("ci").unwrap();
+        self.event(Event::Submit(Submission { release_id: release_id.clone(), requester, release }));
+        release_id
+    }
+
+    /// The honest answer of a node.
+    fn shares_of(&self, node: &NodeId, batch: &Batch) -> Vec<ItemReply> {
+        let roster = self.roster.roster();
+        let quorum = Quorum::new(roster, &batch.signers).unwrap();
+        let own = roster.index_of(node).unwrap();
+        let package = effective_key_package(roster, own, &self.shares[node], &quorum).unwrap();
+        let place = batch.signers.iter().position(|index| *index == own).unwrap();
+        let sign = |item: &BatchItem| {
+            let signables = item.release.signables();
+            let slots = item.slots.iter().zip(item.commitments.chunks(batch.signers.len()));
+            slots
+                .map(|(slot, commitments)| {
+                    let points = commitments.iter().map(|bytes| parse_commitment(*bytes).unwrap().points);
+                    let identifiers = batch.signers.iter().map(|index| *roster.identifier(*index).unwrap());
+                    let message = &signables[*slot as usize].bytes;
+                    let signing = SigningPackage::new(identifiers.zip(points).collect(), message);
+                    let nonces = &self.nonces[&commitments[place]];
+                    frost::round2::sign(&signing, nonces, &package).unwrap().serialize().try_into().unwrap()
+                })
+                .collect()
+        };
+        batch.items.iter().map(|item| Ok(sign(item))).collect()
+    }
+
+    fn reply(&mut self, node: &NodeId, batch: &Batch, answer: Result<Vec<ItemReply>, Refusal>) {
+        self.event(Event::Reply(node.clone(), StreamId(1), BatchReply { id: batch.id, answer }));
+        let jobs =
+            self.seen.extract_if(.., |action| matches!(action, Action::Aggregate(_))).collect::<Vec<_>>();
+        for job in jobs {
+            let Action::Aggregate(job) = job else { continue };
+            self.event(Event::Aggregated(aggregate(&job)));
+        }
+    }
+
+    fn reply_honestly(&mut self, sent: Vec<(NodeId, Batch)>) {
+        for (node, batch) in sent {
+            let shares = self.shares_of(&node, &batch);
+            self.reply(&node, &batch, Ok(shares));
+        }
+    }
+
+    fn outcome(&self, id: &ReleaseId) -> Option<&Outcome> {
+        self.seen.iter().find_map(|action| match action {
+            Action::Finished(finished, outcome) if finished == id => Some(outcome),
+            _ => None,
+        })
+    }
+
+    fn is_signed(&self, id: &ReleaseId) -> bool {
+        matches!(self.outcome(id), Some(Outcome::Signed { .. }))
+    }
+
+    fn last_progress(&self, id: &ReleaseId) -> &Progress {
+        let of_it = |action: &'_ Action| matches!(action, Action::Progress(release, _) if release == id);
+        match self.seen.iter().rev().find(|action| of_it(action)) {
+            Some(Action::Progress(_, progress)) => progress,
+            _ => panic!("no progress of {id}"),
+        }
+    }
+}
+
+fn id(organisation: &str, node: &str) -> NodeId {
+    NodeId::new(organisation, node).unwrap()
+}
+
+fn key() -> KeyName {
+    KeyName::new("release").unwrap()
+}
+
+fn release(class: Class, product: &str, sequence: u64, files: u8) -> VerifiedRelease {
+    let artifact = |file: u8| UnverifiedArtifact {
+        name: format!("file-{file}"),
+        size: 1,
+        sha256: vec![file; 32],
+        sha512: vec![file; 64],
+        blake2b: vec![file; 64],
+    };
+    let release = UnverifiedRelease {
+        class,
+        product: product.into(),
+        channel: "stable".into(),
+        version: "1".into(),
+        sequence,
+        issued_at: 1,
+        expires_at: None,
+        artifacts: (0..files).map(artifact).collect(),
+        formats: vec![Format::Dsse, Format::Sshsig],
+    };
+    release.verify().unwrap()
+}
+
+fn refusal(code: RefusalCode) -> Refusal {
+    Refusal { code, reason: "the test says so".to_owned() }
+}
+
+fn organisations(sent: &[(NodeId, Batch)]) -> Vec<&str> {
+    sent.iter().map(|(node, _)| node.organisation.as_str()).collect()
+}
+
+#[test]
+fn a_quorum_of_every_organisation_signs() {
+    let mut stage = Stage::attended(8);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 2);
+    let sent = stage.sent();
+    assert_eq!(organisations(&sent), ["supervisor", "vendor", "vendor"]);
+    assert_eq!(sent[0].1.items[0].slots, [0, 1, 2]);
+    stage.reply_honestly(sent);
+    let Some(Outcome::Signed { signatures, signed_by, .. }) = stage.outcome(&suite) else { panic!() };
+    assert_eq!((signatures.len(), signed_by.len()), (3, 3));
+}
+
+#[test]
+fn without_the_supervisor_nothing_starts_and_the_release_says_who_is_missing() {
+    let mut stage = Stage::attended(8);
+    let supervisor = id("supervisor", "supervisor-1");
+    stage.event(Event::Detached(supervisor.clone(), StreamId(1)));
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    assert!(stage.sent().is_empty());
+    let progress = stage.last_progress(&suite);
+    assert_eq!(progress.phase, Phase::AwaitingQuorum);
+    assert!(progress.waiting_for[0].contains("supervisor-1: not connected"), "{progress:?}");
+    stage.attach(&supervisor, 1, 8);
+    let sent = stage.sent();
+    stage.reply_honestly(sent);
+    assert!(stage.is_signed(&suite));
+}
+
+#[test]
+fn a_silent_node_is_left_aside_after_its_time_and_its_work_goes_on() {
+    let mut stage = Stage::attended(8);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let mut sent = stage.sent();
+    let (silent, _) = sent.pop().unwrap();
+    stage.reply_honestly(sent);
+    assert!(stage.sent().is_empty() && !stage.is_signed(&suite));
+    stage.now = stage.engine.next_deadline().unwrap().0;
+    stage.event(Event::Tick);
+    let again = stage.sent();
+    assert!(again.len() == 3 && again.iter().all(|(node, _)| *node != silent));
+    stage.reply_honestly(again);
+    assert!(stage.is_signed(&suite));
+}
+
+#[test]
+fn a_wrong_share_names_its_node_and_nobody_else() {
+    let mut stage = Stage::attended(8);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let liar = id("vendor", "vendor-1");
+    for (node, batch) in stage.sent() {
+        let mut shares = stage.shares_of(&node, &batch);
+        if node == liar {
+            shares[0].as_mut().unwrap()[0][0] ^= 1;
+        }
+        stage.reply(&node, &batch, Ok(shares));
+    }
+    let culprits: Vec<_> = stage.engine.nodes().into_iter().filter(|node| node.culprit.is_some()).collect();
+    assert_eq!(culprits.iter().map(|node| &node.node).collect::<Vec<_>>(), [&liar]);
+    let again = stage.sent();
+    assert!(again.iter().all(|(node, _)| *node != liar));
+    stage.reply_honestly(again);
+    assert!(stage.is_signed(&suite));
+    // Left out until a person puts it back.
+    stage.event(Event::Reinstate(liar));
+    assert!(stage.engine.nodes().iter().all(|node| node.culprit.is_none()));
+}
+
+#[test]
+fn another_number_of_shares_is_misbehaviour() {
+    let mut stage = Stage::attended(8);
+    stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let (node, batch) = stage.sent().pop().unwrap();
+    stage.reply(&node, &batch, Ok(vec![Ok(vec![[0; 32]])]));
+    assert!(stage.engine.nodes().iter().any(|known| known.node == node && known.culprit.is_some()));
+}
+
+#[test]
+fn a_refusal_is_an_answer_and_ends_the_release_only_when_its_organisation_cannot_sign() {
+    let mut stage = Stage::attended(8);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    for round in 0..2 {
+        let sent = stage.sent();
+        assert_eq!(sent.len(), 3, "round {round}");
+        let refuses = sent.iter().find(|(node, _)| node.organisation.as_str() == "vendor").unwrap().0.clone();
+        for (node, batch) in sent {
+            let shares = stage.shares_of(&node, &batch);
+            let refused = vec![Err(refusal(RefusalCode::NotAllowed))];
+            stage.reply(&node, &batch, Ok(if node == refuses { refused } else { shares }));
+        }
+    }
+    let Some(Outcome::Refused(refusals)) = stage.outcome(&suite) else { panic!() };
+    assert_eq!(refusals.len(), 2);
+    assert!(stage.engine.nodes().iter().all(|node| node.culprit.is_none()));
+}
+
+#[test]
+fn pools_that_disagree_end_the_stream() {
+    let mut stage = Stage::attended(8);
+    stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let sent = stage.sent();
+    let disagrees = sent[1].0.clone();
+    for (node, batch) in sent {
+        let shares = stage.shares_of(&node, &batch);
+        let refused = vec![Err(refusal(RefusalCode::UnknownCommitment))];
+        stage.reply(&node, &batch, Ok(if node == disagrees { refused } else { shares }));
+    }
+    let ended = |action: &Action| matches!(action, Action::Disconnect(node, _, _) if *node == disagrees);
+    assert!(stage.seen.iter().any(ended));
+}
+
+#[test]
+fn an_av_database_finds_a_session_free_of_product_builds() {
+    let mut stage = Stage::attended(64);
+    for product in ["a", "b", "c"] {
+        stage.submit(Class::ProductBuild, product, 1, 1);
+    }
+    assert_eq!(stage.sent().len(), 6, "two sessions of product builds");
+    let avdb = stage.submit(Class::AvDatabase, "avdb", 1, 1);
+    let sent = stage.sent();
+    assert_eq!(sent.len(), 3);
+    assert_eq!(sent[0].1.items[0].release_id, avdb);
+}
+
+#[test]
+fn what_arrives_meanwhile_collects_into_one_batch_in_the_order_of_its_sequence() {
+    let mut stage = Stage::attended(64);
+    stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let first = stage.sent();
+    for sequence in 2..=4 {
+        stage.submit(Class::ProductBuild, "suite", sequence, 1);
+    }
+    assert!(stage.sent().is_empty(), "a channel's next waits for its predecessor");
+    stage.reply_honestly(first);
+    assert!(stage.sent().is_empty(), "… until its result is durable");
+    stage.event(Event::Published(ReleaseId::new("suite-1").unwrap()));
+    let next = stage.sent();
+    let ids: Vec<_> = next[0].1.items.iter().map(|item| item.release_id.to_string()).collect();
+    assert_eq!(ids, ["suite-2", "suite-3", "suite-4"]);
+}
+
+#[test]
+fn a_release_can_be_taken_back_until_a_node_has_it() {
+    let mut stage = Stage::new();
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    assert!(matches!(
+        stage.engine.cancel(&suite).unwrap().as_slice(),
+        [Action::Finished(id, Outcome::Cancelled)] if *id == suite
+    ));
+    assert_eq!(stage.engine.cancel(&suite).unwrap_err(), NotCancelled::Unknown);
+    let mut stage = Stage::attended(8);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    assert_eq!(stage.engine.cancel(&suite).unwrap_err(), NotCancelled::TooLate);
+}
+
+#[test]
+fn a_commitment_goes_into_one_batch_only() {
+    let mut stage = Stage::attended(4);
+    let mut used = std::collections::BTreeSet::new();
+    for product in ["a", "b", "c", "d", "e"] {
+        stage.submit(Class::ProductBuild, product, 1, 1);
+        let sent = stage.sent();
+        for commitment in
+            sent.iter().take(1).flat_map(|(_, batch)| &batch.items).flat_map(|item| &item.commitments)
+        {
+            assert!(used.insert(*commitment), "{commitment} is in two batches");
+        }
+        stage.reply_honestly(sent);
+    }
+    assert!(!used.is_empty());
+}
+
+#[test]
+fn a_replaced_stream_gives_its_work_to_others() {
+    let mut stage = Stage::attended(8);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let sent = stage.sent();
+    let back = sent.last().unwrap().0.clone();
+    stage.attach(&back, 2, 8);
+    let again = stage.sent();
+    assert_eq!(again.len(), 3, "the session did not wait for its deadline");
+    // A late answer of the old stream is not heard.
+    let (node, batch) = sent.last().unwrap();
+    stage.event(Event::Reply(node.clone(), StreamId(1), BatchReply { id: batch.id, answer: Ok(Vec::new()) }));
+    assert!(stage.engine.nodes().iter().all(|node| node.culprit.is_none()) && !stage.is_signed(&suite));
+}
