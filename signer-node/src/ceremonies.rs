@@ -119,6 +119,11 @@ impl CeremoniesHandle {
         self.ask(Event::Keys).await?
     }
 
+    /// Returns when the ceremonies' task has ended.
+    pub async fn gone(&self) {
+        self.0.closed().await;
+    }
+
     async fn ask<T>(&self, event: impl FnOnce(oneshot::Sender<T>) -> Event) -> Result<T, Error> {
         let (answer, answered) = oneshot::channel();
         self.0.send(event(answer)).await.map_err(|_| Error::Stopping)?;

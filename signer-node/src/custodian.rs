@@ -37,7 +37,6 @@ use tonic::{
 use crate::{
     ceremonies::{CeremoniesHandle, Wish},
     error::Error,
-    journal::Journal,
     limits,
     link::LinkState,
     node::{Event, NodeHandle},
@@ -61,8 +60,6 @@ pub struct Desk {
     pub node: NodeHandle,
     /// Its ceremonies.
     pub ceremonies: CeremoniesHandle,
-    /// Its journal.
-    pub journal: Journal,
     /// URL and state of each link.
     pub links: Vec<(String, LinkState)>,
 }
@@ -178,8 +175,6 @@ impl Desk {
     async fn status(&self) -> Result<v1::StatusResponse, Error> {
         let report = self.node.report().await?;
         let keys = self.ceremonies.keys().await?;
-        // Counts are for information: a journal that fails right now must not hide the status that says so.
-        let counts = self.journal.counts().await.unwrap_or_default();
         let coordinators = self.links.iter().map(|(url, state)| {
             let (connected, error) = state.get();
             v1::CoordinatorLink { url: url.clone(), connected, error }
@@ -193,8 +188,8 @@ impl Desk {
             identity: self.identity.to_string(),
             keys,
             coordinators: coordinators.collect(),
-            permitted: counts.permitted,
-            refused: counts.refused,
+            permitted: report.counts.permitted,
+            refused: report.counts.refused,
             shares: report.shares,
             marks: marks
                 .map(|(product, channel, sequence)| v1::Mark { product, channel, sequence })
@@ -340,14 +335,13 @@ mod tests {
     }
 
     async fn serve(folder: &Path) -> Served {
-        let TestNode { identity, journal, node, ceremonies, .. } = TestNode::start(folder).await;
+        let TestNode { identity, node, ceremonies, .. } = TestNode::start(folder).await;
         let link = LinkState::default();
         let desk = Desk {
             me: NodeId::new(TestNode::ME.0, TestNode::ME.1).unwrap(),
             identity: identity.public(),
             node,
             ceremonies,
-            journal,
             links: vec![("https://127.0.0.1:1".into(), link)],
         };
         let path = folder.join("node.sock");

@@ -86,8 +86,8 @@ pub enum Error {
         problem: String,
     },
     /// A bug. The service manager starts the process anew; report it.
-    #[error("the signer's thread ended unexpectedly; the log above says why")]
-    SignerGone,
+    #[error("the {0} ended unexpectedly; the log above says why")]
+    Gone(&'static str),
     /// The operator gave wrong TLS files.
     #[error("[tls]: {0}; compare its `ca`, `certificate` and `key`")]
     Tls(#[from] BadMaterial),

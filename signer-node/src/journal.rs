@@ -56,6 +56,8 @@ pub struct Recovered {
     pub paused: Option<String>,
     /// Unix seconds of the newest line, 0 if there is none.
     pub newest_at: u64,
+    /// Decisions so far.
+    pub counts: Counts,
 }
 
 /// Decisions since the journal began.
@@ -155,14 +157,6 @@ impl Journal {
         write.commit().await
     }
 
-    /// Decisions since the journal began.
-    pub async fn counts(&self) -> Result<Counts, Error> {
-        let mut write = self.write().await?;
-        let row = sqlx::query("SELECT permitted, refused FROM state").fetch_one(write.connection()?).await?;
-        write.commit().await?;
-        Ok(Counts { permitted: unsigned(row.try_get(0)?)?, refused: unsigned(row.try_get(1)?)? })
-    }
-
     /// Begins a transaction. One at a time; dropped without [`Write::commit`] it never happened.
     pub(crate) async fn write(&self) -> Result<Write<'_>, Error> {
         let mut slot = self.0.connection.lock().await;
@@ -230,7 +224,9 @@ fn migrations() -> Migrator {
 }
 
 async fn recover(connection: &mut SqliteConnection) -> Result<Recovered, Error> {
-    let state = sqlx::query("SELECT paused, newest_at FROM state").fetch_one(&mut *connection).await?;
+    let state = sqlx::query("SELECT paused, newest_at, permitted, refused FROM state")
+        .fetch_one(&mut *connection)
+        .await?;
     let rows =
         sqlx::query("SELECT product, channel, sequence, digest FROM marks").fetch_all(connection).await?;
     let marks = rows.iter().map(mark).collect::<Result<Vec<_>, _>>()?;
@@ -238,6 +234,7 @@ async fn recover(connection: &mut SqliteConnection) -> Result<Recovered, Error> 
         marks: Marks::from_rows(marks),
         paused: state.try_get(0)?,
         newest_at: unsigned(state.try_get(1)?)?,
+        counts: Counts { permitted: unsigned(state.try_get(2)?)?, refused: unsigned(state.try_get(3)?)? },
     })
 }
 
@@ -404,7 +401,7 @@ mod tests {
             "the same sequence with other content"
         );
         assert_eq!((recovered.paused.as_deref(), recovered.newest_at), (Some("audit"), 1_007));
-        assert_eq!(journal.counts().await.unwrap(), Counts { permitted: 2, refused: 1 });
+        assert_eq!(recovered.counts, Counts { permitted: 2, refused: 1 });
         assert_eq!(rows(&journal, "SELECT count(*) FROM decisions WHERE verdict = 'not-allowed'").await, 1);
         let digests =
             "SELECT count(*) FROM decisions WHERE length(digest) = 32 AND reason LIKE '%\"not\" allowed'";
@@ -433,8 +430,8 @@ mod tests {
         }
         let kept = rows(&journal, "SELECT count(*) FROM decisions WHERE verdict <> 'permitted'").await;
         assert_eq!(kept, i64::from(limits::MAX_JOURNALED_REFUSALS));
-        let counts = journal.counts().await.unwrap();
-        assert_eq!(counts, Counts { permitted: window + 40, refused: 92 * 1_100 });
+        let (_, recovered) = Journal::open(journal.path()).await.unwrap();
+        assert_eq!(recovered.counts, Counts { permitted: window + 40, refused: 92 * 1_100 });
     }
 
     #[tokio::test]

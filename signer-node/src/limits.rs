@@ -44,12 +44,12 @@ pub const MAX_CLOCK_BACKSTEP_S: u64 = 60;
 /// Milliseconds by which two clocks that run alike may part before the process counts as suspended, copied or resumed.
 pub const MAX_CLOCK_DRIFT_MS: i64 = 5_000;
 
-/// Messages that wait for the signer's thread: more coordinators than anyone runs, each with its batches in flight. A
-/// link that finds no room waits, and HTTP/2 holds its coordinator back.
-pub const NODE_QUEUE: usize = 64;
+/// Messages that wait for the signer's thread; a batch may have 8 MiB. A link that finds no room waits, and HTTP/2 holds
+/// its coordinator back.
+pub const NODE_QUEUE: usize = 8;
 
-/// Batches journaled in one transaction.
-pub const MAX_GROUPED_BATCHES: usize = 16;
+/// Batches journaled in one transaction: all that can wait.
+pub const MAX_GROUPED_BATCHES: usize = NODE_QUEUE;
 
 /// Messages that wait to be sent to one coordinator; one that does not read loses its stream.
 pub const OUTBOX: usize = 256;

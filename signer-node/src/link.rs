@@ -135,7 +135,7 @@ impl Link {
         let ended = self.serve(&mut inbound, &stream, shutdown).await;
         self.ceremonies.closed(stream.id).await;
         self.node.send(Event::Closed(stream.id)).await?;
-        if !matches!(ended, Ok(Ended::Goodbye(_)) | Err(_)) {
+        if ended.is_ok() {
             say_goodbye(&stream, &mut inbound).await;
         }
         ended
@@ -254,7 +254,7 @@ fn outgoing(waiting: mpsc::Receiver<FromNode>) -> impl FuturesStream<Item = v1::
     })
 }
 
-/// Says goodbye and lets the coordinator close its side; what it sends meanwhile comes too late.
+/// Says goodbye, or answers one, and lets the coordinator close its side; what it sends meanwhile comes too late.
 async fn say_goodbye(stream: &Stream, inbound: &mut Streaming<v1::CoordinatorMessage>) {
     let farewell = async {
         _ = stream.outbox.send(FromNode::Goodbye("the node ends this stream".into())).await;
@@ -289,10 +289,9 @@ fn chain(error: &(dyn StdError + 'static)) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{fs, net::SocketAddr, path::PathBuf};
+    use std::net::SocketAddr;
 
     use futures::StreamExt as _;
-    use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
     use rustls::pki_types::ServerName;
     use rutli_wire::{
         link::{CeremonyEnvelope, Condition},
@@ -305,40 +304,7 @@ mod tests {
     use tonic::{Request, Response, Status, transport::Server};
 
     use super::*;
-    use crate::testing::TestNode;
-
-    /// An authority, and certificates that it signs.
-    struct Authority(CertifiedIssuer<'static, KeyPair>);
-
-    impl Authority {
-        fn new() -> Self {
-            let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
-            params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-            Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
-        }
-
-        /// Certificate and key in PEM.
-        fn issue(&self, uri: &str) -> (String, String) {
-            let key = KeyPair::generate().unwrap();
-            let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
-            params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
-            let certificate = params.signed_by(&key, &self.0).unwrap();
-            (certificate.pem(), key.serialize_pem())
-        }
-
-        fn files(&self, folder: &std::path::Path, uri: &str) -> TlsFiles {
-            let (certificate, key) = self.issue(uri);
-            let write = |name: &str, text: &str| -> PathBuf {
-                fs::write(folder.join(name), text).unwrap();
-                folder.join(name)
-            };
-            TlsFiles {
-                ca: write("ca.pem", &self.0.pem()),
-                certificate: write("tls.pem", &certificate),
-                key: write("tls.key", &key),
-            }
-        }
-    }
+    use crate::testing::{Authority, TestNode};
 
     /// A coordinator of few words: it welcomes, tells the test what it hears, and says what the test wants.
     struct Coordinator {
@@ -393,7 +359,7 @@ mod tests {
     impl Coordinator {
         async fn start(authority: &Authority, uri: &str, address: &str) -> Self {
             let (certificate, key) = authority.issue(uri);
-            let ca = authority.0.pem();
+            let ca = authority.pem();
             let pem = Pem { ca: ca.as_bytes(), certificate: certificate.as_bytes(), key: key.as_bytes() };
             let acceptor = TlsAcceptor::from(Arc::new(server_config(pem).unwrap()));
             let listener = TcpListener::bind(address).await.unwrap();

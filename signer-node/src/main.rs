@@ -70,11 +70,18 @@ async fn cancel_on_signal(shutdown: CancellationToken) {
 }
 
 fn start_log(json: bool) {
-    let filter = EnvFilter::try_from_env("RUTLI_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let wanted = std::env::var("RUTLI_LOG").unwrap_or_else(|_| "info".into());
+    let (filter, problem) = match EnvFilter::try_new(&wanted) {
+        Ok(filter) => (filter, None),
+        Err(error) => (EnvFilter::new("info"), Some(error)),
+    };
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json {
         log.json().init();
     } else {
         log.with_ansi(false).init();
+    }
+    if let Some(error) = problem {
+        tracing::warn!("RUTLI_LOG={wanted:?} does not read: {error}; logging at info");
     }
 }

@@ -23,9 +23,9 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::{self, Reading, Watch},
     error::Error,
-    journal::Journal,
+    journal::{Counts, Journal},
     limits,
-    sign::{JournalRecord, Pending, Signer, StreamId},
+    sign::{JournalRecord, Pending, Signer, StreamId, Verdict},
 };
 
 /// One connection to a coordinator, as those who send on it see it.
@@ -62,6 +62,8 @@ pub struct OpenKey {
 pub struct Report {
     /// What coordinators see.
     pub status: NodeStatus,
+    /// Decisions since the journal began.
+    pub counts: Counts,
     /// Signature shares made since the start.
     pub shares: u64,
     /// Product, channel and highest permitted sequence.
@@ -132,7 +134,7 @@ impl NodeHandle {
 }
 
 /// Starts the signer's thread; it ends when the last handle is dropped.
-pub fn start(signer: Signer, journal: Journal, newest_at: u64) -> Result<NodeHandle, Error> {
+pub fn start(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -> Result<NodeHandle, Error> {
     let (events, inbox) = mpsc::channel(limits::NODE_QUEUE);
     let (publish, status) = watch::channel(signer.status());
     let thread_error = |source| Error::Thread { source };
@@ -147,6 +149,7 @@ pub fn start(signer: Signer, journal: Journal, newest_at: u64) -> Result<NodeHan
         hungry: VecDeque::new(),
         watch: Watch::new(Reading::now(), clock::boot_id()),
         newest_at,
+        counts,
         journal_failed: None,
         clock_behind: false,
     };
@@ -168,6 +171,8 @@ struct Node {
     watch: Watch,
     /// Highest time in the journal.
     newest_at: u64,
+    /// Of the journal's lines.
+    counts: Counts,
     journal_failed: Option<String>,
     clock_behind: bool,
 }
@@ -283,6 +288,7 @@ impl Node {
         match recorded {
             Ok(()) => {
                 self.newest_at = self.newest_at.max(newest);
+                self.count(&records);
                 Ok(())
             }
             Err(error) => {
@@ -291,6 +297,16 @@ impl Node {
                 Err(error.to_string())
             }
         }
+    }
+
+    fn count(&mut self, records: &[&JournalRecord]) {
+        for record in records {
+            match record.verdict {
+                Verdict::Permitted => self.counts.permitted += 1,
+                Verdict::Refused(_) => self.counts.refused += 1,
+            }
+        }
+        tracing::debug!(records = records.len(), "journaled");
     }
 
     fn opened(&mut self, stream: Stream, told: &NodeStatus) {
@@ -335,6 +351,7 @@ impl Node {
     fn report(&self) -> Report {
         Report {
             status: self.signer.status(),
+            counts: self.counts,
             shares: self.signer.shares_made(),
             marks: self
                 .signer

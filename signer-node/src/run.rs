@@ -19,7 +19,7 @@ use crate::{
     config::{Config, read_limited},
     custodian::{Desk, Socket},
     error::Error,
-    journal::Journal,
+    journal::{Journal, Recovered},
     key_store::{KeyStore, make_private_folder, sync_folder},
     limits,
     link::{Link, LinkState, tls_config},
@@ -35,14 +35,14 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     check_certificate(&config)?;
     let keys = Arc::new(KeyStore::open(&config.data_dir, config.seal.clone())?);
     let opener = keys.opener()?;
-    let (journal, recovered) = Journal::open(&config.data_dir.join("node.sqlite")).await?;
-    sync_folder(&config.data_dir)?;
+    let rosters = keys.rosters()?;
+    let (journal, recovered) = open_journal(&config.data_dir, !rosters.is_empty()).await?;
 
     let mut signer = Signer::new(config.me.clone(), config.allow.clone(), recovered.marks, recovered.paused);
-    for roster in keys.rosters()? {
+    for roster in rosters {
         signer.install_sealed(roster)?;
     }
-    let node = node::start(signer, journal.clone(), recovered.newest_at)?;
+    let node = node::start(signer, journal.clone(), recovered.newest_at, recovered.counts)?;
     let ceremonies = Ceremonies::start(
         config.me.clone(),
         Arc::clone(&identity),
@@ -63,7 +63,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         identity: identity.public(),
         node: node.clone(),
         ceremonies: ceremonies.clone(),
-        journal,
         links: urls.zip(states.iter().cloned()).collect(),
     };
     let custodian = tokio::spawn(socket.serve(desk, shutdown.clone()));
@@ -94,7 +93,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let failed = tokio::select! {
         () = shutdown.cancelled() => None,
         // A thread that is gone takes its nonces with it; the service manager starts the process anew.
-        () = node.gone() => Some(Error::SignerGone),
+        () = node.gone() => Some(Error::Gone("signer's thread")),
+        () = ceremonies.gone() => Some(Error::Gone("ceremonies' task")),
     };
     notify(sd_notify::NotifyState::Stopping);
     shutdown.cancel();
@@ -111,6 +111,23 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         // A custodian that keeps a connection open does not keep the node up.
         Ok(Err(_)) | Err(_) => Ok(()),
     }
+}
+
+/// A journal that is new beside keys that are not has lost its marks: what it permitted before, and what it would sign
+/// twice. No doubt is resolved towards signing: the node is paused until its custodian says otherwise.
+async fn open_journal(data_dir: &Path, holds_keys: bool) -> Result<(Journal, Recovered), Error> {
+    let path = data_dir.join("node.sqlite");
+    let is_new = !path.exists();
+    let (journal, mut recovered) = Journal::open(&path).await?;
+    sync_folder(data_dir)?;
+    if is_new && holds_keys {
+        let reason = "(by itself) its journal was lost, and with it what it permitted before; restore it from its \
+                      backup, or begin with an empty one by `resume`";
+        tracing::error!("the node pauses: {reason}");
+        journal.set_paused(Some(reason)).await?;
+        recovered.paused = Some(reason.to_owned());
+    }
+    Ok((journal, recovered))
 }
 
 /// One process for each data folder: two would permit different things under the same marks.
@@ -168,5 +185,123 @@ fn check_certificate(config: &Config) -> Result<(), Error> {
 fn notify(state: sd_notify::NotifyState<'_>) {
     if let Err(error) = sd_notify::notify(&[state]) {
         tracing::debug!(%error, "the service manager was not told");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::Future, path::PathBuf};
+
+    use rustls::pki_types::ServerName;
+    use rutli_wire::link::Condition;
+
+    use super::*;
+    use crate::{
+        config::{Coordinator, Seal},
+        policy::AllowList,
+        testing::{Authority, lone_key},
+    };
+
+    /// What a configuration file gives: nobody listens at its coordinator.
+    fn config(folder: &Path, uri: &str) -> Config {
+        let secret = age::x25519::Identity::generate();
+        let identity_file = folder.join("seal.txt");
+        if !identity_file.exists() {
+            fs::write(&identity_file, age::secrecy::ExposeSecret::expose_secret(&secret.to_string()))
+                .unwrap();
+        }
+        let secret: age::x25519::Identity = fs::read_to_string(&identity_file).unwrap().parse().unwrap();
+        let identity = folder.join("identity.pem");
+        fs::write(&identity, IdentityKey::from_bytes(&[7; 32]).to_pkcs8_pem().unwrap()).unwrap();
+        Config {
+            me: NodeId::new("vendor", "vendor-1").unwrap(),
+            data_dir: folder.join("data"),
+            socket: folder.join("node.sock"),
+            identity,
+            tls: Authority::new().files(folder, uri),
+            seal: Seal { recipient: secret.to_public(), identity_file },
+            coordinators: vec![Coordinator {
+                url: "https://127.0.0.1:1".into(),
+                host: "127.0.0.1".into(),
+                port: 1,
+                server_name: ServerName::try_from("localhost").unwrap(),
+            }],
+            peers: BTreeMap::new(),
+            allow: AllowList::default(),
+        }
+    }
+
+    const OWN: &str = "rutli:node:vendor:vendor-1";
+
+    async fn started(config: Config) -> (CancellationToken, impl Future<Output = Result<(), Error>>) {
+        let socket = config.socket.clone();
+        let shutdown = CancellationToken::new();
+        let mut task = tokio::spawn(run(config, shutdown.clone()));
+        while tokio::net::UnixStream::connect(&socket).await.is_err() {
+            if task.is_finished() {
+                panic!("{:?}", (&mut task).await);
+            }
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        (shutdown, async move { task.await.unwrap() })
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn it_runs_alone_in_its_folder_and_stops_in_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), OWN);
+        let (shutdown, ended) = started(config.clone()).await;
+        let second = run(config.clone(), CancellationToken::new()).await.unwrap_err();
+        assert!(matches!(second, Error::DataInUse { .. }), "{second}");
+        let elsewhere = Config { data_dir: folder.path().join("other"), ..config.clone() };
+        let third = run(elsewhere, CancellationToken::new()).await.unwrap_err();
+        assert!(matches!(third, Error::SocketInUse { .. }), "{third}");
+        shutdown.cancel();
+        ended.await.unwrap();
+        assert!(!config.socket.exists());
+        let (shutdown, ended) = started(config).await;
+        shutdown.cancel();
+        ended.await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_foreign_certificate_or_identity_stops_it_before_it_begins() {
+        let folder = tempfile::tempdir().unwrap();
+        let problem =
+            async |config: Config| run(config, CancellationToken::new()).await.unwrap_err().to_string();
+        for uri in ["rutli:node:vendor:vendor-2", "rutli:pipeline:ci", "https://example.org"] {
+            let problem = problem(config(folder.path(), uri)).await;
+            assert!(problem.contains("must name this node"), "{problem}");
+        }
+        let mut other = config(folder.path(), OWN);
+        other.peers.insert(other.me.clone(), IdentityKey::from_bytes(&[8; 32]).public());
+        assert!(problem(other).await.contains("[[peer]] lists vendor/vendor-1 with identity"));
+        let broken = config(folder.path(), OWN);
+        fs::write(&broken.tls.key, "no key").unwrap();
+        assert!(problem(broken).await.contains("no usable PEM private key"));
+        let broken = config(folder.path(), OWN);
+        fs::write(&broken.identity, "no key").unwrap();
+        assert!(problem(broken).await.contains("openssl genpkey -algorithm ed25519"));
+    }
+
+    #[tokio::test]
+    async fn a_lost_journal_beside_keys_pauses_the_node() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("data");
+        let open = async || {
+            let keys = KeyStore::open(&data, config(folder.path(), OWN).seal).unwrap();
+            open_journal(&data, !keys.rosters().unwrap().is_empty()).await.unwrap().1
+        };
+        assert_eq!(open().await.paused, None);
+        let (roster, share, me) = lone_key("release");
+        KeyStore::open(&data, config(folder.path(), OWN).seal).unwrap().store(&roster, &share).unwrap();
+        assert_eq!(open().await.paused, None);
+        let lost: Vec<PathBuf> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).collect();
+        lost.iter().filter(|path| path.is_file()).for_each(|path| fs::remove_file(path).unwrap());
+        let recovered = open().await;
+        assert!(recovered.paused.as_ref().unwrap().contains("journal was lost"));
+        let signer = Signer::new(me, AllowList::default(), recovered.marks, recovered.paused);
+        assert_eq!(signer.status().condition, Condition::Paused);
+        assert!(open().await.paused.is_some(), "also after another restart");
     }
 }

@@ -1,9 +1,14 @@
 //! What unit tests of this crate share.
 
-use std::{fs, path::Path, sync::Arc};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use age::x25519;
 use rand::{RngCore as _, rngs::OsRng};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rutli_keys::{
     IdentityKey, KeyName, NodeId, Purpose, SignedRoster, SigningShare,
     ceremony::{CeremonyMachine, KeySpec, NodeSpec, OrganisationSpec, Output, Proposal, ProposalSpec},
@@ -12,7 +17,7 @@ use rutli_release::{Class, Format, Product, UnverifiedArtifact, UnverifiedReleas
 
 use crate::{
     ceremonies::{Ceremonies, CeremoniesHandle},
-    config::Seal,
+    config::{Seal, TlsFiles},
     journal::Journal,
     key_store::KeyStore,
     node::{self, NodeHandle},
@@ -107,7 +112,7 @@ impl TestNode {
         for roster in keys.rosters().unwrap() {
             signer.install_sealed(roster).unwrap();
         }
-        let node = node::start(signer, journal.clone(), recovered.newest_at).unwrap();
+        let node = node::start(signer, journal.clone(), recovered.newest_at, recovered.counts).unwrap();
         let ceremonies = Ceremonies::start(
             me.clone(),
             Arc::clone(&identity),
@@ -126,5 +131,42 @@ impl TestNode {
         let mut write = self.journal.write().await.unwrap();
         sqlx::query("PRAGMA query_only = ON").execute(write.connection().unwrap()).await.unwrap();
         write.commit().await.unwrap();
+    }
+}
+
+/// An authority, and certificates that it signs.
+pub struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::<String>::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self(CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    /// Certificate and key in PEM.
+    pub fn issue(&self, uri: &str) -> (String, String) {
+        let key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        params.subject_alt_names.push(SanType::URI(uri.try_into().unwrap()));
+        let certificate = params.signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
+    pub fn files(&self, folder: &Path, uri: &str) -> TlsFiles {
+        let (certificate, key) = self.issue(uri);
+        let write = |name: &str, text: &str| -> PathBuf {
+            fs::write(folder.join(name), text).unwrap();
+            folder.join(name)
+        };
+        TlsFiles {
+            ca: write("ca.pem", &self.0.pem()),
+            certificate: write("tls.pem", &certificate),
+            key: write("tls.key", &key),
+        }
     }
 }

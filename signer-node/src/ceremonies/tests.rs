@@ -65,7 +65,7 @@ impl Disk {
         for roster in keys.rosters().unwrap() {
             signer.install_sealed(roster).unwrap();
         }
-        let node = node::start(signer, journal.clone(), recovered.newest_at).unwrap();
+        let node = node::start(signer, journal.clone(), recovered.newest_at, recovered.counts).unwrap();
         let opener = keys.opener().unwrap();
         let ceremonies = Ceremonies::start(
             self.me.clone(),
