@@ -74,13 +74,14 @@ impl Ceremonies {
     /// [`Error::Store`], also if a stored proposal does not read.
     pub async fn open(store: Store, sessions: Sessions, keyring: Keyring, clock: Clock) -> Result<Arc<Self>> {
         let mut state = State::default();
-        for stored in store.ceremonies(limits::KEPT_CEREMONIES).await? {
+        for stored in store.ceremonies(limits::MAX_CEREMONIES).await? {
             let id = stored.ceremony_id.clone();
             let (id, ceremony) = Ceremony::restore(stored, state.next)
                 .map_err(|error| Error::Store { reason: format!("ceremony {id} does not read: {error}") })?;
             state.next = state.next.saturating_add(1);
             state.ceremonies.insert(id, ceremony);
         }
+        state.forget(clock.now());
         let (changes, _) = watch::channel(0);
         Ok(Arc::new(Self { store, sessions, keyring, clock, state: Mutex::new(state), changes }))
     }
@@ -190,6 +191,11 @@ impl Ceremonies {
         if state.ceremonies.contains_key(&id) {
             return Ok(());
         }
+        if proposal.proposal().deadline() <= self.clock.now() {
+            // Nodes send all that they remember when they attach.
+            tracing::debug!(%node, ceremony = %id, "a proposal of the past");
+            return Ok(());
+        }
         if let Err(problem) = self.is_wanted(state, node, proposal) {
             tracing::warn!(%node, ceremony = %id, problem, "a proposal is not taken");
             return Ok(());
@@ -207,7 +213,7 @@ impl Ceremonies {
         tracing::info!(ceremony = %id, proposer = %ceremony.proposer, "a ceremony is proposed: {}", id.words());
         state.next = state.next.saturating_add(1);
         state.ceremonies.insert(id, ceremony);
-        state.forget();
+        state.forget(self.clock.now());
         self.changes.send_modify(|count| *count = count.wrapping_add(1));
         Ok(())
     }
@@ -218,14 +224,12 @@ impl Ceremonies {
         if proposal.index_of(node).is_none() {
             return Err("who sent it is not a member".into());
         }
-        if proposal.deadline() <= now {
-            return Err("its deadline has passed".into());
-        }
         if proposal.deadline() > now.saturating_add(rutli_keys::limits::MAX_CEREMONY_SECONDS) {
             return Err("its deadline is too far away; see that the clocks are right".into());
         }
         let open = || state.ceremonies.values().filter(|ceremony| ceremony.is_open(now));
-        if open().count() >= limits::MAX_OPEN_CEREMONIES
+        if state.ceremonies.len() >= limits::MAX_CEREMONIES
+            || open().count() >= limits::MAX_OPEN_CEREMONIES
             || open().filter(|ceremony| ceremony.proposer == *signed.proposer()).count()
                 >= limits::MAX_OPEN_CEREMONIES_PER_NODE
         {
@@ -381,12 +385,12 @@ impl State {
         })
     }
 
-    /// Keeps the newest finished ones at hand.
-    fn forget(&mut self) {
+    /// Keeps the newest finished ones at hand, and those whose time is not over.
+    fn forget(&mut self, now: u64) {
         let mut finished: Vec<_> = self
             .ceremonies
             .iter()
-            .filter(|(_, ceremony)| ceremony.ended.is_some())
+            .filter(|(_, ceremony)| ceremony.ended.is_some() && ceremony.observer.proposal().deadline() < now)
             .map(|(id, ceremony)| (ceremony.number, *id))
             .collect();
         finished.sort_unstable();

@@ -30,8 +30,8 @@ pub const DEFAULT_CONNECTIONS: u32 = 1_000;
 /// Most connections that a configuration may ask for: each costs a file descriptor and some 50 KiB.
 pub const MAX_CONNECTIONS: u32 = 100_000;
 
-/// Connections whose handshake is under way. Beyond that a new one is closed at once, so that peers without a
-/// certificate cannot keep out those with one for longer than a handshake lasts.
+/// Connections whose handshake is under way. A further one ends the oldest: peers without a certificate cannot keep out
+/// those with one by being silent.
 pub const MAX_HANDSHAKES: usize = 256;
 
 /// HTTP/2 streams that a peer may have open on one connection.
@@ -91,6 +91,10 @@ pub const MAX_OPEN_CEREMONIES_PER_NODE: usize = 2;
 
 /// Finished ceremonies kept at hand for nodes that missed the end, and shown to operators.
 pub const KEPT_CEREMONIES: usize = 32;
+
+/// Ceremonies at hand, open and finished: a finished one is not forgotten before its deadline, for nodes propose again
+/// what they believe to be under way.
+pub const MAX_CEREMONIES: usize = 128;
 
 /// Aborted ceremonies that the store keeps; those that made keys are kept for ever.
 pub const STORED_ABORTED_CEREMONIES: i64 = 1_000;

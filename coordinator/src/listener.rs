@@ -4,6 +4,7 @@
 //! configuration is read from a watch at each handshake, so that renewed certificates need no restart.
 
 use std::{
+    collections::VecDeque,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -18,9 +19,10 @@ use rutli_wire::{
     role::{Party, UnknownParty},
 };
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
+    task::AbortHandle,
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
@@ -92,8 +94,8 @@ pub fn accept(
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, accepted) = mpsc::channel(1);
     let places = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(usize::MAX)));
-    let handshakes = Arc::new(Semaphore::new(limits::MAX_HANDSHAKES));
     tokio::spawn(async move {
+        let mut handshakes = VecDeque::new();
         while let Some(next) = stopping.run_until_cancelled(listener.accept()).await {
             let (socket, address) = match next {
                 Ok(accepted) => accepted,
@@ -104,21 +106,21 @@ pub fn accept(
                     continue;
                 }
             };
-            let places = Arc::clone(&places).try_acquire_owned();
-            let handshake = Arc::clone(&handshakes).try_acquire_owned();
-            let (Ok(place), Ok(handshake)) = (places, handshake) else {
-                tracing::debug!(%address, "closed a connection: there are as many as there may be");
-                continue;
-            };
-            let (ready, config) = (ready.clone(), Arc::clone(&tls.borrow()));
-            tokio::spawn(async move {
-                let connection = shake_hands(socket, address, config, place).await;
-                drop(handshake);
-                match connection {
+            handshakes.retain(|handshake: &AbortHandle| !handshake.is_finished());
+            if handshakes.len() >= limits::MAX_HANDSHAKES
+                && let Some(oldest) = handshakes.pop_front()
+            {
+                // The newest may be honest and is done in milliseconds; the oldest had its time.
+                oldest.abort();
+            }
+            let (ready, config, places) = (ready.clone(), Arc::clone(&tls.borrow()), Arc::clone(&places));
+            let handshake = tokio::spawn(async move {
+                match shake_hands(socket, address, config, places).await {
                     Ok(connection) => drop(ready.send(Ok(connection)).await),
                     Err(error) => tracing::info!(%address, %error, "refused a connection"),
                 }
             });
+            handshakes.push_back(handshake.abort_handle());
         }
     });
     ReceiverStream::new(accepted)
@@ -128,14 +130,19 @@ async fn shake_hands(
     socket: TcpStream,
     address: SocketAddr,
     config: Arc<ServerConfig>,
-    place: OwnedSemaphorePermit,
+    places: Arc<Semaphore>,
 ) -> io::Result<Connection> {
     // Small messages that wait for each other's acknowledgement would add 40 ms to every batch.
     socket.set_nodelay(true)?;
     let patience = Duration::from_millis(wire_limits::HANDSHAKE_TIMEOUT_MS);
-    let tls = timeout(patience, TlsAcceptor::from(config).accept(socket))
+    let mut tls = timeout(patience, TlsAcceptor::from(config).accept(socket))
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))??;
+    // Only a peer with a genuine certificate takes a place.
+    let Ok(place) = places.try_acquire_owned() else {
+        let _ = timeout(patience, tls.shutdown()).await;
+        return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "there are as many connections as there may be"));
+    };
     let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let party = certificate
         .ok_or(UnknownParty::NotACertificate)

@@ -158,19 +158,33 @@ async fn surplus_connections_are_closed_at_once() {
     let running = Running::start_with(Limits { max_connections: 2, ..Limits::default() }).await;
     let pipeline = running.authority.issue("rutli:pipeline:ci");
     let first = running.releases("rutli:pipeline:ci").await;
-    let second = running.tls(&pipeline).await.unwrap();
-    assert!(running.tls(&pipeline).await.is_err());
+    let mut second = running.tls(&pipeline).await.unwrap();
+    assert!(is_let_in(Ok(&mut second)).await);
+    assert!(!is_let_in(running.tls(&pipeline).await).await);
     drop(second);
     let mut again = false;
     for _ in 0..100 {
         tokio::time::sleep(Duration::from_millis(20)).await;
-        again = running.tls(&pipeline).await.is_ok();
+        again = is_let_in(running.tls(&pipeline).await).await;
         if again {
             break;
         }
     }
     assert!(again, "room that was given back is taken again");
     drop(first);
+    running.stop().await.unwrap();
+}
+
+#[tokio::test]
+async fn silent_peers_keep_nobody_out() {
+    let running = Running::start_with(Limits { max_connections: 2, ..Limits::default() }).await;
+    let mut silent = Vec::new();
+    for _ in 0..limits::MAX_HANDSHAKES + 50 {
+        silent.push(tokio::net::TcpStream::connect(running.address).await.unwrap());
+    }
+    let pipeline = running.authority.issue("rutli:pipeline:ci");
+    assert!(is_let_in(running.tls(&pipeline).await).await);
+    drop(silent);
     running.stop().await.unwrap();
 }
 

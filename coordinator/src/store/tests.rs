@@ -311,3 +311,22 @@ async fn reopen(path: &Path) -> Store {
     }
     panic!("the store stays locked");
 }
+
+/// The cost of one admission must not grow with what was admitted before.
+#[tokio::test]
+async fn statements_on_the_way_of_a_release_search_and_never_scan() {
+    let folder = tempfile::tempdir().unwrap();
+    let _store = Store::open(folder.path()).await.unwrap();
+    let mut connection = options(&folder.path().join(FILE_NAME)).connect().await.unwrap();
+    let (first, second) = (release("a", 1), release("b", 2));
+    let endings = [1, 2].map(|number| Ending::new(ReleaseNumber(number), &signed_message()));
+    for sql in writer::statements(&[&first, &second], &[&endings[0], &endings[1]]) {
+        let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+        for step in plan.fetch_all(&mut connection).await.unwrap() {
+            let step: String = sqlx::Row::get(&step, "detail");
+            for table in ["releases", "known", "channels", "results"] {
+                assert!(!step.starts_with(&format!("SCAN {table}")), "{step} in {sql}");
+            }
+        }
+    }
+}

@@ -356,19 +356,7 @@ fn reused(release: &NewRelease, id: &ReleaseId) -> Error {
 
 async fn known_requests(connection: &mut SqliteConnection, releases: &[&NewRelease]) -> sqlx::Result<Known> {
     let mut known = Known { requests: HashMap::new(), ids: HashMap::new() };
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT requester, request_id, release_id, request_digest FROM releases WHERE (requester, request_id) IN (",
-    );
-    query.push_values(releases, |mut row, release| {
-        row.push_bind(release.requester.as_str()).push_bind(release.request_id.as_str());
-    });
-    query.push(") UNION SELECT requester, request_id, release_id, request_digest FROM releases WHERE release_id IN (");
-    let mut ids = query.separated(", ");
-    for release in releases {
-        ids.push_bind(release.release_id.as_str());
-    }
-    query.push(")");
-    for row in query.build().fetch_all(&mut *connection).await? {
+    for row in select_known(releases).build().fetch_all(&mut *connection).await? {
         let id: String = row.try_get(2)?;
         known.ids.insert(id.clone(), ());
         let id = ReleaseId::new(id).map_err(|error| sqlx::Error::Decode(error.into()))?;
@@ -377,21 +365,48 @@ async fn known_requests(connection: &mut SqliteConnection, releases: &[&NewRelea
     Ok(known)
 }
 
+fn select_known(releases: &[&NewRelease]) -> QueryBuilder<Sqlite> {
+    // A cross join keeps its order in SQLite: one search per request, where an IN would scan all releases.
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT known.requester, known.request_id, known.release_id, known.request_digest FROM (",
+    );
+    query.push_values(releases, |mut row, release| {
+        row.push_bind(release.requester.as_str()).push_bind(release.request_id.as_str());
+    });
+    query.push(
+        ") AS asked CROSS JOIN releases AS known \
+         ON known.requester = asked.column1 AND known.request_id = asked.column2 \
+         UNION ALL SELECT requester, request_id, release_id, request_digest FROM releases WHERE release_id IN (",
+    );
+    let mut ids = query.separated(", ");
+    for release in releases {
+        ids.push_bind(release.release_id.as_str());
+    }
+    query.push(")");
+    query
+}
+
 async fn channel_heads(
     connection: &mut SqliteConnection,
     releases: &[&NewRelease],
 ) -> sqlx::Result<HashMap<(String, String), u64>> {
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT product, channel, sequence FROM channels WHERE (product, channel) IN (",
-    );
-    query.push_values(releases, |mut row, release| {
-        row.push_bind(release.product.as_str()).push_bind(release.channel.as_str());
-    });
-    query.push(")");
-    let rows = query.build().fetch_all(&mut *connection).await?;
+    let rows = select_heads(releases).build().fetch_all(&mut *connection).await?;
     rows.into_iter()
         .map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), unsigned(row.try_get(2)?))))
         .collect()
+}
+
+fn select_heads(releases: &[&NewRelease]) -> QueryBuilder<Sqlite> {
+    let mut query =
+        QueryBuilder::<Sqlite>::new("SELECT known.product, known.channel, known.sequence FROM (");
+    query.push_values(releases, |mut row, release| {
+        row.push_bind(release.product.as_str()).push_bind(release.channel.as_str());
+    });
+    query.push(
+        ") AS asked CROSS JOIN channels AS known \
+         ON known.product = asked.column1 AND known.channel = asked.column2",
+    );
+    query
 }
 
 async fn insert_releases(connection: &mut SqliteConnection, fresh: &[(i64, &NewRelease)]) -> sqlx::Result<()> {
@@ -418,16 +433,7 @@ async fn insert_releases(connection: &mut SqliteConnection, fresh: &[(i64, &NewR
 
 /// The first ending of a release stands, whoever writes another.
 async fn finish(connection: &mut SqliteConnection, endings: &[&Ending]) -> sqlx::Result<()> {
-    let mut outcomes = QueryBuilder::<Sqlite>::new(
-        "UPDATE releases SET state = ended.column2, outcome = ended.column3 FROM (",
-    );
-    outcomes.push_values(endings, |mut row, ending| {
-        row.push_bind(ending.number.0)
-            .push_bind(i64::from(i32::from(ending.state)))
-            .push_bind(ending.outcome.as_slice());
-    });
-    outcomes.push(") AS ended WHERE number = ended.column1 AND state = 1");
-    outcomes.build().execute(&mut *connection).await?;
+    update_outcomes(endings).build().execute(&mut *connection).await?;
     let signed: Vec<_> =
         endings.iter().filter_map(|ending| Some((ending.number.0, ending.files.as_deref()?))).collect();
     if !signed.is_empty() {
@@ -439,6 +445,19 @@ async fn finish(connection: &mut SqliteConnection, endings: &[&Ending]) -> sqlx:
         files.build().execute(connection).await?;
     }
     Ok(())
+}
+
+fn update_outcomes(endings: &[&Ending]) -> QueryBuilder<Sqlite> {
+    let mut outcomes = QueryBuilder::<Sqlite>::new(
+        "UPDATE releases SET state = ended.column2, outcome = ended.column3 FROM (",
+    );
+    outcomes.push_values(endings, |mut row, ending| {
+        row.push_bind(ending.number.0)
+            .push_bind(i64::from(i32::from(ending.state)))
+            .push_bind(ending.outcome.as_slice());
+    });
+    outcomes.push(") AS ended WHERE number = ended.column1 AND state = 1");
+    outcomes
 }
 
 async fn culprit(
@@ -525,4 +544,10 @@ fn signed(number: u64) -> i64 {
 
 pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
+}
+
+/// For the test of their plans.
+#[cfg(test)]
+pub(super) fn statements(releases: &[&NewRelease], endings: &[&Ending]) -> [String; 3] {
+    [select_known(releases), select_heads(releases), update_outcomes(endings)].map(QueryBuilder::into_string)
 }
