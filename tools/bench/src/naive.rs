@@ -21,7 +21,10 @@ use frost_ed25519::{
 use rand::rngs::OsRng;
 use serde::Serialize;
 
-use crate::{clock::Stopwatch, stats::float64};
+use crate::{
+    clock::{Stopwatch, thread_cpu},
+    stats::float64,
+};
 
 /// A flat key: as many participants as its threshold.
 #[derive(Debug)]
@@ -35,6 +38,8 @@ pub struct Group {
 pub struct Naive {
     /// Signatures per second, over all threads.
     pub per_second: f64,
+    /// CPU microseconds per signature: hardly moved by what else the machine does.
+    pub us_per_signature: f64,
     /// Signatures made.
     pub signatures: u64,
     /// Loops at the same time.
@@ -87,9 +92,10 @@ impl Group {
 /// When a loop fails.
 pub fn measure(group: &Group, message: &[u8], threads: usize, time: Duration) -> Result<Naive> {
     let over = AtomicBool::new(false);
-    let made = AtomicU64::new(0);
+    let (made, cpu_us) = (AtomicU64::new(0), AtomicU64::new(0));
     let watch = Stopwatch::start();
     let work = || -> Result<()> {
+        let start = thread_cpu();
         while !over.load(Ordering::Relaxed) {
             group.sign(message)?;
             made.fetch_add(1, Ordering::Relaxed);
@@ -97,6 +103,8 @@ pub fn measure(group: &Group, message: &[u8], threads: usize, time: Duration) ->
                 over.store(true, Ordering::Relaxed);
             }
         }
+        let spent = thread_cpu().saturating_sub(start).as_micros();
+        cpu_us.fetch_add(u64::try_from(spent)?, Ordering::Relaxed);
         Ok(())
     };
     std::thread::scope(|scope| {
@@ -106,7 +114,12 @@ pub fn measure(group: &Group, message: &[u8], threads: usize, time: Duration) ->
             .try_for_each(|running| running.join().ok().context("a naive loop stopped").flatten())
     })?;
     let signatures = made.load(Ordering::Relaxed);
-    Ok(Naive { per_second: float64(signatures) / watch.elapsed().as_secs_f64(), signatures, threads })
+    Ok(Naive {
+        per_second: float64(signatures) / watch.elapsed().as_secs_f64(),
+        us_per_signature: float64(cpu_us.load(Ordering::Relaxed)) / float64(signatures.max(1)),
+        signatures,
+        threads,
+    })
 }
 
 #[cfg(test)]
@@ -119,6 +132,6 @@ mod tests {
         let signature = group.sign(b"text").unwrap();
         group.public.verifying_key().verify(b"text", &signature).unwrap();
         let naive = measure(&group, b"text", 2, Duration::from_millis(20)).unwrap();
-        assert!(naive.signatures >= 2 && naive.per_second > 0.0);
+        assert!(naive.signatures >= 2 && naive.per_second > 0.0 && naive.us_per_signature > 0.0);
     }
 }

@@ -72,7 +72,8 @@ impl Shape {
     /// # Errors
     /// None that happens.
     pub fn release(&self, sequence: u64) -> Result<VerifiedRelease> {
-        let request = self.request(PRODUCTS[0], "stable", sequence);
+        let product = if self.class == ReleaseClass::AvDatabase { AV_PRODUCT } else { PRODUCTS[0] };
+        let request = self.request(product, "stable", sequence);
         let content = v1::ReleaseContent {
             release_class: request.release_class,
             product: request.product,
