@@ -268,12 +268,6 @@ impl Ceremonies {
     }
 
     async fn accept(&mut self, signed: SignedProposal) -> Result<(), Error> {
-        let id = signed.proposal().id();
-        if self.open.contains_key(&id) || self.ended.contains_key(&id) {
-            return Err(Error::Ceremony(
-                "this very one was proposed a moment ago; propose it again in a second".into(),
-            ));
-        }
         let now = Reading::now().unix_s();
         propose::check(&signed, &self.me, &self.identity.public(), &self.peers, now)?;
         if let Some(key) = signed.proposal().keys().iter().find(|key| self.keys.holds(&key.name)) {
@@ -283,7 +277,7 @@ impl Ceremonies {
             return Err(Error::TooManyCeremonies(self.open.len()));
         }
         store::accept(&self.journal, &signed, now).await?;
-        self.open.insert(id, Open::new(signed));
+        self.open.insert(signed.proposal().id(), Open::new(signed));
         Ok(())
     }
 
@@ -308,7 +302,13 @@ impl Ceremonies {
         if self.sealed {
             return Err(Error::Sealed);
         }
-        let proposal = propose::read(text, Reading::now().unix_s())?;
+        let mut proposed_at = Reading::now().unix_s();
+        let mut proposal = propose::read(text, proposed_at)?;
+        // The same proposal once more in the same second would be the same ceremony.
+        while self.open.contains_key(&proposal.id()) || self.ended.contains_key(&proposal.id()) {
+            proposed_at = proposed_at.saturating_add(1);
+            proposal = propose::read(text, proposed_at)?;
+        }
         let id = proposal.id();
         let signed = SignedProposal::sign(proposal, self.me.clone(), &self.identity)
             .map_err(|error| Error::Proposal(error.to_string()))?;

@@ -188,7 +188,7 @@ pub enum Error {
     )]
     WrongWords(CeremonyId),
     /// A proposal that this node does not take part in, whoever made it.
-    #[error("the proposal is not for this node: {0}")]
+    #[error("{0}")]
     Proposal(String),
     /// The proposal names other nodes or identity keys than this node's configuration.
     #[error(

@@ -46,6 +46,7 @@ fn serve(config: Config) -> Result<(), Error> {
         .build()
         .map_err(|source| Error::Thread { source })?;
     let served = runtime.block_on(async {
+        survive_file_limit();
         let shutdown = CancellationToken::new();
         tokio::spawn(cancel_on_signal(shutdown.clone()));
         run(config, shutdown).await
@@ -53,6 +54,14 @@ fn serve(config: Config) -> Result<(), Error> {
     // Nothing that still runs then has anything to lose: what counts is in the journal.
     runtime.shutdown_background();
     served
+}
+
+/// A limit on the size of files is a full disk like any other: the write fails, and the node closes. Without a handler
+/// the signal would end the process.
+fn survive_file_limit() {
+    if let Err(error) = signal(SignalKind::from_raw(nix::libc::SIGXFSZ)) {
+        tracing::warn!(%error, "a limit on the size of files would end this process");
+    }
 }
 
 async fn cancel_on_signal(shutdown: CancellationToken) {

@@ -27,8 +27,8 @@ fn one_hour() -> u64 {
 
 /// Reads what a person wrote; the times are this node's.
 pub(super) fn read(text: &[u8], now: u64) -> Result<Proposal, Error> {
-    let written: Written =
-        serde_json::from_slice(text).map_err(|error| Error::Proposal(error.to_string()))?;
+    let written: Written = serde_json::from_slice(text)
+        .map_err(|error| Error::Proposal(format!("this does not read as a proposal: {error}")))?;
     let spec = ProposalSpec {
         deadline: now.saturating_add(written.deadline_minutes.saturating_mul(60)),
         keys: written.keys,
@@ -59,13 +59,13 @@ pub(super) fn check(
         }
     }
     if proposal.index_of(me).is_none() {
-        return Err(Error::Proposal(format!("{me} is not among its members")));
+        return Err(Error::Proposal(format!("{me} is not among the members of the proposal")));
     }
     if proposal.proposed_at() > now.saturating_add(limits::MAX_CLOCK_SKEW_S) {
-        return Err(Error::Proposal("it was proposed in the future; compare the nodes' clocks".into()));
+        return Err(Error::Proposal("the proposal was made in the future; compare the nodes' clocks".into()));
     }
     if proposal.deadline() <= now {
-        return Err(Error::Proposal("its deadline has passed; propose it again".into()));
+        return Err(Error::Proposal("the deadline of the proposal has passed; propose it again".into()));
     }
     Ok(())
 }

@@ -307,7 +307,6 @@ async fn a_custodians_no_ends_it_for_everybody() {
     let shown = cluster.processes[0].ceremonies.wish(Wish::Get(rejected)).await.unwrap();
     assert!(shown.reason.contains("vendor/vendor-2 rejected it: not with these members"), "{}", shown.reason);
 
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
     let aborted = cluster.propose(&["release"]).await;
     assert_ne!(aborted, rejected);
     cluster.processes[1].ceremonies.wish(Wish::Join(aborted, aborted.words())).await.unwrap();
