@@ -6,6 +6,9 @@ use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser, builder::Typ
 use clap_complete::Shell;
 use rutli_release::{Channel, Class, Format, Product, RequestId, Sequence, Version};
 
+/// Over the flags that all commands have.
+const EVERYWHERE: &str = "Everywhere";
+
 /// Organisations sign releases together.
 ///
 /// Exit codes: 0 done · 1 not verified, refused or failed · 2 wrong usage · 3 cannot be reached or not permitted ·
@@ -14,15 +17,15 @@ use rutli_release::{Channel, Class, Format, Product, RequestId, Sequence, Versio
 #[command(name = "rutli", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
     /// How to reach the coordinator, and as whom: a client.toml.
-    #[arg(long, global = true, env = "RUTLI_PROFILE", value_name = "FILE")]
+    #[arg(long, global = true, env = "RUTLI_PROFILE", value_name = "FILE", help_heading = EVERYWHERE)]
     pub profile: Option<PathBuf>,
 
     /// The socket of the node on this machine that one is custodian of.
-    #[arg(long, global = true, env = "RUTLI_SOCKET", value_name = "PATH")]
+    #[arg(long, global = true, env = "RUTLI_SOCKET", value_name = "PATH", help_heading = EVERYWHERE)]
     pub socket: Option<PathBuf>,
 
     /// Print one JSON document on stdout, errors too.
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     pub json: bool,
 
     /// What to do.
