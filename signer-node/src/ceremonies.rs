@@ -322,6 +322,7 @@ impl Ceremonies {
         if self.sealed {
             return Err(Error::Sealed);
         }
+        self.check_open(id)?;
         self.check_names(id)?;
         let open = self.open.get_mut(&id).ok_or_else(|| Error::UnknownCeremony(id.to_string()))?;
         if let Part::Looking(observer) = &open.part {
@@ -348,6 +349,17 @@ impl Ceremonies {
         self.settle(id).await
     }
 
+    fn check_open(&self, id: CeremonyId) -> Result<(), Error> {
+        match self.ended.get(&id) {
+            Some(ended) if ended.end.done => Err(Error::Ceremony("it is done already".into())),
+            Some(ended) => {
+                Err(Error::Ceremony(format!("it has ended: {}; propose a new one", ended.end.reason)))
+            }
+            None if self.open.contains_key(&id) => Ok(()),
+            None => Err(Error::UnknownCeremony(id.to_string())),
+        }
+    }
+
     /// Two ceremonies that make a key of the same name would both be certified, and one of them be lost.
     fn check_names(&self, id: CeremonyId) -> Result<(), Error> {
         let Some(open) = self.open.get(&id) else { return Err(Error::UnknownCeremony(id.to_string())) };
@@ -372,6 +384,7 @@ impl Ceremonies {
         id: CeremonyId,
         how: impl FnOnce(&mut CeremonyMachine) -> Result<Vec<Output>, CeremonyError>,
     ) -> Result<CeremonyId, Error> {
+        self.check_open(id)?;
         let open = self.open.get_mut(&id).ok_or_else(|| Error::UnknownCeremony(id.to_string()))?;
         let outputs = match &mut open.part {
             Part::Joined(machine) => how(machine).map_err(refused)?,

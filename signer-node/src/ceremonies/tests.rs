@@ -317,8 +317,8 @@ async fn a_custodians_no_ends_it_for_everybody() {
         assert_eq!(process.seeds().await, 0);
         assert_eq!(process.ceremonies.list().await.unwrap().len(), 2);
     }
-    let over = cluster.processes[3].ceremonies.wish(Wish::Join(aborted, aborted.words())).await;
-    assert!(over.is_err());
+    let over = cluster.processes[3].ceremonies.wish(Wish::Join(aborted, aborted.words())).await.unwrap_err();
+    assert!(over.to_string().contains("it has ended: vendor/vendor-1 ended it"), "{over}");
 }
 
 #[tokio::test]
