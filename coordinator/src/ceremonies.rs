@@ -124,7 +124,12 @@ impl Ceremonies {
     /// What a node has to know, from the beginning.
     #[must_use]
     pub fn transcript(self: &Arc<Self>, node: NodeId) -> Transcript {
-        Transcript { ceremonies: Arc::clone(self), node, read: HashMap::new(), changes: self.changes.subscribe() }
+        Transcript {
+            ceremonies: Arc::clone(self),
+            node,
+            read: HashMap::new(),
+            changes: self.changes.subscribe(),
+        }
     }
 
     /// All ceremonies at hand, newest first.
@@ -175,7 +180,8 @@ impl Ceremonies {
             self.propose(&mut state, node, &proposal, bytes).await?;
         }
         for (id, messages) in messages {
-            let Some(ceremony) = state.ceremonies.get_mut(&id).filter(|ceremony| ceremony.has_member(node)) else {
+            let Some(ceremony) = state.ceremonies.get_mut(&id).filter(|ceremony| ceremony.has_member(node))
+            else {
                 // Not taken, or forgotten by now: the node's own deadline ends it there.
                 tracing::debug!(%node, ceremony = %id, "messages of an unknown ceremony");
                 continue;
@@ -186,7 +192,13 @@ impl Ceremonies {
     }
 
     /// A proposal that is well-formed but not wanted is no fault of the link: it is named in the log and left out.
-    async fn propose(&self, state: &mut State, node: &NodeId, proposal: &SignedProposal, bytes: Vec<u8>) -> Result<()> {
+    async fn propose(
+        &self,
+        state: &mut State,
+        node: &NodeId,
+        proposal: &SignedProposal,
+        bytes: Vec<u8>,
+    ) -> Result<()> {
         let id = proposal.proposal().id();
         if state.ceremonies.contains_key(&id) {
             return Ok(());
@@ -236,7 +248,8 @@ impl Ceremonies {
             return Err("too many ceremonies are open; end those that nobody needs".into());
         }
         if let Some(active) = self.keyring.active() {
-            let named = |organisation| proposal.organisations().iter().any(|other| other.name == organisation);
+            let named =
+                |organisation| proposal.organisations().iter().any(|other| other.name == organisation);
             if let Some(left_out) =
                 active.roster().organisations().iter().find(|organisation| !named(organisation.name.clone()))
             {
@@ -342,7 +355,8 @@ impl Transcript {
             self.changes.borrow_and_update();
             {
                 let state = self.ceremonies.state.lock().await;
-                if let Some(envelope) = state.unread(&self.node, self.ceremonies.clock.now(), &mut self.read) {
+                if let Some(envelope) = state.unread(&self.node, self.ceremonies.clock.now(), &mut self.read)
+                {
                     return envelope;
                 }
             }
@@ -354,7 +368,12 @@ impl Transcript {
 }
 
 impl State {
-    fn unread(&self, node: &NodeId, now: u64, read: &mut HashMap<CeremonyId, usize>) -> Option<CeremonyEnvelope> {
+    fn unread(
+        &self,
+        node: &NodeId,
+        now: u64,
+        read: &mut HashMap<CeremonyId, usize>,
+    ) -> Option<CeremonyEnvelope> {
         let mut theirs: Vec<_> = self
             .ceremonies
             .iter()
@@ -458,7 +477,9 @@ impl Ceremony {
         let aborted = |reason: String| Some(Ended { state: v1::CeremonyState::Aborted, at: now, reason });
         match self.observer.ended() {
             // Nodes may have certified just in time, and their messages be under way still.
-            Some(reason) if now > deadline.saturating_add(limits::CEREMONY_GRACE_SECONDS) || now <= deadline => {
+            Some(reason)
+                if now > deadline.saturating_add(limits::CEREMONY_GRACE_SECONDS) || now <= deadline =>
+            {
                 aborted(reason.to_string())
             }
             Some(_) => None,
@@ -507,7 +528,11 @@ impl Ceremony {
 
 fn new_key(key: &SignedRoster) -> NewKey {
     let roster = key.roster();
-    NewKey { roster_hash: roster.hash().to_string(), name: roster.key().to_string(), signed_roster: key.encode() }
+    NewKey {
+        roster_hash: roster.hash().to_string(),
+        name: roster.key().to_string(),
+        signed_roster: key.encode(),
+    }
 }
 
 #[cfg(test)]

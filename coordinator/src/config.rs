@@ -162,7 +162,10 @@ key = "tls.key"
         assert!(problem(&GOOD.replace("listen = \"127.0.0.1:7410\"", "")).contains("listen"));
         assert!(problem(&GOOD.replace("127.0.0.1:7410", "localhost")).contains("listen = \"localhost\""));
         assert!(problem(&format!("{GOOD}[limits]\nmax_conections = 5\n")).contains("max_conections"));
-        assert!(problem(&format!("{GOOD}[limits]\nmax_connections = 0\n")).contains("limits.max_connections is 0"));
+        assert!(
+            problem(&format!("{GOOD}[limits]\nmax_connections = 0\n"))
+                .contains("limits.max_connections is 0")
+        );
         assert!(problem(&GOOD.replace("\"data\"", "\"\"")).contains("data_dir is empty"));
     }
 

@@ -98,7 +98,14 @@ impl Daemon {
         let signing = Arc::new(SignRelease { store, sessions, waiting, keyring, clock, lifetime_s, order });
         let resumed = signing.resume().await?;
         tracing::info!(resumed, keys = signing.keyring.all().len(), "took up where the store says it was");
-        Ok(Self { api: Api { signing, ceremonies, links, stopping }, config, listener, address, tls, signals })
+        Ok(Self {
+            api: Api { signing, ceremonies, links, stopping },
+            config,
+            listener,
+            address,
+            tls,
+            signals,
+        })
     }
 
     /// Where it listens: the configured address, with the real port if that one was 0.
@@ -119,7 +126,8 @@ impl Daemon {
         let connections =
             listener::accept(listener, configs, config.limits.max_connections, stopping.clone());
         tracing::info!(%address, "listening");
-        let serving = routes(api)?.serve_with_incoming_shutdown(connections, stopping.clone().cancelled_owned());
+        let serving =
+            routes(api)?.serve_with_incoming_shutdown(connections, stopping.clone().cancelled_owned());
         tokio::pin!(serving);
         let ended = tokio::select! {
             ended = &mut serving => ended,
@@ -137,10 +145,9 @@ impl Daemon {
 fn routes(api: Api) -> Result<Router> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     tokio::spawn(health::report(reporter, api.signing.store.health(), api.stopping.clone()));
-    let releases = ReleaseServiceServer::new(api.clone())
-        .max_decoding_message_size(wire_limits::MAX_MESSAGE_BYTES);
-    let nodes =
-        NodeServiceServer::new(api.clone()).max_decoding_message_size(wire_limits::MAX_MESSAGE_BYTES);
+    let releases =
+        ReleaseServiceServer::new(api.clone()).max_decoding_message_size(wire_limits::MAX_MESSAGE_BYTES);
+    let nodes = NodeServiceServer::new(api.clone()).max_decoding_message_size(wire_limits::MAX_MESSAGE_BYTES);
     // Nothing is large that operators ask of ceremonies.
     let ceremonies = CeremonyServiceServer::new(api);
     let reflection = |error: tonic_reflection::server::Error| Error::Serve(error.to_string());
@@ -214,12 +221,14 @@ fn progress_message(progress: &Progress) -> v1::Release {
 }
 
 async fn stored_rosters(store: &Store) -> Result<Vec<SignedRoster>> {
-    let broken = |error: rutli_keys::InvalidRoster| Error::Store { reason: format!("a stored roster: {error}") };
+    let broken =
+        |error: rutli_keys::InvalidRoster| Error::Store { reason: format!("a stored roster: {error}") };
     store.keys().await?.iter().map(|bytes| SignedRoster::parse(bytes).map_err(broken)).collect()
 }
 
 async fn stored_culprits(store: &Store) -> Result<BTreeMap<NodeId, String>> {
-    let broken = |error: rutli_keys::InvalidName| Error::Store { reason: format!("a stored culprit: {error}") };
+    let broken =
+        |error: rutli_keys::InvalidName| Error::Store { reason: format!("a stored culprit: {error}") };
     let culprits = store.culprits().await?;
     culprits.into_iter().map(|(node, reason)| Ok((node.parse().map_err(broken)?, reason))).collect()
 }

@@ -22,7 +22,9 @@ pub enum Error {
     },
 
     /// The caller erred: it reused a request id for other content. It takes a new id, or sends the old content.
-    #[error("request id {request_id:?} was used before for other content ({release_id}): use a new request id")]
+    #[error(
+        "request id {request_id:?} was used before for other content ({release_id}): use a new request id"
+    )]
     RequestIdReused {
         /// The id in question.
         request_id: String,

@@ -9,7 +9,11 @@ use tonic_health::{ServingStatus, server::HealthReporter};
 use crate::{server::Api, store::Health};
 
 /// Tells the health service how the store is, until `stopping`.
-pub async fn report(reporter: HealthReporter, mut store: watch::Receiver<Health>, stopping: CancellationToken) {
+pub async fn report(
+    reporter: HealthReporter,
+    mut store: watch::Receiver<Health>,
+    stopping: CancellationToken,
+) {
     loop {
         let open = *store.borrow_and_update() == Health::Open;
         set(&reporter, if open { ServingStatus::Serving } else { ServingStatus::NotServing }).await;

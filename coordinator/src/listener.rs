@@ -141,7 +141,10 @@ async fn shake_hands(
     // Only a peer with a genuine certificate takes a place.
     let Ok(place) = places.try_acquire_owned() else {
         let _ = timeout(patience, tls.shutdown()).await;
-        return Err(io::Error::new(io::ErrorKind::QuotaExceeded, "there are as many connections as there may be"));
+        return Err(io::Error::new(
+            io::ErrorKind::QuotaExceeded,
+            "there are as many connections as there may be",
+        ));
     };
     let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
     let party = certificate
@@ -169,7 +172,11 @@ impl Connected for Connection {
 }
 
 impl AsyncRead for Connection {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the connection is too old")));
         }

@@ -110,7 +110,10 @@ fn catch_signals(signals: &Signals) -> std::io::Result<()> {
 /// Its number on Linux, except on MIPS.
 const SIGXFSZ: i32 = 25;
 
-#[expect(clippy::disallowed_methods, reason = "the one place where the system's clock enters the coordinator")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the one place where the system's clock enters the coordinator"
+)]
 fn system_clock() -> Clock {
     // A clock before 1970 gives times that every verifier refuses.
     Clock::new(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs()))

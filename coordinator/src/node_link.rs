@@ -87,7 +87,9 @@ impl NodeLinks {
             () = self.stopping.cancelled() => return Err(Error::Stopping),
         };
         let first = first
-            .map_err(|_| Error::Link(format!("no Hello came within {} seconds", limits::HELLO_TIMEOUT_SECONDS)))?
+            .map_err(|_| {
+                Error::Link(format!("no Hello came within {} seconds", limits::HELLO_TIMEOUT_SECONDS))
+            })?
             .map_err(|status| Error::Link(format!("the first message does not read: {}", status.message())))?
             .ok_or_else(|| Error::Link("the stream ended before Hello".into()))?;
         match FromNode::try_from(first)? {
@@ -102,7 +104,9 @@ impl NodeLinks {
                 Ok(Some(message)) => message,
                 // When keep-alive gives up, the stream ends cleanly too; only a goodbye is one.
                 Ok(None) => return End::Silent("it was lost without a goodbye"),
-                Err(status) if is_malformed(&status) => return End::Error(Error::Link(status.message().to_owned())),
+                Err(status) if is_malformed(&status) => {
+                    return End::Error(Error::Link(status.message().to_owned()));
+                }
                 Err(_) => return End::Silent("the connection broke"),
             };
             let result = match FromNode::try_from(message) {

@@ -107,5 +107,8 @@ async fn assemble(
         tokio::task::spawn_blocking(build).await.map_err(|_| Error::Stopping)?
     };
     let files = files.map_err(|error| unfit(error.to_string()))?;
-    Ok(files.into_iter().map(|SignedFile { name, bytes }| v1::SignedFile { name, data: bytes.into() }).collect())
+    Ok(files
+        .into_iter()
+        .map(|SignedFile { name, bytes }| v1::SignedFile { name, data: bytes.into() })
+        .collect())
 }

@@ -95,7 +95,9 @@ impl SignRelease {
             match published {
                 Ok(ended) => return release.slot.finished(ended),
                 Err(Error::Stopping) => return,
-                Err(error) => tracing::error!(release = %release.submission.release_id, %error, "signing it again"),
+                Err(error) => {
+                    tracing::error!(release = %release.submission.release_id, %error, "signing it again")
+                }
             }
             tokio::time::sleep(Duration::from_secs(limits::RESIGN_SECONDS)).await;
             release.outcome = self.sign(&release.submission);
@@ -119,14 +121,13 @@ impl SignRelease {
 
     /// Validates, takes room in the queue, and makes the release durable; or finds that it is.
     async fn admit(&self, request: Request) -> Result<Admitted> {
-        let request_id = RequestId::new(request.message.request_id.as_str()).map_err(|error| Error::Field {
-            field: "request_id",
-            problem: error.to_string(),
-        })?;
+        let request_id = RequestId::new(request.message.request_id.as_str())
+            .map_err(|error| Error::Field { field: "request_id", problem: error.to_string() })?;
         let requester = request.requester;
         let now = self.clock.now();
         let release = Arc::new(release_from_request(request.message, now)?);
-        let release_id = ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
+        let release_id =
+            ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
         let content = release_to_content(&release);
         let encoded = content.encode_to_vec();
         let mut slot = match self.waiting.reserve(release.class(), encoded.len()) {

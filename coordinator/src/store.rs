@@ -174,7 +174,9 @@ impl Store {
         let path = data_dir.join(FILE_NAME);
         let unusable = |error: &dyn std::fmt::Display| Error::File {
             path: path.clone(),
-            problem: format!("cannot open the database: {error}; see that the disk has space and that the user of this process may write"),
+            problem: format!(
+                "cannot open the database: {error}; see that the disk has space and that the user of this process may write"
+            ),
         };
         let options = options(&path);
         let mut connection = options.connect().await.map_err(|e| unusable(&e))?;
@@ -271,9 +273,12 @@ pub async fn backup(data_dir: &Path, to: &Path) -> Result<()> {
     let mut partial = to.as_os_str().to_owned();
     partial.push(".partial");
     let partial = PathBuf::from(partial);
-    let text = partial.to_str().ok_or_else(|| wrong(to, "is not UTF-8: give another name".into()))?.to_owned();
+    let text =
+        partial.to_str().ok_or_else(|| wrong(to, "is not UTF-8: give another name".into()))?.to_owned();
     match std::fs::remove_file(&partial) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(wrong(&partial, error.to_string())),
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+            return Err(wrong(&partial, error.to_string()));
+        }
         _ => {}
     }
     let source = data_dir.join(FILE_NAME);
@@ -330,17 +335,15 @@ fn lock(data_dir: &Path) -> Result<Arc<File>> {
         .create(data_dir)
         .map_err(|e| wrong(data_dir, format!("cannot make the data folder: {e}")))?;
     let path = data_dir.join("coordinator.lock");
-    let file = File::options()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(|e| wrong(&path, format!("cannot be opened: {e}; see that the user of this process may write here")))?;
+    let file = File::options().create(true).truncate(false).write(true).open(&path).map_err(|e| {
+        wrong(&path, format!("cannot be opened: {e}; see that the user of this process may write here"))
+    })?;
     match file.try_lock() {
         Ok(()) => Ok(Arc::new(file)),
-        Err(TryLockError::WouldBlock) => {
-            Err(wrong(&path, "another coordinator uses this data folder: stop it first, or give this one its own".into()))
-        }
+        Err(TryLockError::WouldBlock) => Err(wrong(
+            &path,
+            "another coordinator uses this data folder: stop it first, or give this one its own".into(),
+        )),
         Err(TryLockError::Error(error)) => Err(wrong(&path, format!("cannot be locked: {error}"))),
     }
 }

@@ -109,7 +109,8 @@ impl Material {
 
 async fn read(path: &Path) -> Result<Vec<u8>> {
     let wrong = |problem: String| Error::File { path: path.to_owned(), problem };
-    let file = tokio::fs::File::open(path).await.map_err(|error| wrong(format!("cannot be read: {error}")))?;
+    let file =
+        tokio::fs::File::open(path).await.map_err(|error| wrong(format!("cannot be read: {error}")))?;
     let mut bytes = Vec::new();
     file.take(limits::MAX_TLS_FILE_BYTES)
         .read_to_end(&mut bytes)

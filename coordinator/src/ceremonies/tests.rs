@@ -70,7 +70,8 @@ impl Node {
     }
 
     fn machine(&self, proposal: &Proposal) -> CeremonyMachine {
-        CeremonyMachine::new(proposal.clone(), self.id.clone(), Arc::clone(&self.identity), self.seed).unwrap()
+        CeremonyMachine::new(proposal.clone(), self.id.clone(), Arc::clone(&self.identity), self.seed)
+            .unwrap()
     }
 }
 
@@ -108,7 +109,10 @@ fn proposal(name: &str, members: &[&Node]) -> Proposal {
 }
 
 fn sent(outputs: Vec<Output>) -> Vec<Vec<u8>> {
-    outputs.iter().filter_map(|output| if let Output::Send(message) = output { Some(message.encode()) } else { None }).collect()
+    outputs
+        .iter()
+        .filter_map(|output| if let Output::Send(message) = output { Some(message.encode()) } else { None })
+        .collect()
 }
 
 /// Whether there is something to read at once.
@@ -171,9 +175,11 @@ async fn a_ceremony_makes_a_key_that_a_restart_keeps() {
     let mut transcript = again.ceremonies.transcript(second.id.clone());
     let envelope = next(&mut transcript).await.unwrap();
     assert!(envelope.proposal.is_some());
-    let messages: Vec<_> = envelope.messages.iter().map(|bytes| CeremonyMessage::parse(bytes).unwrap()).collect();
+    let messages: Vec<_> =
+        envelope.messages.iter().map(|bytes| CeremonyMessage::parse(bytes).unwrap()).collect();
     let (_, outputs) =
-        CeremonyMachine::resume(proposal.clone(), second.id.clone(), second.identity, second.seed, &messages).unwrap();
+        CeremonyMachine::resume(proposal.clone(), second.id.clone(), second.identity, second.seed, &messages)
+            .unwrap();
     assert!(outputs.iter().any(|output| matches!(output, Output::Done { .. })));
     assert!(next(&mut transcript).await.is_none());
     // Who is no member gets nothing.
@@ -214,7 +220,10 @@ async fn time_and_members_end_a_ceremony() {
     let shown = relay.ceremonies.get(&rejected.id()).await.unwrap();
     assert_eq!(shown.state(), v1::CeremonyState::Aborted);
     assert!(shown.reason.contains("not today"), "{}", shown.reason);
-    assert!(relay.send(&first, sent(first.machine(&rejected).join().unwrap())).await.is_ok(), "late is no fault");
+    assert!(
+        relay.send(&first, sent(first.machine(&rejected).join().unwrap())).await.is_ok(),
+        "late is no fault"
+    );
 
     let stopping = CancellationToken::new();
     tokio::spawn(Arc::clone(&relay.ceremonies).watch_deadlines(stopping.clone()));
@@ -262,7 +271,10 @@ async fn what_is_not_wanted_is_not_taken() {
     let fault = relay.send(&second, vec![good[0].clone(), bad.encode()]).await;
     assert!(matches!(fault, Err(Error::Ceremony(_))));
     let shown = relay.ceremonies.get(&genesis.id()).await.unwrap();
-    assert_eq!(shown.nodes.iter().map(|node| node.step.as_str()).collect::<Vec<_>>(), ["none", "join", "none"]);
+    assert_eq!(
+        shown.nodes.iter().map(|node| node.step.as_str()).collect::<Vec<_>>(),
+        ["none", "join", "none"]
+    );
 
     // Once there is a key, nobody makes one without an organisation that has a part in it.
     assert_eq!(run(&relay, &genesis, &[&supervisor, &second, &first]).await.len(), 3);

@@ -21,7 +21,9 @@ fn reason(status: &Status) -> String {
 }
 
 /// Whether the server takes the session: in TLS 1.3 a client hears of a refusal with its first read.
-async fn is_let_in(session: std::io::Result<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>) -> bool {
+async fn is_let_in(
+    session: std::io::Result<impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin>,
+) -> bool {
     let Ok(mut session) = session else { return false };
     // The preface of HTTP/2 and empty settings: the server answers with its own settings.
     let _ = session.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await;
@@ -43,22 +45,26 @@ async fn only_certificates_of_the_authority_get_in() {
 
     let roots = {
         let mut roots = rustls::RootCertStore::empty();
-        roots.add(rustls::pki_types::CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap()).unwrap();
+        roots
+            .add(rustls::pki_types::CertificateDer::from_pem_slice(authority.pem.as_bytes()).unwrap())
+            .unwrap();
         roots
     };
-    let mut anonymous = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS13])
-        .unwrap()
-        .with_root_certificates(roots.clone())
-        .with_no_client_auth();
+    let mut anonymous =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots.clone())
+            .with_no_client_auth();
     anonymous.alpn_protocols = vec![b"h2".to_vec()];
     assert!(!is_let_in(connect(running.address, Arc::new(anonymous)).await).await, "without a certificate");
 
-    let old = rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
-        .with_protocol_versions(&[&rustls::version::TLS12])
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
+    let old =
+        rustls::ClientConfig::builder_with_provider(Arc::new(rustls::crypto::aws_lc_rs::default_provider()))
+            .with_protocol_versions(&[&rustls::version::TLS12])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
     assert!(connect(running.address, Arc::new(old)).await.is_err(), "TLS 1.2");
 
     let server = authority.issue("rutli:coordinator:other");
@@ -82,7 +88,9 @@ async fn roles_are_told_apart() {
     }
     for party in ["rutli:pipeline:ci", "rutli:node:vendor:vendor-1"] {
         wrong(running.nodes(party).await.list_nodes(v1::ListNodesRequest {}).await.unwrap_err());
-        wrong(running.ceremonies(party).await.list_ceremonies(v1::ListCeremoniesRequest {}).await.unwrap_err());
+        wrong(
+            running.ceremonies(party).await.list_ceremonies(v1::ListCeremoniesRequest {}).await.unwrap_err(),
+        );
     }
     for party in ["rutli:pipeline:ci", "rutli:auditor:a", "rutli:node:vendor:vendor-1"] {
         let node = v1::ReinstateNodeRequest { node: "vendor/vendor-1".into() };
@@ -95,7 +103,12 @@ async fn roles_are_told_apart() {
     wrong(running.releases("rutli:auditor:a").await.cancel_release(cancel).await.unwrap_err());
 
     // What is right is right.
-    running.releases("rutli:auditor:a").await.list_releases(v1::ListReleasesRequest::default()).await.unwrap();
+    running
+        .releases("rutli:auditor:a")
+        .await
+        .list_releases(v1::ListReleasesRequest::default())
+        .await
+        .unwrap();
     running.nodes("rutli:operator:o").await.list_nodes(v1::ListNodesRequest {}).await.unwrap();
     running.ceremonies("rutli:pipeline:ci").await.list_keys(v1::ListKeysRequest {}).await.unwrap();
 
@@ -190,7 +203,9 @@ async fn silent_peers_keep_nobody_out() {
 
 #[tokio::test]
 async fn health_and_reflection_answer() {
-    use tonic_health::pb::{HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient};
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
+    };
     use tonic_reflection::pb::v1::{
         ServerReflectionRequest, server_reflection_client::ServerReflectionClient,
         server_reflection_request::MessageRequest, server_reflection_response::MessageResponse,
@@ -211,7 +226,8 @@ async fn health_and_reflection_answer() {
         .await
         .unwrap()
         .into_inner();
-    let Some(MessageResponse::ListServicesResponse(list)) = answers.message().await.unwrap().unwrap().message_response
+    let Some(MessageResponse::ListServicesResponse(list)) =
+        answers.message().await.unwrap().unwrap().message_response
     else {
         panic!("no list")
     };

@@ -103,9 +103,8 @@ fn may_look<T>(request: &Request<T>) -> Result<()> {
 }
 
 fn ceremony_id(request: &Request<v1::GetCeremonyRequest>) -> Result<CeremonyId> {
-    request
-        .get_ref()
-        .ceremony_id
-        .parse()
-        .map_err(|_| Error::Field { field: "ceremony_id", problem: "give the 64 hex digits of a ceremony".into() })
+    request.get_ref().ceremony_id.parse().map_err(|_| Error::Field {
+        field: "ceremony_id",
+        problem: "give the 64 hex digits of a ceremony".into(),
+    })
 }

@@ -61,9 +61,10 @@ impl v1::node_service_server::NodeService for Api {
 
 impl Api {
     async fn reinstate(&self, node: &str) -> Result<v1::NodeInfo> {
-        let node: NodeId = node
-            .parse()
-            .map_err(|error: rutli_keys::InvalidName| Error::Field { field: "node", problem: error.to_string() })?;
+        let node: NodeId = node.parse().map_err(|error: rutli_keys::InvalidName| Error::Field {
+            field: "node",
+            problem: error.to_string(),
+        })?;
         let known = |nodes: Vec<NodeSnapshot>| nodes.into_iter().find(|known| known.node == node);
         let missing = || Error::NotFound { kind: "node", name: node.to_string() };
         known(self.signing.sessions.nodes().await).ok_or_else(missing)?;

@@ -38,7 +38,10 @@ impl v1::release_service_server::ReleaseService for Api {
         self.create(request).await.map(Response::new).map_err(status::from)
     }
 
-    async fn get_release(&self, request: Request<v1::GetReleaseRequest>) -> Result<Response<v1::Release>, Status> {
+    async fn get_release(
+        &self,
+        request: Request<v1::GetReleaseRequest>,
+    ) -> Result<Response<v1::Release>, Status> {
         let reader = Reader::of(&request).map_err(status::from)?;
         self.visible(&reader, &request.get_ref().release_id)
             .await
@@ -131,12 +134,19 @@ impl Api {
         let most = match asked.page_size {
             0 => limits::DEFAULT_PAGE,
             size if size <= limits::MAX_PAGE => size,
-            _ => return Err(field("page_size", format!("give 1 to {}, or 0 for the default", limits::MAX_PAGE))),
+            _ => {
+                return Err(field(
+                    "page_size",
+                    format!("give 1 to {}, or 0 for the default", limits::MAX_PAGE),
+                ));
+            }
         };
         let before = match asked.page_token.as_str() {
             "" => None,
             token => Some(ReleaseNumber(
-                token.parse().map_err(|_| field("page_token", "give a token that a page before came with".into()))?,
+                token
+                    .parse()
+                    .map_err(|_| field("page_token", "give a token that a page before came with".into()))?,
             )),
         };
         let state = match v1::ReleaseState::try_from(asked.state) {
@@ -144,11 +154,12 @@ impl Api {
             Ok(state) => Some(state),
             Err(_) => return Err(field("state", "is not known here".into())),
         };
-        let named = |field_name, value: String, check: fn(&str) -> Result<(), InvalidRelease>| match check(&value) {
-            _ if value.is_empty() => Ok(None),
-            Ok(()) => Ok(Some(value)),
-            Err(error) => Err(field(field_name, error.to_string())),
-        };
+        let named =
+            |field_name, value: String, check: fn(&str) -> Result<(), InvalidRelease>| match check(&value) {
+                _ if value.is_empty() => Ok(None),
+                Ok(()) => Ok(Some(value)),
+                Err(error) => Err(field(field_name, error.to_string())),
+            };
         let filter = ReleaseFilter {
             requester: match reader {
                 Reader::Pipeline(name) => Some(name),
@@ -222,10 +233,17 @@ impl Api {
     }
 
     /// Waits until the cancellation is durable: only then is it one.
-    async fn cancelled(&self, reader: &Reader, id: &str, mut seen: watch::Receiver<Seen>) -> Result<v1::Release> {
+    async fn cancelled(
+        &self,
+        reader: &Reader,
+        id: &str,
+        mut seen: watch::Receiver<Seen>,
+    ) -> Result<v1::Release> {
         let durable = seen.wait_for(|seen| matches!(seen, Seen::Final(_)));
         if tokio::time::timeout(CANCEL_WAIT, durable).await.is_err() {
-            return Err(Error::StoreClosed { reason: "the cancellation is not durable yet; ask again".into() });
+            return Err(Error::StoreClosed {
+                reason: "the cancellation is not durable yet; ask again".into(),
+            });
         }
         self.visible(reader, id).await.map(|(_, release)| release)
     }
@@ -273,7 +291,9 @@ fn field(field: &'static str, problem: String) -> Error {
 /// Whether a release in this state stays in it.
 #[must_use]
 pub fn is_final(state: v1::ReleaseState) -> bool {
-    use v1::ReleaseState::{AwaitingQuorum, Cancelled, Expired, Queued, Refused, Signed, Signing, Unspecified};
+    use v1::ReleaseState::{
+        AwaitingQuorum, Cancelled, Expired, Queued, Refused, Signed, Signing, Unspecified,
+    };
     match state {
         Signed | Refused | Cancelled | Expired => true,
         Unspecified | Queued | AwaitingQuorum | Signing => false,

@@ -128,7 +128,9 @@ fn field(invalid: &InvalidRelease) -> String {
         },
         InvalidRelease::ArtifactCount { .. } => "artifacts".into(),
         InvalidRelease::Class => "release_class".into(),
-        InvalidRelease::Format | InvalidRelease::NoFormat | InvalidRelease::RepeatedFormat(_) => "formats".into(),
+        InvalidRelease::Format | InvalidRelease::NoFormat | InvalidRelease::RepeatedFormat(_) => {
+            "formats".into()
+        }
         InvalidRelease::Sequence => "sequence".into(),
         InvalidRelease::Time { .. } | InvalidRelease::ExpiresBeforeIssued => "expires_at".into(),
         // A kind of mistake that is newer than this list.

@@ -33,7 +33,10 @@ async fn a_release_is_admitted_once() {
     assert_eq!((status.code(), reason(&status).as_str()), (Code::AlreadyExists, "REQUEST_ID_REUSED"));
     let status = client.create_release(request("job-2", 7)).await.unwrap_err();
     assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "SEQUENCE_BEHIND"));
-    assert_eq!(status.get_error_details().precondition_failure().unwrap().violations[0].subject, "suite/stable");
+    assert_eq!(
+        status.get_error_details().precondition_failure().unwrap().violations[0].subject,
+        "suite/stable"
+    );
 
     let mut bad = request("job-3", 9);
     bad.artifacts[0].sha512.pop();
@@ -104,12 +107,18 @@ async fn a_watched_release_is_cancelled() {
     assert_eq!(last.release_id, id);
     assert!(states.message().await.unwrap().is_none(), "a final state is the last");
     // Again, and watched again: the same.
-    assert_eq!(client.cancel_release(cancel).await.unwrap().into_inner().state(), v1::ReleaseState::Cancelled);
+    assert_eq!(
+        client.cancel_release(cancel).await.unwrap().into_inner().state(),
+        v1::ReleaseState::Cancelled
+    );
     let mut states = client.watch_release(watch).await.unwrap().into_inner();
     assert_eq!(states.message().await.unwrap().unwrap().state(), v1::ReleaseState::Cancelled);
     assert!(states.message().await.unwrap().is_none());
     // Its sequence is used up.
-    assert_eq!(client.create_release(request("job-2", 1)).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(
+        client.create_release(request("job-2", 1)).await.unwrap_err().code(),
+        Code::FailedPrecondition
+    );
     let nothing = v1::WatchReleaseRequest { release_id: "suite-1.0-000000000000".into() };
     assert_eq!(client.watch_release(nothing).await.unwrap_err().code(), Code::NotFound);
     running.stop().await.unwrap();
@@ -201,12 +210,21 @@ async fn malformed_node_messages_end_the_stream_and_nothing_else() {
         hello(),
         message(Message::Status(status)),
         message(Message::Commitments(v1::Commitments { key: "release".into(), commitments: vec![0; 63] })),
-        message(Message::Commitments(v1::Commitments { key: "release".into(), commitments: vec![0; 64 * 1025] })),
+        message(Message::Commitments(v1::Commitments {
+            key: "release".into(),
+            commitments: vec![0; 64 * 1025],
+        })),
         message(Message::Commitments(v1::Commitments { key: "No Key".into(), commitments: vec![0; 64] })),
         message(Message::BatchReply(v1::BatchReply::default())),
         message(Message::Ceremony(v1::CeremonyEnvelope { proposal: b"{}".to_vec(), messages: Vec::new() })),
-        message(Message::Ceremony(v1::CeremonyEnvelope { proposal: Vec::new(), messages: vec![b"?".to_vec()] })),
-        message(Message::Ceremony(v1::CeremonyEnvelope { proposal: Vec::new(), messages: vec![Vec::new(); 257] })),
+        message(Message::Ceremony(v1::CeremonyEnvelope {
+            proposal: Vec::new(),
+            messages: vec![b"?".to_vec()],
+        })),
+        message(Message::Ceremony(v1::CeremonyEnvelope {
+            proposal: Vec::new(),
+            messages: vec![Vec::new(); 257],
+        })),
     ];
     for bad in after_hello {
         let (up, down) = attached(&running).await;
@@ -217,7 +235,8 @@ async fn malformed_node_messages_end_the_stream_and_nothing_else() {
     }
     // Longer than any message may be.
     let (up, down) = attached(&running).await;
-    let huge = v1::CeremonyEnvelope { proposal: vec![0; wire_limits::MAX_MESSAGE_BYTES + 1], messages: Vec::new() };
+    let huge =
+        v1::CeremonyEnvelope { proposal: vec![0; wire_limits::MAX_MESSAGE_BYTES + 1], messages: Vec::new() };
     up.send(message(Message::Ceremony(huge))).await.unwrap();
     assert_eq!(end(down).await.unwrap_err().code(), Code::InvalidArgument);
     // A node that names a point that is none is a culprit, and the others go on.
@@ -270,7 +289,8 @@ async fn bytes_that_are_no_message_end_the_stream() {
     for messages in [vec![Garbage(vec![0xff; 9])], vec![good, Garbage(vec![0xff; 9])]] {
         let mut grpc = tonic::client::Grpc::new(running.channel(NODE).await);
         grpc.ready().await.unwrap();
-        let codec: tonic_prost::ProstCodec<Garbage, v1::CoordinatorMessage> = tonic_prost::ProstCodec::default();
+        let codec: tonic_prost::ProstCodec<Garbage, v1::CoordinatorMessage> =
+            tonic_prost::ProstCodec::default();
         let path = PathAndQuery::from_static("/rutli.v1.NodeService/Attach");
         let request = tonic::Request::new(futures::StreamExt::chain(
             tokio_stream::iter(messages),
@@ -302,7 +322,8 @@ async fn nodes_and_watchers_hear_of_the_end() {
     let (_up, mut down) = attached(&running).await;
     let mut client = running.releases(PIPELINE).await;
     let id = client.create_release(request("job-1", 1)).await.unwrap().into_inner().release_id;
-    let mut states = client.watch_release(v1::WatchReleaseRequest { release_id: id }).await.unwrap().into_inner();
+    let mut states =
+        client.watch_release(v1::WatchReleaseRequest { release_id: id }).await.unwrap().into_inner();
     states.message().await.unwrap().unwrap();
     let stopped = tokio::spawn(running.stop());
     let goodbye = down.message().await.unwrap().unwrap().message.unwrap();

@@ -97,7 +97,11 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Store`]
-    pub async fn release_of_request(&self, requester: &Requester, id: &RequestId) -> Result<Option<ReleaseId>> {
+    pub async fn release_of_request(
+        &self,
+        requester: &Requester,
+        id: &RequestId,
+    ) -> Result<Option<ReleaseId>> {
         let found: Option<String> =
             sqlx::query_scalar("SELECT release_id FROM releases WHERE requester = $1 AND request_id = $2")
                 .bind(requester.as_str())
@@ -174,7 +178,8 @@ impl Store {
     /// # Errors
     /// [`Error::Store`]
     pub async fn culprits(&self) -> Result<Vec<(String, String)>> {
-        let rows = sqlx::query("SELECT node, reason FROM culprits").fetch_all(&self.reads).await.map_err(failed)?;
+        let rows =
+            sqlx::query("SELECT node, reason FROM culprits").fetch_all(&self.reads).await.map_err(failed)?;
         rows.iter()
             .map(|row| Ok((row.try_get(0).map_err(failed)?, row.try_get(1).map_err(failed)?)))
             .collect()
@@ -207,12 +212,13 @@ impl Store {
         let mut ceremonies = Vec::with_capacity(rows.len());
         for row in rows {
             let ceremony_id: String = row.try_get(0).map_err(failed)?;
-            let messages =
-                sqlx::query_scalar("SELECT message FROM ceremony_messages WHERE ceremony_id = $1 ORDER BY number")
-                    .bind(ceremony_id.clone())
-                    .fetch_all(&self.reads)
-                    .await
-                    .map_err(failed)?;
+            let messages = sqlx::query_scalar(
+                "SELECT message FROM ceremony_messages WHERE ceremony_id = $1 ORDER BY number",
+            )
+            .bind(ceremony_id.clone())
+            .fetch_all(&self.reads)
+            .await
+            .map_err(failed)?;
             let state: i32 = row.try_get(2).map_err(failed)?;
             ceremonies.push(StoredCeremony {
                 ceremony_id,

@@ -19,7 +19,8 @@ fn release(request_id: &str, sequence: u64) -> NewRelease {
         product,
         channel: Channel::new("stable").unwrap(),
         sequence: Sequence::new(sequence).unwrap(),
-        content: v1::ReleaseContent { product: "suite".into(), sequence, ..Default::default() }.encode_to_vec(),
+        content: v1::ReleaseContent { product: "suite".into(), sequence, ..Default::default() }
+            .encode_to_vec(),
         signatures: 2,
         created_at: 1_000,
     }
@@ -62,7 +63,9 @@ async fn the_same_request_is_the_same_release() {
     number(admit(&store, first.clone()).await.unwrap());
     assert_eq!(admit(&store, first.clone()).await.unwrap(), Admission::Known(id.clone()));
     let other = NewRelease { request_digest: [8; 32], ..first.clone() };
-    assert!(matches!(admit(&store, other).await, Err(Error::RequestIdReused { release_id, .. }) if release_id == id.as_str()));
+    assert!(
+        matches!(admit(&store, other).await, Err(Error::RequestIdReused { release_id, .. }) if release_id == id.as_str())
+    );
     // Another requester's id is another's.
     let mut theirs = in_channel("beta", release("job-1", 1));
     theirs.requester = Requester::new("other-ci").unwrap();
@@ -175,7 +178,8 @@ async fn all_is_there_after_the_process_was_killed() {
     store.culprit(&NodeId::new("vendor", "vendor-2").unwrap(), Some(("x".into(), 5))).await.unwrap();
     store.culprit(&NodeId::new("vendor", "vendor-2").unwrap(), None).await.unwrap();
     let key = NewKey { roster_hash: "ab".into(), name: "release".into(), signed_roster: b"{}".to_vec() };
-    let change = CeremonyChange { ceremony_id: "c1".into(), begun: Some((b"p".to_vec(), 1)), ..Default::default() };
+    let change =
+        CeremonyChange { ceremony_id: "c1".into(), begun: Some((b"p".to_vec(), 1)), ..Default::default() };
     store.ceremony(change).await.unwrap();
     let messages = CeremonyChange {
         ceremony_id: "c1".into(),
@@ -199,12 +203,18 @@ async fn all_is_there_after_the_process_was_killed() {
     }
     let again = Store::open(copy.path()).await.unwrap();
     let unfinished = again.unfinished().await.unwrap();
-    assert_eq!(unfinished.iter().map(|release| release.message.request_id.as_str()).collect::<Vec<_>>(), ["b"]);
+    assert_eq!(
+        unfinished.iter().map(|release| release.message.request_id.as_str()).collect::<Vec<_>>(),
+        ["b"]
+    );
     let signed = again.release(&release("a", 1).release_id).await.unwrap().unwrap().message;
     assert_eq!(signed.files, signed_message().files);
     assert_eq!((signed.key.as_str(), signed.finished_at, signed.signatures_total), ("release", 2_000, 2));
     assert_eq!(signed.content.unwrap().sequence, 1);
-    assert_eq!(again.culprits().await.unwrap(), [("vendor/vendor-1".to_owned(), "sent a wrong share".to_owned())]);
+    assert_eq!(
+        again.culprits().await.unwrap(),
+        [("vendor/vendor-1".to_owned(), "sent a wrong share".to_owned())]
+    );
     assert_eq!(again.keys().await.unwrap(), [b"{}".to_vec()]);
     let ceremonies = again.ceremonies(10).await.unwrap();
     assert_eq!(ceremonies[0].messages, [b"m1".to_vec(), b"m2".to_vec()]);
@@ -237,9 +247,11 @@ async fn lists_are_filtered_and_come_in_pages() {
     };
     let first = store.list(&stable, 2, |_| true).await.unwrap();
     assert_eq!(sequences(&first), [5, 4]);
-    let second = store.list(&ReleaseFilter { before: first.next, ..stable.clone() }, 2, |_| true).await.unwrap();
+    let second =
+        store.list(&ReleaseFilter { before: first.next, ..stable.clone() }, 2, |_| true).await.unwrap();
     assert_eq!(sequences(&second), [3, 2]);
-    let last = store.list(&ReleaseFilter { before: second.next, ..stable.clone() }, 2, |_| true).await.unwrap();
+    let last =
+        store.list(&ReleaseFilter { before: second.next, ..stable.clone() }, 2, |_| true).await.unwrap();
     assert_eq!((sequences(&last), last.next), (vec![1], None));
     let odd = |release: &mut v1::Release| release.content.as_ref().unwrap().sequence % 2 == 1;
     assert_eq!(sequences(&store.list(&stable, 2, odd).await.unwrap()), [5, 3]);
@@ -283,7 +295,10 @@ async fn a_store_that_cannot_write_is_closed_and_opens_by_itself() {
     let mut other = options(&path).connect().await.unwrap();
     sqlx::query("ALTER TABLE releases RENAME TO releases_aside").execute(&mut other).await.unwrap();
     let error = admit(&store, release("b", 2)).await.unwrap_err();
-    assert!(matches!(error, Error::Store { .. }), "a statement that the database refuses closes nothing: {error}");
+    assert!(
+        matches!(error, Error::Store { .. }),
+        "a statement that the database refuses closes nothing: {error}"
+    );
     sqlx::query("ALTER TABLE releases_aside RENAME TO releases").execute(&mut other).await.unwrap();
     number(admit(&store, release("b", 2)).await.unwrap());
 

@@ -118,7 +118,11 @@ impl Writer {
     }
 
     /// Commits a group and answers it.
-    async fn commit(&mut self, connection: &mut SqliteConnection, group: Vec<Job>) -> Result<(), StorageFailed> {
+    async fn commit(
+        &mut self,
+        connection: &mut SqliteConnection,
+        group: Vec<Job>,
+    ) -> Result<(), StorageFailed> {
         let ops: Vec<&Op> = group.iter().map(|job| &job.op).collect();
         // Crash boundary: before the commit nothing of the group exists, and nobody was told; after it all does, and
         // whoever was not told yet asks again.
@@ -218,7 +222,10 @@ impl Writer {
     }
 
     fn close(&mut self, reason: String) {
-        tracing::error!(reason, "the store is closed: nothing is accepted until a write succeeds; look after the disk");
+        tracing::error!(
+            reason,
+            "the store is closed: nothing is accepted until a write succeeds; look after the disk"
+        );
         self.health.send_replace(Health::Closed(reason));
     }
 }
@@ -262,8 +269,10 @@ async fn transact(connection: &mut SqliteConnection, ops: &[&Op]) -> sqlx::Resul
             }
         }
     }
-    let endings: Vec<&Ending> =
-        ops.iter().filter_map(|op| if let Op::Finish(ending) = op { Some(ending.as_ref()) } else { None }).collect();
+    let endings: Vec<&Ending> = ops
+        .iter()
+        .filter_map(|op| if let Op::Finish(ending) = op { Some(ending.as_ref()) } else { None })
+        .collect();
     if !endings.is_empty() {
         finish(&mut transaction, &endings).await?;
     }
@@ -285,8 +294,9 @@ async fn admit(
 ) -> sqlx::Result<Vec<Result<Admission>>> {
     let mut known = known_requests(connection, releases).await?;
     let mut heads = channel_heads(connection, releases).await?;
-    let mut number: i64 =
-        sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM releases").fetch_one(&mut *connection).await?;
+    let mut number: i64 = sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM releases")
+        .fetch_one(&mut *connection)
+        .await?;
     let mut fresh = Vec::new();
     let mut raised = Vec::new();
     let answers = releases
@@ -347,7 +357,11 @@ struct Known {
 }
 
 fn admitted_before(release: &NewRelease, (id, digest): &(ReleaseId, Vec<u8>)) -> Result<Admission> {
-    if *digest == release.request_digest { Ok(Admission::Known(id.clone())) } else { Err(reused(release, id)) }
+    if *digest == release.request_digest {
+        Ok(Admission::Known(id.clone()))
+    } else {
+        Err(reused(release, id))
+    }
 }
 
 fn reused(release: &NewRelease, id: &ReleaseId) -> Error {
@@ -391,14 +405,11 @@ async fn channel_heads(
     releases: &[&NewRelease],
 ) -> sqlx::Result<HashMap<(String, String), u64>> {
     let rows = select_heads(releases).build().fetch_all(&mut *connection).await?;
-    rows.into_iter()
-        .map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), unsigned(row.try_get(2)?))))
-        .collect()
+    rows.into_iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), unsigned(row.try_get(2)?)))).collect()
 }
 
 fn select_heads(releases: &[&NewRelease]) -> QueryBuilder<Sqlite> {
-    let mut query =
-        QueryBuilder::<Sqlite>::new("SELECT known.product, known.channel, known.sequence FROM (");
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT known.product, known.channel, known.sequence FROM (");
     query.push_values(releases, |mut row, release| {
         row.push_bind(release.product.as_str()).push_bind(release.channel.as_str());
     });
@@ -409,7 +420,10 @@ fn select_heads(releases: &[&NewRelease]) -> QueryBuilder<Sqlite> {
     query
 }
 
-async fn insert_releases(connection: &mut SqliteConnection, fresh: &[(i64, &NewRelease)]) -> sqlx::Result<()> {
+async fn insert_releases(
+    connection: &mut SqliteConnection,
+    fresh: &[(i64, &NewRelease)],
+) -> sqlx::Result<()> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO releases (number, release_id, requester, request_id, request_digest, product, channel, \
          sequence, content, signatures, created_at, state) ",
