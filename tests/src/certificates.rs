@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails its test by panicking")]
 
-use std::{fs, path::Path, time::Duration};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use rcgen::{
-    CertificateParams, ExtendedKeyUsagePurpose, Issuer, KeyPair, PKCS_ECDSA_P256_SHA256, SanType, date_time_ymd,
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
+    PKCS_ECDSA_P256_SHA256, SanType, date_time_ymd,
 };
 use rutli::client::{Profile, TlsFiles};
 
@@ -44,6 +45,15 @@ impl Authority {
         Self { issuer: Issuer::from_ca_cert_pem(&read("ca.pem"), key).unwrap() }
     }
 
+    /// Another authority, of this name.
+    #[must_use]
+    pub fn invented(name: &str) -> Self {
+        let mut params = CertificateParams::default();
+        params.distinguished_name.push(DnType::CommonName, name);
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        Self { issuer: Issuer::new(params, KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap()) }
+    }
+
     /// Writes a certificate and its key into `folder`, and gives a profile that uses them for the coordinator of
     /// `profile`.
     #[must_use]
@@ -51,7 +61,9 @@ impl Authority {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).unwrap();
         let names: Vec<String> = claim.names.iter().map(|name| (*name).to_owned()).collect();
         let mut params = CertificateParams::new(names).unwrap();
-        params.subject_alt_names.extend(claim.uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
+        params
+            .subject_alt_names
+            .extend(claim.uris.iter().map(|uri| SanType::URI((*uri).try_into().unwrap())));
         params.extended_key_usages = vec![claim.usage.clone()];
         let at = |offset: i64| {
             let now = i64::try_from(rutli::clock::unix_now()).unwrap();
@@ -69,6 +81,7 @@ impl Authority {
         };
         fs::write(&tls.certificate, certificate.pem()).unwrap();
         fs::write(&tls.key, key.serialize_pem()).unwrap();
+        fs::set_permissions(&tls.key, fs::Permissions::from_mode(0o600)).unwrap();
         Profile { tls, ..profile.clone() }
     }
 }

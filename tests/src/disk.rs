@@ -29,7 +29,9 @@ impl SmallDisk {
     #[must_use]
     pub fn new(folder: &Path, mebibytes: u32) -> Self {
         fs::create_dir_all(folder).unwrap();
-        let script = format!("mount -t tmpfs -o size={mebibytes}m,mode=700 tmpfs \"$0\" && echo ready && exec sleep 600");
+        let script = format!(
+            "mount -t tmpfs -o size={mebibytes}m,mode=700 tmpfs \"$0\" && echo ready && exec sleep 600"
+        );
         let spawned = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", &script])
             .arg(folder)
@@ -55,7 +57,13 @@ impl SmallDisk {
     pub fn wrap(&self, command: Vec<OsString>) -> Vec<OsString> {
         let mut wrapped: Vec<OsString> = match self {
             Self::Tmpfs { holder, .. } => {
-                vec!["nsenter".into(), "--mount".into(), "--target".into(), holder.id().to_string().into(), "--".into()]
+                vec![
+                    "nsenter".into(),
+                    "--mount".into(),
+                    "--target".into(),
+                    holder.id().to_string().into(),
+                    "--".into(),
+                ]
             }
             // The signal that comes with the limit would end the process; a full disk does not.
             Self::FileLimit => {
@@ -89,9 +97,10 @@ impl SmallDisk {
     #[must_use]
     pub fn seen_from_outside(&self, folder: &Path) -> PathBuf {
         match self {
-            Self::Tmpfs { holder, .. } => {
-                Path::new("/proc").join(holder.id().to_string()).join("root").join(folder.strip_prefix("/").unwrap())
-            }
+            Self::Tmpfs { holder, .. } => Path::new("/proc")
+                .join(holder.id().to_string())
+                .join("root")
+                .join(folder.strip_prefix("/").unwrap()),
             Self::FileLimit => folder.to_owned(),
         }
     }
@@ -114,7 +123,8 @@ impl Drop for SmallDisk {
 
 /// The soft limit alone: the hard one stays, so that the same user can raise it again.
 fn limit(pid: u32, soft: &str) {
-    let status = Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--fsize={soft}:")]).status();
+    let status =
+        Command::new("prlimit").args(["--pid", &pid.to_string(), &format!("--fsize={soft}:")]).status();
     assert!(status.unwrap().success(), "prlimit must be installed for this test (package util-linux)");
 }
 

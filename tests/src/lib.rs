@@ -13,6 +13,6 @@ pub mod certificates;
 pub mod cluster;
 pub mod disk;
 pub mod releases;
+pub mod simulation;
 pub mod stand_in;
 pub mod stock;
-pub mod simulation;

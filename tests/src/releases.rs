@@ -71,7 +71,10 @@ pub async fn sign(cluster: &Cluster, request: v1::CreateReleaseRequest, within: 
 /// Follows a release to its end, over restarts of the coordinator.
 pub async fn finished(channel: Channel, release_id: &str, within: Duration) -> v1::Release {
     let mut last = None;
-    let followed = tokio::time::timeout(within, follow(channel.clone(), release_id, |release| last = Some(release.clone())));
+    let followed = tokio::time::timeout(
+        within,
+        follow(channel.clone(), release_id, |release| last = Some(release.clone())),
+    );
     match followed.await {
         Ok(Ok(release)) => release,
         Ok(Err(failure)) => panic!("cannot follow {release_id}: {failure}"),
@@ -104,14 +107,18 @@ pub fn check(key: &ReleaseKey, asked: &v1::CreateReleaseRequest, release: &v1::R
                 let signature = file(&format!("{id}.statement.sig")).try_into().unwrap();
                 let statement = verify_statement(key, &file(&format!("{id}.statement")), &signature).unwrap();
                 for artifact in content.artifacts() {
-                    statement.check_file(Some(artifact.name.as_str()), &artifact.sha256, &artifact.sha512).unwrap();
+                    statement
+                        .check_file(Some(artifact.name.as_str()), &artifact.sha256, &artifact.sha512)
+                        .unwrap();
                 }
                 files += 2;
             }
             Format::Sshsig => {
                 for artifact in content.artifacts() {
-                    let armour = String::from_utf8(file(&format!("{}.sig", artifact.name.file_name()))).unwrap();
-                    verify_sshsig(key, &armour, &[content.class().ssh_namespace()], &artifact.sha512).unwrap();
+                    let armour =
+                        String::from_utf8(file(&format!("{}.sig", artifact.name.file_name()))).unwrap();
+                    verify_sshsig(key, &armour, &[content.class().ssh_namespace()], &artifact.sha512)
+                        .unwrap();
                 }
                 signatures += content.artifacts().len();
                 files += content.artifacts().len();

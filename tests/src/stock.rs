@@ -64,7 +64,10 @@ fn folder() -> PathBuf {
 
 fn run(mut command: Command, package: &str) -> Output {
     command.output().unwrap_or_else(|error| {
-        panic!("{} must be installed for this test: apt-get install {package} ({error})", command.get_program().display())
+        panic!(
+            "{} must be installed for this test: apt-get install {package} ({error})",
+            command.get_program().display()
+        )
     })
 }
 

@@ -14,7 +14,10 @@ use rutli_keys::{
     effective::effective_public_package,
     rehearsal::{Cast, Rehearsed},
 };
-use rutli_release::{Class, Format, Product, ReleaseId, ReleaseKey, Requester, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease};
+use rutli_release::{
+    Class, Format, Product, ReleaseId, ReleaseKey, Requester, UnverifiedArtifact, UnverifiedRelease,
+    VerifiedRelease,
+};
 use rutli_signer_node::{
     marks::Marks,
     policy::{AllowList, AllowRule},
@@ -43,7 +46,8 @@ impl Nodes {
         let signed = rehearsed.rosters.first().unwrap();
         let roster = signed.roster().clone();
         let mut rng = StdRng::seed_from_u64(7);
-        let mut signers: Vec<Signer> = roster.nodes().map(|node| signer(rehearsed, signed, &node.id)).collect();
+        let mut signers: Vec<Signer> =
+            roster.nodes().map(|node| signer(rehearsed, signed, &node.id)).collect();
         let announced = signers.iter_mut().map(|signer| open(signer, STREAM, &mut rng)).collect();
         Self { roster, signers, announced, rng }
     }
@@ -54,7 +58,9 @@ impl Nodes {
             .iter()
             .map(|release| {
                 let slots: Vec<u32> = (0..u32::try_from(release.signable_count()).unwrap()).collect();
-                let commitments = slots.iter().flat_map(|_| signers.iter().map(|index| self.draw(*index)).collect::<Vec<_>>());
+                let commitments = slots
+                    .iter()
+                    .flat_map(|_| signers.iter().map(|index| self.draw(*index)).collect::<Vec<_>>());
                 BatchItem {
                     release_id: ReleaseId::new(format!("r-{}", release.sequence().get())).unwrap(),
                     requester: Requester::new("pipeline").unwrap(),
@@ -96,7 +102,8 @@ impl Nodes {
         }
         let quorum = Quorum::new(&self.roster, &batch.signers).unwrap();
         let package = effective_public_package(&self.roster, &quorum).unwrap();
-        let signature = frost::aggregate(&SigningPackage::new(commitments, &message), &shares, &package).unwrap();
+        let signature =
+            frost::aggregate(&SigningPackage::new(commitments, &message), &shares, &package).unwrap();
         let signature: [u8; 64] = signature.serialize().unwrap().try_into().unwrap();
         ReleaseKey::from_bytes(self.roster.group_key()).unwrap().verify(&message, &signature).unwrap();
     }
@@ -163,7 +170,10 @@ fn content(sequence: u64, byte: u8, expires_at: Option<u64>) -> VerifiedRelease 
 
 fn parse(commitment: &CommitmentBytes) -> SigningCommitments {
     let (hiding, binding) = commitment.0.split_at(32);
-    SigningCommitments::new(NonceCommitment::deserialize(hiding).unwrap(), NonceCommitment::deserialize(binding).unwrap())
+    SigningCommitments::new(
+        NonceCommitment::deserialize(hiding).unwrap(),
+        NonceCommitment::deserialize(binding).unwrap(),
+    )
 }
 
 /// The shares of a reply whose batch has one item.
@@ -233,7 +243,9 @@ fn unknown_and_foreign_commitments_are_refused() {
     let other_stream = StreamId(2);
     let mut rng = nodes.rng.clone();
     let elsewhere = open(nodes.signers.get_mut(3).unwrap(), other_stream, &mut rng).pop().unwrap();
-    for (what, commitment) in [("unknown", unknown), ("another node's", foreign), ("another stream's", elsewhere)] {
+    for (what, commitment) in
+        [("unknown", unknown), ("another node's", foreign), ("another stream's", elsewhere)]
+    {
         let mut batch = nodes.batch(&[0, 1, 3, 4], &[release(1)]);
         *batch.items.first_mut().unwrap().commitments.get_mut(2).unwrap() = commitment;
         assert_eq!(refusal(&nodes.ask(3, &batch)), RefusalCode::UnknownCommitment, "{what}");
@@ -381,7 +393,10 @@ fn what_policy_forbids_is_refused_and_journaled() {
         let signer = nodes.signers.get_mut(3).unwrap();
         let pending = signer.receive(STREAM, batch, NOW);
         let verdicts: Vec<_> = pending.records().iter().map(|record| record.verdict.clone()).collect();
-        assert!(matches!(verdicts.as_slice(), [Verdict::Refused(refusal)] if refusal.code == code), "{verdicts:?}");
+        assert!(
+            matches!(verdicts.as_slice(), [Verdict::Refused(refusal)] if refusal.code == code),
+            "{verdicts:?}"
+        );
         assert_eq!(refusal(&signer.release_shares(pending, Ok(()))), code);
     }
 }
@@ -407,7 +422,11 @@ fn without_a_journal_there_is_no_share() {
     let pending = signer.receive(STREAM, again, NOW);
     assert_eq!(pending.records().len(), 1);
     assert_eq!(shares_of(&signer.release_shares(pending, Ok(()))).len(), 1);
-    assert_eq!(refusal(&nodes.ask(3, &batch)), RefusalCode::UnknownCommitment, "the nonces of the first are gone");
+    assert_eq!(
+        refusal(&nodes.ask(3, &batch)),
+        RefusalCode::UnknownCommitment,
+        "the nonces of the first are gone"
+    );
 }
 
 /// What is no point of the group, or the identity, or of small order is refused in a foreign commitment (RFC 9591,

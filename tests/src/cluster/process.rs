@@ -119,7 +119,8 @@ impl Process {
     }
 
     fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.pid().unwrap_or_else(|| panic!("{:?} does not run", self.command))).unwrap();
+        let pid =
+            i32::try_from(self.pid().unwrap_or_else(|| panic!("{:?} does not run", self.command))).unwrap();
         kill(Pid::from_raw(pid), signal).unwrap();
     }
 }

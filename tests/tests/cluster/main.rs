@@ -1,0 +1,67 @@
+//! A whole deployment of real processes under faults: see each module. Needs the programs of the workspace beside it:
+//! `cargo build --workspace --bins`, as `cargo xtask test` does.
+
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+
+mod access;
+mod blame;
+mod ceremony;
+mod crash;
+mod disk;
+mod idempotency;
+mod interop;
+mod limits;
+mod python;
+mod quorum;
+mod sealed;
+mod secrets;
+
+use std::time::Duration;
+
+use rutli_tests::cluster::{Cluster, eventually};
+use rutli_wire::v1;
+use tonic::{Code, Status};
+
+/// What a release may take on a busy machine of two cores, with node deadlines that are met.
+const SOON: Duration = Duration::from_secs(60);
+
+/// A release as its pipeline sees it.
+async fn get(cluster: &Cluster, release_id: &str) -> v1::Release {
+    let request = v1::GetReleaseRequest { release_id: release_id.to_owned() };
+    cluster.pipeline().await.get_release(request).await.unwrap().into_inner()
+}
+
+/// Hands a request in; gives the release's id.
+async fn create(cluster: &Cluster, request: v1::CreateReleaseRequest) -> String {
+    cluster.pipeline().await.create_release(request).await.unwrap().into_inner().release_id
+}
+
+/// Waits until a release awaits its quorum with all of these words; gives it.
+async fn awaits(cluster: &Cluster, release_id: &str, words: &[&str]) -> v1::Release {
+    eventually(&format!("{release_id} awaits its quorum with {words:?}"), SOON, async || {
+        let release = get(cluster, release_id).await;
+        let text = release.waiting_for.join("; ");
+        if release.state() == v1::ReleaseState::AwaitingQuorum && words.iter().all(|word| text.contains(word))
+        {
+            assert!(release.files.is_empty(), "files without a quorum: {release:?}");
+            return Ok(release);
+        }
+        Err(format!("{:?} {:?}", release.state(), release.waiting_for))
+    })
+    .await
+}
+
+/// The stable reason in a status's details, for programs.
+fn reason(status: &Status) -> String {
+    use tonic_types::StatusExt as _;
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+/// An error with this code and a message for a person.
+fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code) -> Status {
+    let status = answer.expect_err("must be refused");
+    assert_eq!(status.code(), code, "{status:?}");
+    assert!(status.message().len() > 10, "no message for a person: {status:?}");
+    println!("refused: {:?} {}", status.code(), status.message());
+    status
+}
