@@ -226,19 +226,14 @@ impl SignRelease {
             outcome = &mut release.outcome => return outcome.map(publish::Ended::from),
             () = self.expired(release.expires_at) => {}
         }
-        let id = release.submission.release_id.clone();
+        let id = &release.submission.release_id;
         tracing::info!(release = %id, "expired");
-        if self.sessions.cancel(&id).await.is_err() {
-            // Nodes are at it. What comes of it is not used, but its channel waits to hear of it.
-            let outcome = std::mem::replace(&mut release.outcome, futures::future::pending().boxed());
-            let sessions = self.sessions.clone();
-            tokio::spawn(async move {
-                if outcome.await.is_ok() {
-                    sessions.published(&id).await;
-                }
-            });
-        }
-        Ok(publish::Ended::Expired)
+        self.sessions.abandon(id).await;
+        // Nodes that are at it finish or meet their deadline, within half a minute.
+        Ok(match (&mut release.outcome).await? {
+            Outcome::Cancelled => publish::Ended::Expired,
+            outcome => publish::Ended::from(outcome),
+        })
     }
 
     fn sign(&self, submission: &Submission) -> PendingOutcome {

@@ -130,6 +130,11 @@ impl Sessions {
         let _: Result<(), Stopped> = self.send(Command::Event(Event::Published(id.clone()))).await;
     }
 
+    /// Nobody wants a release any more: its outcome comes as soon as no node has it.
+    pub async fn abandon(&self, id: &ReleaseId) {
+        let _: Result<(), Stopped> = self.send(Command::Event(Event::Abandon(id.clone()))).await;
+    }
+
     /// Takes a release back.
     pub async fn cancel(&self, id: &ReleaseId) -> Result<(), CancelError> {
         let (answer, cancelled) = oneshot::channel();
@@ -176,7 +181,7 @@ impl Sessions {
 
     /// A ceremony made a key.
     pub async fn add_key(&self, roster: SignedRoster) {
-        let _: Result<(), Stopped> = self.send(Command::Event(Event::KeyAdded(roster))).await;
+        let _: Result<(), Stopped> = self.send(Command::Event(Event::KeyAdded(Box::new(roster)))).await;
     }
 
     /// Every node ever seen or blamed.
@@ -247,7 +252,7 @@ impl Driver {
         mut computed: mpsc::UnboundedReceiver<Event>,
     ) {
         for roster in rosters {
-            self.event(Event::KeyAdded(roster)).await;
+            self.event(Event::KeyAdded(Box::new(roster))).await;
         }
         loop {
             let deadline = self.engine.next_deadline().map(|at| self.clock + Duration::from_millis(at.0));

@@ -127,7 +127,7 @@ pub struct ParsedCommitment {
 #[derive(Debug)]
 pub enum Event {
     /// A key may be used. The newest with purpose `release` signs.
-    KeyAdded(SignedRoster),
+    KeyAdded(Box<SignedRoster>),
     /// A node is there. An earlier stream of it is over.
     Attached {
         /// Which.
@@ -153,6 +153,8 @@ pub enum Event {
     Reinstate(NodeId),
     /// A release is to be signed. One that is known already changes nothing.
     Submit(Submission),
+    /// A release expired: it ends as soon as no node has it, or signed, if all shares are there by then.
+    Abandon(ReleaseId),
     /// The result of a signed release is durable, so that the next of its channel may start.
     Published(ReleaseId),
     /// Shares were summed and verified.
@@ -212,7 +214,7 @@ impl Engine {
     /// Takes an event, returns what is to be done, in order.
     pub fn handle(&mut self, now: Millis, event: Event) -> Vec<Action> {
         match event {
-            Event::KeyAdded(roster) => self.add_key(roster),
+            Event::KeyAdded(roster) => self.add_key(*roster),
             Event::Attached { node, stream, version, status } => {
                 self.lose(&node);
                 self.nodes.attach(node, stream, version, status);
@@ -231,6 +233,12 @@ impl Engine {
             Event::Misbehaved(node, reason) => self.blame(&node, reason),
             Event::Reinstate(node) => self.nodes.reinstate(&node),
             Event::Submit(submission) => self.submit(submission),
+            Event::Abandon(id) => {
+                if let Some(job) = self.queue.job_mut(&id) {
+                    job.abandon();
+                }
+                self.advance(&id);
+            }
             Event::Published(id) => self.queue.published(&id),
             Event::Aggregated(result) => self.aggregated(result),
             Event::Tick => {}
@@ -376,12 +384,14 @@ impl Engine {
     /// Finishes a release that is complete, or says how far it is.
     fn advance(&mut self, id: &ReleaseId) {
         let Some(job) = self.queue.job(id) else { return };
-        match job.outcome() {
-            Some(outcome) => {
-                self.queue.signed(id);
-                self.actions.push(Action::Finished(id.clone(), outcome));
-            }
-            None => self.actions.push(job.progress_action()),
+        if let Some(outcome) = job.outcome() {
+            self.queue.signed(id);
+            self.actions.push(Action::Finished(id.clone(), outcome));
+        } else if job.is_over() {
+            self.queue.finish(id);
+            self.actions.push(Action::Finished(id.clone(), Outcome::Cancelled));
+        } else {
+            self.actions.push(job.progress_action());
         }
     }
 
@@ -395,7 +405,7 @@ impl Engine {
             self.queue.finish(id);
             self.actions.push(Action::Finished(id.clone(), Outcome::Refused(refusals)));
         } else {
-            self.actions.push(job.progress_action());
+            self.advance(id);
         }
     }
 

@@ -174,7 +174,7 @@ impl Session {
             }
         }
         let quorum = Arc::clone(&self.quorum);
-        let job = (!work.is_empty()).then(|| AggregateJob { batch: self.id, quorum, items: work });
+        let job = (!work.is_empty()).then_some(AggregateJob { batch: self.id, quorum, items: work });
         (job, put_back)
     }
 }

@@ -40,6 +40,8 @@ pub struct Job {
     pub key: Option<KeyName>,
     /// Nodes that refused it.
     pub refusals: BTreeMap<NodeId, Refusal>,
+    /// Whether nobody wants it any more: it ends as soon as no session has it.
+    abandoned: bool,
     /// Nodes that gave shares.
     signed_by: BTreeSet<NodeId>,
     /// What keeps a quorum from coming together now.
@@ -198,7 +200,9 @@ impl Queue {
     pub fn put_back(&mut self, id: &ReleaseId, slots: &[u32]) {
         if let Some(job) = self.jobs.get_mut(id) {
             job.busy = job.busy.saturating_sub(slots.len());
-            job.open.extend(slots);
+            if !job.abandoned {
+                job.open.extend(slots);
+            }
         }
     }
 
@@ -280,6 +284,7 @@ impl Job {
             started: false,
             key: None,
             refusals: BTreeMap::new(),
+            abandoned: false,
             signed_by: BTreeSet::new(),
             stalled: Vec::new(),
         }
@@ -304,6 +309,18 @@ impl Job {
         }
         self.busy += slots.len();
         slots
+    }
+
+    /// Nobody wants it any more: no further session gets any of it.
+    pub fn abandon(&mut self) {
+        self.abandoned = true;
+        self.open.clear();
+    }
+
+    /// Whether it is abandoned and no session has any of it.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.abandoned && self.busy == 0
     }
 
     /// Whether a session has any of it.

@@ -39,7 +39,7 @@ impl Stage {
             sent: Vec::new(),
             seen: Vec::new(),
         };
-        stage.event(Event::KeyAdded(roster));
+        stage.event(Event::KeyAdded(Box::new(roster)));
         stage
     }
 
@@ -376,4 +376,22 @@ fn a_replaced_stream_gives_its_work_to_others() {
     let (node, batch) = sent.last().unwrap();
     stage.event(Event::Reply(node.clone(), StreamId(1), BatchReply { id: batch.id, answer: Ok(Vec::new()) }));
     assert!(stage.engine.nodes().iter().all(|node| node.culprit.is_none()) && !stage.is_signed(&suite));
+}
+
+#[test]
+fn an_expired_release_ends_as_soon_as_no_node_has_it() {
+    let mut stage = Stage::new();
+    let waiting = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    stage.event(Event::Abandon(waiting.clone()));
+    assert_eq!(stage.outcome(&waiting), Some(&Outcome::Cancelled));
+
+    let mut stage = Stage::attended(8);
+    let started = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    stage.event(Event::Abandon(started.clone()));
+    assert_eq!(stage.outcome(&started), None, "nodes are at it");
+    stage.now = stage.engine.next_deadline().unwrap().0;
+    stage.event(Event::Tick);
+    assert_eq!(stage.outcome(&started), Some(&Outcome::Cancelled));
+    let next = stage.submit(Class::ProductBuild, "suite", 2, 1);
+    assert_eq!(stage.engine.unfinished(), 1, "{next} alone");
 }

@@ -11,7 +11,13 @@ pub mod role;
 pub mod tls;
 
 /// Generated from `proto/rutli/v1/*.proto`.
-#[allow(missing_docs, clippy::all, clippy::cast_possible_truncation, reason = "generated code")]
+#[allow(
+    missing_docs,
+    clippy::all,
+    clippy::allow_attributes_without_reason,
+    clippy::cast_possible_truncation,
+    reason = "generated code"
+)]
 pub mod v1 {
     tonic::include_proto!("rutli.v1");
 

@@ -4,6 +4,10 @@
 /// release (5,000 files of 255-byte names and 160 bytes of digests, 2.2 MB) stays below.
 pub const MAX_MESSAGE_BYTES: usize = 8 << 20;
 
+/// Bytes of one message that a client takes from a coordinator: a signed release of 5,000 files with names of 255 bytes
+/// comes to 12 MB, its statement being in it twice.
+pub const MAX_RESPONSE_BYTES: usize = 32 << 20;
+
 /// Signatures in one batch: enough to make the fixed cost of a batch (a message, an fsync) vanish, few enough that
 /// the coordinator aggregates one part of a large release while the nodes compute the next.
 pub const MAX_BATCH_SLOTS: usize = 512;

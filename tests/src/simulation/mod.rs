@@ -342,7 +342,7 @@ impl World<'_> {
         self.coordinator.life += 1;
         self.tell("the coordinator starts");
         self.coordinator.engine = Some(Engine::new(self.coordinator.culprits.clone()));
-        self.engine_event(Event::KeyAdded(self.fixture.roster.clone()))?;
+        self.engine_event(Event::KeyAdded(Box::new(self.fixture.roster.clone())))?;
         for submission in self.coordinator.admitted.clone() {
             if !self.coordinator.finished.contains_key(&submission.release_id) {
                 self.engine_event(Event::Submit(submission))?;

@@ -192,7 +192,7 @@ pub async fn connect_socket(path: &Path) -> Result<Channel, Failure> {
 #[must_use]
 pub fn releases(channel: Channel) -> ReleaseServiceClient<Channel> {
     ReleaseServiceClient::new(channel)
-        .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+        .max_decoding_message_size(limits::MAX_RESPONSE_BYTES)
         .max_encoding_message_size(limits::MAX_MESSAGE_BYTES)
 }
 
@@ -200,7 +200,7 @@ pub fn releases(channel: Channel) -> ReleaseServiceClient<Channel> {
 #[must_use]
 pub fn ceremonies(channel: Channel) -> CeremonyServiceClient<Channel> {
     CeremonyServiceClient::new(channel)
-        .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+        .max_decoding_message_size(limits::MAX_RESPONSE_BYTES)
         .max_encoding_message_size(limits::MAX_MESSAGE_BYTES)
 }
 
@@ -208,7 +208,7 @@ pub fn ceremonies(channel: Channel) -> CeremonyServiceClient<Channel> {
 #[must_use]
 pub fn nodes(channel: Channel) -> NodeServiceClient<Channel> {
     NodeServiceClient::new(channel)
-        .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+        .max_decoding_message_size(limits::MAX_RESPONSE_BYTES)
         .max_encoding_message_size(limits::MAX_MESSAGE_BYTES)
 }
 
@@ -216,7 +216,7 @@ pub fn nodes(channel: Channel) -> NodeServiceClient<Channel> {
 #[must_use]
 pub fn custodian(channel: Channel) -> CustodianServiceClient<Channel> {
     CustodianServiceClient::new(channel)
-        .max_decoding_message_size(limits::MAX_MESSAGE_BYTES)
+        .max_decoding_message_size(limits::MAX_RESPONSE_BYTES)
         .max_encoding_message_size(limits::MAX_MESSAGE_BYTES)
 }
 
