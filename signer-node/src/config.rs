@@ -328,6 +328,15 @@ mod tests {
     }
 
     #[test]
+    fn the_example_holds() {
+        let raw: Raw = toml::from_str(include_str!("../../deploy/examples/node.toml")).unwrap();
+        let config = raw.check(Path::new("/etc/rutli-signer")).unwrap();
+        assert_eq!((config.peers.len(), config.allow.lines().len()), (2, 2));
+        assert_eq!(config.identity, Path::new("/etc/rutli-signer/identity.pem"));
+        assert_eq!(config.data_dir, Path::new("/var/lib/rutli-signer"));
+    }
+
+    #[test]
     fn each_mistake_is_named() {
         let sound = sound();
         for (from, to, expected) in [
