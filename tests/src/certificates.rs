@@ -1,7 +1,5 @@
 //! Certificates that a deployment's own authority issues, right and wrong, for tests of who is let in.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails its test by panicking")]
-
 use std::{fs, os::unix::fs::PermissionsExt as _, path::Path, time::Duration};
 
 use rcgen::{

@@ -4,8 +4,6 @@
 //! waited for. When a test fails, the last lines of every process are printed. Nothing is left behind but, with
 //! `RUTLI_TEST_KEEP` set, the folder.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails its test by panicking")]
-
 pub mod process;
 
 use std::{

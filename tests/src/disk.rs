@@ -1,8 +1,6 @@
 //! A disk that is full: a small tmpfs in a mount namespace of its own, where the system grants one, else a limit on the
 //! size of files.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails its test by panicking")]
-
 use std::{
     ffi::OsString,
     fs::{self, File},

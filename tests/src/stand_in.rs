@@ -1,8 +1,6 @@
 //! A node that takes the place of a real one: it is made of the real library, with the real node's certificate, identity
 //! and share, but it behaves as a test wants. The real process must be stopped.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails its test by panicking")]
-
 use std::{
     path::Path,
     sync::{

@@ -1,8 +1,6 @@
 //! The verifiers that endpoints have already, and a Python with gRPC. A missing one fails the test: an unproved format is
 //! not a format.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails its test by panicking")]
-
 use std::{
     ffi::OsStr,
     fs::File,

@@ -321,7 +321,7 @@ fn another_roster_is_refused() {
 
 /// The hash of the same roster, one epoch later.
 fn next_epoch(roster: &Roster) -> rutli_keys::RosterHash {
-    let mut json: serde_json::Value = serde_json::from_slice(&roster.encode()).unwrap();
+    let mut json: serde_json::Value = serde_json::from_slice(roster.encode()).unwrap();
     let epoch = json.get("epoch").and_then(serde_json::Value::as_u64).unwrap();
     *json.get_mut("epoch").unwrap() = (epoch + 1).into();
     // serde_json sorts keys as canonical JSON does.

@@ -1,7 +1,5 @@
 //! One process of a cluster.
 
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a harness fails its test by panicking")]
-
 use std::{
     ffi::OsString,
     fs::{File, OpenOptions},

@@ -141,7 +141,8 @@ async fn strange_proposals(cluster: &Cluster) {
     let proposal: serde_json::Value =
         serde_json::from_slice(&std::fs::read(&cluster.files().proposal).unwrap()).unwrap();
     let stranger = IdentityKey::from_bytes(&[3; 32]).public().to_string();
-    let changes: [(&str, fn(&mut serde_json::Value, String)); 4] = [
+    type Change = fn(&mut serde_json::Value, String);
+    let changes: [(&str, Change); 4] = [
         ("another identity key", |proposal, stranger| {
             proposal["organisations"][0]["nodes"][1]["identity"] = stranger.into();
         }),

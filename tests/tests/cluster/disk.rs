@@ -49,7 +49,7 @@ async fn a_node_with_a_full_disk_signs_nothing() {
         }
         signed += 1;
     }
-    let (asked, id) = waiting.expect("the disk was never full");
+    let (asked, id) = waiting.unwrap_or_else(|| panic!("the disk was never full"));
     println!("{signed} releases fitted on the disk");
     let release = awaits(&cluster, &id, &["supervisor-1", "closed", "journal"]).await;
     println!("full: {:?}", release.waiting_for);
@@ -103,7 +103,7 @@ async fn a_coordinator_with_a_full_disk_acknowledges_nothing() {
             }
         }
     }
-    let (asked, status) = refusal.expect("the disk was never full");
+    let (asked, status) = refusal.unwrap_or_else(|| panic!("the disk was never full"));
     println!("{} acknowledged, then: {}", acknowledged.len(), status.message());
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "STORE_CLOSED"));
     until_health(&cluster, ServingStatus::NotServing).await;

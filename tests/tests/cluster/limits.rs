@@ -95,7 +95,8 @@ async fn oversize_and_malformed_messages_are_errors_and_nothing_more() {
 
 /// Wrong fields: `INVALID_ARGUMENT` that names the field, for a person and for a program.
 async fn fields(pipeline: &Channel) {
-    let changes: [(&str, fn(&mut v1::CreateReleaseRequest)); 9] = [
+    type Change = fn(&mut v1::CreateReleaseRequest);
+    let changes: [(&str, Change); 9] = [
         ("request_id", |request| request.request_id = "with space".into()),
         ("release_class", |request| request.release_class = 99),
         ("product", |request| request.product = "Übel".into()),

@@ -59,7 +59,7 @@ fn reason(status: &Status) -> String {
 
 /// An error with this code and a message for a person.
 fn refused<T: std::fmt::Debug>(answer: Result<T, Status>, code: Code) -> Status {
-    let status = answer.expect_err("must be refused");
+    let status = answer.unwrap_err();
     assert_eq!(status.code(), code, "{status:?}");
     assert!(status.message().len() > 10, "no message for a person: {status:?}");
     println!("refused: {:?} {}", status.code(), status.message());

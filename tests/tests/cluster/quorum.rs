@@ -90,11 +90,11 @@ async fn a_vendor_node_dies_in_the_middle_of_500_signatures() {
             states.push(get(&cluster, id).await.state());
         }
         let signing = states.iter().filter(|state| **state == v1::ReleaseState::Signing).count();
-        if signing > 0 {
-            Ok(println!("killed with {signing} releases in its hands"))
-        } else {
-            Err(format!("{states:?}"))
+        if signing == 0 {
+            return Err(format!("{states:?}"));
         }
+        println!("killed with {signing} releases in its hands");
+        Ok(())
     })
     .await;
     cluster.kill("vendor-1");
