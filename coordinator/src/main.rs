@@ -124,7 +124,11 @@ fn log_to_stderr(json: bool) {
         .with_env_var("RUTLI_LOG")
         .with_default_directive(tracing::level_filters::LevelFilter::INFO.into())
         .from_env_lossy();
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A log on a full disk loses lines; a complaint about that on the same stderr would panic instead.
+        .log_internal_errors(false);
     if json {
         builder.json().init();
     } else {

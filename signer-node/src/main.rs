@@ -84,7 +84,11 @@ fn start_log(json: bool) {
         Ok(filter) => (filter, None),
         Err(error) => (EnvFilter::new("info"), Some(error)),
     };
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let log = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        // A log on a full disk loses lines; a complaint about that on the same stderr would panic instead.
+        .log_internal_errors(false);
     if json {
         log.json().init();
     } else {
