@@ -413,7 +413,9 @@ impl Cluster {
         let command: Vec<OsString> = vec![program(name).into(), "--config".into(), self.config(party).into()];
         let command = self.disks.get(party).map_or(command.clone(), |disk| disk.wrap(command));
         let environment = vec![("RUTLI_LOG".into(), log.into()), ("RUST_BACKTRACE".into(), "1".into())];
-        Process::new(command, environment, self.folder().join(format!("{party}.log")))
+        // A small disk holds the log too, as a disk that is full does in the field: that must not hurt either.
+        let folder = if self.disks.contains_key(party) { self.data(party) } else { self.folder().to_owned() };
+        Process::new(command, environment, folder.join(format!("{party}.log")))
     }
 }
 

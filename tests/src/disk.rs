@@ -63,21 +63,26 @@ impl SmallDisk {
                     "--".into(),
                 ]
             }
-            // The signal that comes with the limit would end the process; a full disk does not.
-            Self::FileLimit => {
-                vec!["sh".into(), "-c".into(), "trap '' XFSZ; exec \"$@\"".into(), "sh".into()]
-            }
+            Self::FileLimit => Vec::new(),
         };
         wrapped.extend(command);
         wrapped
     }
 
-    /// Leaves not a page free.
+    /// Leaves not a page free, and no room in logs.
     pub fn fill(&mut self, pid: u32) {
         match self {
             Self::Tmpfs { .. } => {
                 let mut ballast = File::create(self.ballast()).unwrap();
                 while ballast.write_all(&[7; 4096]).is_ok() {}
+                // Pages that a log has already.
+                for entry in fs::read_dir(self.ballast().parent().unwrap()).unwrap() {
+                    let path = entry.unwrap().path();
+                    if path.extension().is_some_and(|extension| extension == "log") {
+                        let mut log = File::options().append(true).open(path).unwrap();
+                        while log.write_all(&[b'\n'; 4096]).is_ok() {}
+                    }
+                }
             }
             Self::FileLimit => limit(pid, "0"),
         }
