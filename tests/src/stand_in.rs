@@ -28,6 +28,10 @@ pub enum Manner {
     Honest,
     /// One bit of each share is wrong.
     WrongShares,
+    /// Shares that are no scalars.
+    NoScalars,
+    /// One share less than asked for.
+    TooFewShares,
     /// It takes batches and never answers.
     Silent,
 }
@@ -108,16 +112,17 @@ fn answer(signer: &mut Signer, stream: StreamId, batch: Batch, manner: Manner) -
     match manner {
         Manner::Honest => {}
         Manner::Silent => return None,
-        Manner::WrongShares => {
-            for share in reply.answer.iter_mut().flatten().flatten().flatten() {
-                // The lowest bit: it stays a scalar, so only the check of the signature can tell.
-                if let Some(first) = share.first_mut() {
-                    *first ^= 1;
-                }
-            }
-        }
+        // The lowest bit: it stays a scalar, so only the check of the signature can tell.
+        Manner::WrongShares => shares(&mut reply).flatten().for_each(|share| share[0] ^= 1),
+        Manner::NoScalars => shares(&mut reply).flatten().for_each(|share| *share = [0xff; 32]),
+        Manner::TooFewShares => shares(&mut reply).for_each(|shares| shares.truncate(shares.len() - 1)),
     }
     Some(reply)
+}
+
+/// The shares of each item that is not refused.
+fn shares(reply: &mut BatchReply) -> impl Iterator<Item = &mut Vec<[u8; 32]>> {
+    reply.answer.iter_mut().flatten().flatten()
 }
 
 async fn announce(signer: &mut Signer, stream: StreamId, outbox: &mpsc::Sender<FromNode>) {

@@ -61,6 +61,34 @@ async fn a_lying_node_is_named_and_left_out() {
     assert!(release.signed_by.contains(&"vendor/vendor-2".to_owned()), "{:?}", release.signed_by);
 }
 
+/// Other ways to lie: what is no scalar, and one share less than asked for. The node is named, and all come.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_sends_rubbish_is_named() {
+    let mut cluster = Cluster::start(Setup::default()).await;
+    cluster.stop("vendor-2");
+    let mut sequence = 0;
+    for manner in [Manner::NoScalars, Manner::TooFewShares] {
+        let liar = StandIn::attach(&cluster.config("vendor-2"), manner).await;
+        cluster.until_node("vendor-2", "attached", |info| info.connected && info.commitments > 0).await;
+        let culprit = eventually("it is asked, and named", SOON, async || {
+            sequence += 1;
+            sign(&cluster, build("stable", sequence, 2), SOON).await;
+            let info = cluster.node_info("vendor-2").await.unwrap();
+            if info.culprit.is_empty() {
+                Err(format!("not in {sequence} releases"))
+            } else {
+                Ok(info.culprit)
+            }
+        })
+        .await;
+        println!("{manner:?}: {culprit}, after {} batches", liar.batches());
+        let reinstate = v1::ReinstateNodeRequest { node: "vendor/vendor-2".into() };
+        drop(liar);
+        cluster.until_node("vendor-2", "away", |info| !info.connected).await;
+        cluster.operator().await.reinstate_node(reinstate).await.unwrap();
+    }
+}
+
 /// A node that takes work and never answers does not stop the others, is not blamed for a lie, and is taken back when it
 /// answers again.
 #[tokio::test(flavor = "multi_thread")]

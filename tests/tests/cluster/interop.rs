@@ -24,24 +24,27 @@ struct Published {
 }
 
 /// Point 3, for files that `rutli sign` had signed by real nodes: `ssh-keygen -Y verify`, `openssl pkeyutl -verify -rawin`
-/// and securesystemslib accept, and refuse each one-bit change of file, signature and statement: ssh-keygen of every bit
-/// of file and signature, openssl of every bit of the signature and every seventh of the statement, securesystemslib of
-/// every bit of payload, signature and type. Our own verifier refuses every one-bit change of every byte of every file.
+/// and securesystemslib accept, and refuse one-bit changes of file, signature and statement. A process takes its time, so
+/// ssh-keygen and openssl get every third bit of file and signature and every 23rd of the statement (steps that meet
+/// every bit of a byte); securesystemslib gets every bit of payload, signature and type, and our own verifier every bit of
+/// every byte of every file, armour and JSON included.
 #[tokio::test(flavor = "multi_thread")]
 async fn stock_verifiers_accept_what_is_signed_and_refuse_every_change() {
     let cluster = Cluster::start(Setup::default()).await;
     let published = publish(&cluster).await;
     drop(cluster);
     command_line(&published);
-    let counts = [
-        ("ssh-keygen", ssh_keygen(&published)),
-        ("openssl", openssl(&published)),
-        ("securesystemslib", securesystemslib(&published)),
-        ("rutli-release", our_own(&published)),
+    let verifiers: [(&str, fn(&Published) -> usize); 4] = [
+        ("ssh-keygen", ssh_keygen),
+        ("openssl", openssl),
+        ("securesystemslib", securesystemslib),
+        ("rutli-release", our_own),
     ];
-    for (verifier, refused) in counts {
-        println!("{verifier}: accepted, and {refused} one-bit changes refused");
-        assert!(refused >= 512, "too few changes to mean anything");
+    for (verifier, try_all) in verifiers {
+        let begun = tokio::time::Instant::now();
+        let refused = try_all(&published);
+        println!("{verifier}: accepted, and {refused} one-bit changes refused, in {:?}", begun.elapsed());
+        assert!(refused >= 300, "too few changes to mean anything");
     }
 }
 
@@ -113,7 +116,7 @@ fn command_line(published: &Published) {
     assert_eq!(verify(&published.path("nothing"), &file).0, 2);
 }
 
-/// Every bit of the file, and every bit of the signature inside its armour.
+/// Every third bit of the file, and of the signature inside its armour.
 fn ssh_keygen(published: &Published) -> usize {
     let (signers, file, sig) =
         (published.path("allowed_signers"), published.path("suite.bin"), published.sig());
@@ -123,7 +126,7 @@ fn ssh_keygen(published: &Published) -> usize {
     }
     let changed = published.path("changed");
     let content = fs::read(&file).unwrap();
-    for bit in bits(&content) {
+    for bit in bits(&content).step_by(3) {
         fs::write(&changed, flipped(&content, bit)).unwrap();
         assert!(!ssh_keygen_accepts(&signers, NAMESPACE, &sig, &changed), "bit {bit} of the file");
     }
@@ -131,14 +134,14 @@ fn ssh_keygen(published: &Published) -> usize {
     assert_eq!(armoured(&blob), fs::read_to_string(&sig).unwrap(), "the armour is the usual one");
     // The 64 bytes of the signature proper are the last ones.
     let signature = (blob.len() - 64) * 8..blob.len() * 8;
-    for bit in signature.clone() {
+    for bit in signature.clone().step_by(3) {
         fs::write(&changed, armoured(&flipped(&blob, bit))).unwrap();
         assert!(!ssh_keygen_accepts(&signers, NAMESPACE, &changed, &file), "bit {bit} of the signature");
     }
-    content.len() * 8 + signature.len()
+    bits(&content).step_by(3).len() + signature.step_by(3).len()
 }
 
-/// Every bit of the signature, and every seventh of the statement.
+/// Every third bit of the signature, and every 23rd of the statement.
 fn openssl(published: &Published) -> usize {
     let (key, statement, sig) =
         (published.path("release.pem"), published.out(".statement"), published.out(".statement.sig"));
@@ -147,13 +150,13 @@ fn openssl(published: &Published) -> usize {
     let mut refused = 0;
     let signature = fs::read(&sig).unwrap();
     assert_eq!(signature.len(), 64);
-    for bit in bits(&signature) {
+    for bit in bits(&signature).step_by(3) {
         fs::write(&changed, flipped(&signature, bit)).unwrap();
         assert!(!openssl_accepts(&key, &changed, &statement), "bit {bit} of the signature");
         refused += 1;
     }
     let content = fs::read(&statement).unwrap();
-    for bit in bits(&content).step_by(7) {
+    for bit in bits(&content).step_by(23) {
         fs::write(&changed, flipped(&content, bit)).unwrap();
         assert!(!openssl_accepts(&key, &sig, &changed), "bit {bit} of the statement");
         refused += 1;
