@@ -173,6 +173,10 @@ impl Ceremonies {
         let mut messages: BTreeMap<CeremonyId, Vec<(CeremonyMessage, Vec<u8>)>> = BTreeMap::new();
         for bytes in envelope.messages {
             let message = CeremonyMessage::parse(&bytes).map_err(|e| refused(&e))?;
+            if message.from != *node {
+                // Whoever could bring in others' messages could hold a ceremony with members that it invented.
+                return Err(Error::Ceremony(format!("{node} sent a message of {}", message.from)));
+            }
             messages.entry(message.ceremony).or_default().push((message, bytes));
         }
         let mut state = self.state.lock().await;
@@ -233,8 +237,11 @@ impl Ceremonies {
     fn is_wanted(&self, state: &State, node: &NodeId, signed: &SignedProposal) -> Result<(), String> {
         let proposal = signed.proposal();
         let now = self.clock.now();
-        if proposal.index_of(node).is_none() {
-            return Err("who sent it is not a member".into());
+        if signed.proposer() != node || proposal.index_of(node).is_none() {
+            return Err("who sent it is not its proposer, or not a member".into());
+        }
+        if let Some(key) = proposal.keys().iter().find(|key| self.keyring.has(&key.name)) {
+            return Err(format!("there is a key {} already; give the new one another name", key.name));
         }
         if proposal.deadline() > now.saturating_add(rutli_keys::limits::MAX_CEREMONY_SECONDS) {
             return Err("its deadline is too far away; see that the clocks are right".into());
@@ -247,7 +254,7 @@ impl Ceremonies {
         {
             return Err("too many ceremonies are open; end those that nobody needs".into());
         }
-        if let Some(active) = self.keyring.active() {
+        if let Some(active) = self.keyring.first() {
             let named =
                 |organisation| proposal.organisations().iter().any(|other| other.name == organisation);
             if let Some(left_out) =

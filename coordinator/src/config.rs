@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rutli_keys::KeyName;
 use serde::Deserialize;
 
 use crate::{
@@ -24,6 +25,9 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// PEM files; read again when they change.
     pub tls: TlsFiles,
+    /// The key that signs releases, by its name. Absent: the first one that was made.
+    #[serde(default)]
+    pub release_key: Option<String>,
     /// Bounds, all optional.
     #[serde(default)]
     pub limits: Limits,
@@ -94,6 +98,9 @@ impl Config {
             if value == 0 || value > most {
                 return Err(format!("limits.{name} is {value}: give 1 to {most}"));
             }
+        }
+        if let Some(name) = &config.release_key {
+            KeyName::new(name.as_str()).map_err(|error| format!("release_key: {error}"))?;
         }
         for (name, path) in [
             ("data_dir", &config.data_dir),

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
-use rutli_keys::{NodeId, SignedRoster};
+use rutli_keys::{KeyName, NodeId, SignedRoster};
 use rutli_wire::{
     limits as wire_limits,
     v1::{
@@ -13,10 +13,11 @@ use rutli_wire::{
 use tokio::{
     net::TcpListener,
     sync::{Notify, mpsc, watch},
+    task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    service::LayerExt as _,
+    service::{LayerExt as _, interceptor::InterceptedService},
     transport::{Server, server::Router},
 };
 use tower::limit::GlobalConcurrencyLimitLayer;
@@ -31,7 +32,7 @@ use crate::{
     limits, listener,
     node_link::NodeLinks,
     publish::refusal_message,
-    server::Api,
+    server::{self, Api},
     session::{Notice, Phase, Progress, Sessions},
     sign_release::{Order, SignRelease},
     store::Store,
@@ -64,6 +65,8 @@ pub struct Daemon {
     address: SocketAddr,
     tls: tls_files::Loaded,
     signals: Signals,
+    /// Ends when the session engine has.
+    engine: JoinHandle<()>,
 }
 
 impl Daemon {
@@ -81,9 +84,16 @@ impl Daemon {
         let keyring = Keyring::default();
         let rosters = stored_rosters(&store).await?;
         rosters.iter().for_each(|roster| keyring.add(roster.clone()));
-        let (sessions, notices) = Sessions::start(rosters, stored_culprits(&store).await?);
+        let release_key = config.release_key.as_deref().and_then(|name| KeyName::new(name).ok());
+        let (sessions, notices) = Sessions::start(rosters, stored_culprits(&store).await?, release_key);
         let waiting = Waiting::new(usize::try_from(config.limits.max_waiting_releases).unwrap_or(usize::MAX));
-        tokio::spawn(carry_notices(notices, store.clone(), Arc::clone(&waiting), clock.clone()));
+        let carrying = carry_notices(notices, store.clone(), Arc::clone(&waiting), clock.clone());
+        let stop = signals.stop.clone();
+        let engine = tokio::spawn(async move {
+            carrying.await;
+            // Without its engine the process would admit what it never signs. It is to be started again instead.
+            stop.cancel();
+        });
         let ceremonies =
             Ceremonies::open(store.clone(), sessions.clone(), keyring.clone(), clock.clone()).await?;
         let stopping = signals.stop.clone();
@@ -105,6 +115,7 @@ impl Daemon {
             address,
             tls,
             signals,
+            engine,
         })
     }
 
@@ -119,7 +130,7 @@ impl Daemon {
     /// # Errors
     /// [`Error::Serve`] if the server ends by itself.
     pub async fn serve(self) -> Result<()> {
-        let Self { api, config, listener, address, tls, signals } = self;
+        let Self { api, config, listener, address, tls, signals, engine } = self;
         let stopping = signals.stop;
         let (current, configs) = watch::channel(Arc::clone(&tls.config));
         tokio::spawn(tls_files::follow(config.tls, tls, current, signals.reload, stopping.clone()));
@@ -138,6 +149,9 @@ impl Daemon {
                 tokio::time::timeout(patience, &mut serving).await.unwrap_or(Ok(()))
             }
         };
+        if engine.is_finished() {
+            return Err(Error::Serve("the session engine failed; start the coordinator again".into()));
+        }
         ended.map_err(|error| Error::Serve(error.to_string()))
     }
 }
@@ -145,11 +159,15 @@ impl Daemon {
 fn routes(api: Api) -> Result<Router> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
     tokio::spawn(health::report(reporter, api.signing.store.health(), api.stopping.clone()));
+    // Whoever has no business with a service is turned away before a byte of its message is read.
     let releases =
         ReleaseServiceServer::new(api.clone()).max_decoding_message_size(wire_limits::MAX_MESSAGE_BYTES);
+    let releases = InterceptedService::new(releases, server::only(&["pipeline", "operator", "auditor"]));
     let nodes = NodeServiceServer::new(api.clone()).max_decoding_message_size(wire_limits::MAX_MESSAGE_BYTES);
-    // Nothing is large that operators ask of ceremonies.
-    let ceremonies = CeremonyServiceServer::new(api);
+    let nodes = InterceptedService::new(nodes, server::only(&["node", "operator", "auditor"]));
+    let ceremonies =
+        CeremonyServiceServer::new(api).max_decoding_message_size(limits::MAX_SMALL_MESSAGE_BYTES);
+    let ceremonies = InterceptedService::new(ceremonies, server::only(&["pipeline", "operator", "auditor"]));
     let reflection = |error: tonic_reflection::server::Error| Error::Serve(error.to_string());
     Ok(Server::builder()
         .http2_keepalive_interval(Some(Duration::from_millis(wire_limits::KEEP_ALIVE_INTERVAL_MS)))
@@ -162,8 +180,8 @@ fn routes(api: Api) -> Result<Router> {
         .add_service(reflected().build_v1().map_err(reflection)?)
         .add_service(reflected().build_v1alpha().map_err(reflection)?)
         .add_service(GlobalConcurrencyLimitLayer::new(limits::MAX_CALLS).named_layer(releases))
-        .add_service(nodes)
-        .add_service(ceremonies))
+        .add_service(GlobalConcurrencyLimitLayer::new(limits::MAX_CALLS).named_layer(nodes))
+        .add_service(GlobalConcurrencyLimitLayer::new(limits::MAX_CALLS).named_layer(ceremonies)))
 }
 
 /// What is served here: not the custodian's service, which the descriptors have too.

@@ -34,11 +34,17 @@ impl Keyring {
         ReleaseKey::from_bytes(newest.roster().group_key()).ok()
     }
 
-    /// The key that signs releases: the newest with that purpose.
+    /// Whether a name is taken.
     #[must_use]
-    pub fn active(&self) -> Option<SignedRoster> {
+    pub fn has(&self, name: &KeyName) -> bool {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().any(|key| key.roster().key() == name)
+    }
+
+    /// The first key that was made for releases. Whoever holds a part of it has a say in every later one.
+    #[must_use]
+    pub fn first(&self) -> Option<SignedRoster> {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        keys.iter().rev().find(|key| key.roster().purpose() == Purpose::Release).cloned()
+        keys.iter().find(|key| key.roster().purpose() == Purpose::Release).cloned()
     }
 
     /// All of them for the wire.

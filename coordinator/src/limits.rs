@@ -181,3 +181,9 @@ pub const MAX_POOLS_PER_NODE: usize = 64;
 
 /// Quorums whose keys are kept ready.
 pub const MAX_CACHED_QUORUMS: usize = 64;
+
+/// Seconds between two words to the engine that an expired release is no longer wanted.
+pub const ABANDON_AGAIN_SECONDS: u64 = 5;
+
+/// Bytes of a request that only names something.
+pub const MAX_SMALL_MESSAGE_BYTES: usize = 16 << 10;

@@ -53,6 +53,17 @@ fn party<T>(request: &Request<T>) -> Result<Party> {
     }
 }
 
+/// Lets only some roles near a service. What each call asks for beyond that, the call itself checks.
+pub(crate) fn only(
+    roles: &'static [&'static str],
+) -> impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone {
+    move |request| match party(&request) {
+        Ok(party) if roles.contains(&party.role()) => Ok(request),
+        Ok(party) => Err(status::from(wrong_role(&party, roles.first().copied().unwrap_or("operator")))),
+        Err(error) => Err(status::from(error)),
+    }
+}
+
 fn wrong_role(party: &Party, needed: &'static str) -> Error {
     Error::WrongRole { needed, actual: party.to_string() }
 }

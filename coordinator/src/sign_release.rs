@@ -143,6 +143,7 @@ impl SignRelease {
             release_id: release_id.clone(),
             requester: requester.clone(),
             release: Arc::clone(&release),
+            resumed: false,
         };
         let (outcome, submit) = self.order.place(submission.clone());
         let (waiting, shown) = (Arc::clone(&self.waiting), release_id.clone());
@@ -214,7 +215,7 @@ impl SignRelease {
         self.waiting.show(&release_id);
         slot.is_of(&release_id);
         let expires_at = self.expiry(&release, message.created_at);
-        let submission = Submission { release_id, requester, release };
+        let submission = Submission { release_id, requester, release, resumed: true };
         let (outcome, submit) = self.order.place(submission.clone());
         submit();
         Ok(Unfinished { number, submission, expires_at, outcome, slot })
@@ -228,12 +229,18 @@ impl SignRelease {
         }
         let id = &release.submission.release_id;
         tracing::info!(release = %id, "expired");
-        self.sessions.abandon(id).await;
-        // Nodes that are at it finish or meet their deadline, within half a minute.
-        Ok(match (&mut release.outcome).await? {
-            Outcome::Cancelled => publish::Ended::Expired,
-            outcome => publish::Ended::from(outcome),
-        })
+        loop {
+            // Nodes that are at it finish or meet their deadline, within half a minute. Said again, because after a
+            // restart the release may not have been submitted yet.
+            self.sessions.abandon(id).await;
+            tokio::select! {
+                outcome = &mut release.outcome => return Ok(match outcome? {
+                    Outcome::Cancelled => publish::Ended::Expired,
+                    outcome => publish::Ended::from(outcome),
+                }),
+                () = tokio::time::sleep(Duration::from_secs(limits::ABANDON_AGAIN_SECONDS)) => {}
+            }
+        }
     }
 
     fn sign(&self, submission: &Submission) -> PendingOutcome {

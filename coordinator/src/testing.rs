@@ -98,6 +98,7 @@ impl Running {
     async fn open(folder: Arc<tempfile::TempDir>, authority: Arc<Authority>, limits: Limits) -> Self {
         let file = |name: &str| folder.path().join(name);
         let config = Config {
+            release_key: None,
             listen: "127.0.0.1:0".parse().unwrap(),
             data_dir: file("data"),
             tls: TlsFiles { ca: file("ca.pem"), certificate: file("tls.pem"), key: file("tls.key") },

@@ -179,7 +179,11 @@ impl Signer {
     /// Decides a batch and draws its nonces. `now` in Unix seconds.
     pub fn receive(&mut self, stream: StreamId, batch: Batch, now: u64) -> Pending {
         let mut records = Vec::new();
-        let work = self.open_batch(&batch).map(|effective| {
+        let opened = self.open_batch(&batch);
+        if opened.is_err() {
+            self.use_up(stream, &batch);
+        }
+        let work = opened.map(|effective| {
             let Batch { key, items, signers, .. } = batch;
             let items = items
                 .into_iter()
@@ -236,6 +240,16 @@ impl Signer {
             ));
         }
         held.effective(&batch.signers)
+    }
+
+    /// A batch that is refused as a whole uses up its commitments too: the coordinator has no more use for them, and a
+    /// pool that still counted them would never be topped up.
+    fn use_up(&mut self, stream: StreamId, batch: &Batch) {
+        let Some(pool) = self.pools.get_mut(&(stream, batch.key.clone())) else { return };
+        for commitment in batch.items.iter().flat_map(|item| &item.commitments) {
+            // Most are other nodes'.
+            drop(pool.take(commitment));
+        }
     }
 
     /// What this node itself decides about a release: its time, its policy, its marks.

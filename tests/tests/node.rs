@@ -452,7 +452,8 @@ fn bad_points_are_refused() {
     nodes.sign(&batch);
 }
 
-/// A paused or sealed node gives no share, and says which it is.
+/// A paused or sealed node gives no share, and says which it is. What it refused is used up: the coordinator has thrown
+/// those commitments away, and a pool that still held them would run dry on one side and look full on the other.
 #[test]
 fn paused_and_sealed_nodes_refuse() {
     let rehearsed = rehearse([1; 32], &["release"]);
@@ -461,7 +462,9 @@ fn paused_and_sealed_nodes_refuse() {
     nodes.signers.get_mut(3).unwrap().pause("audit".into());
     assert_eq!(refusal(&nodes.ask(3, &batch)), RefusalCode::Paused);
     nodes.signers.get_mut(3).unwrap().resume();
-    assert_eq!(shares_of(&nodes.ask(3, &batch)).len(), 1);
+    assert_eq!(refusal(&nodes.ask(3, &batch)), RefusalCode::UnknownCommitment);
+    let again = nodes.batch(&[0, 1, 3, 4], &[release(1)]);
+    assert_eq!(shares_of(&nodes.ask(3, &again)).len(), 1);
     let signed = rehearsed.rosters.first().unwrap();
     nodes.signers.get_mut(4).unwrap().install_sealed(signed.clone()).unwrap();
     assert_eq!(refusal(&nodes.ask(4, &batch)), RefusalCode::Sealed);

@@ -33,7 +33,7 @@ impl Relay {
         };
         let clock = Arc::new(AtomicU64::new(NOW));
         let hand = Arc::clone(&clock);
-        let (sessions, _notices) = Sessions::start(Vec::new(), BTreeMap::new());
+        let (sessions, _notices) = Sessions::start(Vec::new(), BTreeMap::new(), None);
         let keyring = Keyring::default();
         for roster in store.keys().await.unwrap() {
             keyring.add(SignedRoster::parse(&roster).unwrap());
@@ -165,11 +165,11 @@ async fn a_ceremony_makes_a_key_that_a_restart_keeps() {
     let shown = relay.ceremonies.get(&proposal.id()).await.unwrap();
     assert_eq!((shown.state(), shown.keys.len()), (v1::CeremonyState::Done, 1));
     assert!(shown.nodes.iter().all(|node| node.step == "certify"));
-    let key = relay.ceremonies.keyring.active().unwrap();
+    let key = relay.ceremonies.keyring.first().unwrap();
     drop(relay);
 
     let again = Relay::open(folder.path()).await;
-    assert_eq!(again.ceremonies.keyring.active().unwrap().roster().hash(), key.roster().hash());
+    assert_eq!(again.ceremonies.keyring.first().unwrap().roster().hash(), key.roster().hash());
     assert_eq!(again.ceremonies.list().await[0].state(), v1::CeremonyState::Done);
     // Who missed the end gets it all.
     let mut transcript = again.ceremonies.transcript(second.id.clone());
@@ -264,16 +264,19 @@ async fn what_is_not_wanted_is_not_taken() {
     assert!(relay.ceremonies.get(&proposal("c", &members).id()).await.is_err());
 
     relay.propose(&first, &genesis).await.unwrap();
+    // Another node's message, though genuine: who could bring these in could hold a ceremony with invented members.
+    let stolen = sent(first.machine(&genesis).join().unwrap());
+    assert!(matches!(relay.send(&second, stolen).await, Err(Error::Ceremony(_))));
     // A message whose signature is not its sender's: a fault, and the good ones before it stay.
-    let good = sent(first.machine(&genesis).join().unwrap());
-    let mut bad = CeremonyMessage::parse(&sent(second.machine(&genesis).join().unwrap())[0]).unwrap();
+    let good = sent(second.machine(&genesis).join().unwrap());
+    let mut bad = CeremonyMessage::parse(&good[0]).unwrap();
     bad.signature[0] ^= 1;
     let fault = relay.send(&second, vec![good[0].clone(), bad.encode()]).await;
     assert!(matches!(fault, Err(Error::Ceremony(_))));
     let shown = relay.ceremonies.get(&genesis.id()).await.unwrap();
     assert_eq!(
         shown.nodes.iter().map(|node| node.step.as_str()).collect::<Vec<_>>(),
-        ["none", "join", "none"]
+        ["none", "none", "join"]
     );
 
     // Once there is a key, nobody makes one without an organisation that has a part in it.
@@ -282,4 +285,8 @@ async fn what_is_not_wanted_is_not_taken() {
     let coup = proposal("coup", &[&first]);
     relay.propose(&first, &coup).await.unwrap();
     assert!(relay.ceremonies.get(&coup.id()).await.is_err());
+    // Nor one with the name of a key that is there, nor in another node's name.
+    let again = proposal("again", &members);
+    relay.propose(&first, &again).await.unwrap();
+    assert!(relay.ceremonies.get(&again.id()).await.is_err());
 }

@@ -89,17 +89,19 @@ enum Command {
 }
 
 impl Sessions {
-    /// Starts the engine's task. It ends when the last handle is dropped.
+    /// Starts the engine's task; `release_key` as for [`Engine::new`]. It ends when the last handle is dropped. If the
+    /// receiver of notices ends before, the engine has failed, and the process must not go on.
     #[must_use]
     pub fn start(
         rosters: Vec<SignedRoster>,
         culprits: BTreeMap<NodeId, String>,
+        release_key: Option<KeyName>,
     ) -> (Self, mpsc::Receiver<Notice>) {
         let (inbox, commands) = mpsc::channel(INBOX);
         let (notices, receiver) = mpsc::channel(NOTICES);
         let (internal, computed) = mpsc::unbounded_channel();
         let driver = Driver {
-            engine: Engine::new(culprits),
+            engine: Engine::new(culprits, release_key),
             clock: Instant::now(),
             outboxes: HashMap::new(),
             waiting: HashMap::new(),
@@ -241,7 +243,7 @@ struct Driver {
     waiting: HashMap<ReleaseId, Vec<oneshot::Sender<Outcome>>>,
     notices: mpsc::Sender<Notice>,
     /// Results of our own computations: as many as there are sessions, hence bounded.
-    internal: mpsc::UnboundedSender<Event>,
+    internal: mpsc::UnboundedSender<Option<Event>>,
 }
 
 impl Driver {
@@ -249,7 +251,7 @@ impl Driver {
         mut self,
         rosters: Vec<SignedRoster>,
         mut commands: mpsc::Receiver<Command>,
-        mut computed: mpsc::UnboundedReceiver<Event>,
+        mut computed: mpsc::UnboundedReceiver<Option<Event>>,
     ) {
         for roster in rosters {
             self.event(Event::KeyAdded(Box::new(roster))).await;
@@ -264,7 +266,10 @@ impl Driver {
             };
             tokio::select! {
                 biased;
-                Some(event) = computed.recv() => self.event(event).await,
+                Some(event) = computed.recv() => match event {
+                    Some(event) => self.event(event).await,
+                    None => return tracing::error!("a computation failed; the engine ends"),
+                },
                 command = commands.recv() => match command {
                     Some(command) => self.command(command).await,
                     None => return,
@@ -317,9 +322,12 @@ impl Driver {
                 }
                 Action::Aggregate(job) => {
                     let internal = self.internal.clone();
-                    tokio::task::spawn_blocking(move || {
+                    let computing = tokio::task::spawn_blocking(move || aggregate(&job));
+                    tokio::spawn(async move {
+                        // Without a result the computation panicked: a bug, after which the engine is not to be trusted.
                         // The receiver ends with the process only.
-                        let _: Result<(), _> = internal.send(Event::Aggregated(aggregate(&job)));
+                        let event = computing.await.ok().map(Event::Aggregated);
+                        let _: Result<(), _> = internal.send(event);
                     });
                 }
                 Action::Progress(id, progress) => self.notify(Notice::Progress(id, progress)).await,
@@ -336,11 +344,14 @@ impl Driver {
         }
     }
 
-    /// A node whose outbox is full does not read: its session meets its deadline and goes on elsewhere.
+    /// A node whose outbox is full does not read. What it missed it would never answer, and its pool would differ from
+    /// what we believe: its stream ends, and its work goes on elsewhere.
     fn send(&mut self, node: &NodeId, stream: StreamId, message: ToNode) {
         let Some((current, outbox)) = self.outboxes.get(node) else { return };
         if *current == stream && outbox.try_send(message).is_err() {
-            tracing::warn!(%node, "does not read what is sent to it");
+            tracing::warn!(%node, "does not read what is sent to it: ending its stream");
+            self.outboxes.remove(node);
+            let _: Result<(), _> = self.internal.send(Some(Event::Detached(node.clone(), stream)));
         }
     }
 

@@ -68,6 +68,8 @@ pub struct Submission {
     pub requester: Requester,
     /// What is asked.
     pub release: Arc<VerifiedRelease>,
+    /// Taken up again after a restart: a share may be out, so that it cannot be taken back any more.
+    pub resumed: bool,
 }
 
 /// How a release ended.
@@ -126,7 +128,7 @@ pub struct ParsedCommitment {
 /// What happens to the engine.
 #[derive(Debug)]
 pub enum Event {
-    /// A key may be used. The newest with purpose `release` signs.
+    /// A key may be used.
     KeyAdded(Box<SignedRoster>),
     /// A node is there. An earlier stream of it is over.
     Attached {
@@ -193,6 +195,8 @@ pub enum NotCancelled {
 #[derive(Debug, Default)]
 pub struct Engine {
     keys: BTreeMap<KeyName, Arc<Roster>>,
+    /// Which key signs releases, if the operator chose.
+    chosen: Option<KeyName>,
     active: Option<KeyName>,
     nodes: Nodes,
     queue: Queue,
@@ -205,10 +209,11 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// An engine that leaves out the culprits of earlier runs.
+    /// An engine that leaves out the culprits of earlier runs. Releases are signed with the `chosen` key, or else with
+    /// the first one of that purpose: a later ceremony alone never changes what endpoints must trust.
     #[must_use]
-    pub fn new(culprits: BTreeMap<NodeId, String>) -> Self {
-        Self { nodes: Nodes::new(culprits), ..Self::default() }
+    pub fn new(culprits: BTreeMap<NodeId, String>, chosen: Option<KeyName>) -> Self {
+        Self { nodes: Nodes::new(culprits), chosen, ..Self::default() }
     }
 
     /// Takes an event, returns what is to be done, in order.
@@ -227,7 +232,10 @@ impl Engine {
             }
             Event::Status(node, stream, status) => self.nodes.set_status(&node, stream, status),
             Event::Commitments(node, stream, key, commitments) => {
-                self.nodes.stock(&node, stream, key, commitments);
+                let holds = self.keys.get(&key).is_some_and(|roster| roster.index_of(&node).is_some());
+                if holds {
+                    self.nodes.stock(&node, stream, key, commitments);
+                }
             }
             Event::Reply(node, stream, reply) => self.reply(now, &node, stream, reply),
             Event::Misbehaved(node, reason) => self.blame(&node, reason),
@@ -279,8 +287,8 @@ impl Engine {
     fn add_key(&mut self, roster: SignedRoster) {
         let roster = Arc::new(roster.into_roster());
         let name = roster.key().clone();
-        if roster.purpose() == Purpose::Release {
-            self.active = Some(name.clone());
+        if roster.purpose() == Purpose::Release && self.chosen.as_ref().is_none_or(|chosen| *chosen == name) {
+            self.active.get_or_insert_with(|| name.clone());
         }
         self.quorums.retain(|(key, _), _| *key != name);
         self.keys.insert(name, roster);
@@ -304,11 +312,12 @@ impl Engine {
             return;
         }
         let Some(session) = self.sessions.get_mut(&reply.id).filter(|session| session.awaits(node)) else {
-            // Late: its session was closed and its work goes on elsewhere. But the node is alive.
-            self.nodes.revive(node);
+            // Late: its session was closed, and its work goes on elsewhere.
             return;
         };
-        self.nodes.replied(node, now.0.saturating_sub(session.started.0), session.slots());
+        if reply.answer.is_ok() {
+            self.nodes.replied(node, now.0.saturating_sub(session.started.0), session.slots());
+        }
         let shaped = session.take_reply(node, reply.answer);
         match shaped {
             Err(fault) => {
@@ -463,16 +472,19 @@ impl Engine {
     /// Starts as many sessions as may run, urgent lane first.
     fn schedule(&mut self, now: Millis) {
         let Some(key) = self.active.clone() else {
-            self.stall(vec!["a key: no key ceremony is done yet".to_owned()]);
+            let key =
+                self.chosen.as_ref().map_or_else(|| "a key".to_owned(), |chosen| format!("key {chosen}"));
+            self.stall(vec![format!("{key}: no ceremony has made it yet")]);
             return;
         };
         let Some(roster) = self.keys.get(&key).cloned() else { return };
-        let missing = self.nodes.missing(now, &roster);
+        // While sessions run, a pool may be empty for a moment; without any, nothing tops it up but the node itself.
+        let missing = self.nodes.missing(now, &roster, self.sessions.is_empty());
         self.stall(missing);
         // Each session takes slots out of the queue, and there is room for few: this ends.
         while self
             .queue
-            .next_lanes(self.sessions.len())
+            .next_lanes(self.sessions.len(), self.sessions.values().filter(|s| s.lane == Lane::Bulk).count())
             .into_iter()
             .any(|lane| self.start_session(now, lane, &key, &roster))
         {}
@@ -487,7 +499,7 @@ impl Engine {
         self.next_batch = self.next_batch.wrapping_add(1);
         let started = self
             .quorum_keys(key, roster, &plan.0)
-            .and_then(|quorum| Session::start(now, id, key, roster, quorum, plan, &mut self.nodes));
+            .and_then(|quorum| Session::start(now, (id, lane), key, roster, quorum, plan, &mut self.nodes));
         let Some((session, batch)) = started else {
             for (release, slots) in &taken {
                 self.queue.put_back(release, slots);

@@ -89,7 +89,6 @@ impl Nodes {
         state.version = version;
         state.status = Some(status);
         state.pools.clear();
-        state.suspended = None;
     }
 
     pub(super) fn detach(&mut self, node: &NodeId) {
@@ -110,7 +109,6 @@ impl Nodes {
     pub(super) fn set_status(&mut self, node: &NodeId, stream: StreamId, status: NodeStatus) {
         if let Some(state) = self.0.get_mut(node).filter(|state| state.stream == Some(stream)) {
             state.status = Some(status);
-            state.suspended = None;
         }
     }
 
@@ -147,13 +145,6 @@ impl Nodes {
             let pace = elapsed_ms.saturating_mul(1_000) / slots;
             state.pace_us = Some(state.pace_us.map_or(pace, |old| (old * 3).saturating_add(pace) / 4));
             state.strikes = 0;
-            state.suspended = None;
-        }
-    }
-
-    /// A late answer: the node is alive, and may be chosen again.
-    pub(super) fn revive(&mut self, node: &NodeId) {
-        if let Some(state) = self.0.get_mut(node) {
             state.suspended = None;
         }
     }
@@ -258,8 +249,8 @@ impl Nodes {
         Some(Choice { signers: chosen, stock })
     }
 
-    /// What keeps a quorum from coming together, for a person; empty if nothing does.
-    pub(super) fn missing(&mut self, now: Millis, roster: &Roster) -> Vec<String> {
+    /// What keeps a quorum from coming together, for a person; empty if nothing does. `pools`: an empty pool counts too.
+    pub(super) fn missing(&mut self, now: Millis, roster: &Roster, pools: bool) -> Vec<String> {
         self.end_suspensions(now);
         roster
             .organisations()
@@ -270,7 +261,10 @@ impl Nodes {
                     .iter()
                     .filter_map(|node| {
                         let obstacle = match self.0.get(&node.id) {
-                            Some(state) => state.obstacle(roster),
+                            Some(state) => state.obstacle(roster).or_else(|| {
+                                let dry = pools && self.stocked(&node.id, roster.key()) == 0;
+                                dry.then(|| "has announced no nonce commitments yet".to_owned())
+                            }),
                             None => Some("not connected".to_owned()),
                         };
                         obstacle.map(|obstacle| format!("{}: {obstacle}", node.id.node))

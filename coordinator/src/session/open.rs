@@ -9,13 +9,19 @@ use rutli_keys::{KeyName, NodeId, Roster};
 use rutli_release::ReleaseId;
 use rutli_wire::link::{Batch, BatchId, BatchItem, ItemReply, Refusal};
 
-use super::{Millis, nodes::Nodes, queue::Plan};
+use super::{
+    Millis,
+    nodes::Nodes,
+    queue::{Lane, Plan},
+};
 use crate::aggregate::{AggregateItem, AggregateJob, QuorumKeys};
 
 /// See the module.
 #[derive(Debug)]
 pub struct Session {
     id: BatchId,
+    /// Whose turn it was.
+    pub lane: Lane,
     /// When the batch was sent.
     pub started: Millis,
     /// In the order of their roster indices.
@@ -37,7 +43,7 @@ impl Session {
     /// what the plan took for granted; the caller puts the slots back.
     pub(super) fn start(
         now: Millis,
-        id: BatchId,
+        (id, lane): (BatchId, Lane),
         key: &KeyName,
         roster: &Roster,
         quorum: Arc<QuorumKeys>,
@@ -72,7 +78,7 @@ impl Session {
             Batch { id, key: key.clone(), roster: roster.hash(), signers: indices, items: items.clone() };
         let patience = signers.iter().map(|node| nodes.patience_ms(node, count)).max().unwrap_or_default();
         let state = State::AwaitingShares { replies: BTreeMap::new(), deadline: now.plus(patience) };
-        Some((Self { id, started: now, signers, quorum, items, points, state }, batch))
+        Some((Self { id, lane, started: now, signers, quorum, items, points, state }, batch))
     }
 
     pub(super) fn items(&self) -> &[BatchItem] {

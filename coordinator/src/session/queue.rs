@@ -128,14 +128,18 @@ impl Queue {
         self.jobs.values_mut().filter(|job| !job.open.is_empty())
     }
 
-    /// The lanes that may start the next session while so many run, the one whose turn it is first.
+    /// The lanes that may start the next session while so many run (and so many of them of the bulk lane), the one whose
+    /// turn it is first.
     #[must_use]
-    pub fn next_lanes(&self, sessions: usize) -> Vec<Lane> {
+    pub fn next_lanes(&self, sessions: usize, bulk_sessions: usize) -> Vec<Lane> {
         let mut lanes = Vec::new();
         if sessions < limits::MAX_SESSIONS && self.has_work(&self.urgent) {
             lanes.push(Lane::Urgent);
         }
-        if sessions < limits::MAX_SESSIONS_BULK && self.has_work(&self.bulk) {
+        if sessions < limits::MAX_SESSIONS
+            && bulk_sessions < limits::MAX_SESSIONS_BULK
+            && self.has_work(&self.bulk)
+        {
             lanes.push(Lane::Bulk);
         }
         if self.urgent_run >= limits::URGENT_RUN {
@@ -277,11 +281,11 @@ impl Job {
     fn new(submission: Submission) -> Self {
         let count = submission.release.signable_count();
         Self {
+            started: submission.resumed,
             submission,
             signatures: vec![None; count],
             open: (0..u32::try_from(count).unwrap_or(u32::MAX)).collect(),
             busy: 0,
-            started: false,
             key: None,
             refusals: BTreeMap::new(),
             abandoned: false,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use frost_ed25519::{self as frost, SigningPackage, round1::SigningNonces};
-use rand::{SeedableRng, rngs::StdRng};
+use rand::{RngCore as _, SeedableRng, rngs::StdRng};
 use rutli_keys::{SigningShare, effective_key_package, rehearsal};
 use rutli_release::{Class, Format, UnverifiedArtifact, UnverifiedRelease};
 use rutli_wire::link::{Batch, BatchItem, Condition, ItemReply, RefusalCode};
@@ -30,7 +30,7 @@ impl Stage {
         let rehearsed = cast.unwrap().run().unwrap();
         let roster = rehearsed.rosters.into_iter().next().unwrap();
         let mut stage = Self {
-            engine: Engine::new(BTreeMap::new()),
+            engine: Engine::new(BTreeMap::new(), None),
             roster: roster.clone(),
             shares: rehearsed.shares.into_iter().map(|((node, _), share)| (node, share)).collect(),
             nonces: HashMap::new(),
@@ -89,7 +89,12 @@ impl Stage {
         let release_id = ReleaseId::new(format!("{product}-{sequence}")).unwrap();
         let release = Arc::new(release(class, product, sequence, files));
         let requester = Requester::new("ci").unwrap();
-        self.event(Event::Submit(Submission { release_id: release_id.clone(), requester, release }));
+        self.event(Event::Submit(Submission {
+            release_id: release_id.clone(),
+            requester,
+            release,
+            resumed: false,
+        }));
         release_id
     }
 
@@ -394,4 +399,51 @@ fn an_expired_release_ends_as_soon_as_no_node_has_it() {
     assert_eq!(stage.outcome(&started), Some(&Outcome::Cancelled));
     let next = stage.submit(Class::ProductBuild, "suite", 2, 1);
     assert_eq!(stage.engine.unfinished(), 1, "{next} alone");
+}
+
+#[test]
+fn product_builds_get_their_turn_under_steady_av_load() {
+    let mut stage = Stage::attended(512);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    stage.sent.clear();
+    // The product build's session is lost, and from now on AV databases always wait.
+    for product in 0..40 {
+        stage.submit(Class::AvDatabase, &format!("av-{product}"), 1, 1);
+    }
+    let back = id("supervisor", "supervisor-1");
+    stage.attach(&back, 1, 512);
+    for _ in 0..20 {
+        let sent = stage.sent();
+        let first = sent.first().map(|(_, batch)| batch.id);
+        let (now, later) = sent.into_iter().partition(|(_, batch)| Some(batch.id) == first);
+        stage.sent = later;
+        stage.reply_honestly(now);
+        let product = format!("more-{}", stage.rng.next_u32());
+        stage.submit(Class::AvDatabase, &product, 1, 1);
+    }
+    assert!(stage.is_signed(&suite));
+}
+
+#[test]
+fn a_later_ceremony_does_not_change_the_key_that_signs() {
+    let mut stage = Stage::attended(8);
+    let cast = rehearsal::Cast::new(&[("vendor", 1, 1), ("supervisor", 1, 1)], &["coup"], [4; 32]);
+    let coup = cast.unwrap().run().unwrap().rosters.into_iter().next().unwrap();
+    stage.event(Event::KeyAdded(Box::new(coup)));
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let sent = stage.sent();
+    assert_eq!(sent[0].1.key, key());
+    stage.reply_honestly(sent);
+    assert!(stage.is_signed(&suite));
+}
+
+#[test]
+fn a_release_taken_up_after_a_restart_cannot_be_taken_back() {
+    let mut stage = Stage::new();
+    let release_id = ReleaseId::new("suite-1").unwrap();
+    let requester = Requester::new("ci").unwrap();
+    let release = Arc::new(release(Class::ProductBuild, "suite", 1, 1));
+    let submission = Submission { release_id: release_id.clone(), requester, release, resumed: true };
+    stage.event(Event::Submit(submission));
+    assert_eq!(stage.engine.cancel(&release_id).unwrap_err(), NotCancelled::TooLate);
 }

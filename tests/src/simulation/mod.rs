@@ -341,7 +341,7 @@ impl World<'_> {
         }
         self.coordinator.life += 1;
         self.tell("the coordinator starts");
-        self.coordinator.engine = Some(Engine::new(self.coordinator.culprits.clone()));
+        self.coordinator.engine = Some(Engine::new(self.coordinator.culprits.clone(), None));
         self.engine_event(Event::KeyAdded(Box::new(self.fixture.roster.clone())))?;
         for submission in self.coordinator.admitted.clone() {
             if !self.coordinator.finished.contains_key(&submission.release_id) {

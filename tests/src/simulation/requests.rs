@@ -77,5 +77,6 @@ fn submission(
         release_id: ReleaseId::new(format!("{product}-{channel}-{number}")).unwrap(),
         requester: Requester::new("ci").unwrap(),
         release: Arc::new(release.verify().unwrap()),
+        resumed: false,
     }
 }
