@@ -85,17 +85,7 @@ async fn only_genuine_certificates_are_let_in() {
     assert_eq!(alert(&cluster, without_certificate(&profile)), Some(AlertDescription::CertificateRequired));
     assert_eq!(alert(&cluster, old_tls(&profile)), Some(AlertDescription::ProtocolVersion));
 
-    for (what, uris) in [
-        ("nobody", &[][..]),
-        ("two parties", &["rutli:pipeline:pipeline", "rutli:operator:operator"]),
-        ("an unknown role", &["rutli:root:root"]),
-    ] {
-        let nobody = own.issue(&Claim::client(uris), &folder.join(what.replace(' ', "-")), &profile);
-        let mut releases = client::releases(nobody.connect().await.unwrap());
-        let status =
-            refused(releases.list_releases(v1::ListReleasesRequest::default()).await, Code::Unauthenticated);
-        assert_eq!(reason(&status), "UNKNOWN_PARTY", "{what}");
-    }
+    names_of_one_party(&own, &folder, &profile).await;
 
     // A client does not talk to a coordinator of another authority either.
     let fooled = Profile {
@@ -109,6 +99,21 @@ async fn only_genuine_certificates_are_let_in() {
     renewal(&mut cluster, &own, &folder).await;
     impostor(&mut cluster, &own, &folder).await;
     sign(&cluster, build("stable", 1, 1), SOON).await;
+}
+
+/// A genuine certificate must name one party: not none, not two, and of a role that there is.
+async fn names_of_one_party(own: &Authority, folder: &Path, profile: &Profile) {
+    for (what, uris) in [
+        ("nobody", &[][..]),
+        ("two parties", &["rutli:pipeline:pipeline", "rutli:operator:operator"]),
+        ("an unknown role", &["rutli:root:root"]),
+    ] {
+        let nobody = own.issue(&Claim::client(uris), &folder.join(what.replace(' ', "-")), profile);
+        let mut releases = client::releases(nobody.connect().await.unwrap());
+        let status =
+            refused(releases.list_releases(v1::ListReleasesRequest::default()).await, Code::Unauthenticated);
+        assert_eq!(reason(&status), "UNKNOWN_PARTY", "{what}");
+    }
 }
 
 /// Certificates are renewed without a restart: the files change, and new connections see the new one.

@@ -34,7 +34,8 @@ async fn stock_verifiers_accept_what_is_signed_and_refuse_every_change() {
     let published = publish(&cluster).await;
     drop(cluster);
     command_line(&published);
-    let verifiers: [(&str, fn(&Published) -> usize); 4] = [
+    type TryAll = fn(&Published) -> usize;
+    let verifiers: [(&str, TryAll); 4] = [
         ("ssh-keygen", ssh_keygen),
         ("openssl", openssl),
         ("securesystemslib", securesystemslib),
