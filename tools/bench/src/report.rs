@@ -23,7 +23,8 @@ const LATENCY_GOAL: f64 = 3.0;
 const COORDINATOR_GOAL_MIB: f64 = 256.0;
 const NODE_GOAL_MIB: f64 = 64.0;
 
-/// Two naive figures of one run that differ by more than this say that the machine had something else to do.
+/// Naive figures of one run that differ by more than this, or loops that had so much less than all cores, say that the
+/// machine had something else to do.
 const STEADY: f64 = 0.1;
 
 /// Tables have lines around them and under their head, and no others.
@@ -159,11 +160,13 @@ impl Report {
         };
         if let Some(naive) = &self.naive {
             let spread = naive.spread();
-            let unsteady = if spread > STEADY { "; the machine was not steady" } else { "" };
+            let had = naive.per_second * naive.us_per_signature / 1e6;
+            let quiet = spread <= STEADY && had >= (1.0 - STEADY) * float(self.machine.cores);
+            let unsteady = if quiet { "" } else { "; NOT QUIET: other work on this machine, compare by CPU" };
             let note = format!(
-                "{} threads, {:.0} µs of CPU each; before and after differ by {:.0} %{unsteady}",
-                self.machine.cores,
+                "{:.0} µs of CPU each, {had:.2} of {} cores; before and after differ by {:.0} %{unsteady}",
                 naive.us_per_signature,
+                self.machine.cores,
                 spread * 100.0
             );
             row("naive", per_second(naive.per_second), String::new(), note);
@@ -251,11 +254,7 @@ impl Report {
             table.add_row(row);
         }
         let mut row = vec!["together".to_owned()];
-        row.extend(
-            loads
-                .iter()
-                .map(|(_, cpu)| format!("{:.0}", cpu.iter().map(|cost| cost.us_per_signature).sum::<f64>())),
-        );
+        row.extend(loads.iter().map(|(_, cpu)| cpu_cell(&together(cpu))));
         row.extend([String::new(), String::new(), String::new()]);
         table.add_row(row);
         Some(table)
@@ -329,6 +328,14 @@ fn load_note(load: &Throughput) -> String {
 
 fn by_cpu(what: &str, ratio: Option<f64>) -> String {
     ratio.map_or_else(|| what.to_owned(), |ratio| format!("{what}; by CPU alone {ratio:.2}"))
+}
+
+fn together(cpu: &[CpuCost]) -> CpuCost {
+    CpuCost {
+        process: "together".to_owned(),
+        us_per_signature: cpu.iter().map(|cost| cost.us_per_signature).sum(),
+        cores: cpu.iter().map(|cost| cost.cores).sum(),
+    }
 }
 
 fn cpu_cell(cost: &CpuCost) -> String {
