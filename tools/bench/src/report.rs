@@ -162,7 +162,7 @@ impl Report {
             let spread = naive.spread();
             let had = naive.per_second * naive.us_per_signature / 1e6;
             let quiet = spread <= STEADY && had >= (1.0 - STEADY) * float(self.machine.cores);
-            let unsteady = if quiet { "" } else { "; NOT QUIET: other work on this machine, compare by CPU" };
+            let unsteady = if quiet { "" } else { "; NOT QUIET, compare by CPU" };
             let note = format!(
                 "{:.0} µs of CPU each, {had:.2} of {} cores; before and after differ by {:.0} %{unsteady}",
                 naive.us_per_signature,
@@ -397,7 +397,7 @@ mod tests {
             "≥ 0.8: MISSED",
             "≤ 3: MISSED",
             "< 256: MISSED",
-            "not steady",
+            "NOT QUIET",
             "share",
             "by CPU alone 2.00",
         ] {
