@@ -1,6 +1,8 @@
 //! Seeded stories with loss, delay, reordering, duplicates, crashes, failing disks and a lying node: see
 //! `rutli_tests::simulation`. Together 300 seeds; `RUTLI_SEEDS=5000` tells more, `RUTLI_SEED=17` tells one in full.
 
+#![expect(clippy::expect_used, clippy::panic, reason = "a failed expectation is a failed test")]
+
 use rutli_tests::simulation::{Fixture, Report, run};
 
 /// Seeds of this command over all tests.

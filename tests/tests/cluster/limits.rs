@@ -85,7 +85,8 @@ async fn oversize_and_malformed_messages_are_errors_and_nothing_more() {
     let long = v1::UnsealRequest { passphrase: "x".repeat(100_000) };
     refused(raw(custodian, UNSEAL, vec![long.encode_to_vec()]).await, Code::InvalidArgument);
 
-    bare_port(&cluster);
+    // They stay silent and open while everything below goes on.
+    let _idle = bare_port(&cluster);
     sign(&cluster, build("stable", 1, 1), SOON).await;
     cluster.ready().await;
     let now: Vec<_> = ["coordinator", "vendor-1"].map(|party| cluster.process(party).pid()).to_vec();
@@ -121,7 +122,7 @@ async fn fields(pipeline: &Channel) {
 
 /// Rubbish instead of TLS, and more silent connections than there are handshakes at a time: they take nobody's place for
 /// longer than a handshake may last.
-fn bare_port(cluster: &Cluster) {
+fn bare_port(cluster: &Cluster) -> Vec<TcpStream> {
     for rubbish in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0; 5000], &[0x16, 3, 1, 0xff, 0xff]] {
         let mut socket = TcpStream::connect(cluster.address()).unwrap();
         socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -134,6 +135,7 @@ fn bare_port(cluster: &Cluster) {
     let idle: Vec<_> = (0..600).filter_map(|_| TcpStream::connect(cluster.address()).ok()).collect();
     println!("{} silent connections", idle.len());
     assert!(idle.len() > 500);
+    idle
 }
 
 /// A connection with the certificate of vendor-3.
