@@ -24,7 +24,7 @@ use age::secrecy::SecretString;
 use rand::{RngCore as _, rngs::OsRng};
 use rutli_keys::{
     CeremonyId, IdentityKey, IdentityPublic, NodeId,
-    ceremony::{CeremonyError, CeremonyMachine, CeremonyMessage, Output, SignedProposal},
+    ceremony::{CeremonyError, CeremonyMachine, CeremonyMessage, Output, Proposal, SignedProposal},
 };
 use rutli_wire::{link::CeremonyEnvelope, v1};
 use tokio::{
@@ -312,6 +312,8 @@ impl Ceremonies {
         let id = proposal.id();
         let signed = SignedProposal::sign(proposal, self.me.clone(), &self.identity)
             .map_err(|error| Error::Proposal(error.to_string()))?;
+        // Before anything is durable: what is refused leaves nothing.
+        self.check_names(signed.proposal())?;
         self.accept(signed).await?;
         self.join(id).await?;
         tracing::info!(ceremony = %id, words = id.words(), "proposed and joined");
@@ -323,8 +325,9 @@ impl Ceremonies {
             return Err(Error::Sealed);
         }
         self.check_open(id)?;
-        self.check_names(id)?;
-        let open = self.open.get_mut(&id).ok_or_else(|| Error::UnknownCeremony(id.to_string()))?;
+        let unknown = || Error::UnknownCeremony(id.to_string());
+        self.check_names(self.open.get(&id).ok_or_else(unknown)?.signed.proposal())?;
+        let open = self.open.get_mut(&id).ok_or_else(unknown)?;
         if let Part::Looking(observer) = &open.part {
             // A crash between here and the next line leaves a ceremony without a seed: not joined. After it, one with a
             // seed and without a join: the custodian joins again.
@@ -361,21 +364,19 @@ impl Ceremonies {
     }
 
     /// Two ceremonies that make a key of the same name would both be certified, and one of them be lost.
-    fn check_names(&self, id: CeremonyId) -> Result<(), Error> {
-        let Some(open) = self.open.get(&id) else { return Err(Error::UnknownCeremony(id.to_string())) };
-        let joined = self.open.values().filter(|other| other.id() != id && other.seed.is_some());
+    fn check_names(&self, proposal: &Proposal) -> Result<(), Error> {
+        let joined = self.open.values().filter(|other| other.id() != proposal.id() && other.seed.is_some());
         let taken: BTreeSet<_> =
             joined.flat_map(|other| other.signed.proposal().keys()).map(|key| &key.name).collect();
-        match open
-            .signed
-            .proposal()
-            .keys()
-            .iter()
-            .find(|key| taken.contains(&key.name) || self.keys.holds(&key.name))
-        {
-            Some(key) => Err(Error::KeyExists(key.name.clone())),
-            None => Ok(()),
+        for key in proposal.keys() {
+            if self.keys.holds(&key.name) {
+                return Err(Error::KeyExists(key.name.clone()));
+            }
+            if taken.contains(&key.name) {
+                return Err(Error::NameInUse(key.name.clone()));
+            }
         }
+        Ok(())
     }
 
     /// A custodian's no, before or after joining.

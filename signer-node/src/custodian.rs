@@ -310,7 +310,9 @@ fn to_status(error: Error) -> Status {
             Code::InvalidArgument
         }
         Error::KeyExists(_) => Code::AlreadyExists,
-        Error::Sealed | Error::NotSealed | Error::Ceremony(_) => Code::FailedPrecondition,
+        Error::Sealed | Error::NotSealed | Error::NameInUse(_) | Error::Ceremony(_) => {
+            Code::FailedPrecondition
+        }
         Error::TooManyCeremonies(_) => Code::ResourceExhausted,
         Error::Journal(_) | Error::File { .. } | Error::Stopping => Code::Unavailable,
         _ => Code::Internal,

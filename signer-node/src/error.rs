@@ -203,6 +203,11 @@ pub enum Error {
     /// Keys have names for life.
     #[error("this node holds a key {0} already; propose another name")]
     KeyExists(KeyName),
+    /// Both ceremonies would be certified, and the key of one be lost.
+    #[error(
+        "another ceremony that this node has joined makes a key {0}; wait for its end, or propose another name"
+    )]
+    NameInUse(KeyName),
     /// The state of the ceremony forbids it, or a peer's message did not hold.
     #[error("the ceremony: {0}")]
     Ceremony(String),

@@ -85,7 +85,7 @@ pub enum Event {
     Pause(String, Answer),
     /// The custodian ends a pause, and vouches for the clock.
     Resume(Answer),
-    /// Keys that can be signed with from now on.
+    /// Keys that can be signed with from now on; there may be none. Only an unsealed node has them.
     Install(Vec<OpenKey>, Answer),
     /// What is the matter?
     Report(oneshot::Sender<Report>),
@@ -224,6 +224,9 @@ impl Node {
             }
             Event::Install(keys, answer) => {
                 let installed = keys.iter().try_for_each(|key| self.install(key));
+                if installed.is_ok() {
+                    self.signer.set_sealed(false);
+                }
                 self.publish_status();
                 _ = answer.send(installed);
             }

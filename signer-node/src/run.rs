@@ -39,6 +39,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let (journal, recovered) = open_journal(&config.data_dir, !rosters.is_empty()).await?;
 
     let mut signer = Signer::new(config.me.clone(), config.allow.clone(), recovered.marks, recovered.paused);
+    signer.set_sealed(opener.is_none());
     for roster in rosters {
         signer.install_sealed(roster)?;
     }

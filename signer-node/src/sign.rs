@@ -52,6 +52,8 @@ pub struct Signer {
     streams: Vec<StreamId>,
     paused: Option<String>,
     closed: Option<String>,
+    /// Until its custodian has opened the seal identity; also while there is no key yet.
+    sealed: bool,
     shares_made: u64,
 }
 
@@ -172,6 +174,7 @@ impl Signer {
             streams: Vec::new(),
             paused,
             closed: None,
+            sealed: false,
             shares_made: 0,
         }
     }
@@ -311,13 +314,13 @@ impl Signer {
     /// What the node says of itself to coordinators and to its custodian.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
-        let sealed = self.keys.values().any(|held| held.share.is_none());
+        let sealed = self.sealed || self.keys.values().any(|held| held.share.is_none());
         let (condition, reason) = if let Some(reason) = &self.closed {
             (Condition::Closed, reason.clone())
         } else if let Some(reason) = &self.paused {
             (Condition::Paused, format!("paused by its custodian: {reason}"))
         } else if sealed {
-            (Condition::Sealed, "its shares are sealed; its custodian opens them with `unseal`".to_owned())
+            (Condition::Sealed, "this node is sealed; its custodian opens it with `unseal`".to_owned())
         } else {
             (Condition::Ready, String::new())
         };
@@ -361,6 +364,11 @@ impl Signer {
     /// What failed works again.
     pub fn reopen(&mut self) {
         self.closed = None;
+    }
+
+    /// Whether the seal identity waits for its passphrase: without it a node cannot join a ceremony either.
+    pub fn set_sealed(&mut self, sealed: bool) {
+        self.sealed = sealed;
     }
 
     /// A key whose share is still sealed.

@@ -62,11 +62,12 @@ impl Disk {
         let (journal, recovered) = Journal::open(&self.folder.path().join("node.sqlite")).await.unwrap();
         let mut signer =
             Signer::new(self.me.clone(), AllowList::default(), recovered.marks, recovered.paused);
+        let opener = keys.opener().unwrap();
+        signer.set_sealed(opener.is_none());
         for roster in keys.rosters().unwrap() {
             signer.install_sealed(roster).unwrap();
         }
         let node = node::start(signer, journal.clone(), recovered.newest_at, recovered.counts).unwrap();
-        let opener = keys.opener().unwrap();
         let ceremonies = Ceremonies::start(
             self.me.clone(),
             Arc::clone(&self.identity),
@@ -294,6 +295,35 @@ async fn a_sealed_node_looks_on_and_goes_on_when_it_is_unsealed() {
     assert_eq!(cluster.processes[1].node.status().condition, Condition::Sealed);
     cluster.processes[1].unseal().await;
     cluster.assert_keys(1).await;
+}
+
+#[tokio::test]
+async fn a_node_without_keys_says_that_it_is_sealed() {
+    let disk = Disk::new("vendor", "vendor-1", true);
+    let process = disk.start(&BTreeMap::new()).await;
+    let status = process.node.report().await.unwrap().status;
+    assert_eq!(status.condition, Condition::Sealed);
+    assert!(status.reason.contains("`unseal`"), "{}", status.reason);
+    assert_eq!(process.node.status(), status);
+    process.unseal().await;
+    assert_eq!(process.node.status().condition, Condition::Ready);
+    let plain = Disk::new("vendor", "vendor-1", false).start(&BTreeMap::new()).await;
+    assert_eq!(plain.node.status().condition, Condition::Ready);
+}
+
+#[tokio::test]
+async fn a_refused_proposal_leaves_nothing() {
+    let mut cluster = Cluster::new(true).await;
+    let id = cluster.propose(&["release"]).await;
+    let text = cluster.text(&["other", "release"]);
+    let taken = cluster.processes[0].ceremonies.wish(Wish::Propose(text.clone())).await.unwrap_err();
+    assert!(matches!(&taken, Error::NameInUse(name) if name.as_str() == "release"), "{taken}");
+    assert_eq!(cluster.processes[0].ceremonies.list().await.unwrap().len(), 1);
+    cluster.restart(0).await;
+    let sealed = cluster.processes[0].ceremonies.wish(Wish::Propose(text)).await.unwrap_err();
+    assert!(matches!(sealed, Error::Sealed), "{sealed}");
+    let listed = cluster.processes[0].ceremonies.list().await.unwrap();
+    assert_eq!(listed.iter().map(|one| one.ceremony_id.as_str()).collect::<Vec<_>>(), [id.to_string()]);
 }
 
 #[tokio::test]
