@@ -24,7 +24,10 @@ use age::secrecy::SecretString;
 use rand::{RngCore as _, rngs::OsRng};
 use rutli_keys::{
     CeremonyId, IdentityKey, IdentityPublic, NodeId,
-    ceremony::{CeremonyError, CeremonyMachine, CeremonyMessage, Output, Proposal, SignedProposal},
+    ceremony::{
+        CeremonyError, CeremonyMachine, CeremonyMessage, CeremonyObserver, Output, Proposal, SignedProposal,
+        Step,
+    },
 };
 use rutli_wire::{link::CeremonyEnvelope, v1};
 use tokio::{
@@ -291,8 +294,8 @@ impl Ceremonies {
                 self.join(id).await?;
                 id
             }
-            Wish::Reject(id, reason) => self.leave(id, |machine| machine.reject(&reason)).await?,
-            Wish::Abort(id, reason) => self.leave(id, |machine| machine.abort(&reason)).await?,
+            Wish::Reject(id, reason) => self.leave(id, Leave::Reject(reason)).await?,
+            Wish::Abort(id, reason) => self.leave(id, Leave::Abort(reason)).await?,
             Wish::Get(id) => id,
         };
         self.view(id).ok_or_else(|| Error::UnknownCeremony(id.to_string()))
@@ -380,26 +383,23 @@ impl Ceremonies {
     }
 
     /// A custodian's no, before or after joining.
-    async fn leave(
-        &mut self,
-        id: CeremonyId,
-        how: impl FnOnce(&mut CeremonyMachine) -> Result<Vec<Output>, CeremonyError>,
-    ) -> Result<CeremonyId, Error> {
+    async fn leave(&mut self, id: CeremonyId, how: Leave) -> Result<CeremonyId, Error> {
         self.check_open(id)?;
         let open = self.open.get_mut(&id).ok_or_else(|| Error::UnknownCeremony(id.to_string()))?;
         let outputs = match &mut open.part {
-            Part::Joined(machine) => how(machine).map_err(refused)?,
+            Part::Joined(machine) => how.run(machine),
             Part::Looking(observer) => {
-                // Leaving needs the identity key alone: this machine's seed is never used.
-                let seed = Zeroizing::new([0; 32]);
-                let (mut machine, mut outputs) =
-                    resume(&open.signed, &self.me, &self.identity, &seed, observer.messages())
-                        .map_err(refused)?;
-                outputs.extend(how(&mut machine).map_err(refused)?);
-                outputs
+                how.check(&self.me, observer).and_then(|()| {
+                    // Leaving needs the identity key alone. This machine's seed is never used, and it sees no message: a
+                    // sealed node's own Join would contradict that seed.
+                    let seed = Zeroizing::new([0; 32]);
+                    let (mut machine, _) =
+                        resume(&open.signed, &self.me, &self.identity, &seed, std::iter::empty())?;
+                    how.run(&mut machine)
+                })
             }
         };
-        open.absorb(outputs);
+        open.absorb(outputs.map_err(refused)?);
         self.settle(id).await?;
         Ok(id)
     }
@@ -563,6 +563,36 @@ impl Ceremonies {
         let rosters = if ended.end.done { self.keys.rosters().unwrap_or_default() } else { Vec::new() };
         let keys = rosters.iter().filter(|roster| roster.roster().ceremony() == id).map(view::key).collect();
         Some(view::ended(&ended.signed, &ended.end, &ended.steps, keys))
+    }
+}
+
+/// How a custodian leaves.
+enum Leave {
+    Reject(String),
+    Abort(String),
+}
+
+impl Leave {
+    fn run(&self, machine: &mut CeremonyMachine) -> Result<Vec<Output>, CeremonyError> {
+        match self {
+            Self::Reject(reason) => machine.reject(reason),
+            Self::Abort(reason) => machine.abort(reason),
+        }
+    }
+
+    /// What the machine of a joined ceremony would check, for a node that has none: not joined, or sealed.
+    fn check(&self, me: &NodeId, observer: &CeremonyObserver) -> Result<(), CeremonyError> {
+        let took = |step| observer.messages().any(|message| message.from == *me && message.step == step);
+        if observer.ended().is_some() || observer.rosters().is_some() {
+            return Err(CeremonyError::Over);
+        }
+        if took(Step::Certify) {
+            return Err(CeremonyError::Decided("certified the keys, and others may already have them"));
+        }
+        if matches!(self, Self::Reject(_)) && took(Step::Join) {
+            return Err(CeremonyError::Decided("joined: end the ceremony by abort instead"));
+        }
+        Ok(())
     }
 }
 

@@ -327,6 +327,30 @@ async fn a_refused_proposal_leaves_nothing() {
 }
 
 #[tokio::test]
+async fn a_sealed_node_that_has_joined_can_abort() {
+    let mut cluster = Cluster::new(true).await;
+    let id = cluster.propose(&["release"]).await;
+    cluster.processes[1].ceremonies.wish(Wish::Join(id, id.words())).await.unwrap();
+    cluster.relay(&mut Vec::new()).await;
+    cluster.restart(1).await;
+    let reason = || "the wrong day".to_owned();
+    let joined = cluster.processes[1].ceremonies.wish(Wish::Reject(id, reason())).await.unwrap_err();
+    assert!(joined.to_string().contains("by abort instead"), "{joined}");
+    cluster.processes[1].ceremonies.wish(Wish::Abort(id, reason())).await.unwrap();
+    cluster.relay(&mut Vec::new()).await;
+    assert_eq!(cluster.states(id).await, [v1::CeremonyState::Aborted; 4]);
+    for process in &cluster.processes {
+        let shown = process.ceremonies.wish(Wish::Get(id)).await.unwrap();
+        assert!(shown.reason.contains("vendor/vendor-1 ended it: the wrong day"), "{}", shown.reason);
+        assert_eq!(process.seeds().await, 0);
+    }
+    // It is still so after the node is unsealed, and has started again.
+    cluster.processes[1].unseal().await;
+    cluster.restart(1).await;
+    assert_eq!(cluster.states(id).await, [v1::CeremonyState::Aborted; 4]);
+}
+
+#[tokio::test]
 async fn a_custodians_no_ends_it_for_everybody() {
     let mut cluster = Cluster::new(false).await;
     let rejected = cluster.propose(&["release"]).await;
