@@ -33,6 +33,13 @@ pub enum Place {
     Node(Channel),
 }
 
+impl Place {
+    /// Whether it knows who is connected: a node knows of no link but its own.
+    fn knows_links(&self) -> bool {
+        matches!(self, Self::Coordinator(_))
+    }
+}
+
 /// The commands of `rutli ceremony`.
 ///
 /// # Errors
@@ -47,11 +54,11 @@ pub async fn run(command: cli::Ceremony, place: &Place) -> Result<Report, Failur
         List => list(place).await,
         Show { ceremony } => {
             let ceremony = find(place, ceremony, Wanted::Any).await?;
-            Ok(Report::new(describe(&ceremony), to_json(&ceremony)))
+            Ok(Report::new(describe(place, &ceremony), to_json(place, &ceremony)))
         }
         Status { ceremony } => {
             let ceremony = find(place, ceremony, Wanted::Any).await?;
-            Ok(Report::new(describe_state(&ceremony), to_json(&ceremony)))
+            Ok(Report::new(describe_briefly(&ceremony), to_json(place, &ceremony)))
         }
         Watch { ceremony, timeout } => {
             let ceremony = find(place, ceremony, Wanted::Any).await?;
@@ -70,9 +77,9 @@ pub async fn propose(place: &Place, path: &Path) -> Result<Report, Failure> {
         node(place)?.propose_ceremony(request).await.map_err(|status| status::failure(&status))?.into_inner();
     let text = format!(
         "{}\n\nProposed and joined. The other custodians join with `rutli ceremony join`, after comparing the words.",
-        describe(&ceremony)
+        describe(place, &ceremony)
     );
-    Ok(Report::new(text, to_json(&ceremony)))
+    Ok(Report::new(text, to_json(place, &ceremony)))
 }
 
 /// Joins a ceremony. Without `words`, asks on the terminal whether they match.
@@ -87,7 +94,7 @@ pub async fn join(place: &Place, wanted: Option<String>, words: Option<String>) 
     let words = match words {
         Some(words) => words,
         None => {
-            eprintln!("{}\n", describe(&ceremony));
+            eprintln!("{}\n", describe(place, &ceremony));
             for warning in proposal.warnings() {
                 eprintln!("warning: {}", text::printable(&warning));
             }
@@ -98,11 +105,11 @@ pub async fn join(place: &Place, wanted: Option<String>, words: Option<String>) 
     if !words.split_whitespace().map(str::to_lowercase).eq(own_words.split_whitespace().map(str::to_owned)) {
         return Err(Failure::failed(format!("the words do not match: this node sees {own_words:?}"))
             .help("do not join: somebody sees another ceremony; find out who, and reject it")
-            .with(to_json(&ceremony)));
+            .with(to_json(place, &ceremony)));
     }
     let request = v1::JoinCeremonyRequest { ceremony_id: ceremony.ceremony_id, words: own_words };
     let ceremony = node.join_ceremony(request).await.map_err(|status| status::failure(&status))?.into_inner();
-    Ok(Report::new(describe_state(&ceremony), to_json(&ceremony)))
+    Ok(Report::new(describe_state(&ceremony), to_json(place, &ceremony)))
 }
 
 /// `rutli ceremony watch`: the ceremony once it is final, with what happens meanwhile on stderr.
@@ -114,8 +121,8 @@ pub async fn watch(place: &Place, id: &str, timeout: Option<Duration>) -> Result
     let ceremony = releases::within(timeout, following).await.ok_or_else(|| {
         Failure::waiting("time is up: the ceremony is not final yet").help("it goes on; watch it again later")
     })??;
-    done_or_failure(&ceremony)?;
-    Ok(Report::new(describe(&ceremony), to_json(&ceremony)))
+    done_or_failure(place, &ceremony)?;
+    Ok(Report::new(describe(place, &ceremony), to_json(place, &ceremony)))
 }
 
 /// Follows a ceremony until it is final, over restarts of whom one asks.
@@ -148,13 +155,13 @@ pub async fn follow(
 ///
 /// # Errors
 /// Exit code 1.
-pub fn done_or_failure(ceremony: &v1::Ceremony) -> Result<(), Failure> {
+pub fn done_or_failure(place: &Place, ceremony: &v1::Ceremony) -> Result<(), Failure> {
     if ceremony.state == i32::from(CeremonyState::Done) {
         return Ok(());
     }
     Err(Failure::failed(format!("the ceremony ended without keys: {}", describe_state(ceremony)))
         .help("clear the reason, then propose it again")
-        .with(to_json(ceremony)))
+        .with(to_json(place, ceremony)))
 }
 
 /// All ceremonies that a place knows.
@@ -170,9 +177,9 @@ pub async fn all(place: &Place) -> Result<Vec<v1::Ceremony>, Failure> {
     Ok(answer.map_err(|status| status::failure(&status))?.into_inner().ceremonies)
 }
 
-/// A ceremony for programs.
+/// A ceremony for programs. A node knows of no link but its own, so `connected` is null there.
 #[must_use]
-pub fn to_json(ceremony: &v1::Ceremony) -> Value {
+pub fn to_json(place: &Place, ceremony: &v1::Ceremony) -> Value {
     let proposal: Value = serde_json::from_slice(&ceremony.proposal).unwrap_or(Value::Null);
     json!({
         "ceremony_id": ceremony.ceremony_id,
@@ -183,7 +190,7 @@ pub fn to_json(ceremony: &v1::Ceremony) -> Value {
         "nodes": ceremony.nodes.iter().map(|node| json!({
             "node": node.node,
             "step": node.step,
-            "connected": node.connected,
+            "connected": place.knows_links().then_some(node.connected),
         })).collect::<Vec<_>>(),
         "deadline": ceremony.deadline,
         "reason": ceremony.reason,
@@ -214,21 +221,19 @@ async fn end(place: &Place, wanted: Option<String>, reason: String, how: End) ->
         End::Abort => node.abort_ceremony(request).await,
     };
     let ceremony = answer.map_err(|status| status::failure(&status))?.into_inner();
-    Ok(Report::new(describe_state(&ceremony), to_json(&ceremony)))
+    Ok(Report::new(describe_state(&ceremony), to_json(place, &ceremony)))
 }
 
 async fn list(place: &Place) -> Result<Report, Failure> {
     let ceremonies = all(place).await?;
-    let json = json!({ "ceremonies": ceremonies.iter().map(to_json).collect::<Vec<_>>() });
+    let json = json!({ "ceremonies": ceremonies.iter().map(|ceremony| to_json(place, ceremony)).collect::<Vec<_>>() });
     if ceremonies.is_empty() {
         return Ok(Report::new("no ceremonies", json));
     }
     let rows = ceremonies.iter().map(|ceremony| {
-        let name =
-            read_proposal(ceremony).map_or_else(|_| "?".to_owned(), |proposal| proposal.name().to_string());
         vec![
             short(&ceremony.ceremony_id),
-            name,
+            name_or_unknown(ceremony),
             state_word(ceremony.state).to_owned(),
             text::printable(&ceremony.proposer),
             text::time(ceremony.deadline),
@@ -287,8 +292,20 @@ fn pick(
                 .help("`rutli ceremony list` shows them"));
         }
         _ => {
-            return Err(Failure::usage(format!("several ceremonies fit: {}", text::list(&ids(&found))))
-                .help("give more of its id"));
+            return Err(Failure::usage(format!(
+                "{}: {}",
+                if wanted.is_some() {
+                    "several ceremonies begin so"
+                } else {
+                    "several ceremonies are under way"
+                },
+                text::list(&ids(&found))
+            ))
+            .help(if wanted.is_some() {
+                "give more of its id"
+            } else {
+                "give the id of the one that is meant"
+            }));
         }
     }
     found.pop().ok_or_else(|| Failure::failed("no such ceremony"))
@@ -340,7 +357,11 @@ fn read_proposal(ceremony: &v1::Ceremony) -> Result<Proposal, Failure> {
     Ok(proposal)
 }
 
-fn describe(ceremony: &v1::Ceremony) -> String {
+fn describe(place: &Place, ceremony: &v1::Ceremony) -> String {
+    describe_with(ceremony, place.knows_links())
+}
+
+fn describe_with(ceremony: &v1::Ceremony, links: bool) -> String {
     let mut rows = vec![("ceremony", text::printable(&ceremony.ceremony_id))];
     match read_proposal(ceremony) {
         Ok(proposal) => {
@@ -382,9 +403,23 @@ fn describe(ceremony: &v1::Ceremony) -> String {
             .and_then(|proposal| proposal.members().iter().find(|member| member.id.to_string() == node.node))
             .map_or_else(String::new, |member| member.identity.to_string());
         let link = if node.connected { "connected" } else { "away" };
-        vec![text::printable(&node.node), text::or_dash(&node.step), link.to_owned(), identity]
+        let mut row = vec![text::printable(&node.node), text::or_dash(&node.step)];
+        row.extend(links.then(|| link.to_owned()));
+        row.push(identity);
+        row
     });
-    format!("{}\n\n{}", text::fields(rows), text::columns(&["MEMBER", "STEP", "LINK", "IDENTITY"], members))
+    let header: &[&str] =
+        if links { &["MEMBER", "STEP", "LINK", "IDENTITY"] } else { &["MEMBER", "STEP", "IDENTITY"] };
+    format!("{}\n\n{}", text::fields(rows), text::columns(header, members))
+}
+
+/// Which ceremony, and how it stands.
+fn describe_briefly(ceremony: &v1::Ceremony) -> String {
+    format!("{} ({}): {}", name_or_unknown(ceremony), short(&ceremony.ceremony_id), describe_state(ceremony))
+}
+
+fn name_or_unknown(ceremony: &v1::Ceremony) -> String {
+    read_proposal(ceremony).map_or_else(|_| "?".to_owned(), |proposal| proposal.name().to_string())
 }
 
 fn describe_state(ceremony: &v1::Ceremony) -> String {
@@ -448,6 +483,16 @@ mod tests {
         let ended = || all().into_iter().take(2).collect::<Vec<_>>();
         assert_eq!(pick(ended(), None, Wanted::Any).unwrap().ceremony_id, "aa22");
         assert!(pick(ended(), None, Wanted::UnderWay).is_err());
+    }
+
+    #[test]
+    fn what_a_node_does_not_know_is_not_shown() {
+        let mut shown = ceremony("aa11", CeremonyState::Proposed, 1);
+        shown.nodes = vec![v1::CeremonyNode { node: "vendor/vendor-1".to_owned(), ..Default::default() }];
+        assert!(describe_with(&shown, true).contains("away"));
+        let at_node = describe_with(&shown, false);
+        assert!(!at_node.contains("away") && !at_node.contains("LINK"), "{at_node}");
+        assert_eq!(describe_briefly(&shown), "? (aa11): proposed");
     }
 
     #[test]

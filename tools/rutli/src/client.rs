@@ -14,6 +14,7 @@
 //! TLS is set up here and not by tonic, so that both sides speak what [`rutli_wire::tls`] allows and nothing else.
 
 use std::{
+    fmt,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::Arc,
@@ -21,9 +22,10 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rutli_wire::{
     limits,
+    role::Party,
     tls::{self, Pem},
     v1::{
         ceremony_service_client::CeremonyServiceClient, custodian_service_client::CustodianServiceClient,
@@ -113,6 +115,7 @@ impl Profile {
                 let stream = TcpStream::connect((target.host.as_str(), target.port)).await?;
                 stream.set_nodelay(true)?;
                 let mut stream = connector.connect(target.server_name.clone(), stream).await?;
+                must_be_a_coordinator(stream.get_ref().1.peer_certificates())?;
                 first_word(&mut stream).await?;
                 Ok::<_, std::io::Error>(TokioIo::new(stream))
             }
@@ -220,6 +223,29 @@ pub fn custodian(channel: Channel) -> CustodianServiceClient<Channel> {
         .max_encoding_message_size(limits::MAX_MESSAGE_BYTES)
 }
 
+/// The other side is not a coordinator, says its certificate: some other party of the deployment, or none.
+#[derive(Debug)]
+pub struct NotACoordinator(String);
+
+impl fmt::Display for NotACoordinator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for NotACoordinator {}
+
+/// Every party's certificate is of the same authority: without this a node could pass for the coordinator.
+fn must_be_a_coordinator(certificates: Option<&[CertificateDer<'_>]>) -> std::io::Result<()> {
+    let problem = match certificates.and_then(<[_]>::first).map(|first| Party::from_certificate(first)) {
+        Some(Ok(Party::Coordinator(_))) => return Ok(()),
+        Some(Ok(other)) => format!("it is {other}, not a coordinator"),
+        Some(Err(error)) => error.to_string(),
+        None => "it showed no certificate".to_owned(),
+    };
+    Err(std::io::Error::other(NotACoordinator(problem)))
+}
+
 /// Waits for the server's first bytes, which stay in the stream.
 ///
 /// In TLS 1.3 a client has finished its handshake before the server has looked at its certificate (RFC 8446, section
@@ -284,6 +310,26 @@ mod tests {
                 "{bad}"
             );
         }
+    }
+
+    #[test]
+    fn only_a_coordinators_certificate_is_a_coordinators() {
+        let certificate = |uri: &str| {
+            let mut params = rcgen::CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+            params.subject_alt_names.push(rcgen::SanType::URI(uri.try_into().unwrap()));
+            let key = rcgen::KeyPair::generate().unwrap();
+            params.self_signed(&key).unwrap().der().clone()
+        };
+        must_be_a_coordinator(Some(&[certificate("rutli:coordinator:main")])).unwrap();
+        for other in ["rutli:node:vendor:vendor-1", "rutli:pipeline:ci", "https://example.org"] {
+            assert!(must_be_a_coordinator(Some(&[certificate(other)])).is_err(), "{other}");
+        }
+        let error = must_be_a_coordinator(Some(&[certificate("rutli:pipeline:ci")])).unwrap_err();
+        let failure = status::unreachable_by(&error, "the coordinator at X");
+        assert_eq!(failure.exit.code(), 3);
+        assert!(failure.problem.contains("not a coordinator"), "{}", failure.problem);
+        assert!(failure.help.is_some());
+        assert!(must_be_a_coordinator(None).is_err());
     }
 
     #[test]

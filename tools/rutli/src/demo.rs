@@ -58,7 +58,7 @@ pub async fn run(args: cli::Demo, json: bool) -> Result<Report, Failure> {
     if args.keep
         && let Ok(report) = &outcome
     {
-        run::show(report, json);
+        run::show(report, json)?;
         step("up until Ctrl-C");
         outcome = Ok(Report::default());
         // Whoever tries out what happens without a node may end one: that is said, and the rest stays up.
@@ -160,7 +160,7 @@ impl Stage {
         let ceremony = releases::within(Some(STEP_TIMEOUT), ceremonies::follow(&coordinator, &id, |_| ()))
             .await
             .ok_or_else(|| Failure::failed("the ceremony did not end in time"))??;
-        ceremonies::done_or_failure(&ceremony)?;
+        ceremonies::done_or_failure(&coordinator, &ceremony)?;
         for (node, connection) in &self.custodians {
             eventually(&format!("{} holds its share", node.id), async || {
                 let status = node_status(connection).await?;

@@ -97,6 +97,18 @@ pub fn create_folder(path: &Path, access: Access) -> Result<(), Failure> {
         .map_err(|error| cannot("make the folder", path, &error))
 }
 
+/// Makes a folder where there is none, and checks that files can be made in it.
+///
+/// # Errors
+/// Says which folder and why.
+pub fn create_output_folder(path: &Path) -> Result<(), Failure> {
+    if path.exists() && !path.is_dir() {
+        return Err(Failure::usage(format!("{} is not a folder", path.display())).help("give a folder"));
+    }
+    create_folder(path, Access::Public)?;
+    tempfile::tempfile_in(path).map(drop).map_err(|error| cannot("write to", path, &error))
+}
+
 /// Whether a folder has something in it; a missing one has not.
 ///
 /// # Errors
@@ -190,6 +202,18 @@ mod tests {
         assert!(!has_entries(&path).unwrap());
         assert!(!has_entries(&folder.path().join("none")).unwrap());
         assert!(has_entries(folder.path()).unwrap());
+    }
+
+    #[test]
+    fn an_output_folder_is_made_and_a_file_is_none() {
+        let folder = tempfile::tempdir().unwrap();
+        create_output_folder(&folder.path().join("a/b")).unwrap();
+        create_output_folder(&folder.path().join("a/b")).unwrap();
+        assert_eq!(fs::read_dir(folder.path().join("a/b")).unwrap().count(), 0);
+        let file = folder.path().join("file");
+        fs::write(&file, "x").unwrap();
+        assert!(create_output_folder(&file).unwrap_err().problem.contains("not a folder"));
+        assert!(create_output_folder(&file.join("below")).is_err());
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::io::{BufRead, IsTerminal};
 use rutli_keys::NodeId;
 use rutli_wire::v1;
 use serde_json::{Value, json};
-use tonic::{Response, Status, transport::Channel};
+use tonic::{Code, Response, Status, transport::Channel};
 
 use crate::{
     cli, client,
@@ -22,7 +22,17 @@ pub async fn at_node(command: cli::Node, channel: Channel) -> Result<Report, Fai
     let answer = match command {
         cli::Node::Pause { reason } => client.pause(v1::PauseRequest { reason }).await,
         cli::Node::Resume => client.resume(v1::ResumeRequest {}).await,
-        cli::Node::Unseal => client.unseal(v1::UnsealRequest { passphrase: passphrase()? }).await,
+        cli::Node::Unseal => {
+            let answer = client.unseal(v1::UnsealRequest { passphrase: passphrase()? }).await;
+            // A socket shows no certificate: what does not hold is the passphrase.
+            if let Err(status) = &answer
+                && status.code() == Code::Unauthenticated
+            {
+                return Err(Failure::failed(text::printable(status.message()))
+                    .help("try again with the right passphrase"));
+            }
+            answer
+        }
         cli::Node::Status | cli::Node::List | cli::Node::Reinstate { .. } => {
             client.status(v1::StatusRequest {}).await
         }
@@ -123,11 +133,7 @@ fn report(answer: Result<Response<v1::StatusResponse>, Status>) -> Result<Report
 }
 
 fn describe(node: &v1::StatusResponse) -> String {
-    let state = if node.reason.is_empty() {
-        text::printable(&node.state)
-    } else {
-        format!("{}: {}", text::printable(&node.state), text::printable(&node.reason))
-    };
+    let state = state_line(&node.state, &node.reason);
     let lines = |lines: Vec<String>| if lines.is_empty() { "–".to_owned() } else { lines.join("\n") };
     text::fields([
         ("node", text::printable(&node.node)),
@@ -194,6 +200,18 @@ fn describe(node: &v1::StatusResponse) -> String {
     ])
 }
 
+/// A state with its reason, which may begin with the same word.
+fn state_line(state: &str, reason: &str) -> String {
+    let (state, reason) = (text::printable(state), text::printable(reason));
+    if reason.is_empty() {
+        state
+    } else if reason.strip_prefix(&state).is_some_and(|rest| rest.starts_with([' ', ':'])) {
+        reason
+    } else {
+        format!("{state}: {reason}")
+    }
+}
+
 fn info_json(node: &v1::NodeInfo) -> Value {
     json!({
         "node": node.node,
@@ -223,4 +241,16 @@ fn passphrase() -> Result<String, Failure> {
         return Err(Failure::usage("no passphrase on stdin").help("give it as one line"));
     }
     Ok(passphrase)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_does_not_say_the_state_twice() {
+        assert_eq!(state_line("ready", ""), "ready");
+        assert_eq!(state_line("paused", "paused by its custodian: lunch"), "paused by its custodian: lunch");
+        assert_eq!(state_line("sealed", "its shares are sealed"), "sealed: its shares are sealed");
+    }
 }

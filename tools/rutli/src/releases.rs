@@ -355,7 +355,7 @@ pub fn to_json(release: &v1::Release) -> Value {
         "refusals": refusals,
         "signatures": { "done": release.signatures_done, "total": release.signatures_total },
         "signed_by": release.signed_by,
-        "key": release.key,
+        "key": (!release.key.is_empty()).then_some(&release.key),
         "created_at": release.created_at,
         "finished_at": (release.finished_at != 0).then_some(release.finished_at),
         "files": release.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),

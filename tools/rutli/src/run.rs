@@ -27,8 +27,13 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     let result = match Cli::try_parse_from(&args) {
         Ok(cli) => execute(cli),
         Err(error) if matches!(error.kind(), ClapError::DisplayHelp | ClapError::DisplayVersion) => {
-            let _ = error.print();
-            return ExitCode::SUCCESS;
+            return match error.print() {
+                Err(error) if error.kind() != ErrorKind::BrokenPipe => {
+                    eprintln!("{}", unwritable(&error));
+                    ExitCode::FAILURE
+                }
+                _ => ExitCode::SUCCESS,
+            };
         }
         Err(error) if !json => {
             let _ = error.print();
@@ -36,30 +41,28 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         }
         Err(error) => Err(usage(&error)),
     };
-    match result {
-        Ok(report) => {
-            show(&report, json);
-            ExitCode::SUCCESS
-        }
-        Err(failure) => {
-            if json {
-                print(&pretty(&failure.json()));
-            } else {
-                eprintln!("{failure}");
-            }
-            ExitCode::from(failure.exit.code())
-        }
+    let failure = match result.and_then(|report| show(&report, json)) {
+        Ok(()) => return ExitCode::SUCCESS,
+        Err(failure) => failure,
+    };
+    // Where stdout fails too, the problem must still be seen.
+    if !json || print(&pretty(&failure.json())).is_err() {
+        eprintln!("{failure}");
     }
+    ExitCode::from(failure.exit.code())
 }
 
 /// Prints a report; nothing for one that says nothing.
-pub fn show(report: &Report, json: bool) {
+///
+/// # Errors
+/// Exit code 1: stdout cannot be written.
+pub fn show(report: &Report, json: bool) -> Result<(), Failure> {
     let text = match (json, &report.json) {
         (true, Value::Null) => String::new(),
         (true, document) => pretty(document),
         (false, _) => report.text.clone(),
     };
-    print(&text);
+    print(&text)
 }
 
 fn execute(cli: Cli) -> Result<Report, Failure> {
@@ -148,10 +151,20 @@ async fn on_release(command: Release, channel: Channel) -> Result<Report, Failur
 fn usage(error: &clap::Error) -> Failure {
     let text = error.render().to_string();
     let mut lines = text.lines().filter(|line| !line.trim().is_empty());
-    let problem = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
-    let rest: Vec<_> = lines.map(str::trim).collect();
+    let mut problem = lines.next().unwrap_or_default().trim_start_matches("error: ").to_owned();
+    let mut rest: Vec<_> = lines.map(str::trim).collect();
+    // clap lists what is missing on the lines below.
+    if problem.ends_with(':') {
+        let listed = rest.iter().take_while(|line| !is_advice(line)).count();
+        let names: Vec<_> = rest.drain(..listed).collect();
+        problem = format!("{problem} {}", names.join(", "));
+    }
     let failure = Failure::usage(problem);
     if rest.is_empty() { failure } else { failure.help(rest.join("\n")) }
+}
+
+fn is_advice(line: &str) -> bool {
+    ["Usage:", "tip:", "For more information", "["].iter().any(|start| line.starts_with(start))
 }
 
 fn pretty(document: &Value) -> String {
@@ -160,14 +173,18 @@ fn pretty(document: &Value) -> String {
 }
 
 /// To stdout; a reader that went away (`| head`) is no error of ours.
-fn print(text: &str) {
+fn print(text: &str) -> Result<(), Failure> {
     if text.is_empty() {
-        return;
+        return Ok(());
     }
     let mut stdout = std::io::stdout().lock();
-    if let Err(error) = writeln!(stdout, "{text}").and_then(|()| stdout.flush())
-        && error.kind() != ErrorKind::BrokenPipe
-    {
-        eprintln!("error: cannot write to stdout: {error}");
+    match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(unwritable(&error)),
+        _ => Ok(()),
     }
+}
+
+fn unwritable(error: &std::io::Error) -> Failure {
+    Failure::failed(format!("cannot write to stdout: {error}"))
+        .help("give stdout a place to write to; what was asked for may be done already")
 }

@@ -91,6 +91,10 @@ pub async fn run(
         base: args.base,
     };
     let (wire, hashed) = prepare(&request)?;
+    if !args.no_wait {
+        // A release that is signed must have a place to be written to.
+        files::create_output_folder(&args.out)?;
+    }
     let connection = connect.await?;
     let release = create(connection.clone(), wire.clone()).await?;
     eprintln!("release {} (request id {})", text::printable(&release.release_id), wire.request_id);
@@ -311,8 +315,10 @@ fn report(signed: &Signed, out: &Path) -> Report {
 /// # Errors
 /// Exit code 2.
 pub fn read_key(path: &Path) -> Result<ReleaseKey, Failure> {
-    ReleaseKey::from_pem(&files::read_text(path)?)
-        .map_err(|error| Failure::usage(format!("{}: {error}", path.display())))
+    ReleaseKey::from_pem(&files::read_text(path)?).map_err(|error| {
+        Failure::usage(format!("{}: {error}", path.display()))
+            .help("give the public key that `rutli keys export` writes: release.pem")
+    })
 }
 
 /// The name of a file in the release.

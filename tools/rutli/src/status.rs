@@ -10,7 +10,7 @@ use serde_json::json;
 use tonic::{Code, Status};
 use tonic_types::StatusExt;
 
-use crate::{report::Failure, text::printable};
+use crate::{client::NotACoordinator, report::Failure, text::printable};
 
 /// A call's error → how the command ends.
 #[must_use]
@@ -21,9 +21,12 @@ pub fn failure(status: &Status) -> Failure {
     let message = printable(status.message());
     let failure = match status.code() {
         Code::InvalidArgument | Code::OutOfRange => invalid(status, &message),
-        Code::AlreadyExists => Failure::failed(message)
-            .help("this request id was used for other content: give another --request-id, or none"),
-        Code::FailedPrecondition | Code::Aborted => Failure::failed(precondition(status, message)),
+        Code::AlreadyExists => already_exists(status, message),
+        Code::FailedPrecondition | Code::Aborted => {
+            let problem = precondition(status, message);
+            let help = precondition_help(status, &problem);
+            Failure::failed(problem).help(help)
+        }
         Code::NotFound => Failure::failed(message).help("check the id; `list` shows what there is"),
         Code::ResourceExhausted => {
             let after = status
@@ -72,6 +75,11 @@ pub fn is_passing(status: &Status) -> bool {
 pub fn unreachable_by(error: &(dyn Error + 'static), whom: &str) -> Failure {
     if let Some(tls) = find::<rustls::Error>(error) {
         return tls_failure(tls, whom);
+    }
+    if let Some(not) = find::<NotACoordinator>(error) {
+        return Failure::unreachable(format!("cannot talk to {whom}: {}", printable(&not.to_string()))).help(
+            "check the profile's coordinator; its certificate must have the name rutli:coordinator:NAME",
+        );
     }
     let Some(io) = find::<io::Error>(error) else {
         return Failure::unreachable(format!("cannot reach {whom}: {}", innermost(error)));
@@ -143,9 +151,55 @@ fn invalid(status: &Status, message: &str) -> Failure {
         [] => message.to_owned(),
         _ => listed.join("; "),
     };
+    let help = fields.iter().find_map(|(field, _)| field_help(field));
     let fields: Vec<_> =
         fields.into_iter().map(|(field, problem)| json!({ "field": field, "problem": problem })).collect();
-    Failure::usage(problem).with(json!({ "fields": fields }))
+    let failure = Failure::usage(problem);
+    let failure = match help {
+        Some(help) => failure.help(help),
+        None => failure,
+    };
+    failure.with(json!({ "fields": fields }))
+}
+
+/// Only a release has a request id; a node's answers say the way out themselves, after a semicolon.
+fn already_exists(status: &Status, message: String) -> Failure {
+    if reason_of(status) == "REQUEST_ID_REUSED" {
+        let problem = message.strip_suffix(": use a new request id").unwrap_or(&message);
+        return Failure::failed(problem).help("give another --request-id, or none");
+    }
+    Failure::failed(message).help("choose another name")
+}
+
+fn reason_of(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+/// The way out where the state of the other side forbids something. A node gives no reason but its words.
+fn precondition_help(status: &Status, problem: &str) -> &'static str {
+    match reason_of(status).as_str() {
+        "SEQUENCE_BEHIND" => "give a higher --sequence; `rutli release list` shows what was used",
+        "TOO_LATE" => {
+            "follow it with `rutli release watch`; to replace it, sign again with a higher --sequence"
+        }
+        _ if problem.contains("not sealed") => {
+            "nothing is to be done; `rutli node status` shows how it stands"
+        }
+        _ if problem.contains("is sealed") => "open it with `rutli node unseal`, then run the command again",
+        _ if problem.contains("already joined") => {
+            "nothing is to be done; `rutli ceremony watch` shows how it goes on"
+        }
+        _ if problem.starts_with("the ceremony") => "`rutli ceremony show` says how it stands",
+        _ => "look at how things stand with `release show`, `ceremony show` or `node status`",
+    }
+}
+
+/// The way out for a field that has a flag of its own.
+fn field_help(field: &str) -> Option<&'static str> {
+    match field {
+        "expires_at" => Some("give an --expires-at in the future, or none"),
+        _ => None,
+    }
 }
 
 fn precondition(status: &Status, message: String) -> String {
@@ -245,6 +299,35 @@ mod tests {
         assert_eq!(failure.problem, "version: must not be empty");
         assert_eq!(failure.help.as_deref(), Some("write it as 1.2.3"));
         assert_eq!(failure.json()["fields"][0]["field"], "version");
+    }
+
+    #[test]
+    fn what_the_state_forbids_has_a_way_out() {
+        let with_reason = |code, message: &str, reason: &str| {
+            let details = ErrorDetails::with_error_info(reason, "rutli", std::collections::HashMap::new());
+            failure(&Status::with_error_details(code, message, details)).to_string()
+        };
+        let reused = with_reason(
+            Code::AlreadyExists,
+            "request id \"a\" was used before for other content (x): use a new request id",
+            "REQUEST_ID_REUSED",
+        );
+        assert!(reused.contains("give another --request-id") && !reused.contains("use a new"), "{reused}");
+        let behind = with_reason(Code::FailedPrecondition, "sequence 1 does not go up", "SEQUENCE_BEHIND");
+        assert!(behind.contains("help: give a higher --sequence"), "{behind}");
+        let late = with_reason(Code::FailedPrecondition, "x cannot be cancelled any more", "TOO_LATE");
+        assert!(late.contains("\nhelp: "), "{late}");
+        let key = failure(&Status::already_exists("this node holds a key k already")).to_string();
+        assert!(!key.contains("--request-id"), "{key}");
+        for (message, help) in [
+            ("this node is sealed; its custodian opens it with `unseal` first", "node unseal"),
+            ("this node is not sealed", "nothing is to be done"),
+            ("the ceremony: this node already joined", "ceremony watch"),
+            ("something else", "node status"),
+        ] {
+            let failure = failure(&Status::failed_precondition(message));
+            assert!(failure.help.as_ref().unwrap().contains(help), "{failure}");
+        }
     }
 
     #[test]

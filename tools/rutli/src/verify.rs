@@ -28,6 +28,7 @@ const ARMOUR: &[u8] = b"-----BEGIN SSH SIGNATURE";
 pub fn run(args: &cli::Verify) -> Result<Report, Failure> {
     let key = read_key(&args.key)?;
     let signature = files::read(&args.signature)?;
+    check_asked(args, &signature)?;
     match Form::of(args, &signature) {
         Form::Sshsig => sshsig(args, &key, &signature),
         Form::Dsse => statement(args, &key, "dsse", || verify_dsse(&key, &signature)),
@@ -40,6 +41,20 @@ pub fn run(args: &cli::Verify) -> Result<Report, Failure> {
             })
         }
     }
+}
+
+/// Refuses what no signature could answer, so that a mix-up is not taken for a forgery.
+fn check_asked(args: &cli::Verify, signature: &[u8]) -> Result<(), Failure> {
+    let name = args.signature.display();
+    if args.statement.is_some() && signature.starts_with(ARMOUR) {
+        return Err(Failure::usage(format!("{name} is an SSH signature of a file, not of a statement"))
+            .help("leave --statement out, or give RELEASE.statement.sig as --signature"));
+    }
+    if args.signature.extension().is_some_and(|extension| extension == "statement") {
+        return Err(Failure::usage(format!("{name} is a statement, not its signature"))
+            .help(format!("give {name}.sig as --signature")));
+    }
+    Ok(())
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -205,11 +220,17 @@ fn statement_path(args: &cli::Verify) -> Result<PathBuf, Failure> {
     if let Some(path) = &args.statement {
         return Ok(path.clone());
     }
+    let unknown = |what: String| {
+        Failure::usage(what).help("give the statement with --statement FILE: RELEASE.statement")
+    };
     let name = args.signature.to_string_lossy();
-    name.strip_suffix(".sig").map(PathBuf::from).ok_or_else(|| {
-        Failure::usage(format!("{name} is a raw signature, but not what it signs is known"))
-            .help("give the statement with --statement FILE")
-    })
+    let path = name.strip_suffix(".sig").map(PathBuf::from).ok_or_else(|| {
+        unknown(format!("{name} is the signature of a statement, but of which is not said"))
+    })?;
+    if path.exists() {
+        return Ok(path);
+    }
+    Err(unknown(format!("{name} is the signature of a statement, but {} does not exist", path.display())))
 }
 
 fn short_id(key: &ReleaseKey) -> String {

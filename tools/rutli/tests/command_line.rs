@@ -206,6 +206,46 @@ fn what_cannot_be_asked_is_usage() {
 }
 
 #[test]
+fn a_mix_up_of_statement_and_signature_is_usage_and_says_the_way_out() {
+    let signed = Signed::new(None);
+    let usage = |signature: &str, more: &[&str], help: &str| {
+        let output = signed.verify(signature, more);
+        assert_eq!(code(&output), 2, "{}", stderr(&output));
+        assert!(stderr(&output).contains(help), "{}", stderr(&output));
+    };
+    let statement = STATEMENT.strip_suffix(".sig").unwrap();
+    usage(statement, &["suite.bin"], ".statement.sig as --signature");
+    usage(SSHSIG, &["--statement", statement, "suite.bin"], "leave --statement out");
+    std::fs::copy(signed.path(STATEMENT), signed.path("lone.sig")).unwrap();
+    usage("lone.sig", &["suite.bin"], "--statement FILE");
+    assert_eq!(code(&signed.verify("lone.sig", &["--statement", statement, "suite.bin"])), 0);
+    std::fs::write(signed.path("release.pem"), "rubbish").unwrap();
+    usage(DSSE, &["suite.bin"], "help: give the public key");
+}
+
+#[test]
+fn stdout_that_cannot_be_written_is_a_failure() {
+    for args in [&["init", "--example"][..], &["--json", "help", "json"], &["--json", "verify"], &["--help"]]
+    {
+        let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+        let output = rutli().args(args).stdout(full).output().unwrap();
+        assert_ne!(code(&output), 0, "{args:?}");
+        assert!(!output.stderr.is_empty(), "{args:?}");
+    }
+}
+
+#[test]
+fn signatures_that_have_no_place_are_said_before_anything_is_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("taken"), "x").unwrap();
+    let line =
+        "sign --class product-build --product x --channel stable --version 1 --sequence 1 --out taken taken";
+    let output = rutli().args(line.split(' ')).current_dir(folder.path()).output().unwrap();
+    assert_eq!(code(&output), 2);
+    assert!(stderr(&output).contains("taken is not a folder"), "{}", stderr(&output));
+}
+
+#[test]
 fn json_is_one_document_on_stdout_for_success_and_failure() {
     let signed = Signed::new(None);
     let document = json(&signed.verify(DSSE, &["--json", "suite.bin"]));
@@ -223,6 +263,10 @@ fn json_is_one_document_on_stdout_for_success_and_failure() {
     let usage = rutli().args(["--json", "verify", "--nonsense"]).output().unwrap();
     assert_eq!(code(&usage), 2);
     assert_eq!(json(&usage)["error"]["exit"], 2);
+    let missing = json(&rutli().args(["--json", "verify", "--key", "k"]).output().unwrap());
+    let problem = missing["error"]["problem"].as_str().unwrap();
+    assert!(problem.contains("--signature <FILE>") && problem.contains("<FILE>..."), "{missing}");
+    assert!(!problem.contains("Usage"), "{missing}");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use rutli_release::ArtifactName;
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tempfile::TempDir;
@@ -16,6 +17,7 @@ use crate::{
     files::{self, Access},
     init,
     report::Failure,
+    text,
 };
 
 /// Files of the AV database, and bytes of each.
@@ -167,12 +169,26 @@ fn own_folder() -> Result<PathBuf, Failure> {
 fn check_files(paths: &[PathBuf]) -> Result<(), Failure> {
     let mut names: BTreeSet<_> = (1..=AV_FILES).map(|number| format!("avdb-{number:02}.vdb")).collect();
     for path in paths {
+        if !path.exists() {
+            return Err(Failure::usage(format!("{} does not exist", path.display())).help("check the path"));
+        }
         if !path.is_file() {
             return Err(
                 Failure::usage(format!("{} is not a file", path.display())).help("give files to sign")
             );
         }
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(|| {
+            Failure::usage(format!("the name of {} is not UTF-8", path.display())).help("rename it")
+        })?;
+        let name = ArtifactName::new(name)
+            .map_err(|error| {
+                Failure::usage(format!(
+                    "{} cannot be signed: {error}",
+                    text::printable(&path.to_string_lossy())
+                ))
+                .help("rename it")
+            })?
+            .to_string();
         if !names.insert(name.clone()) {
             return Err(Failure::usage(format!("two files are named {name}"))
                 .help("rename one: signatures are named after files"));
@@ -253,7 +269,9 @@ mod tests {
         check_files(&[write("a/f"), write("a/g")]).unwrap();
         assert!(check_files(&[write("a/f"), write("b/f")]).unwrap_err().problem.contains("named f"));
         assert!(check_files(&[write("a/avdb-01.vdb")]).is_err());
-        assert!(check_files(&[folder.path().join("none")]).is_err());
+        let missing = check_files(&[folder.path().join("none")]).unwrap_err();
+        assert!(missing.problem.contains("does not exist"), "{}", missing.problem);
+        assert_eq!(check_files(&[write("a/b\nc")]).unwrap_err().exit.code(), 2);
     }
 
     #[test]
