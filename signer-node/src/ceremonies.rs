@@ -11,6 +11,7 @@
 //!   node's certificate leaves, the journal holds all that its shares are computed from: a certified key is never lost.
 //! - At the end shares and rosters are durable before the seed goes.
 //! - A write that fails is tried again every second; until then nothing is sent.
+//! - A key that is durable but that the signer cannot take is taken from the store later.
 //!
 //! A sealed node follows its ceremonies without secrets, and goes on when it is unsealed.
 
@@ -23,7 +24,7 @@ use std::{
 use age::secrecy::SecretString;
 use rand::{RngCore as _, rngs::OsRng};
 use rutli_keys::{
-    CeremonyId, IdentityKey, IdentityPublic, NodeId,
+    CeremonyId, IdentityKey, IdentityPublic, KeyName, NodeId,
     ceremony::{
         CeremonyError, CeremonyMachine, CeremonyMessage, CeremonyObserver, Output, Proposal, SignedProposal,
         Step,
@@ -148,6 +149,8 @@ pub struct Ceremonies {
     open: BTreeMap<CeremonyId, Open>,
     ended: BTreeMap<CeremonyId, Ended>,
     streams: BTreeMap<StreamId, Stream>,
+    /// Keys of ended ceremonies that are on disk, but that the signer could not take.
+    waiting: BTreeSet<KeyName>,
 }
 
 impl Ceremonies {
@@ -174,6 +177,7 @@ impl Ceremonies {
             open: BTreeMap::new(),
             ended: BTreeMap::new(),
             streams: BTreeMap::new(),
+            waiting: BTreeSet::new(),
         };
         stored.into_iter().for_each(|stored| ceremonies.restore(stored));
         if let Some(opener) = opener {
@@ -449,7 +453,38 @@ impl Ceremonies {
         let ended = Ended { steps: view::last_steps(&messages), signed: open.signed, end, own: open.own };
         self.remember(id, ended);
         let Some(Finish::Done(keys)) = open.finish else { return Ok(()) };
-        self.node.ask(|answer| NodeEvent::Install(keys, answer)).await
+        for key in keys {
+            let name = key.roster.roster().key().clone();
+            if let Err(error) = self.node.ask(|answer| NodeEvent::Install(vec![key], answer)).await {
+                tracing::error!(
+                    key = %name,
+                    %error,
+                    "the key is on disk, but cannot be used yet; tried again every second, or, where the seal identity \
+                     has a passphrase, by `unseal`"
+                );
+                self.waiting.insert(name);
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes keys from the store that the signer could not take before. Nothing secret was kept for that: with a
+    /// passphrase, its custodian unseals once more.
+    async fn install_waiting(&mut self) -> Result<(), Error> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        let Some(opener) = self.keys.opener()? else { return Ok(()) };
+        for roster in self.keys.rosters()? {
+            let name = roster.roster().key().clone();
+            if self.waiting.contains(&name) {
+                let share = self.keys.share(&opener, roster.roster(), &self.me)?;
+                let key = OpenKey { roster, share };
+                self.node.ask(|answer| NodeEvent::Install(vec![key], answer)).await?;
+                self.waiting.remove(&name);
+            }
+        }
+        Ok(())
     }
 
     fn remember(&mut self, id: CeremonyId, ended: Ended) {
@@ -467,6 +502,9 @@ impl Ceremonies {
 
     /// Once a second: deadlines, and what could not be written.
     async fn tick(&mut self) {
+        if let Err(error) = self.install_waiting().await {
+            tracing::error!(%error, keys = ?self.waiting, "keys on disk cannot be used yet; tried again in a second");
+        }
         let now = Reading::now().unix_s();
         let ids: Vec<_> = self.open.keys().copied().collect();
         for id in ids {
@@ -481,7 +519,7 @@ impl Ceremonies {
     }
 
     async fn unlock(&mut self, passphrase: SecretString) -> Result<(), Error> {
-        if !self.sealed {
+        if !self.sealed && self.waiting.is_empty() {
             return Err(Error::NotSealed);
         }
         let keys = Arc::clone(&self.keys);
@@ -499,6 +537,7 @@ impl Ceremonies {
         }
         self.node.ask(|answer| NodeEvent::Install(opened, answer)).await?;
         self.sealed = false;
+        self.waiting.clear();
         let ids: Vec<_> = self.open.keys().copied().collect();
         for id in ids {
             if let Err(error) = self.take_up(id, &opener) {

@@ -102,6 +102,13 @@ pub struct NodeHandle {
 }
 
 impl NodeHandle {
+    /// The same node, behind a queue that a test empties.
+    #[cfg(test)]
+    pub(crate) fn behind(&self) -> (Self, mpsc::Receiver<Event>) {
+        let (events, intercepted) = mpsc::channel(limits::NODE_QUEUE);
+        (Self { events, status: self.status.clone() }, intercepted)
+    }
+
     /// Hands over an event, waiting for room.
     pub async fn send(&self, event: Event) -> Result<(), Error> {
         self.events.send(event).await.map_err(|_| Error::Stopping)

@@ -1,5 +1,7 @@
 //! Four nodes of two organisations with a relay in memory: real journals, key stores and signers, no sockets.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use age::x25519;
 use rutli_keys::{
     KeyName, Purpose,
@@ -9,7 +11,7 @@ use rutli_wire::link::{Condition, FromNode};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{config::Seal, node, policy::AllowList, sign::Signer};
+use crate::{config::Seal, locked::CannotLock, node, policy::AllowList, sign::Signer};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -19,6 +21,8 @@ struct Disk {
     identity: Arc<IdentityKey>,
     folder: tempfile::TempDir,
     seal: Seal,
+    /// So many keys the signer will not take.
+    failing: Arc<AtomicUsize>,
 }
 
 /// A node's process.
@@ -54,6 +58,7 @@ impl Disk {
             identity: Arc::new(IdentityKey::generate(&mut OsRng)),
             seal: Seal { recipient: secret.to_public(), identity_file },
             folder,
+            failing: Arc::default(),
         }
     }
 
@@ -68,13 +73,30 @@ impl Disk {
             signer.install_sealed(roster).unwrap();
         }
         let node = node::start(signer, journal.clone(), recovered.newest_at, recovered.counts).unwrap();
+        let (front, mut events) = node.behind();
+        let (behind, failing) = (node.clone(), Arc::clone(&self.failing));
+        tokio::spawn(async move {
+            while let Some(event) = events.recv().await {
+                let fails = matches!(&event, NodeEvent::Install(keys, _) if !keys.is_empty())
+                    && failing
+                        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
+                        .is_ok();
+                match event {
+                    NodeEvent::Install(_, answer) if fails => {
+                        let problem = CannotLock::from(region::Error::UnmappedRegion);
+                        answer.send(Err(problem.into())).unwrap();
+                    }
+                    event => _ = behind.send(event).await,
+                }
+            }
+        });
         let ceremonies = Ceremonies::start(
             self.me.clone(),
             Arc::clone(&self.identity),
             peers.clone(),
             journal.clone(),
             keys,
-            node.clone(),
+            front,
             opener,
         );
         let ceremonies = ceremonies.await.unwrap().spawn();
@@ -348,6 +370,30 @@ async fn a_sealed_node_that_has_joined_can_abort() {
     cluster.processes[1].unseal().await;
     cluster.restart(1).await;
     assert_eq!(cluster.states(id).await, [v1::CeremonyState::Aborted; 4]);
+}
+
+#[tokio::test]
+async fn a_key_that_the_signer_cannot_take_is_taken_later() {
+    for encrypted in [false, true] {
+        let mut cluster = Cluster::new(encrypted).await;
+        let id = cluster.propose(&["release", "second"]).await;
+        cluster.disks[1].failing.store(3, Ordering::SeqCst);
+        cluster.join_all(id).await;
+        cluster.relay(&mut Vec::new()).await;
+        assert_eq!(cluster.states(id).await, [v1::CeremonyState::Done; 4]);
+        assert!(cluster.processes[1].node.status().keys.is_empty());
+        if encrypted {
+            let unseal = || SecretString::from(PASSPHRASE.to_owned());
+            cluster.processes[1].ceremonies.unseal(unseal()).await.unwrap_err();
+            cluster.processes[1].ceremonies.unseal(unseal()).await.unwrap();
+        }
+        let begun = tokio::time::Instant::now();
+        while cluster.processes[1].node.status().keys.len() < 2 {
+            assert!(begun.elapsed() < Duration::from_secs(10));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        cluster.assert_keys(2).await;
+    }
 }
 
 #[tokio::test]
