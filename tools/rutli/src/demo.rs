@@ -184,30 +184,45 @@ impl Stage {
         key: &ReleaseKey,
     ) -> Result<Vec<(Vec<std::path::PathBuf>, Signed)>, Failure> {
         let mut signed = Vec::new();
-        for (class, product, version, files) in [
-            (Class::ProductBuild, "sandbox", "1.0.0", workplace.files.clone()),
-            (Class::AvDatabase, "avdb", "1", workplace.write_av_database()?),
+        for request in [
+            build_request(workplace.files.clone())?,
+            request(Class::AvDatabase, "avdb", "1", workplace.write_av_database()?)?,
         ] {
-            step(&format!("signing {} as {class} of {product}", text::count(files.len(), "file", "files")));
-            let request = sign::Request {
-                class,
-                product: named(Product::new(product))?,
-                channel: named(Channel::new(CHANNEL))?,
-                version: named(Version::new(version))?,
-                sequence: named(Sequence::new(1))?,
-                expires_at: None,
-                formats: Vec::new(),
-                request_id: None,
-                files: files.clone(),
-                base: None,
-            };
+            let count = text::count(request.files.len(), "file", "files");
+            step(&format!("signing {count} as {} of {}", request.class, request.product));
             let release =
                 sign::sign(self.pipeline.clone(), &request, Some(key), &workplace.out, Some(STEP_TIMEOUT))
                     .await?;
-            signed.push((files, release));
+            signed.push((request.files, release));
         }
         Ok(signed)
     }
+}
+
+/// What the demo asks for, in all formats.
+fn request(
+    class: Class,
+    product: &str,
+    version: &str,
+    files: Vec<std::path::PathBuf>,
+) -> Result<sign::Request, Failure> {
+    Ok(sign::Request {
+        class,
+        product: named(Product::new(product))?,
+        channel: named(Channel::new(CHANNEL))?,
+        version: named(Version::new(version))?,
+        sequence: named(Sequence::new(1))?,
+        expires_at: None,
+        formats: Vec::new(),
+        request_id: None,
+        files,
+        base: None,
+    })
+}
+
+/// The release of the files that are given to the demo.
+fn build_request(files: Vec<std::path::PathBuf>) -> Result<sign::Request, Failure> {
+    request(Class::ProductBuild, "sandbox", "1.0.0", files)
 }
 
 /// What `demo.json` holds.

@@ -139,7 +139,10 @@ pub fn cannot(action: &str, path: &Path, error: &std::io::Error) -> Failure {
         ErrorKind::IsADirectory => ("it is a folder", "give a file"),
         ErrorKind::NotADirectory => ("a part of the path is not a folder", "check the path"),
         ErrorKind::StorageFull => ("the disk is full", "make space, then run the command again"),
-        _ => return Failure::usage(format!("cannot {action} {}: {error}", path.display())),
+        _ => {
+            return Failure::usage(format!("cannot {action} {}: {error}", path.display()))
+                .help("check the path and the disk");
+        }
     };
     Failure::usage(format!("cannot {action} {}: {reason}", path.display())).help(help)
 }

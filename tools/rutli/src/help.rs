@@ -30,13 +30,15 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
    show|watch|    \"issued_at\",\"expires_at\",\"formats\":[…],\"artifacts\":[{\"name\",\"size\",\"sha256\",\"sha512\",\"blake2b\"}],
    cancel|get     \"state\",\"waiting_for\":[…],\"refusals\":[{\"node\",\"code\",\"reason\"}],\"signatures\":{\"done\",\"total\"},
                   \"signed_by\":[…],\"key\",\"created_at\",\"finished_at\",\"files\":[NAME…],\"written\":[PATH…]}
+                  key: null until it is signed
                   state: queued, awaiting-quorum, signing, signed, refused, cancelled, expired
   release list    {\"releases\":[as above…]}
   verify          {\"verified\":true,\"format\",\"class\",\"key_id\",\"files\":[{\"path\",\"name\"}]}; statements also
                   \"product\",\"channel\",\"version\",\"sequence\",\"issued_at\",\"expires_at\"
   ceremony …      {\"ceremony_id\",\"words\",\"state\",\"proposal\",\"proposer\",\"nodes\":[{\"node\",\"step\",\"connected\"}],
                   \"deadline\",\"reason\",\"culprits\":[…],\"waiting_for\":[…],\"keys\":[{\"name\",\"purpose\",\"public_key\",
-                  \"roster_hash\",\"words\"}]}; state: proposed, running, done, aborted
+                  \"roster_hash\",\"words\"}]}; state: proposed, running, done, aborted; connected is null at a
+                  node's socket: a node knows no link but its own
   ceremony list   {\"ceremonies\":[as above…]}
   node status|…   {\"node\",\"state\",\"reason\",\"version\",\"identity\",\"keys\":[…],\"coordinators\":[{\"url\",\"connected\",
                   \"error\"}],\"permitted\",\"refused\",\"shares\",\"marks\":[{\"product\",\"channel\",\"sequence\"}],\"allow\":[…]}

@@ -140,14 +140,8 @@ pub async fn sign(
 /// # Errors
 /// Exit code 2: files that cannot be read, fields that no coordinator would take.
 pub fn prepare(request: &Request) -> Result<(v1::CreateReleaseRequest, Vec<Hashed>), Failure> {
-    let names = request
-        .files
-        .iter()
-        .map(|path| name_of(path, request.base.as_deref()))
-        .collect::<Result<Vec<_>, _>>()?;
     // The limits are checked before gigabytes are read.
-    let mut wire = wire_request(request, names.iter().map(|name| placeholder(name)).collect());
-    checked(&wire)?;
+    let (mut wire, names) = check(request)?;
     let hashed = hash::hash_files(&request.files)?;
     wire.artifacts = names
         .into_iter()
@@ -166,6 +160,21 @@ pub fn prepare(request: &Request) -> Result<(v1::CreateReleaseRequest, Vec<Hashe
         None => format!("content-{}", hex::encode(digest)),
     };
     Ok((wire, hashed))
+}
+
+/// Checks all but the content of the files, which is not read; gives the request so far, and the files' names in it.
+///
+/// # Errors
+/// Exit code 2: names or fields that no coordinator would take.
+pub fn check(request: &Request) -> Result<(v1::CreateReleaseRequest, Vec<String>), Failure> {
+    let names = request
+        .files
+        .iter()
+        .map(|path| name_of(path, request.base.as_deref()))
+        .collect::<Result<Vec<_>, _>>()?;
+    let wire = wire_request(request, names.iter().map(|name| placeholder(name)).collect());
+    checked(&wire)?;
+    Ok((wire, names))
 }
 
 /// Hands the request in. The same request may come twice, so a coordinator that is not ready is asked again.

@@ -21,6 +21,9 @@ use crate::{
 
 const ARMOUR: &[u8] = b"-----BEGIN SSH SIGNATURE";
 
+/// How a statement begins: what is signed is in DSSE's pre-authentication encoding.
+const PREAMBLE: &[u8] = b"DSSEv1 ";
+
 /// `rutli verify`
 ///
 /// # Errors
@@ -50,7 +53,7 @@ fn check_asked(args: &cli::Verify, signature: &[u8]) -> Result<(), Failure> {
         return Err(Failure::usage(format!("{name} is an SSH signature of a file, not of a statement"))
             .help("leave --statement out, or give RELEASE.statement.sig as --signature"));
     }
-    if args.signature.extension().is_some_and(|extension| extension == "statement") {
+    if signature.starts_with(PREAMBLE) {
         return Err(Failure::usage(format!("{name} is a statement, not its signature"))
             .help(format!("give {name}.sig as --signature")));
     }

@@ -17,7 +17,7 @@ use crate::{
     files::{self, Access},
     init,
     report::Failure,
-    text,
+    sign, text,
 };
 
 /// Files of the AV database, and bytes of each.
@@ -194,7 +194,8 @@ fn check_files(paths: &[PathBuf]) -> Result<(), Failure> {
                 .help("rename one: signatures are named after files"));
         }
     }
-    Ok(())
+    // What else no release could hold is said now, and not when all is up.
+    sign::check(&super::build_request(paths.to_vec())?).map(drop)
 }
 
 /// Takes a folder for this demo alone: a new or empty one, or one that an earlier demo left, whose things go.
@@ -271,6 +272,7 @@ mod tests {
         assert!(check_files(&[write("a/avdb-01.vdb")]).is_err());
         let missing = check_files(&[folder.path().join("none")]).unwrap_err();
         assert!(missing.problem.contains("does not exist"), "{}", missing.problem);
+        assert_eq!(check_files(&[write("a/x.statement")]).unwrap_err().exit.code(), 2);
         assert_eq!(check_files(&[write("a/b\nc")]).unwrap_err().exit.code(), 2);
     }
 
