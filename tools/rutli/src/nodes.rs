@@ -24,14 +24,10 @@ pub async fn at_node(command: cli::Node, channel: Channel) -> Result<Report, Fai
         cli::Node::Resume => client.resume(v1::ResumeRequest {}).await,
         cli::Node::Unseal => {
             let answer = client.unseal(v1::UnsealRequest { passphrase: passphrase()? }).await;
-            // A socket shows no certificate: what does not hold is the passphrase.
-            if let Err(status) = &answer
-                && status.code() == Code::Unauthenticated
-            {
-                return Err(Failure::failed(text::printable(status.message()))
-                    .help("try again with the right passphrase"));
-            }
-            answer
+            return match answer {
+                Err(status) => Err(unseal_failure(&status)),
+                answer => report(answer),
+            };
         }
         cli::Node::Status | cli::Node::List | cli::Node::Reinstate { .. } => {
             client.status(v1::StatusRequest {}).await
@@ -200,6 +196,15 @@ fn describe(node: &v1::StatusResponse) -> String {
     ])
 }
 
+/// At a socket nobody shows a certificate: what does not hold there is the passphrase.
+fn unseal_failure(status: &Status) -> Failure {
+    if status.code() == Code::Unauthenticated {
+        return Failure::failed(text::printable(status.message()))
+            .help("try again with the right passphrase");
+    }
+    status::failure(status)
+}
+
 /// A state with its reason, which may begin with the same word.
 fn state_line(state: &str, reason: &str) -> String {
     let (state, reason) = (text::printable(state), text::printable(reason));
@@ -246,6 +251,14 @@ fn passphrase() -> Result<String, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_passphrase_is_no_matter_of_certificates() {
+        let failure = unseal_failure(&Status::unauthenticated("the passphrase does not open seal.age"));
+        assert_eq!(failure.exit.code(), 1);
+        assert_eq!(failure.help.as_deref(), Some("try again with the right passphrase"));
+        assert_eq!(unseal_failure(&Status::unavailable("x")).exit.code(), 3);
+    }
 
     #[test]
     fn a_reason_does_not_say_the_state_twice() {

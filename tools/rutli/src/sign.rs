@@ -374,7 +374,9 @@ fn placeholder(name: &str) -> v1::Artifact {
 
 /// The request as the coordinator will read it, but for the time, which is not part of what is asked for.
 fn checked(request: &v1::CreateReleaseRequest) -> Result<VerifiedRelease, Failure> {
-    release_from_request(request.clone(), 1).map_err(|error| Failure::usage(error.to_string()))
+    release_from_request(request.clone(), 1).map_err(|error| {
+        Failure::usage(error.to_string()).help("`rutli sign --help` explains what a release is made of")
+    })
 }
 
 /// Progress for eyes: a line that is drawn over on a terminal, else one line per change.

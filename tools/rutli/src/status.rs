@@ -168,7 +168,7 @@ fn already_exists(status: &Status, message: String) -> Failure {
         let problem = message.strip_suffix(": use a new request id").unwrap_or(&message);
         return Failure::failed(problem).help("give another --request-id, or none");
     }
-    Failure::failed(message).help("choose another name")
+    Failure::failed(message).help("change the name in the proposal, then propose it again")
 }
 
 fn reason_of(status: &Status) -> String {
@@ -186,6 +186,7 @@ fn precondition_help(status: &Status, problem: &str) -> &'static str {
             "nothing is to be done; `rutli node status` shows how it stands"
         }
         _ if problem.contains("is sealed") => "open it with `rutli node unseal`, then run the command again",
+        _ if problem.contains("already joined: end") => "end it with `rutli ceremony abort`",
         _ if problem.contains("already joined") => {
             "nothing is to be done; `rutli ceremony watch` shows how it goes on"
         }
@@ -322,7 +323,11 @@ mod tests {
         for (message, help) in [
             ("this node is sealed; its custodian opens it with `unseal` first", "node unseal"),
             ("this node is not sealed", "nothing is to be done"),
-            ("the ceremony: this node already joined", "ceremony watch"),
+            ("the ceremony: this node has already joined", "ceremony watch"),
+            (
+                "the ceremony: this node has already joined: end the ceremony by abort instead",
+                "ceremony abort",
+            ),
             ("something else", "node status"),
         ] {
             let failure = failure(&Status::failed_precondition(message));
