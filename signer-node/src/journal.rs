@@ -20,7 +20,7 @@ use std::{
 use rutli_release::{Channel, Product};
 use serde_json::json;
 use sqlx::{
-    ConnectOptions as _, Row as _, SqlSafeStr as _, SqliteConnection,
+    ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
 };
@@ -184,6 +184,15 @@ impl Journal {
         .execute(write.connection()?)
         .await?;
         Ok(())
+    }
+
+    /// Waits until the file is closed; a journal that is only dropped closes a little later, on a thread of its own.
+    /// Whoever uses it afterwards opens it again.
+    pub async fn close(&self) -> Result<(), Error> {
+        match self.0.connection.lock().await.take() {
+            Some(connection) => Ok(connection.close().await?),
+            None => Ok(()),
+        }
     }
 
     /// The file.

@@ -291,7 +291,10 @@ mod tests {
         let data = folder.path().join("data");
         let open = async || {
             let keys = KeyStore::open(&data, config(folder.path(), OWN).seal).unwrap();
-            open_journal(&data, !keys.rosters().unwrap().is_empty()).await.unwrap().1
+            let (journal, recovered) =
+                open_journal(&data, !keys.rosters().unwrap().is_empty()).await.unwrap();
+            journal.close().await.unwrap();
+            recovered
         };
         assert_eq!(open().await.paused, None);
         let (roster, share, me) = lone_key("release");
