@@ -1,6 +1,9 @@
 //! The usable keys, as public material: signed rosters in the order in which they became usable.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
 
 use rutli_keys::{KeyName, Purpose, SignedRoster};
 use rutli_release::ReleaseKey;
@@ -8,43 +11,58 @@ use rutli_wire::v1;
 
 /// A handle; clones share the same keys.
 #[derive(Clone, Debug, Default)]
-pub struct Keyring(Arc<RwLock<Vec<SignedRoster>>>);
+pub struct Keyring(Arc<RwLock<Keys>>);
+
+#[derive(Debug, Default)]
+struct Keys {
+    rosters: Vec<SignedRoster>,
+    /// By name, in the newest epoch; parsed once, for its subgroup check costs as much as verifying a signature.
+    release_keys: BTreeMap<KeyName, ReleaseKey>,
+}
 
 impl Keyring {
     /// Adds a key, or a new epoch of one. One that is there already changes nothing.
     pub fn add(&self, roster: SignedRoster) {
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if keys.iter().all(|key| key.roster().hash() != roster.roster().hash()) {
-            keys.push(roster);
+        if keys.rosters.iter().all(|key| key.roster().hash() != roster.roster().hash()) {
+            let name = roster.roster().key().clone();
+            match ReleaseKey::from_bytes(roster.roster().group_key()) {
+                Ok(key) => keys.release_keys.insert(name, key),
+                Err(_) => keys.release_keys.remove(&name),
+            };
+            keys.rosters.push(roster);
         }
     }
 
     /// All of them, oldest first.
     #[must_use]
     pub fn all(&self) -> Vec<SignedRoster> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).rosters.clone()
     }
 
     /// The public key under a name, in its newest epoch. None if there is no such key, or if it is not one that
     /// verifiers would take.
     #[must_use]
     pub fn release_key(&self, name: &KeyName) -> Option<ReleaseKey> {
-        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        let newest = keys.iter().rev().find(|key| key.roster().key() == name)?;
-        ReleaseKey::from_bytes(newest.roster().group_key()).ok()
+        self.0.read().unwrap_or_else(PoisonError::into_inner).release_keys.get(name).copied()
     }
 
     /// Whether a name is taken.
     #[must_use]
     pub fn has(&self, name: &KeyName) -> bool {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).iter().any(|key| key.roster().key() == name)
+        self.0
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .rosters
+            .iter()
+            .any(|key| key.roster().key() == name)
     }
 
     /// The first key that was made for releases. Whoever holds a part of it has a say in every later one.
     #[must_use]
     pub fn first(&self) -> Option<SignedRoster> {
         let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        keys.iter().find(|key| key.roster().purpose() == Purpose::Release).cloned()
+        keys.rosters.iter().find(|key| key.roster().purpose() == Purpose::Release).cloned()
     }
 
     /// All of them for the wire.

@@ -51,11 +51,11 @@ impl AllowList {
         Err(Refusal {
             code: RefusalCode::NotAllowed,
             reason: format!(
-                "no [[allow]] rule of this node permits {} {} in channel {} with {} files; its custodian may add one",
+                "no [[allow]] rule of this node permits {} {} in channel {} with {}; its custodian may add one",
                 release.class().as_str(),
                 release.product(),
                 release.channel(),
-                release.artifacts().len()
+                files(release.artifacts().len())
             ),
         })
     }
@@ -82,9 +82,15 @@ impl AllowRule {
             || "any channel".to_owned(),
             |channels| channels.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
         );
-        let most = self.max_artifacts.map_or_else(String::new, |most| format!(", at most {most} files"));
+        let most = self.max_artifacts.map_or_else(String::new, |most| {
+            format!(", at most {}", files(usize::try_from(most).unwrap_or(usize::MAX)))
+        });
         format!("{} {} ({channels}{most})", self.class.as_str(), self.product)
     }
+}
+
+fn files(count: usize) -> String {
+    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
 }
 
 #[cfg(test)]

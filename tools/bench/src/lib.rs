@@ -12,8 +12,8 @@
 //! | *micro* | CPU of every step in one process | [`micro`] |
 //!
 //! Figures compare within one run on one machine; an absolute time is never a test. In scope: measuring, and nothing
-//! that a daemon or the command line needs. *Micro* alone reaches into the daemons' libraries; everything else meets
-//! them as processes.
+//! that a daemon or the command line needs. *Micro*, and the share and the aggregation that *latency* counts as
+//! unavoidable, reach into the daemons' libraries; everything else meets them as processes.
 
 pub mod args;
 pub mod clock;
