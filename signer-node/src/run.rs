@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    ceremonies::Ceremonies,
+    ceremonies::{Ceremonies, CeremoniesHandle},
     config::{Config, read_limited},
     custodian::{Desk, Socket},
     error::Error,
@@ -67,26 +67,15 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         links: urls.zip(states.iter().cloned()).collect(),
     };
     let custodian = tokio::spawn(socket.serve(desk, shutdown.clone()));
-    let names = Arc::new(AtomicU64::new(1));
-    let mut links = JoinSet::new();
-    for (coordinator, state) in config.coordinators.into_iter().zip(states) {
-        let link = Link {
-            coordinator,
-            tls: config.tls.clone(),
-            node: node.clone(),
-            ceremonies: ceremonies.clone(),
-            state,
-            names: Arc::clone(&names),
-        };
-        links.spawn(link.keep(shutdown.clone()));
-    }
+    let (me, path) = (config.me.clone(), config.socket.clone());
+    let mut links = dial(config, states, &node, &ceremonies, &shutdown);
     let status = node.status();
     tracing::info!(
-        node = %config.me,
+        node = %me,
         version = env!("CARGO_PKG_VERSION"),
         state = status.condition.as_str(),
         keys = status.keys.len(),
-        socket = %config.socket.display(),
+        socket = %path.display(),
         "up"
     );
     notify(sd_notify::NotifyState::Ready);
@@ -112,6 +101,30 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         // A custodian that keeps a connection open does not keep the node up.
         Ok(Err(_)) | Err(_) => Ok(()),
     }
+}
+
+/// One task for each coordinator.
+fn dial(
+    config: Config,
+    states: Vec<LinkState>,
+    node: &node::NodeHandle,
+    ceremonies: &CeremoniesHandle,
+    shutdown: &CancellationToken,
+) -> JoinSet<()> {
+    let names = Arc::new(AtomicU64::new(1));
+    let mut links = JoinSet::new();
+    for (coordinator, state) in config.coordinators.into_iter().zip(states) {
+        let link = Link {
+            coordinator,
+            tls: config.tls.clone(),
+            node: node.clone(),
+            ceremonies: ceremonies.clone(),
+            state,
+            names: Arc::clone(&names),
+        };
+        links.spawn(link.keep(shutdown.clone()));
+    }
+    links
 }
 
 /// A journal that is new beside keys that are not has lost its marks: what it permitted before, and what it would sign

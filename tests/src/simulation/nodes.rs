@@ -1,0 +1,255 @@
+//! The nodes' side of a story: their hearts while they run, their journals, their streams.
+
+use super::*;
+
+impl Node {
+    pub(super) fn new() -> Self {
+        Self {
+            signer: None,
+            life: 0,
+            journal: Vec::new(),
+            paused: None,
+            stream: None,
+            writing: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn marks(&self) -> Marks {
+        let permitted = self.journal.iter().filter(|record| record.verdict == Verdict::Permitted);
+        Marks::from_rows(permitted.map(|record| {
+            (record.product.clone(), record.channel.clone(), record.sequence, record.release_digest)
+        }))
+    }
+}
+
+impl World<'_> {
+    pub(super) fn node(&mut self, id: &NodeId) -> &mut Node {
+        self.nodes.get_mut(id).unwrap()
+    }
+
+    pub(super) fn with_signer(
+        &mut self,
+        id: &NodeId,
+        life: u64,
+        act: impl FnOnce(&mut Signer),
+    ) -> Result<(), String> {
+        let node = self.node(id);
+        match &mut node.signer {
+            Some(signer) if node.life == life => act(signer),
+            _ => return Ok(()),
+        }
+        self.send_status(id)
+    }
+
+    pub(super) fn start_node(&mut self, id: &NodeId) {
+        let share = self.fixture.shares[id].duplicate();
+        let roster = self.fixture.roster.clone();
+        let node = self.node(id);
+        if node.signer.is_some() {
+            return;
+        }
+        node.life += 1;
+        let allow = AllowList::new(requests::allow_rules());
+        let mut signer = Signer::new(id.clone(), allow, node.marks(), node.paused.clone());
+        signer.install_key(roster, share).unwrap();
+        node.signer = Some(signer);
+        self.tell(format!("{id} starts"));
+        self.at(10, Step::Dial(id.clone()));
+    }
+
+    pub(super) fn crash_node(&mut self, id: &NodeId) -> Result<(), String> {
+        let node = self.node(id);
+        if node.signer.take().is_none() {
+            return Ok(());
+        }
+        node.life += 1;
+        node.writing.clear();
+        let stream = node.stream.take();
+        self.report.crashes += 1;
+        self.tell(format!("{id} crashes"));
+        match stream {
+            Some(stream) => self.engine_event(Event::Detached(id.clone(), StreamId(stream))),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn pause(&mut self, id: &NodeId, paused: Option<String>) -> Result<(), String> {
+        self.tell(format!("{id} is {}", if paused.is_some() { "paused" } else { "resumed" }));
+        let node = self.node(id);
+        node.paused.clone_from(&paused);
+        let life = node.life;
+        self.with_signer(id, life, |signer| match paused {
+            Some(reason) => signer.pause(reason),
+            None => signer.resume(),
+        })
+    }
+
+    pub(super) fn dial(&mut self, id: &NodeId) {
+        let node = self.node(id);
+        if node.signer.is_none() || node.stream.is_some() {
+            return;
+        }
+        if self.coordinator.engine.is_none() {
+            self.at(100, Step::Dial(id.clone()));
+            return;
+        }
+        let stream = self.next_stream;
+        self.next_stream += 1;
+        let node = self.node(id);
+        node.stream = Some(stream);
+        if let Some(signer) = &mut node.signer {
+            signer.stream_opened(NodeStream(stream));
+        }
+        self.at(2, Step::Hello(id.clone(), stream));
+    }
+
+    pub(super) fn hello(&mut self, id: &NodeId, stream: u64) -> Result<(), String> {
+        let node = self.node(id);
+        if node.stream != Some(stream) {
+            return Ok(());
+        }
+        let Some(signer) = &node.signer else { return Ok(()) };
+        let status = signer.status();
+        self.tell(format!("{id} attaches with stream {stream}"));
+        self.engine_event(Event::Attached {
+            node: id.clone(),
+            stream: StreamId(stream),
+            version: "simulated".to_owned(),
+            status,
+        })?;
+        for _ in 0..4 {
+            self.announce(id);
+        }
+        Ok(())
+    }
+
+    /// A stream ends for both sides. 0 names the current one.
+    pub(super) fn link_lost(&mut self, id: &NodeId, stream: u64) -> Result<(), String> {
+        let current = self.node(id).stream;
+        let Some(current) = current.filter(|current| stream == 0 || stream == *current) else {
+            return Ok(());
+        };
+        self.tell(format!("stream {current} of {id} is lost"));
+        self.node_stream_over(id);
+        self.engine_event(Event::Detached(id.clone(), StreamId(current)))
+    }
+
+    pub(super) fn node_stream_over(&mut self, id: &NodeId) {
+        let node = self.node(id);
+        if let Some(stream) = node.stream.take() {
+            if let Some(signer) = &mut node.signer {
+                signer.stream_closed(NodeStream(stream));
+            }
+            self.at(100, Step::Dial(id.clone()));
+        }
+    }
+
+    pub(super) fn announce(&mut self, id: &NodeId) {
+        let mut rng = ChaCha20Rng::from_rng(&mut self.rng).unwrap();
+        let node = self.node(id);
+        let (Some(stream), Some(signer)) = (node.stream, &mut node.signer) else { return };
+        for message in signer.announce(NodeStream(stream), ANNOUNCED, &mut rng) {
+            self.send_up(id, stream, message);
+        }
+    }
+
+    pub(super) fn send_status(&mut self, id: &NodeId) -> Result<(), String> {
+        let node = self.node(id);
+        if let (Some(stream), Some(signer)) = (node.stream, &node.signer) {
+            let status = signer.status();
+            // The last word on a node's state must arrive: on a real stream nothing is lost but with the stream.
+            let bytes = v1::NodeMessage::from(FromNode::Status(status)).encode_to_vec();
+            self.at(1, Step::ToCoordinator(id.clone(), stream, bytes));
+        }
+        Ok(())
+    }
+
+    pub(super) fn send_up(&mut self, id: &NodeId, stream: u64, message: FromNode) {
+        let bytes = v1::NodeMessage::from(message).encode_to_vec();
+        let fates = self.fates_of_message();
+        self.report.mishaps += usize::from(fates.len() != 1);
+        for delay in fates {
+            self.at(delay, Step::ToCoordinator(id.clone(), stream, bytes.clone()));
+        }
+    }
+
+    pub(super) fn arrive_at_node(&mut self, id: &NodeId, stream: u64, bytes: &[u8]) -> Result<(), String> {
+        let message = v1::CoordinatorMessage::decode(bytes).map_err(|error| error.to_string())?;
+        let ToNode::Batch(batch) = ToNode::try_from(message).map_err(|error| error.to_string())? else {
+            return Ok(());
+        };
+        let now = EPOCH + self.now / 1_000;
+        let fate = match self.rng.gen_range(0..100) {
+            0 if self.stormy => Fate::Failed,
+            1 if self.stormy => Fate::WrittenButFailed,
+            _ => Fate::Written,
+        };
+        let (ticket, delay) = (self.next_step, self.rng.gen_range(1..10));
+        let node = self.node(id);
+        let Some(signer) = node.signer.as_mut().filter(|_| node.stream == Some(stream)) else {
+            return Ok(());
+        };
+        let pending = signer.receive(NodeStream(stream), batch.clone(), now);
+        node.writing.insert(ticket, (stream, pending, batch));
+        let life = node.life;
+        self.at(delay, Step::Journaled { node: id.clone(), life, ticket, fate });
+        Ok(())
+    }
+
+    pub(super) fn journaled(
+        &mut self,
+        id: &NodeId,
+        life: u64,
+        ticket: u64,
+        fate: Fate,
+    ) -> Result<(), String> {
+        let node = self.node(id);
+        if node.life != life {
+            return Ok(());
+        }
+        let Some((stream, pending, batch)) = node.writing.remove(&ticket) else { return Ok(()) };
+        if !matches!(fate, Fate::Failed) {
+            node.journal.extend(pending.records().iter().cloned());
+        }
+        let result = match fate {
+            Fate::Written => Ok(()),
+            Fate::Failed | Fate::WrittenButFailed => Err(format!("the story says {fate:?}")),
+        };
+        let failed = result.is_err();
+        let Some(signer) = &mut node.signer else { return Ok(()) };
+        let mut reply = signer.release_shares(pending, result);
+        let journal = node.journal.clone();
+        self.checks.replied(id, &batch, &reply, &journal)?;
+        if failed {
+            self.tell(format!("the journal of {id}: {fate:?}"));
+            self.send_status(id)?;
+            self.at(700, Step::Reopen(id.clone(), life));
+        }
+        if self.liar.as_ref() == Some(id)
+            && let Ok(items) = &mut reply.answer
+            && let Some(Ok(shares)) = items.first_mut()
+            && let Some(share) = shares.first_mut()
+        {
+            share[0] ^= 1;
+        }
+        if self.node(id).stream == Some(stream) {
+            self.send_up(id, stream, FromNode::Reply(reply));
+            self.announce(id);
+        }
+        Ok(())
+    }
+
+    /// All faults end: everybody is there, and every link starts afresh.
+    pub(super) fn end_storm(&mut self) -> Result<(), String> {
+        self.tell("the storm ends");
+        self.stormy = false;
+        self.start_coordinator()?;
+        for id in self.nodes.keys().cloned().collect::<Vec<_>>() {
+            self.start_node(&id);
+            self.pause(&id, None)?;
+            self.link_lost(&id, 0)?;
+            self.at(10, Step::Dial(id));
+        }
+        Ok(())
+    }
+}
