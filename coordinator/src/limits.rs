@@ -187,3 +187,7 @@ pub const ABANDON_AGAIN_SECONDS: u64 = 5;
 
 /// Bytes of a request that only names something.
 pub const MAX_SMALL_MESSAGE_BYTES: usize = 16 << 10;
+
+/// A node that is passed over loses this fraction of its remembered time for a signature: after some five quorums
+/// without it, a node that was slow once counts as twice as fast.
+pub const PACE_FADES: u64 = 8;

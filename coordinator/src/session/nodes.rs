@@ -89,6 +89,8 @@ impl Nodes {
         state.version = version;
         state.status = Some(status);
         state.pools.clear();
+        // What it took before says nothing about it now.
+        state.pace_us = None;
     }
 
     pub(super) fn detach(&mut self, node: &NodeId) {
@@ -221,6 +223,7 @@ impl Nodes {
     ) -> Option<Choice> {
         self.end_suspensions(now);
         let mut chosen = Vec::new();
+        let mut passed_over = Vec::new();
         for organisation in roster.organisations() {
             let mut at_hand: Vec<_> = organisation
                 .nodes
@@ -235,8 +238,18 @@ impl Nodes {
             if at_hand.len() < threshold {
                 return None;
             }
-            for (node, _) in at_hand.into_iter().take(threshold) {
-                chosen.push((roster.index_of(&node.id)?, node.id.clone()));
+            for (place, (node, _)) in at_hand.into_iter().enumerate() {
+                if place < threshold {
+                    chosen.push((roster.index_of(&node.id)?, node.id.clone()));
+                } else {
+                    passed_over.push(node.id.clone());
+                }
+            }
+        }
+        // An old measurement fades, so that a node that was slow once is tried again.
+        for node in passed_over {
+            if let Some(pace) = self.0.get_mut(&node).and_then(|state| state.pace_us.as_mut()) {
+                *pace -= *pace / limits::PACE_FADES;
             }
         }
         for (_, node) in &chosen {

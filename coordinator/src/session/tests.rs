@@ -447,3 +447,27 @@ fn a_release_taken_up_after_a_restart_cannot_be_taken_back() {
     stage.event(Event::Submit(submission));
     assert_eq!(stage.engine.cancel(&release_id).unwrap_err(), NotCancelled::TooLate);
 }
+
+#[test]
+fn a_node_that_was_slow_once_is_tried_again() {
+    let mut stage = Stage::attended(256);
+    stage.submit(Class::ProductBuild, "p0", 1, 1);
+    let sent = stage.sent();
+    let slow = sent.last().unwrap().0.clone();
+    // All answer within a millisecond, but for one that takes a second.
+    for (node, batch) in sent {
+        stage.now += if node == slow { 1_000 } else { 1 };
+        let shares = stage.shares_of(&node, &batch);
+        stage.reply(&node, &batch, Ok(shares));
+    }
+    let mut rounds = 0..200;
+    let again = rounds.find(|round| {
+        stage.submit(Class::ProductBuild, &format!("q{round}"), 1, 1);
+        let sent = stage.sent();
+        let asked = sent.iter().any(|(node, _)| *node == slow);
+        stage.now += 1;
+        stage.reply_honestly(sent);
+        asked
+    });
+    assert!(again.is_some_and(|round| round > 0), "{again:?}");
+}
