@@ -59,6 +59,14 @@ fn check_every_set(organisations: &[(&str, u16, u16)], allowed: usize) {
             let public = effective_public_package(roster, &quorum).unwrap();
             let signature = sign(&packages(&rehearsed, roster, &quorum), &public).unwrap();
             assert!(common::verify_strict(roster.group_key(), &signature), "{indices:?}");
+            assert!(common::openssl_accepts(roster.group_key(), &signature), "{indices:?}");
+            if roster.organisations().len() > 1 {
+                let part = roster.organisations()[0].public_key;
+                assert!(
+                    !common::openssl_accepts(&part, &signature),
+                    "one organisation's part is not the key"
+                );
+            }
             signed += 1;
             continue;
         }

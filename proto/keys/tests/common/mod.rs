@@ -2,6 +2,10 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::collections::BTreeMap;
+use std::process::Command;
+
+use ed25519_dalek::pkcs8::EncodePublicKey as _;
+use ed25519_dalek::pkcs8::spki::der::pem::LineEnding;
 
 use frost_ed25519::keys::{KeyPackage, PublicKeyPackage};
 use frost_ed25519::{
@@ -101,6 +105,28 @@ pub fn round_two(
 pub fn sign(packages: &[KeyPackage], public: &PublicKeyPackage) -> Result<Signature, frost_ed25519::Error> {
     let (signing_package, shares) = round_two(packages, MESSAGE, 7)?;
     frost_ed25519::aggregate_custom(&signing_package, &shares, public, CheaterDetection::Disabled)
+}
+
+/// What an endpoint with stock tools does: `openssl pkeyutl -verify -rawin`.
+pub fn openssl_accepts(group_key: &[u8; 32], signature: &Signature) -> bool {
+    let key = ed25519_dalek::VerifyingKey::from_bytes(group_key).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let pem = file("key.pem", key.to_public_key_pem(LineEnding::LF).unwrap().as_bytes());
+    let output = Command::new("openssl")
+        .args(["pkeyutl", "-verify", "-rawin", "-pubin", "-inkey"])
+        .arg(pem)
+        .arg("-in")
+        .arg(file("message", MESSAGE))
+        .arg("-sigfile")
+        .arg(file("signature", &signature.serialize().unwrap()))
+        .output()
+        .expect("openssl must be installed for this test");
+    output.status.success()
 }
 
 /// What an endpoint does: strict Ed25519.
