@@ -182,6 +182,18 @@ fn people_can_follow() {
     assert!(warnings[0].starts_with("supervisor/supervisor-1 is alone"), "{warnings:?}");
 }
 
+/// Where no organisation has a threshold above half of its nodes, two quorums may have no node in common.
+#[test]
+fn quorums_without_a_common_node_are_warned_of() {
+    let warns = |organisations: &[(&str, u16, u16)]| {
+        let stage = Stage::new(organisations, &["release"], 7);
+        stage.proposal.warnings().iter().any(|warning| warning.contains("without a common node"))
+    };
+    assert!(warns(&[("vendor", 2, 4), ("supervisor", 1, 2)]));
+    assert!(!warns(&[("vendor", 3, 4), ("supervisor", 1, 2)]));
+    assert!(!warns(REFERENCE));
+}
+
 #[test]
 fn a_custodian_rejects() {
     let mut stage = Stage::new(REFERENCE, &["release"], 7);

@@ -190,7 +190,15 @@ impl Proposal {
             )),
             _ => None,
         };
-        self.organisations().iter().filter_map(warning).collect()
+        let has_majority = |organisation: &OrganisationSpec| {
+            2 * usize::from(organisation.threshold) > organisation.nodes.len()
+        };
+        let disjoint = (!self.organisations().iter().any(has_majority)).then(|| {
+            "No organisation's threshold is above half of its nodes: a coordinator that is taken over could find two \
+             quorums without a common node, and have each sign another content for one sequence. Raise one threshold."
+                .to_owned()
+        });
+        self.organisations().iter().filter_map(warning).chain(disjoint).collect()
     }
 
     /// The identifier of a member for a key.
