@@ -19,14 +19,14 @@ use rutli_keys::{
     CeremonyId, NodeId, SignedRoster,
     ceremony::{CeremonyError, CeremonyMessage, CeremonyObserver, CeremonyState, Received, SignedProposal},
 };
-use rutli_wire::{limits as wire_limits, link::CeremonyEnvelope, v1};
+use rutli_wire::{convert::key_to_wire, limits as wire_limits, link::CeremonyEnvelope, v1};
 use tokio::sync::{Mutex, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
     error::{Error, Result},
-    keyring::{Keyring, key_message},
+    keyring::Keyring,
     limits,
     session::Sessions,
     store::{CeremonyChange, CeremonyEnd, NewKey, Store, StoredCeremony},
@@ -528,7 +528,7 @@ impl Ceremony {
             reason: self.ended.as_ref().map(|ended| ended.reason.clone()).unwrap_or_default(),
             culprits: culprits.iter().map(ToString::to_string).collect(),
             waiting_for: waiting_for.map(|(node, step)| format!("{node}: {step}")).collect(),
-            keys: keys.iter().map(key_message).collect(),
+            keys: keys.iter().map(key_to_wire).collect(),
         }
     }
 }

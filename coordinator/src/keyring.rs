@@ -7,7 +7,7 @@ use std::{
 
 use rutli_keys::{KeyName, Purpose, SignedRoster};
 use rutli_release::ReleaseKey;
-use rutli_wire::v1;
+use rutli_wire::{convert::key_to_wire, v1};
 
 /// A handle; clones share the same keys.
 #[derive(Clone, Debug, Default)]
@@ -68,20 +68,6 @@ impl Keyring {
     /// All of them for the wire.
     #[must_use]
     pub fn messages(&self) -> Vec<v1::Key> {
-        self.all().iter().map(key_message).collect()
-    }
-}
-
-/// A key for the wire.
-#[must_use]
-pub fn key_message(key: &SignedRoster) -> v1::Key {
-    let roster = key.roster();
-    v1::Key {
-        name: roster.key().to_string(),
-        purpose: roster.purpose().to_string(),
-        public_key: roster.group_key().to_vec(),
-        roster_hash: roster.hash().as_bytes().to_vec(),
-        words: roster.words(),
-        signed_roster: key.encode(),
+        self.all().iter().map(key_to_wire).collect()
     }
 }

@@ -30,7 +30,7 @@ use rutli_keys::{
         Step,
     },
 };
-use rutli_wire::{link::CeremonyEnvelope, v1};
+use rutli_wire::{convert::key_to_wire, link::CeremonyEnvelope, v1};
 use tokio::{
     sync::{mpsc, oneshot},
     time::{MissedTickBehavior, interval},
@@ -215,7 +215,7 @@ impl Ceremonies {
             Event::List(answer) => _ = answer.send(self.list()),
             Event::Unseal(passphrase, answer) => _ = answer.send(self.unlock(passphrase).await),
             Event::Keys(answer) => {
-                _ = answer.send(self.keys.rosters().map(|rosters| rosters.iter().map(view::key).collect()));
+                _ = answer.send(self.keys.rosters().map(|rosters| rosters.iter().map(key_to_wire).collect()));
             }
         }
     }
@@ -600,7 +600,8 @@ impl Ceremonies {
         }
         let ended = self.ended.get(&id)?;
         let rosters = if ended.end.done { self.keys.rosters().unwrap_or_default() } else { Vec::new() };
-        let keys = rosters.iter().filter(|roster| roster.roster().ceremony() == id).map(view::key).collect();
+        let keys =
+            rosters.iter().filter(|roster| roster.roster().ceremony() == id).map(key_to_wire).collect();
         Some(view::ended(&ended.signed, &ended.end, &ended.steps, keys))
     }
 }

@@ -20,9 +20,7 @@ use frost_ed25519::{
     round1::{NonceCommitment, SigningCommitments},
 };
 use rand::{CryptoRng, RngCore};
-use rutli_keys::{
-    KeyName, NodeId, Quorum, Roster, RosterHash, SignedRoster, SigningShare, effective_key_package,
-};
+use rutli_keys::{KeyName, NodeId, Quorum, Roster, SignedRoster, SigningShare, effective_key_package};
 use rutli_release::{Channel, Class, Product, ReleaseId, Requester, VerifiedRelease, Version};
 use rutli_wire::link::{
     Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, NodeStatus,
@@ -436,12 +434,6 @@ impl Signer {
             }
         }
         announcements
-    }
-
-    /// Hash of the roster that this node holds for a key.
-    #[must_use]
-    pub fn roster_hash(&self, key: &KeyName) -> Option<RosterHash> {
-        self.keys.get(key).map(|held| held.roster.hash())
     }
 }
 

@@ -1,5 +1,6 @@
-//! The only conversion between messages and the domain types of a release.
+//! The only conversion between messages and the domain types of releases and keys.
 
+use rutli_keys::SignedRoster;
 use rutli_release::{Class, Format, InvalidRelease, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease};
 
 use crate::v1;
@@ -132,6 +133,20 @@ pub fn release_to_content(release: &VerifiedRelease) -> v1::ReleaseContent {
             })
             .collect(),
         formats: release.formats().iter().map(|format| format_to_wire(*format).into()).collect(),
+    }
+}
+
+/// A usable key for the wire: for people and programs, public all of it.
+#[must_use]
+pub fn key_to_wire(signed: &SignedRoster) -> v1::Key {
+    let roster = signed.roster();
+    v1::Key {
+        name: roster.key().to_string(),
+        purpose: roster.purpose().to_string(),
+        public_key: roster.group_key().to_vec(),
+        roster_hash: roster.hash().as_bytes().to_vec(),
+        words: roster.words(),
+        signed_roster: signed.encode(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rutli_keys::{
-    NodeId, SignedRoster,
+    NodeId,
     ceremony::{AbortReason, CeremonyMessage, CeremonyState, CeremonyStatus, SignedProposal, Step},
 };
 use rutli_wire::v1;
@@ -50,19 +50,6 @@ pub(super) fn ended(
         culprits: end.culprits.iter().map(ToString::to_string).collect(),
         keys,
         ..base(signed, state, nodes)
-    }
-}
-
-/// A key for people and programs.
-pub(super) fn key(signed: &SignedRoster) -> v1::Key {
-    let roster = signed.roster();
-    v1::Key {
-        name: roster.key().to_string(),
-        purpose: roster.purpose().to_string(),
-        public_key: roster.group_key().to_vec(),
-        roster_hash: roster.hash().as_bytes().to_vec(),
-        words: roster.words(),
-        signed_roster: signed.encode(),
     }
 }
 
