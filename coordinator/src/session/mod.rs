@@ -291,6 +291,13 @@ impl Engine {
             self.active.get_or_insert_with(|| name.clone());
         }
         self.quorums.retain(|(key, _), _| *key != name);
+        // Nodes that had the key before we had it (as after a restored backup) have announced commitments that were not
+        // kept, and would not announce them again on the same stream.
+        for node in roster.nodes() {
+            if self.nodes.holds(&node.id, &name) {
+                self.disconnect(&node.id, format!("it had key {name} before the coordinator knew it"));
+            }
+        }
         self.keys.insert(name, roster);
     }
 

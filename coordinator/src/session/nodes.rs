@@ -108,6 +108,13 @@ impl Nodes {
         self.0.get(node).and_then(|state| state.stream)
     }
 
+    /// Whether an attached node says that it has a key.
+    pub(super) fn holds(&self, node: &NodeId, key: &KeyName) -> bool {
+        self.0.get(node).filter(|state| state.stream.is_some()).is_some_and(|state| {
+            state.status.iter().flat_map(|status| &status.keys).any(|(name, _)| name == key)
+        })
+    }
+
     pub(super) fn set_status(&mut self, node: &NodeId, stream: StreamId, status: NodeStatus) {
         if let Some(state) = self.0.get_mut(node).filter(|state| state.stream == Some(stream)) {
             state.status = Some(status);

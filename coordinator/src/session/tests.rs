@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use frost_ed25519::{self as frost, SigningPackage, round1::SigningNonces};
-use rand::{RngCore as _, SeedableRng, rngs::StdRng};
+use rand::{SeedableRng, rngs::StdRng};
 use rutli_keys::{SigningShare, effective_key_package, rehearsal};
 use rutli_release::{Class, Format, UnverifiedArtifact, UnverifiedRelease};
 use rutli_wire::link::{Batch, BatchItem, Condition, ItemReply, RefusalCode};
@@ -403,25 +403,28 @@ fn an_expired_release_ends_as_soon_as_no_node_has_it() {
 
 #[test]
 fn product_builds_get_their_turn_under_steady_av_load() {
-    let mut stage = Stage::attended(512);
-    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
-    stage.sent.clear();
-    // The product build's session is lost, and from now on AV databases always wait.
-    for product in 0..40 {
-        stage.submit(Class::AvDatabase, &format!("av-{product}"), 1, 1);
+    let mut queue = Queue::default();
+    for (class, product) in [(Class::AvDatabase, "avdb"), (Class::ProductBuild, "suite")] {
+        assert!(queue.submit(Submission {
+            release_id: ReleaseId::new(product).unwrap(),
+            requester: Requester::new("ci").unwrap(),
+            release: Arc::new(release(class, product, 1, 1)),
+            resumed: false,
+        }));
     }
-    let back = id("supervisor", "supervisor-1");
-    stage.attach(&back, 1, 512);
-    for _ in 0..20 {
-        let sent = stage.sent();
-        let first = sent.first().map(|(_, batch)| batch.id);
-        let (now, later) = sent.into_iter().partition(|(_, batch)| Some(batch.id) == first);
-        stage.sent = later;
-        stage.reply_honestly(now);
-        let product = format!("more-{}", stage.rng.next_u32());
-        stage.submit(Class::AvDatabase, &product, 1, 1);
+    let most = limits::MAX_SESSIONS;
+    // The last free session may be a product build's, as long as the others are not all theirs.
+    assert_eq!(queue.next_lanes(most - 1, 0), [Lane::Urgent, Lane::Bulk]);
+    assert_eq!(queue.next_lanes(most - 1, limits::MAX_SESSIONS_BULK), [Lane::Urgent]);
+    assert!(queue.next_lanes(most, 0).is_empty());
+    // Urgent, but not alone for ever: after a run of AV databases it is the product build's turn.
+    for _ in 0..limits::URGENT_RUN {
+        assert_eq!(queue.next_lanes(0, 0).first(), Some(&Lane::Urgent));
+        queue.started(Lane::Urgent);
     }
-    assert!(stage.is_signed(&suite));
+    assert_eq!(queue.next_lanes(most - 1, 0).first(), Some(&Lane::Bulk));
+    queue.started(Lane::Bulk);
+    assert_eq!(queue.next_lanes(most - 1, 0).first(), Some(&Lane::Urgent));
 }
 
 #[test]
@@ -470,4 +473,20 @@ fn a_node_that_was_slow_once_is_tried_again() {
         asked
     });
     assert!(again.is_some_and(|round| round > 0), "{again:?}");
+}
+
+#[test]
+fn commitments_that_came_before_their_key_are_made_anew() {
+    let mut stage = Stage::attended(8);
+    // A coordinator that does not know the key, as from an old backup: nodes attach and announce, and then it learns it.
+    stage.engine = Engine::new(BTreeMap::new(), None);
+    let nodes: Vec<NodeId> = stage.shares.keys().cloned().collect();
+    nodes.iter().for_each(|node| stage.attach(node, 1, 8));
+    let roster = stage.roster.clone();
+    stage.event(Event::KeyAdded(Box::new(roster)));
+    let ended = stage.seen.iter().filter(|action| matches!(action, Action::Disconnect(..))).count();
+    assert_eq!(ended, nodes.len());
+    nodes.iter().for_each(|node| stage.attach(node, 2, 8));
+    stage.submit(Class::ProductBuild, "suite", 1, 1);
+    assert_eq!(stage.sent().len(), 3);
 }
