@@ -93,7 +93,7 @@ impl NodeLinks {
             .map_err(|status| Error::Link(format!("the first message does not read: {}", status.message())))?
             .ok_or_else(|| Error::Link("the stream ended before Hello".into()))?;
         match FromNode::try_from(first)? {
-            FromNode::Hello { version, status } => Ok((version, status)),
+            FromNode::Hello { version, status, .. } => Ok((version, status)),
             _ => Err(Error::Link("the first message must be Hello".into())),
         }
     }

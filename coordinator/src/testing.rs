@@ -193,5 +193,6 @@ pub(crate) fn request(request_id: &str, sequence: u64) -> v1::CreateReleaseReque
             blake2b: vec![3; 64],
         }],
         formats: Vec::new(),
+        embargo_until: 0,
     }
 }

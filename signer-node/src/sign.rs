@@ -219,7 +219,7 @@ impl Signer {
             let made: usize = items.iter().flatten().map(Vec::len).sum();
             self.shares_made = self.shares_made.saturating_add(u64::try_from(made).unwrap_or(u64::MAX));
         }
-        BatchReply { id, answer }
+        BatchReply { id, answer, witnessed: None }
     }
 
     /// Everything about a batch that does not depend on a release: condition, key, roster, quorum.

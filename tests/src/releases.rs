@@ -43,6 +43,7 @@ pub fn build(channel: &str, sequence: u64, files: usize) -> v1::CreateReleaseReq
         expires_at: 0,
         artifacts: artifacts.collect(),
         formats: Vec::new(),
+        embargo_until: 0,
     }
 }
 

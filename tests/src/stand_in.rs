@@ -58,7 +58,10 @@ impl StandIn {
             },
         };
         let (outbox, waiting) = mpsc::channel(256);
-        outbox.send(FromNode::Hello { version: "stand-in".into(), status: signer.status() }).await.unwrap();
+        outbox
+            .send(FromNode::Hello { version: "stand-in".into(), status: signer.status(), log_size: 0 })
+            .await
+            .unwrap();
         let up = ReceiverStream::new(waiting).map(Into::into);
         let mut down = nodes(profile.connect().await.unwrap()).attach(up).await.unwrap().into_inner();
         let batches = Arc::new(AtomicUsize::new(0));

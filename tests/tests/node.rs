@@ -67,10 +67,18 @@ impl Nodes {
                     release: Arc::new(release.clone()),
                     commitments: commitments.collect(),
                     slots,
+                    entry: None,
                 }
             })
             .collect();
-        Batch { id: BatchId(1), key: key(), roster: self.roster.hash(), signers: signers.to_vec(), items }
+        Batch {
+            id: BatchId(1),
+            key: key(),
+            roster: self.roster.hash(),
+            signers: signers.to_vec(),
+            items,
+            head: None,
+        }
     }
 
     fn draw(&mut self, index: u16) -> CommitmentBytes {

@@ -72,6 +72,13 @@ impl v1::release_service_server::ReleaseService for Api {
     ) -> Result<Response<v1::Release>, Status> {
         self.cancel(request).await.map(Response::new).map_err(status::from)
     }
+
+    async fn disclose_release(
+        &self,
+        _request: Request<v1::DiscloseReleaseRequest>,
+    ) -> Result<Response<v1::Release>, Status> {
+        Err(Status::unimplemented("embargo"))
+    }
 }
 
 /// Who may look at which releases.

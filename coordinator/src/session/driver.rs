@@ -170,7 +170,9 @@ impl Sessions {
             }
             FromNode::Reply(reply) => Event::Reply(node.clone(), stream, reply),
             FromNode::Status(status) => Event::Status(node.clone(), stream, status),
-            FromNode::Hello { .. } | FromNode::Ceremony(_) | FromNode::Goodbye(_) => return,
+            FromNode::Hello { .. } | FromNode::Ceremony(_) | FromNode::Head(..) | FromNode::Goodbye(_) => {
+                return;
+            }
         };
         // A stopped engine has no use for it.
         let _: Result<(), Stopped> = self.send(Command::Event(event)).await;

@@ -72,10 +72,17 @@ impl Session {
                 release: submission.release,
                 slots,
                 commitments: bytes,
+                entry: None,
             });
         }
-        let batch =
-            Batch { id, key: key.clone(), roster: roster.hash(), signers: indices, items: items.clone() };
+        let batch = Batch {
+            id,
+            key: key.clone(),
+            roster: roster.hash(),
+            signers: indices,
+            items: items.clone(),
+            head: None,
+        };
         let patience = signers.iter().map(|node| nodes.patience_ms(node, count)).max().unwrap_or_default();
         let state = State::AwaitingShares { replies: BTreeMap::new(), deadline: now.plus(patience) };
         Some((Self { id, lane, started: now, signers, quorum, items, points, state }, batch))

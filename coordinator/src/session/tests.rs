@@ -123,7 +123,11 @@ impl Stage {
     }
 
     fn reply(&mut self, node: &NodeId, batch: &Batch, answer: Result<Vec<ItemReply>, Refusal>) {
-        self.event(Event::Reply(node.clone(), StreamId(1), BatchReply { id: batch.id, answer }));
+        self.event(Event::Reply(
+            node.clone(),
+            StreamId(1),
+            BatchReply { id: batch.id, answer, witnessed: None },
+        ));
         let jobs =
             self.seen.extract_if(.., |action| matches!(action, Action::Aggregate(_))).collect::<Vec<_>>();
         for job in jobs {
@@ -379,7 +383,11 @@ fn a_replaced_stream_gives_its_work_to_others() {
     assert_eq!(again.len(), 3, "the session did not wait for its deadline");
     // A late answer of the old stream is not heard.
     let (node, batch) = sent.last().unwrap();
-    stage.event(Event::Reply(node.clone(), StreamId(1), BatchReply { id: batch.id, answer: Ok(Vec::new()) }));
+    stage.event(Event::Reply(
+        node.clone(),
+        StreamId(1),
+        BatchReply { id: batch.id, answer: Ok(Vec::new()), witnessed: None },
+    ));
     assert!(stage.engine.nodes().iter().all(|node| node.culprit.is_none()) && !stage.is_signed(&suite));
 }
 

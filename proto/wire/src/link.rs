@@ -6,6 +6,7 @@
 use std::{fmt, sync::Arc};
 
 use rutli_keys::{KeyName, RosterHash};
+use rutli_log::{Cosignature, Hash, entry::Embargo, limits as log_limits};
 use rutli_release::{ReleaseId, Requester, VerifiedRelease};
 
 use crate::{
@@ -50,6 +51,8 @@ pub struct Batch {
     pub signers: Vec<u16>,
     /// At least one.
     pub items: Vec<BatchItem>,
+    /// The head of the log under which all their entries are. A node signs nothing without it.
+    pub head: Option<LogHead>,
 }
 
 /// One release in a batch.
@@ -65,6 +68,43 @@ pub struct BatchItem {
     pub slots: Vec<u32>,
     /// Slot by slot, signer by signer: `slots.len() * signers.len()`.
     pub commitments: Vec<CommitmentBytes>,
+    /// Where the request stands in the log. A node signs nothing without it.
+    pub entry: Option<LoggedEntry>,
+}
+
+/// A head of the log, for a node to check and to cosign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogHead {
+    /// A signed note, unopened, with the cosignatures there are.
+    pub checkpoint: String,
+    /// Size of the head that the node keeps, as far as the coordinator knows.
+    pub from: u64,
+    /// The consistency proof from there.
+    pub consistency: Vec<Hash>,
+}
+
+/// Where a request stands in the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedEntry {
+    /// Counted from 0.
+    pub index: u64,
+    /// What the coordinator says stands there; the node compares it with what it encoded itself.
+    pub leaf: Hash,
+    /// The inclusion proof under the batch's head.
+    pub proof: Vec<Hash>,
+    /// A field of the entry, in Unix seconds.
+    pub deadline: u64,
+    /// If it is logged under embargo.
+    pub embargo: Option<Embargo>,
+}
+
+/// What a node keeps of the log, as of now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Witnessed {
+    /// Size of its newest durable head.
+    pub size: u64,
+    /// Its cosignature of that head.
+    pub cosignature: Option<Cosignature>,
 }
 
 /// A node's answer to a batch.
@@ -74,6 +114,8 @@ pub struct BatchReply {
     pub id: BatchId,
     /// An answer for each item in order, or the refusal of the whole.
     pub answer: Result<Vec<ItemReply>, Refusal>,
+    /// What the node keeps of the log now; `None` only if the batch did not even parse.
+    pub witnessed: Option<Witnessed>,
 }
 
 /// A signature share for each slot of an item (32 bytes each, RFC 9591 section 5.2), or why there is none.
@@ -115,11 +157,33 @@ pub enum RefusalCode {
     UnknownCommitment,
     /// The batch does not parse.
     Malformed,
+    /// The batch names no head of the log.
+    LogHeadMissing,
+    /// The head is no checkpoint that the log signed.
+    LogHeadUnsigned,
+    /// The head is of another log.
+    LogOrigin,
+    /// The head is older than the node's own: a log never gets shorter.
+    LogBehind,
+    /// The proof does not begin at the node's own head; its size goes with the answer. Nothing is wrong yet.
+    LogGap,
+    /// The proof does not show that the head extends the node's own.
+    LogInconsistent,
+    /// Two heads of one size that the log signed: the log forked. The node stays closed.
+    LogForked,
+    /// The node was restored, and waits for a head that its peers cosigned since.
+    LogCatchingUp,
+    /// The request names no entry of the log.
+    NotLogged,
+    /// The proof does not show that the entry is in the log.
+    LogInclusion,
+    /// The entry in the log is not the one of this release.
+    LogOtherEntry,
 }
 
 impl RefusalCode {
     /// Every code with its stable word.
-    pub const ALL: [(Self, &'static str); 12] = [
+    pub const ALL: [(Self, &'static str); 23] = [
         (Self::NotAllowed, "not-allowed"),
         (Self::SequenceBehind, "sequence-behind"),
         (Self::SequenceConflict, "sequence-conflict"),
@@ -132,6 +196,17 @@ impl RefusalCode {
         (Self::WrongQuorum, "wrong-quorum"),
         (Self::UnknownCommitment, "unknown-commitment"),
         (Self::Malformed, "malformed"),
+        (Self::LogHeadMissing, "log-head-missing"),
+        (Self::LogHeadUnsigned, "log-head-unsigned"),
+        (Self::LogOrigin, "log-origin"),
+        (Self::LogBehind, "log-behind"),
+        (Self::LogGap, "log-gap"),
+        (Self::LogInconsistent, "log-inconsistent"),
+        (Self::LogForked, "log-forked"),
+        (Self::LogCatchingUp, "log-catching-up"),
+        (Self::NotLogged, "not-logged"),
+        (Self::LogInclusion, "log-inclusion"),
+        (Self::LogOtherEntry, "log-other-entry"),
     ];
 
     /// The stable word for programs.
@@ -215,6 +290,8 @@ pub enum FromNode {
         version: String,
         /// Its state.
         status: NodeStatus,
+        /// Size of the newest head of the log that it keeps.
+        log_size: u64,
     },
     /// Commitments made ahead for a key.
     Commitments(KeyName, Vec<CommitmentBytes>),
@@ -224,6 +301,8 @@ pub enum FromNode {
     Status(NodeStatus),
     /// To be relayed.
     Ceremony(CeremonyEnvelope),
+    /// What it says to a head of the log, and why it did not take it.
+    Head(Witnessed, Option<Refusal>),
     /// It leaves on purpose.
     Goodbye(String),
 }
@@ -237,6 +316,8 @@ pub enum ToNode {
     Batch(Batch),
     /// From other nodes.
     Ceremony(CeremonyEnvelope),
+    /// A head of the log, to be cosigned.
+    Head(LogHead),
     /// It leaves on purpose.
     Goodbye(String),
 }
@@ -257,8 +338,10 @@ impl From<&Batch> for v1::Batch {
                     content: Some(release_to_content(&item.release)),
                     slots: item.slots.clone(),
                     commitments: join_commitments(&item.commitments),
+                    entry: item.entry.as_ref().map(Into::into),
                 })
                 .collect(),
+            log_head: batch.head.as_ref().map(Into::into),
         }
     }
 }
@@ -289,6 +372,7 @@ impl TryFrom<v1::Batch> for Batch {
             roster: roster_hash(&batch.roster_hash)?,
             signers,
             items,
+            head: batch.log_head.map(TryInto::try_into).transpose()?,
         })
     }
 }
@@ -313,7 +397,96 @@ fn item_from_wire(item: v1::BatchItem, signers: usize) -> Result<BatchItem, Malf
         release: Arc::new(release),
         slots: item.slots,
         commitments,
+        entry: item.entry.map(TryInto::try_into).transpose()?,
     })
+}
+
+impl From<&LogHead> for v1::LogHead {
+    fn from(head: &LogHead) -> Self {
+        Self {
+            checkpoint: head.checkpoint.clone(),
+            from_size: head.from,
+            consistency: join_hashes(&head.consistency),
+        }
+    }
+}
+
+impl TryFrom<v1::LogHead> for LogHead {
+    type Error = Malformed;
+
+    fn try_from(head: v1::LogHead) -> Result<Self, Malformed> {
+        within("checkpoint", head.checkpoint.len(), 1, log_limits::MAX_CHECKPOINT_BYTES)?;
+        Ok(Self {
+            checkpoint: head.checkpoint,
+            from: head.from_size,
+            consistency: split_hashes("consistency", &head.consistency)?,
+        })
+    }
+}
+
+impl From<&LoggedEntry> for v1::LoggedEntry {
+    fn from(entry: &LoggedEntry) -> Self {
+        let embargo = entry.embargo.as_ref();
+        Self {
+            index: entry.index,
+            leaf_hash: entry.leaf.as_bytes().to_vec(),
+            proof: join_hashes(&entry.proof),
+            deadline: entry.deadline,
+            embargo_salt: embargo.map(|embargo| embargo.salt.as_bytes().to_vec()).unwrap_or_default(),
+            disclose_by: embargo.map(|embargo| embargo.disclose_by).unwrap_or_default(),
+        }
+    }
+}
+
+impl TryFrom<v1::LoggedEntry> for LoggedEntry {
+    type Error = Malformed;
+
+    fn try_from(entry: v1::LoggedEntry) -> Result<Self, Malformed> {
+        let hash =
+            |field, bytes: &[u8]| Hash::from_slice(bytes).map_err(|_| Malformed::new(field, "want 32 bytes"));
+        let embargo = if entry.embargo_salt.is_empty() {
+            None
+        } else {
+            Some(Embargo {
+                salt: hash("embargo_salt", &entry.embargo_salt)?,
+                disclose_by: safe_integer("disclose_by", entry.disclose_by)?,
+            })
+        };
+        Ok(Self {
+            index: entry.index,
+            leaf: hash("leaf_hash", &entry.leaf_hash)?,
+            proof: split_hashes("proof", &entry.proof)?,
+            deadline: safe_integer("deadline", entry.deadline)?,
+            embargo,
+        })
+    }
+}
+
+impl From<Witnessed> for v1::Witnessed {
+    fn from(witnessed: Witnessed) -> Self {
+        let (time, signature) = witnessed
+            .cosignature
+            .map(|cosignature| (cosignature.time, cosignature.signature.to_vec()))
+            .unwrap_or_default();
+        Self { size: witnessed.size, time, signature }
+    }
+}
+
+impl TryFrom<v1::Witnessed> for Witnessed {
+    type Error = Malformed;
+
+    fn try_from(witnessed: v1::Witnessed) -> Result<Self, Malformed> {
+        let cosignature = if witnessed.signature.is_empty() {
+            None
+        } else {
+            let signature = witnessed
+                .signature
+                .try_into()
+                .map_err(|_| Malformed::new("signature", "want 64 bytes, or none"))?;
+            Some(Cosignature { time: witnessed.time, signature })
+        };
+        Ok(Self { size: witnessed.size, cosignature })
+    }
 }
 
 impl From<&BatchReply> for v1::BatchReply {
@@ -322,7 +495,7 @@ impl From<&BatchReply> for v1::BatchReply {
             Ok(items) => (items.iter().map(item_reply_to_wire).collect(), None),
             Err(refusal) => (Vec::new(), Some(refusal_to_wire(refusal))),
         };
-        Self { batch_id: reply.id.0, items, refusal }
+        Self { batch_id: reply.id.0, items, refusal, witnessed: reply.witnessed.map(Into::into) }
     }
 }
 
@@ -337,7 +510,8 @@ impl TryFrom<v1::BatchReply> for BatchReply {
                 Ok(reply.items.into_iter().map(item_reply_from_wire).collect::<Result<_, _>>()?)
             }
         };
-        Ok(Self { id: BatchId(reply.batch_id), answer })
+        let witnessed = reply.witnessed.map(TryInto::try_into).transpose()?;
+        Ok(Self { id: BatchId(reply.batch_id), answer, witnessed })
     }
 }
 
@@ -430,8 +604,8 @@ impl From<FromNode> for v1::NodeMessage {
     fn from(message: FromNode) -> Self {
         use v1::node_message::Message;
         let message = match message {
-            FromNode::Hello { version, status } => {
-                Message::Hello(v1::Hello { version, status: Some((&status).into()) })
+            FromNode::Hello { version, status, log_size } => {
+                Message::Hello(v1::Hello { version, status: Some((&status).into()), log_size })
             }
             FromNode::Commitments(key, commitments) => Message::Commitments(v1::Commitments {
                 key: key.to_string(),
@@ -440,6 +614,10 @@ impl From<FromNode> for v1::NodeMessage {
             FromNode::Reply(reply) => Message::BatchReply((&reply).into()),
             FromNode::Status(status) => Message::Status((&status).into()),
             FromNode::Ceremony(envelope) => Message::Ceremony(envelope.into()),
+            FromNode::Head(witnessed, refusal) => Message::HeadReply(v1::HeadReply {
+                witnessed: Some(witnessed.into()),
+                refusal: refusal.as_ref().map(refusal_to_wire),
+            }),
             FromNode::Goodbye(reason) => Message::Goodbye(v1::Goodbye { reason: cut(reason) }),
         };
         Self { message: Some(message) }
@@ -455,6 +633,7 @@ impl TryFrom<v1::NodeMessage> for FromNode {
             Message::Hello(hello) => Self::Hello {
                 version: cut(hello.version),
                 status: hello.status.ok_or_else(|| Malformed::new("status", "is missing"))?.try_into()?,
+                log_size: hello.log_size,
             },
             Message::Commitments(announced) => {
                 let commitments = split_commitments(&announced.commitments)?;
@@ -464,6 +643,10 @@ impl TryFrom<v1::NodeMessage> for FromNode {
             Message::BatchReply(reply) => Self::Reply(reply.try_into()?),
             Message::Status(status) => Self::Status(status.try_into()?),
             Message::Ceremony(envelope) => Self::Ceremony(envelope.try_into()?),
+            Message::HeadReply(reply) => Self::Head(
+                reply.witnessed.ok_or_else(|| Malformed::new("witnessed", "is missing"))?.try_into()?,
+                reply.refusal.map(refusal_from_wire).transpose()?,
+            ),
             Message::Goodbye(goodbye) => Self::Goodbye(cut(goodbye.reason)),
         })
     }
@@ -476,6 +659,7 @@ impl From<&ToNode> for v1::CoordinatorMessage {
             ToNode::Welcome(version) => Message::Welcome(v1::Welcome { version: version.clone() }),
             ToNode::Batch(batch) => Message::Batch(batch.into()),
             ToNode::Ceremony(envelope) => Message::Ceremony(envelope.clone().into()),
+            ToNode::Head(head) => Message::LogHead(head.into()),
             ToNode::Goodbye(reason) => Message::Goodbye(v1::Goodbye { reason: cut(reason.clone()) }),
         };
         Self { message: Some(message) }
@@ -491,6 +675,7 @@ impl TryFrom<v1::CoordinatorMessage> for ToNode {
             Message::Welcome(welcome) => Self::Welcome(cut(welcome.version)),
             Message::Batch(batch) => Self::Batch(batch.try_into()?),
             Message::Ceremony(envelope) => Self::Ceremony(envelope.try_into()?),
+            Message::LogHead(head) => Self::Head(head.try_into()?),
             Message::Goodbye(goodbye) => Self::Goodbye(cut(goodbye.reason)),
         })
     }
@@ -506,6 +691,27 @@ fn split_commitments(bytes: &[u8]) -> Result<Vec<CommitmentBytes>, Malformed> {
         return Err(Malformed::new("commitments", "want 64 bytes each"));
     }
     Ok(chunks.iter().map(|chunk| CommitmentBytes(*chunk)).collect())
+}
+
+fn join_hashes(hashes: &[Hash]) -> Vec<u8> {
+    hashes.iter().flat_map(|hash| hash.0).collect()
+}
+
+fn split_hashes(field: &'static str, bytes: &[u8]) -> Result<Vec<Hash>, Malformed> {
+    let (chunks, rest) = bytes.as_chunks::<32>();
+    if !rest.is_empty() {
+        return Err(Malformed::new(field, "want 32 bytes each"));
+    }
+    within(field, chunks.len(), 0, log_limits::MAX_PROOF_HASHES)?;
+    Ok(chunks.iter().map(|chunk| Hash(*chunk)).collect())
+}
+
+/// Exact in JSON, as the log's entries have it.
+fn safe_integer(field: &'static str, number: u64) -> Result<u64, Malformed> {
+    if number <= log_limits::MAX_TREE_SIZE {
+        return Ok(number);
+    }
+    Err(Malformed::new(field, "is larger than 2^53 - 1"))
 }
 
 fn key_name(name: String) -> Result<KeyName, Malformed> {

@@ -70,7 +70,9 @@ impl Fixture {
                 release: Arc::new(release("suite", sequence, 1)),
                 slots: vec![0],
                 commitments: vec![own],
+                entry: None,
             }],
+            head: None,
         };
         self.node.node.send(Event::Batch(self.stream.id, batch)).await.unwrap();
         id

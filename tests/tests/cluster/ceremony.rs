@@ -226,7 +226,8 @@ async fn propose_for_seconds(cluster: &Cluster, seconds: u64) -> Proposer {
     let signed = SignedProposal::sign(proposal, "vendor/vendor-1".parse().unwrap(), &identity).unwrap();
     let status = NodeStatus { condition: Condition::Ready, reason: String::new(), keys: Vec::new() };
     let envelope = CeremonyEnvelope { proposal: Some(signed.encode()), messages: Vec::new() };
-    let messages = [FromNode::Hello { version: "stand-in".into(), status }, FromNode::Ceremony(envelope)];
+    let messages =
+        [FromNode::Hello { version: "stand-in".into(), status, log_size: 0 }, FromNode::Ceremony(envelope)];
     let mut profile = Profile::read(&cluster.profile("pipeline")).unwrap();
     profile.tls.certificate = folder.join("tls.pem");
     profile.tls.key = folder.join("tls.key");

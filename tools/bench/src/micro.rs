@@ -322,6 +322,7 @@ fn make_batch(
             release: Arc::clone(release),
             slots: (0..u32::try_from(count)?).collect(),
             commitments: commitments.iter().map(|commitment| commitment.bytes).collect(),
+            entry: None,
         });
     }
     let batch = Batch {
@@ -330,6 +331,7 @@ fn make_batch(
         roster: quorum.roster.hash(),
         signers: quorum.indices.clone(),
         items,
+        head: None,
     };
     Ok((batch, points))
 }

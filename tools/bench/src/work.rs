@@ -64,6 +64,7 @@ impl Shape {
             expires_at: 0,
             artifacts: (0..self.files).map(|file| artifact(file, sequence)).collect(),
             formats: self.formats.iter().map(|format| i32::from(*format)).collect(),
+            embargo_until: 0,
         }
     }
 

@@ -359,6 +359,7 @@ fn wire_request(request: &Request, artifacts: Vec<v1::Artifact>) -> v1::CreateRe
         expires_at: request.expires_at.unwrap_or(0),
         artifacts,
         formats: request.formats.iter().map(|format| format_to_wire(*format).into()).collect(),
+        embargo_until: 0,
     }
 }
 

@@ -1,0 +1,33 @@
+//! The transparency log: what every party must agree on, byte for byte.
+//!
+//! One append-only Merkle tree (RFC 6962) per deployment, in the formats of C2SP, readable by anybody as static files.
+//! Everything that Rütli is asked to sign is an [`entry`] of it before anybody signs, and every signer node cosigns its
+//! [`checkpoint`]s.
+//!
+//! | module | holds | specification |
+//! | --- | --- | --- |
+//! | [`entry`] | what is logged, as canonical JSON | RFC 8785; Rekor's `dsse` 0.0.1 |
+//! | [`checkpoint`] | origin, tree head, the log's signature | c2sp.org/tlog-checkpoint, c2sp.org/signed-note |
+//! | [`cosignature`] | a witness's word that a checkpoint extends all that it saw before | c2sp.org/tlog-cosignature |
+//! | [`proof`] | inclusion and consistency | RFC 6962, section 2.1 |
+//! | [`tile`] | paths and contents of tiles and entry bundles | c2sp.org/tlog-tiles |
+//! | [`tree`] | growing a tree, and drawing proofs from it | RFC 6962, section 2.1 |
+//!
+//! Does no I/O, reads no clock, draws no randomness.
+
+pub mod checkpoint;
+pub mod cosignature;
+pub mod entry;
+mod hash;
+pub mod limits;
+pub mod proof;
+pub mod tile;
+pub mod tree;
+
+pub use checkpoint::{Checkpoint, Head, LogKey, LogSigner, NotACheckpoint, Origin, SignedCheckpoint};
+pub use cosignature::{Cosignature, Cosigner, cosigned_message};
+pub use entry::{Entry, NotAnEntry};
+pub use hash::{Hash, NotAHash, leaf_hash, node_hash, sha256};
+pub use proof::{NotProved, check_consistency, check_inclusion};
+pub use tile::{EntryBundle, TileId};
+pub use tree::{Frontier, MissingTile, TileHashes, Tiles};

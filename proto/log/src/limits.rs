@@ -1,0 +1,25 @@
+//! Bounds, and why they are what they are.
+
+/// Bytes of an entry: what a bundle's length of two bytes can say (c2sp.org/tlog-tiles).
+pub const MAX_ENTRY_BYTES: usize = 65_535;
+
+/// Entries of a tree: exact in every JSON reader (2^53 − 1).
+pub const MAX_TREE_SIZE: u64 = (1 << 53) - 1;
+
+/// Hashes of a proof: one for each level of the largest tree, and one more for consistency.
+pub const MAX_PROOF_HASHES: usize = 64;
+
+/// Bytes of a checkpoint with all its signature lines: room for a hundred cosignatures of 250 bytes.
+pub const MAX_CHECKPOINT_BYTES: usize = 32 * 1024;
+
+/// Bytes of an origin and of a cosigner's name.
+pub const MAX_NAME_BYTES: usize = 255;
+
+/// Hashes of a full tile, and entries of a full bundle (c2sp.org/tlog-tiles).
+pub const TILE_WIDTH: u16 = 256;
+
+/// Levels of tiles of the largest tree.
+pub const MAX_TILE_LEVEL: u8 = 6;
+
+/// Bytes of a reason or a name within an entry, so that many of them fit.
+pub const MAX_TEXT_BYTES: usize = 300;
