@@ -107,6 +107,14 @@ pub enum Error {
         reason: String,
     },
 
+    /// The operator must look: store, folder and key of the log do not belong together. Nothing was started, or written.
+    #[error("the transparency log: {0}")]
+    Log(String),
+
+    /// Nobody erred: no ceremony has made a key for releases yet. The custodians hold one; trying again is safe then.
+    #[error("there is no key for releases yet: the custodians have to make one in a ceremony first")]
+    NoKey,
+
     /// A bug: a result that does not fit its release. The release is signed again; nothing wrong is published.
     #[error("the result of {release_id} does not fit it: {reason}")]
     Unfit {

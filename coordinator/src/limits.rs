@@ -115,6 +115,33 @@ pub const STORE_QUEUE: usize = 1_024;
 /// parameters far below the 32,766 of `SQLite`.
 pub const MAX_GROUP: usize = 256;
 
+/// Rows of the log's staging in one statement.
+pub const LOG_ROWS_PER_INSERT: usize = 512;
+
+/// Tiles of the log's tree in memory, of 16 KiB each: the newest, from which almost all proofs are drawn.
+pub const LOG_TILES_IN_MEMORY: usize = 256;
+
+/// Entries that are written to the log's folder at a time: many full tiles, little memory.
+pub const LOG_WRITE_ENTRIES: i64 = 4_096;
+
+/// Bytes of documents that are written to the log's folder at a time.
+pub const LOG_WRITE_BYTES: usize = 16 << 20;
+
+/// Entries that may wait to be written to the log's folder, before nothing more is admitted: its disk is full, or gone.
+pub const LOG_STAGED_ENTRIES: u64 = 100_000;
+
+/// Releases whose proofs are made at a time.
+pub const LOG_PROOFS_AT_ONCE: i64 = 64;
+
+/// Longest embargo: a coordinated disclosure takes months, not years.
+pub const MAX_EMBARGO_SECONDS: u64 = 366 * 86_400;
+
+/// Refusals that an outcome's entry names: with reasons of 300 bytes they stay far below an entry's bound.
+pub const LOGGED_REFUSALS: usize = 64;
+
+/// Releases whose embargo is ended at a time.
+pub const DISCLOSED_AT_ONCE: i64 = 64;
+
 /// Bytes of content in one transaction.
 pub const MAX_GROUP_BYTES: usize = 16 << 20;
 

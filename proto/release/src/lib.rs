@@ -66,7 +66,7 @@ pub use names::{
     ArtifactName, Channel, Product, ReleaseId, RequestId, Requester, Sequence, Timestamp, Version,
 };
 pub use release::{Artifact, Signable, SignableKind, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease};
-pub use signed_files::{NotAssembled, SignedFile, signed_files};
+pub use signed_files::{NotAssembled, SignedFile, dsse_envelope, signed_files};
 pub use statement::{PREDICATE_TYPE, STATEMENT_TYPE, Statement, Subject};
 pub use verify::{Expectation, NotVerified, SshsigVerdict, verify_dsse, verify_sshsig, verify_statement};
 
