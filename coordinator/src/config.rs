@@ -2,13 +2,16 @@
 //! paths are relative to the file's own folder.
 
 use std::{
+    collections::BTreeSet,
     io::Read as _,
     net::SocketAddr,
     path::{Path, PathBuf},
 };
 
 use rutli_keys::KeyName;
+use rutli_log::{Cosigner, Origin};
 use serde::Deserialize;
+use tonic::transport::Uri;
 
 use crate::{
     error::{Error, Result},
@@ -25,6 +28,8 @@ pub struct Config {
     pub data_dir: PathBuf,
     /// PEM files; read again when they change.
     pub tls: TlsFiles,
+    /// The transparency log that it keeps.
+    pub log: Log,
     /// The key that signs releases, by its name. Absent: the first one that was made.
     #[serde(default)]
     pub release_key: Option<String>,
@@ -43,6 +48,39 @@ pub struct TlsFiles {
     pub certificate: PathBuf,
     /// Own private key.
     pub key: PathBuf,
+}
+
+/// The transparency log: its name and keys, and how the world reads it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Log {
+    /// Names the log for ever: another origin is another log.
+    pub origin: Origin,
+    /// Signs checkpoints: Ed25519, PKCS #8 PEM.
+    pub key: PathBuf,
+    /// Signs the heads that Sigstore's verifiers want: ECDSA P-256, PKCS #8 PEM.
+    pub sigstore_key: PathBuf,
+    /// Where it is read, over HTTP.
+    pub listen: SocketAddr,
+    /// How the world reaches it, without a slash at its end. Absent or empty: `http://` and the address it listens on.
+    #[serde(default)]
+    pub url: String,
+    /// The files that are read there, and nothing else. Made if it is not there. Absent or empty: `log` in the data folder.
+    #[serde(default)]
+    pub folder: PathBuf,
+    /// Witnesses outside of the deployment that are asked to cosign.
+    #[serde(default)]
+    pub witness: Vec<Witness>,
+}
+
+/// A witness outside of the deployment (c2sp.org/tlog-witness).
+#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[serde(deny_unknown_fields)]
+pub struct Witness {
+    /// `add-checkpoint` is below it; without a slash at its end.
+    pub url: String,
+    /// What its cosignatures verify with.
+    pub key: Cosigner,
 }
 
 /// What an operator may bound otherwise than by default.
@@ -78,41 +116,129 @@ impl Config {
         std::fs::File::open(path)
             .and_then(|file| file.take(limits::MAX_CONFIG_BYTES).read_to_string(&mut text))
             .map_err(|error| wrong(error.to_string()))?;
-        let mut config = Self::parse(&text).map_err(wrong)?;
-        let folder = path.parent().unwrap_or(Path::new(""));
-        for relative in
-            [&mut config.data_dir, &mut config.tls.ca, &mut config.tls.certificate, &mut config.tls.key]
-        {
-            *relative = folder.join(&*relative);
+        Self::parse(&text, path.parent().unwrap_or(Path::new(""))).map_err(wrong)
+    }
+
+    /// From text that lies in `folder`.
+    fn parse(text: &str, folder: &Path) -> Result<Self, String> {
+        let mut config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+        config.limits.check()?;
+        if let Some(name) = &config.release_key {
+            KeyName::new(name.as_str()).map_err(|error| format!("release_key: {error}"))?;
+        }
+        for (name, path) in [
+            ("data_dir", &mut config.data_dir),
+            ("tls.ca", &mut config.tls.ca),
+            ("tls.certificate", &mut config.tls.certificate),
+            ("tls.key", &mut config.tls.key),
+            ("log.key", &mut config.log.key),
+            ("log.sigstore_key", &mut config.log.sigstore_key),
+        ] {
+            if path.as_os_str().is_empty() {
+                return Err(format!("{name} is empty: give a path"));
+            }
+            *path = folder.join(&*path);
+        }
+        config.log.folder = if config.log.folder.as_os_str().is_empty() {
+            config.data_dir.join("log")
+        } else {
+            folder.join(&config.log.folder)
+        };
+        config.log.check()?;
+        config.keep_secrets_out_of_the_log()?;
+        if config.listen == config.log.listen && config.listen.port() != 0 {
+            return Err(format!("listen and log.listen are both {}: give each its own port", config.listen));
         }
         Ok(config)
     }
 
-    fn parse(text: &str) -> Result<Self, String> {
-        let config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
+    /// Everything in the log's folder is for the world.
+    fn keep_secrets_out_of_the_log(&self) -> Result<(), String> {
+        for (name, path) in [
+            ("data_dir", &self.data_dir),
+            ("tls.key", &self.tls.key),
+            ("log.key", &self.log.key),
+            ("log.sigstore_key", &self.log.sigstore_key),
+        ] {
+            if path.starts_with(&self.log.folder) {
+                return Err(format!(
+                    "{name} is in log.folder ({}), which the world reads: give the log a folder of its own",
+                    self.log.folder.display()
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Limits {
+    fn check(&self) -> Result<(), String> {
         for (name, value, most) in [
-            ("max_connections", config.limits.max_connections, limits::MAX_CONNECTIONS),
-            ("max_waiting_releases", config.limits.max_waiting_releases, limits::MAX_WAITING_RELEASES),
-            ("release_lifetime_hours", config.limits.release_lifetime_hours, limits::MAX_LIFETIME_HOURS),
+            ("max_connections", self.max_connections, limits::MAX_CONNECTIONS),
+            ("max_waiting_releases", self.max_waiting_releases, limits::MAX_WAITING_RELEASES),
+            ("release_lifetime_hours", self.release_lifetime_hours, limits::MAX_LIFETIME_HOURS),
         ] {
             if value == 0 || value > most {
                 return Err(format!("limits.{name} is {value}: give 1 to {most}"));
             }
         }
-        if let Some(name) = &config.release_key {
-            KeyName::new(name.as_str()).map_err(|error| format!("release_key: {error}"))?;
+        Ok(())
+    }
+}
+
+impl Log {
+    /// Checks what types do not, and brings URLs into one form.
+    fn check(&mut self) -> Result<(), String> {
+        if self.key == self.sigstore_key {
+            return Err(
+                "log.key and log.sigstore_key are the same file: the first is an Ed25519 key, the second an \
+                        ECDSA P-256 key"
+                    .to_owned(),
+            );
         }
-        for (name, path) in [
-            ("data_dir", &config.data_dir),
-            ("tls.ca", &config.tls.ca),
-            ("tls.certificate", &config.tls.certificate),
-            ("tls.key", &config.tls.key),
-        ] {
-            if path.as_os_str().is_empty() {
-                return Err(format!("{name} is empty: give a path"));
+        if self.url.is_empty() {
+            if self.listen.ip().is_unspecified() {
+                return Err(format!(
+                    "log.listen is every address ({}): say in log.url how the world reaches the log, as \
+                     https://log.example.com",
+                    self.listen
+                ));
+            }
+            self.url = format!("http://{}", self.listen);
+        }
+        self.url = base_url("log.url", &self.url)?;
+        if self.witness.len() > limits::MAX_WITNESSES {
+            return Err(format!(
+                "log.witness is there {} times: give at most {}",
+                self.witness.len(),
+                limits::MAX_WITNESSES
+            ));
+        }
+        let mut keys = BTreeSet::new();
+        for witness in &mut self.witness {
+            witness.url = base_url("log.witness.url", &witness.url)?;
+            if !keys.insert(*witness.key.key()) {
+                return Err(format!("the key of log.witness {} is there twice: leave one out", witness.url));
             }
         }
-        Ok(config)
+        Ok(())
+    }
+}
+
+/// An HTTP URL that paths can be put after, without a slash at its end.
+fn base_url(name: &str, url: &str) -> Result<String, String> {
+    let usable = |uri: &Uri| {
+        matches!(uri.scheme_str(), Some("http" | "https"))
+            && uri.host().is_some_and(|host| !host.is_empty())
+            && uri.query().is_none()
+    };
+    match url.parse::<Uri>() {
+        Ok(uri) if url.len() <= limits::MAX_URL_BYTES && usable(&uri) && !url.contains(['#', '@']) => {
+            Ok(url.trim_end_matches('/').to_owned())
+        }
+        _ => Err(format!(
+            "{name} is {url:?}: give http:// or https://, a host and perhaps a path, as https://log.example.com"
+        )),
     }
 }
 
@@ -127,7 +253,17 @@ data_dir = "data"
 ca = "ca.pem"
 certificate = "/etc/rutli/tls.pem"
 key = "tls.key"
+[log]
+origin = "log.example.com/2026"
+key = "log.pem"
+sigstore_key = "log-sigstore.pem"
+listen = "127.0.0.1:7412"
 "#;
+    const WITNESS: &str = include_str!("../../proto/log/tests/vectors/witness.vkey");
+
+    fn parse(text: &str) -> Config {
+        Config::parse(text, Path::new("/etc/rutli")).unwrap()
+    }
 
     fn problem(text: &str) -> String {
         let folder = tempfile::tempdir().unwrap();
@@ -148,11 +284,85 @@ key = "tls.key"
         assert_eq!(config.tls.ca, folder.path().join("ca.pem"));
         assert_eq!(config.tls.certificate, Path::new("/etc/rutli/tls.pem"));
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.log.key, folder.path().join("log.pem"));
+        assert_eq!(config.log.sigstore_key, folder.path().join("log-sigstore.pem"));
+    }
+
+    #[test]
+    fn what_the_log_leaves_out_has_defaults() {
+        let log = parse(GOOD).log;
+        assert_eq!(log.origin.as_str(), "log.example.com/2026");
+        assert_eq!(log.url, "http://127.0.0.1:7412");
+        assert_eq!(log.folder, Path::new("/etc/rutli/data/log"));
+        assert!(log.witness.is_empty());
+    }
+
+    #[test]
+    fn what_the_log_says_is_taken() {
+        let witness =
+            format!("[[log.witness]]\nurl = \"https://w.example/\"\nkey = \"{}\"\n", WITNESS.trim());
+        let text = format!("{GOOD}url = \"https://log.example.com/a/\"\nfolder = \"public\"\n{witness}");
+        let log = parse(&text).log;
+        assert_eq!(log.url, "https://log.example.com/a");
+        assert_eq!(log.folder, Path::new("/etc/rutli/public"));
+        assert_eq!(log.witness[0].url, "https://w.example");
+        assert_eq!(log.witness[0].key.to_string(), WITNESS.trim());
+        assert!(problem(&format!("{text}{witness}")).contains("is there twice"));
+        let many = witness.repeat(limits::MAX_WITNESSES + 1);
+        assert!(problem(&format!("{GOOD}{many}")).contains("give at most"));
+        assert!(problem(&text.replace(&WITNESS.trim()[..20], "rubbish")).contains("key"));
+    }
+
+    #[test]
+    fn mistakes_about_the_log_are_named() {
+        let section = GOOD.find("[log]").unwrap();
+        assert!(problem(&GOOD[..section]).contains("missing field `log`"));
+        assert!(problem(&format!("{GOOD}surprise = 1\n")).contains("surprise"));
+        for key in ["origin", "key", "sigstore_key", "listen"] {
+            let log: String = GOOD[section..]
+                .lines()
+                .filter(|line| !line.starts_with(key))
+                .fold(String::new(), |text, line| text + line + "\n");
+            assert!(problem(&format!("{}{log}", &GOOD[..section])).contains(key), "{key}");
+        }
+        assert!(problem(&GOOD.replace("log.example.com/2026", "my log")).contains("without spaces"));
+        assert!(problem(&GOOD.replace("log-sigstore.pem", "log.pem")).contains("are the same file"));
+        assert!(problem(&GOOD.replace("log.pem", "")).contains("log.key is empty"));
+        assert!(problem(&GOOD.replace("127.0.0.1:7412", "127.0.0.1:7410")).contains("each its own port"));
+        // Nobody dials 0.0.0.0: the address that bundles and people are given has to be said.
+        let everywhere = GOOD.replace("127.0.0.1:7412", "0.0.0.0:7412");
+        assert!(problem(&everywhere).contains("log.url"));
+        parse(&format!("{everywhere}url = \"https://log.example.com\"\n"));
+        for url in [
+            "log.example.com",
+            "ftp://log.example.com",
+            "https://",
+            "https://x/?a",
+            "https://x/#a",
+            "https://a@x/",
+            "https://x y",
+        ] {
+            assert!(problem(&format!("{GOOD}url = \"{url}\"\n")).contains("log.url is"), "{url}");
+        }
+        let long = format!("https://x/{}", "a".repeat(limits::MAX_URL_BYTES));
+        assert!(problem(&format!("{GOOD}url = \"{long}\"\n")).contains("log.url is"));
+    }
+
+    #[test]
+    fn no_secret_lies_in_the_folder_that_the_world_reads() {
+        for folder in [".", "data"] {
+            let message = problem(&format!("{GOOD}folder = \"{folder}\"\n"));
+            assert!(message.contains("which the world reads"), "{folder}: {message}");
+        }
+        for name in ["tls.key", "log.pem", "log-sigstore.pem"] {
+            let text = GOOD.replace(&format!("\"{name}\""), &format!("\"data/log/{name}\""));
+            assert!(problem(&text).contains("which the world reads"), "{name}");
+        }
     }
 
     #[test]
     fn limits_are_read() {
-        let config = Config::parse(&format!("{GOOD}[limits]\nmax_waiting_releases = 5\n")).unwrap();
+        let config = parse(&format!("{GOOD}[limits]\nmax_waiting_releases = 5\n"));
         assert_eq!(config.limits.max_waiting_releases, 5);
         assert_eq!(config.limits.max_connections, limits::DEFAULT_CONNECTIONS);
     }
@@ -160,7 +370,9 @@ key = "tls.key"
     #[test]
     fn the_example_is_right() {
         let example = include_str!("../../deploy/examples/coordinator.toml");
-        assert_eq!(Config::parse(example).unwrap().limits, Limits::default());
+        let config = parse(example);
+        assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.log.url, "https://log.example.com");
     }
 
     #[test]

@@ -218,3 +218,10 @@ pub const MAX_SMALL_MESSAGE_BYTES: usize = 16 << 10;
 /// A node that is passed over loses this fraction of its remembered time for a signature: after some five quorums
 /// without it, a node that was slow once counts as twice as fast.
 pub const PACE_FADES: u64 = 8;
+
+/// Witnesses outside of the deployment: each is asked for every head that is published, and a checkpoint has room for a
+/// hundred cosignatures, the nodes' among them.
+pub const MAX_WITNESSES: usize = 16;
+
+/// Bytes of a URL in the configuration: what HTTP servers commonly take.
+pub const MAX_URL_BYTES: usize = 2_048;

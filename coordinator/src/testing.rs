@@ -20,7 +20,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     Clock, Config, Daemon, Result, Signals,
-    config::{Limits, TlsFiles},
+    config::{Limits, Log, TlsFiles},
 };
 
 /// The time on every test's clock: 2026-11-21T10:00:00Z.
@@ -102,6 +102,15 @@ impl Running {
             listen: "127.0.0.1:0".parse().unwrap(),
             data_dir: file("data"),
             tls: TlsFiles { ca: file("ca.pem"), certificate: file("tls.pem"), key: file("tls.key") },
+            log: Log {
+                origin: "log.test/1".to_owned().try_into().unwrap(),
+                key: file("log.pem"),
+                sigstore_key: file("log-sigstore.pem"),
+                listen: "127.0.0.1:0".parse().unwrap(),
+                url: "http://log.test".to_owned(),
+                folder: file("data/log"),
+                witness: Vec::new(),
+            },
             limits,
         };
         let signals = Signals::default();
