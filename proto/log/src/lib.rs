@@ -9,6 +9,7 @@
 //! | [`entry`] | what is logged, as canonical JSON | RFC 8785; Rekor's `dsse` 0.0.1 |
 //! | [`checkpoint`] | origin, tree head, the log's signature | c2sp.org/tlog-checkpoint, c2sp.org/signed-note |
 //! | [`cosignature`] | a witness's word that a checkpoint extends all that it saw before | c2sp.org/tlog-cosignature |
+//! | [`policy`] | which cosignatures a verifier wants | c2sp.org/tlog-policy |
 //! | [`proof`] | inclusion and consistency | RFC 6962, section 2.1 |
 //! | [`tile`] | paths and contents of tiles and entry bundles | c2sp.org/tlog-tiles |
 //! | [`tree`] | growing a tree, and drawing proofs from it | RFC 6962, section 2.1 |
@@ -20,6 +21,7 @@ pub mod cosignature;
 pub mod entry;
 mod hash;
 pub mod limits;
+pub mod policy;
 pub mod proof;
 pub mod tile;
 pub mod tree;
@@ -28,6 +30,7 @@ pub use checkpoint::{Checkpoint, Head, LogKey, LogSigner, NotACheckpoint, Origin
 pub use cosignature::{Cosignature, Cosigner, cosigned_message};
 pub use entry::{Entry, NotAnEntry};
 pub use hash::{Hash, NotAHash, leaf_hash, node_hash, sha256};
+pub use policy::{InvalidPolicy, NotWitnessed, Policy};
 pub use proof::{NotProved, check_consistency, check_inclusion};
 pub use tile::{EntryBundle, TileId};
 pub use tree::{Frontier, MissingTile, TileHashes, Tiles};

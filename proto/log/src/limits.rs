@@ -23,3 +23,12 @@ pub const MAX_TILE_LEVEL: u8 = 6;
 
 /// Bytes of a reason or a name within an entry, so that many of them fit.
 pub const MAX_TEXT_BYTES: usize = 300;
+
+/// Bytes of a policy: its most witnesses with names and keys of a middling length.
+pub const MAX_POLICY_BYTES: usize = 128 * 1024;
+
+/// Logs of a policy: those that C2SP recommends to take.
+pub const MAX_POLICY_LOGS: usize = 32;
+
+/// Witnesses and groups of a policy: all nodes of the largest deployment, outside witnesses, and their groups.
+pub const MAX_POLICY_NAMES: usize = 256;
