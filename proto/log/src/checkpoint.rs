@@ -222,6 +222,12 @@ impl LogKey {
         &self.origin
     }
 
+    /// Its public key.
+    #[must_use]
+    pub fn key(&self) -> &[u8; 32] {
+        self.key.as_bytes()
+    }
+
     /// Opens a checkpoint of this log: form, origin, and the log's own signature, strictly (RFC 8032 with canonical
     /// checks). Other signature lines are kept and not looked at.
     ///

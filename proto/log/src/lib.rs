@@ -10,6 +10,7 @@
 //! | [`audit`], [`finding`] | what is wrong with a log, for who reads all of it | – |
 //! | [`checkpoint`] | origin, tree head, the log's signature | c2sp.org/tlog-checkpoint, c2sp.org/signed-note |
 //! | [`cosignature`] | a witness's word that a checkpoint extends all that it saw before | c2sp.org/tlog-cosignature |
+//! | [`policy`] | which cosignatures a verifier wants | c2sp.org/tlog-policy |
 //! | [`proof`] | inclusion and consistency | RFC 6962, section 2.1 |
 //! | [`tile`] | paths and contents of tiles and entry bundles | c2sp.org/tlog-tiles |
 //! | [`tree`] | growing a tree, and drawing proofs from it | RFC 6962, section 2.1 |
@@ -23,6 +24,7 @@ pub mod entry;
 pub mod finding;
 mod hash;
 pub mod limits;
+pub mod policy;
 pub mod proof;
 pub mod tile;
 pub mod tree;
@@ -33,6 +35,7 @@ pub use cosignature::{Cosignature, Cosigner, cosigned_message};
 pub use entry::{Entry, NotAnEntry};
 pub use finding::{Code, Finding, Severity};
 pub use hash::{Hash, NotAHash, leaf_hash, node_hash, sha256};
+pub use policy::{InvalidPolicy, NotWitnessed, Policy};
 pub use proof::{NotProved, check_consistency, check_inclusion};
 pub use tile::{EntryBundle, TileId};
 pub use tree::{Frontier, MissingTile, TileHashes, Tiles};

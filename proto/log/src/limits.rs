@@ -39,3 +39,11 @@ pub const MAX_KEYS: usize = 1_024;
 
 /// Channels of products that an auditor keeps.
 pub const MAX_CHANNELS: usize = 65_536;
+/// Bytes of a policy: its most witnesses with names and keys of a middling length.
+pub const MAX_POLICY_BYTES: usize = 128 * 1024;
+
+/// Logs of a policy: those that C2SP recommends to take.
+pub const MAX_POLICY_LOGS: usize = 32;
+
+/// Witnesses and groups of a policy: all nodes of the largest deployment, outside witnesses, and their groups.
+pub const MAX_POLICY_NAMES: usize = 256;
