@@ -133,6 +133,22 @@ pub const LOG_STAGED_ENTRIES: u64 = 100_000;
 /// Releases whose proofs are made at a time.
 pub const LOG_PROOFS_AT_ONCE: i64 = 64;
 
+/// Milliseconds from one round of the log to the next: a proof follows its signature at once for people, and under load
+/// one fsync of each node covers what was signed in a quarter of a second.
+pub const LOG_ROUND_MS: u64 = 250;
+
+/// Milliseconds that a round waits for the nodes' cosignatures: a link around the world and a slow disk.
+pub const LOG_COSIGN_MS: u64 = 1_500;
+
+/// Milliseconds until a round that failed, or whose quorum did not come, is tried again.
+pub const LOG_RETRY_MS: u64 = 2_000;
+
+/// Milliseconds until the next round when nothing happens, so that the published cosignatures say that all is well.
+pub const LOG_IDLE_MS: u64 = 60_000;
+
+/// Seconds between two looks for embargoes that are to end.
+pub const EMBARGO_LOOK_SECONDS: u64 = 1;
+
 /// Longest embargo: a coordinated disclosure takes months, not years.
 pub const MAX_EMBARGO_SECONDS: u64 = 366 * 86_400;
 

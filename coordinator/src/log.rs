@@ -19,8 +19,12 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
-use rutli_keys::NodeId;
-use rutli_log::{Cosignature, Frontier, Hash, Head, LogKey, MissingTile, SignedCheckpoint, Tiles};
+use rutli_keys::{NodeId, SignedRoster};
+use rutli_log::{
+    Cosignature, Entry, Frontier, Hash, Head, LogKey, MissingTile, SignedCheckpoint, Tiles,
+    entry::{self, NodeEvent, kinds},
+    sha256,
+};
 use rutli_wire::link::{LoggedEntry, Witnessed};
 use tokio::sync::{Notify, watch};
 
@@ -32,8 +36,6 @@ use crate::{
 pub mod folder;
 pub mod publisher;
 pub mod sequencer;
-pub mod web;
-pub mod witness;
 
 use folder::LogFolder;
 
@@ -47,8 +49,8 @@ struct Shared {
     tree: RwLock<Tree>,
     size: watch::Sender<u64>,
     collecting: Mutex<Collecting>,
-    /// A node attached, or said something of the log.
-    news: Notify,
+    attached: Notify,
+    said: Notify,
 }
 
 /// The cosignatures of one head, unverified, as they come.
@@ -70,7 +72,15 @@ impl Log {
     fn new(key: LogKey, folder: LogFolder, newest: SignedCheckpoint, tiles: Tiles, written: u64) -> Self {
         let (size, _) = watch::channel(newest.head().size);
         let tree = RwLock::new(Tree { newest, tiles, written });
-        Self(Arc::new(Shared { key, folder, tree, size, collecting: Mutex::default(), news: Notify::new() }))
+        Self(Arc::new(Shared {
+            key,
+            folder,
+            tree,
+            size,
+            collecting: Mutex::default(),
+            attached: Notify::new(),
+            said: Notify::new(),
+        }))
     }
 
     /// The key that signs its checkpoints.
@@ -152,7 +162,7 @@ impl Log {
             collecting.cosignatures.insert(node.clone(), cosignature);
         }
         drop(collecting);
-        self.0.news.notify_one();
+        self.0.said.notify_one();
     }
 
     /// What was collected so far.
@@ -163,12 +173,17 @@ impl Log {
 
     /// Says that a node is there that has not been asked to cosign.
     pub fn attached(&self) {
-        self.0.news.notify_one();
+        self.0.attached.notify_one();
     }
 
-    /// Waits for a node that attached, or said something of the log.
-    pub async fn news(&self) {
-        self.0.news.notified().await;
+    /// Waits for a node that attached, if none has since the last time.
+    pub async fn attached_since(&self) {
+        self.0.attached.notified().await;
+    }
+
+    /// Waits for a node to say something of the log, if none has since the last time.
+    pub async fn said(&self) {
+        self.0.said.notified().await;
     }
 
     fn collecting(&self) -> std::sync::MutexGuard<'_, Collecting> {
@@ -211,4 +226,31 @@ impl Log {
     fn change(&self, change: impl FnOnce(&mut Tree)) {
         change(&mut self.0.tree.write().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+/// The entry of a node that was named as a culprit or reinstated; `at` in Unix seconds.
+#[must_use]
+pub fn node_entry(node: &NodeId, event: NodeEvent, reason: &str, at: u64) -> Vec<u8> {
+    let kind = kinds::Node::default();
+    Entry::Node(entry::Node { event, kind, node: node.to_string(), reason: entry::cut(reason), time: at })
+        .encode()
+}
+
+/// The entry of a key that a ceremony made; `at` in Unix seconds.
+#[must_use]
+pub fn key_entry(key: &SignedRoster, at: u64) -> Vec<u8> {
+    let roster = key.roster();
+    Entry::Key(entry::Key {
+        ceremony: roster.ceremony().to_string(),
+        document: sha256(&key.encode()),
+        epoch: roster.epoch(),
+        kind: kinds::Key::default(),
+        name: roster.key().to_string(),
+        public_key: Hash(*roster.group_key()),
+        purpose: roster.purpose().as_str().to_owned(),
+        roster: Hash(*roster.hash().as_bytes()),
+        time: at,
+        transcript: Hash(*roster.transcript()),
+    })
+    .encode()
 }

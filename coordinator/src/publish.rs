@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rutli_keys::{KeyName, NodeId};
 use rutli_log::{
-    Entry,
+    Entry, Hash,
     entry::{Dsse, Outcome, OutcomeState, cut},
 };
 use rutli_release::{NotAssembled, SignedFile, dsse_envelope, signed_files};
@@ -16,8 +16,7 @@ use crate::{
     keyring::Keyring,
     limits,
     session::Submission,
-    sign_release::Unfinished,
-    store::{Ending, Store},
+    store::{Ending, ReleaseNumber, Store},
 };
 
 /// How a release ended.
@@ -40,7 +39,7 @@ pub enum Ended {
     Expired,
 }
 
-/// Makes the end of a release durable, and returns what its watchers are to be told. Waits for as long as the store is
+/// Makes the end of a release durable, in the store and in the log, and returns what its watchers are to be told. Waits for as long as the store is
 /// closed: a result is never lost.
 ///
 /// # Errors
@@ -49,20 +48,22 @@ pub async fn publish(
     store: &Store,
     keyring: &Keyring,
     clock: &Clock,
-    release: &Unfinished,
+    number: ReleaseNumber,
+    release: &Submission,
+    roster: Hash,
     ended: Ended,
 ) -> Result<Arc<v1::Release>> {
-    let id = &release.submission.release_id;
+    let id = &release.release_id;
     let mut message = v1::Release { finished_at: clock.now(), ..v1::Release::default() };
-    let mut outcome = Outcome::new(release.submission.entry.index, &release.submission.release, message.finished_at);
+    let mut outcome = Outcome::new(release.entry.index, &release.release, message.finished_at);
     let mut entries = Vec::with_capacity(2);
     match ended {
         Ended::Signed { key, signatures, signed_by } => {
             message.state = v1::ReleaseState::Signed.into();
             message.signatures_done = u32::try_from(signatures.len()).unwrap_or(u32::MAX);
-            outcome.signed(key.as_str(), release.terms.roster, &signatures, signed_by.iter().map(ToString::to_string));
+            outcome.signed(key.as_str(), roster, &signatures, signed_by.iter().map(ToString::to_string));
             let dsse;
-            (message.files, dsse) = assemble(keyring, &release.submission, &key, signatures).await?;
+            (message.files, dsse) = assemble(keyring, release, &key, signatures).await?;
             entries.extend(dsse.map(|leaf| Entry::Dsse(leaf).encode()));
             message.signed_by = signed_by.iter().map(ToString::to_string).collect();
             message.key = key.to_string();
@@ -72,7 +73,7 @@ pub async fn publish(
             message.refusals = refusals.iter().map(refusal_message).collect();
             outcome.state = OutcomeState::Refused;
             // A reason may name what is under embargo.
-            let tell = release.terms.embargo.is_none();
+            let tell = release.entry.embargo.is_none();
             outcome.refusals = message
                 .refusals
                 .iter()
@@ -94,7 +95,7 @@ pub async fn publish(
         }
     }
     entries.insert(0, Entry::Outcome(outcome).encode());
-    let ending = Arc::new(Ending::new(release.number, &message, entries));
+    let ending = Arc::new(Ending::new(number, &message, entries));
     // Crash boundary: before this commit the release is unfinished, and signed again at the next start; its content is
     // the same then, and so is what its signatures say. After it, this is its result for ever, and the log says so.
     while let Err(error) = store.finish(Arc::clone(&ending)).await {
@@ -142,6 +143,7 @@ async fn assemble(
         tokio::task::spawn_blocking(build).await.map_err(|_| Error::Stopping)?
     };
     let (files, leaf) = files.map_err(|error| unfit(error.to_string()))?;
-    let files = files.into_iter().map(|SignedFile { name, bytes }| v1::SignedFile { name, data: bytes.into() });
+    let files =
+        files.into_iter().map(|SignedFile { name, bytes }| v1::SignedFile { name, data: bytes.into() });
     Ok((files.collect(), leaf))
 }

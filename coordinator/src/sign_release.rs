@@ -10,8 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use prost::Message as _;
-use rand::{RngCore as _, rngs::OsRng};
-use rutli_log::{Entry, Hash, entry::Embargo, entry::RequestTerms};
+use rutli_log::{Entry, Hash, entry::RequestTerms};
 use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
 use rutli_wire::{
     convert::{release_from_content, release_from_request, release_to_content},
@@ -22,6 +21,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     clock::Clock,
+    embargo,
     error::{Error, Result},
     keyring::Keyring,
     limits, publish,
@@ -85,7 +85,7 @@ impl SignRelease {
             Admitted::New(release, message) => {
                 // A client that is gone asks again with the same request id.
                 let _ = acknowledge.send(Ok(*message));
-                self.complete(release).await;
+                self.complete(*release).await;
             }
         }
     }
@@ -94,8 +94,10 @@ impl SignRelease {
     async fn complete(&self, mut release: Unfinished) {
         loop {
             let Ok(ended) = self.session(&mut release).await else { return };
-            let published = publish::publish(&self.store, &self.keyring, &self.clock, &release, ended).await;
-            let Unfinished { submission, .. } = &release;
+            let Unfinished { number, submission, terms, .. } = &release;
+            let (store, keyring) = (&self.store, &self.keyring);
+            let published =
+                publish::publish(store, keyring, &self.clock, *number, submission, terms.roster, ended).await;
             // The next release of the channel may start; with an unfit result, this one anew.
             self.sessions.published(&submission.release_id).await;
             match published {
@@ -131,7 +133,7 @@ impl SignRelease {
             .map_err(|error| Error::Field { field: "request_id", problem: error.to_string() })?;
         let requester = request.requester;
         let now = self.clock.now();
-        let embargo = embargo(request.message.embargo_until, now)?;
+        let embargo = embargo::until(request.message.embargo_until, now)?;
         let release = Arc::new(release_from_request(request.message, now)?);
         let release_id =
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
@@ -208,7 +210,7 @@ impl SignRelease {
         let submission = placed_at(submission, index);
         let expires_at = terms.deadline;
         let unfinished = Unfinished { number, submission, expires_at, terms, outcome, slot };
-        Ok(Admitted::New(unfinished, Box::new(message)))
+        Ok(Admitted::New(Box::new(unfinished), Box::new(message)))
     }
 
     /// The release of an earlier request, if it was the same one.
@@ -241,7 +243,8 @@ impl SignRelease {
         self.waiting.show(&release_id);
         slot.is_of(&release_id);
         // Without a key nothing is signed until the next start; an entry that names no roster lets nobody sign.
-        let roster = self.active_roster().or(before.as_ref().map(|before| before.roster)).unwrap_or(Hash([0; 32]));
+        let roster =
+            self.active_roster().or(before.as_ref().map(|before| before.roster)).unwrap_or(Hash([0; 32]));
         let terms = RequestTerms {
             release_id: release_id.clone(),
             requester: requester.clone(),
@@ -259,7 +262,8 @@ impl SignRelease {
             _ => self.store.log_again(number, logged).await?,
         };
         let expires_at = terms.deadline;
-        let submission = placed_at(Submission { release_id, requester, release, entry, resumed: true }, index);
+        let submission =
+            placed_at(Submission { release_id, requester, release, entry, resumed: true }, index);
         let (outcome, submit) = self.order.place(submission.clone());
         submit(index);
         Ok(Unfinished { number, submission, expires_at, terms, outcome, slot })
@@ -372,25 +376,8 @@ fn placed_at(submission: Submission, index: u64) -> Submission {
     Submission { entry: LoggedEntry { index, ..submission.entry }, ..submission }
 }
 
-/// A fresh salt, if an embargo is asked for.
-fn embargo(until: u64, now: u64) -> Result<Option<Embargo>> {
-    if until == 0 {
-        return Ok(None);
-    }
-    if until <= now || until > now.saturating_add(limits::MAX_EMBARGO_SECONDS) {
-        let problem = format!(
-            "must be later than now ({now}) and at most {} days from now",
-            limits::MAX_EMBARGO_SECONDS / 86_400
-        );
-        return Err(Error::Field { field: "embargo_until", problem });
-    }
-    let mut salt = Hash([0; 32]);
-    OsRng.fill_bytes(&mut salt.0);
-    Ok(Some(Embargo { salt, disclose_by: until }))
-}
-
 enum Admitted {
-    New(Unfinished, Box<v1::Release>),
+    New(Box<Unfinished>, Box<v1::Release>),
     Known(Box<v1::Release>),
 }
 

@@ -33,12 +33,16 @@ use sqlx::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use read::{Page, ReleaseFilter, StoredCeremony, StoredRelease};
-pub use staging::{Embargoed, LoggedTerms, Staged, Unproven};
+pub use staging::{LoggedTerms, Staged, Unproven};
 
 use crate::{
     error::{Error, Result},
     limits,
-    log::{Log, folder::{Appender, LogFolder}, sequencer::Sequencer},
+    log::{
+        Log,
+        folder::{Appender, LogFolder},
+        sequencer::Sequencer,
+    },
 };
 use writer::{Done, Job, OnAdmitted, Op, Writer};
 
@@ -218,7 +222,8 @@ impl Store {
             .map_err(|e| unusable(&e))?;
         let (jobs, received) = mpsc::channel(limits::STORE_QUEUE);
         let (health, watched) = watch::channel(Health::Open);
-        let writer = Writer::open(options, received, health, lock, sequencer).await.map_err(|e| unusable(&e))?;
+        let writer =
+            Writer::open(options, received, health, lock, sequencer).await.map_err(|e| unusable(&e))?;
         tokio::spawn(writer.run());
         Ok((Self { jobs, reads, health: watched, log }, appender))
     }

@@ -6,7 +6,10 @@
 use rutli_log::{Frontier, Hash, Head, LogSigner, SignedCheckpoint, leaf_hash};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
-use super::{Log, folder::{Appender, LogFolder}};
+use super::{
+    Log,
+    folder::{Appender, LogFolder},
+};
 use crate::{
     crash::crash_point,
     error::{Error, Result},
@@ -115,8 +118,10 @@ impl Sequencer {
     /// # Errors
     /// [`Error::Log`] if that does not follow on what was known before.
     pub async fn catch_up(&mut self, connection: &mut SqliteConnection) -> Result<()> {
-        let note: String =
-            sqlx::query_scalar("SELECT checkpoint FROM log_head").fetch_one(&mut *connection).await.map_err(failed)?;
+        let note: String = sqlx::query_scalar("SELECT checkpoint FROM log_head")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed)?;
         if note == self.note {
             return Ok(());
         }
@@ -126,7 +131,9 @@ impl Sequencer {
         leaves.iter().for_each(|leaf| frontier.push(*leaf));
         let checkpoint = self.log.key().open(&note).ok().filter(|newest| newest.head() == frontier.head());
         let checkpoint = checkpoint.ok_or_else(|| {
-            Error::Log("the store's log is not the one that was written here: another process writes it".into())
+            Error::Log(
+                "the store's log is not the one that was written here: another process writes it".into(),
+            )
         })?;
         self.committed(Appended { frontier, leaves, checkpoint });
         Ok(())

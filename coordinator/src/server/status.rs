@@ -82,6 +82,8 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         | Error::Config { .. }
         | Error::File { .. }
         | Error::Log(_)
+        | Error::LogForked { .. }
+        | Error::Witness { .. }
         | Error::Listen { .. }
         | Error::Serve(_) => (Code::Internal, "INTERNAL"),
     }

@@ -14,10 +14,11 @@ use std::{
 
 use frost_ed25519::round1::{NonceCommitment, SigningCommitments};
 use rutli_keys::{KeyName, NodeId, SignedRoster};
-use rutli_release::ReleaseId;
 use rutli_log::{Head, SignedCheckpoint};
+use rutli_release::ReleaseId;
 use rutli_wire::link::{
-    Batch, BatchId, CommitmentBytes, FromNode, LogHead, LoggedEntry, NodeStatus, Refusal, RefusalCode, ToNode, Witnessed,
+    Batch, BatchId, CommitmentBytes, FromNode, LogHead, LoggedEntry, NodeStatus, Refusal, RefusalCode,
+    ToNode, Witnessed,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -483,8 +484,16 @@ impl Driver {
     }
 
     /// A node that did not take what was sent keeps less than we believed.
-    fn witnessed(&mut self, node: &NodeId, stream: StreamId, witnessed: Witnessed, refusal: Option<&Refusal>) {
-        let Some(outbox) = self.outboxes.get_mut(node).filter(|outbox| outbox.stream == stream) else { return };
+    fn witnessed(
+        &mut self,
+        node: &NodeId,
+        stream: StreamId,
+        witnessed: Witnessed,
+        refusal: Option<&Refusal>,
+    ) {
+        let Some(outbox) = self.outboxes.get_mut(node).filter(|outbox| outbox.stream == stream) else {
+            return;
+        };
         outbox.catching_up = refusal.is_some_and(|refusal| refusal.code == RefusalCode::LogCatchingUp);
         if witnessed.cosignature.is_none() {
             outbox.log_size = witnessed.size;

@@ -10,6 +10,7 @@ use rutli_wire::link::{Batch, BatchItem, Condition, ItemReply, RefusalCode};
 
 use super::{driver::parse_commitment, *};
 use crate::aggregate::aggregate;
+use crate::testing::logged_entry;
 
 /// An engine with everything around it that a test needs.
 struct Stage {
@@ -93,6 +94,7 @@ impl Stage {
             release_id: release_id.clone(),
             requester,
             release,
+            entry: logged_entry(),
             resumed: false,
         }));
         release_id
@@ -417,6 +419,7 @@ fn product_builds_get_their_turn_under_steady_av_load() {
             release_id: ReleaseId::new(product).unwrap(),
             requester: Requester::new("ci").unwrap(),
             release: Arc::new(release(class, product, 1, 1)),
+            entry: logged_entry(),
             resumed: false,
         }));
     }
@@ -454,7 +457,13 @@ fn a_release_taken_up_after_a_restart_cannot_be_taken_back() {
     let release_id = ReleaseId::new("suite-1").unwrap();
     let requester = Requester::new("ci").unwrap();
     let release = Arc::new(release(Class::ProductBuild, "suite", 1, 1));
-    let submission = Submission { release_id: release_id.clone(), requester, release, resumed: true };
+    let submission = Submission {
+        release_id: release_id.clone(),
+        requester,
+        release,
+        entry: logged_entry(),
+        resumed: true,
+    };
     stage.event(Event::Submit(submission));
     assert_eq!(stage.engine.cancel(&release_id).unwrap_err(), NotCancelled::TooLate);
 }

@@ -9,7 +9,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use super::{
     ReleaseNumber, Store,
-    staging::{Embargoed, LoggedTerms},
+    staging::LoggedTerms,
     writer::{signed, unsigned},
 };
 use crate::{
@@ -111,11 +111,11 @@ impl Store {
         Ok(Some(release))
     }
 
-    /// Releases whose embargo is to end by `now`, and those under embargo altogether when `now` is the end of time.
+    /// Releases whose embargo is to end by `now` in Unix seconds, and has not.
     ///
     /// # Errors
     /// [`Error::Store`]
-    pub async fn embargoed(&self, now: u64) -> Result<Vec<Embargoed>> {
+    pub async fn embargoed(&self, now: u64) -> Result<Vec<StoredRelease>> {
         let rows = sqlx::query(select_release!(
             " FROM releases WHERE disclose_by <= $1 AND disclosed_at IS NULL ORDER BY disclose_by LIMIT $2"
         ))
@@ -124,12 +124,7 @@ impl Store {
         .fetch_all(&self.reads)
         .await
         .map_err(failed)?;
-        let mut due = Vec::with_capacity(rows.len());
-        for row in &rows {
-            let StoredRelease { number, message, logged } = stored_release(row)?;
-            due.extend(logged.map(|logged| Embargoed { number, message, logged }));
-        }
-        Ok(due)
+        rows.iter().map(stored_release).collect()
     }
 
     /// The release that a requester asked for under this id.

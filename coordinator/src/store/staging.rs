@@ -1,12 +1,15 @@
 //! The store's side of the log: what is staged until it lies in the folder, what waits to be proved or disclosed.
 
+use prost::Message as _;
 use rutli_log::{Entry, Hash, Head, entry::Embargo, sha256};
 use rutli_release::{ReleaseId, VerifiedRelease};
 use rutli_wire::{convert::release_from_content, v1};
-use prost::Message as _;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
-use super::{NewLogged, ReleaseNumber, Store, writer::{signed, unsigned}};
+use super::{
+    NewLogged, ReleaseNumber, Store,
+    writer::{signed, unsigned},
+};
 use crate::{
     error::{Error, Result},
     limits,
@@ -43,17 +46,6 @@ pub struct Unproven {
     pub index: u64,
 }
 
-/// A release whose embargo is not over, or not yet said to be.
-#[derive(Clone, Debug)]
-pub struct Embargoed {
-    /// Its key in the store.
-    pub number: ReleaseNumber,
-    /// Its message as the store has it.
-    pub message: v1::Release,
-    /// Of its entry.
-    pub logged: LoggedTerms,
-}
-
 /// What the store keeps of a release's entry.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedTerms {
@@ -74,12 +66,14 @@ impl Store {
     /// # Errors
     /// [`Error::Store`]
     pub async fn staged(&self, size: u64) -> Result<Staged> {
-        let rows = sqlx::query("SELECT number, entry, release FROM log_entries WHERE number < $1 ORDER BY number LIMIT $2")
-            .bind(signed(size))
-            .bind(limits::LOG_WRITE_ENTRIES)
-            .fetch_all(&self.reads)
-            .await
-            .map_err(failed)?;
+        let rows = sqlx::query(
+            "SELECT number, entry, release FROM log_entries WHERE number < $1 ORDER BY number LIMIT $2",
+        )
+        .bind(signed(size))
+        .bind(limits::LOG_WRITE_ENTRIES)
+        .fetch_all(&self.reads)
+        .await
+        .map_err(failed)?;
         let mut staged = Staged::default();
         let mut bytes = 0_usize;
         for row in rows {
@@ -125,7 +119,8 @@ impl Store {
                 let outcome = v1::Release::decode(outcome.as_slice()).map_err(failed)?;
                 Ok(Unproven {
                     number: ReleaseNumber(row.try_get(0).map_err(failed)?),
-                    release_id: ReleaseId::new(row.try_get::<String, _>(1).map_err(failed)?).map_err(failed)?,
+                    release_id: ReleaseId::new(row.try_get::<String, _>(1).map_err(failed)?)
+                        .map_err(failed)?,
                     release: release(row.try_get::<&[u8], _>(2).map_err(failed)?)?,
                     key: outcome.key,
                     finished_at: outcome.finished_at,
@@ -208,11 +203,12 @@ pub(super) async fn disclose(
 
 /// Only forwards, and only what is staged: said twice it does no harm.
 pub(super) async fn unstage(connection: &mut SqliteConnection, written: Head) -> sqlx::Result<()> {
-    let moved = sqlx::query("UPDATE log_head SET written_size = $1, written_root = $2 WHERE written_size < $1")
-        .bind(signed(written.size))
-        .bind(written.root.as_bytes().to_vec())
-        .execute(&mut *connection)
-        .await?;
+    let moved =
+        sqlx::query("UPDATE log_head SET written_size = $1, written_root = $2 WHERE written_size < $1")
+            .bind(signed(written.size))
+            .bind(written.root.as_bytes().to_vec())
+            .execute(&mut *connection)
+            .await?;
     if moved.rows_affected() > 0 {
         sqlx::query("DELETE FROM log_entries WHERE number < $1")
             .bind(signed(written.size))
@@ -230,8 +226,7 @@ pub(super) async fn prove(
     if proofs.is_empty() {
         return Ok(());
     }
-    let mut query =
-        QueryBuilder::<Sqlite>::new("UPDATE proofs SET proven_at = ");
+    let mut query = QueryBuilder::<Sqlite>::new("UPDATE proofs SET proven_at = ");
     query.push_bind(signed(at)).push(", files = proved.column2 FROM (");
     query.push_values(proofs, |mut row, (number, files)| {
         row.push_bind(number.0).push_bind(files.as_slice());

@@ -235,7 +235,8 @@ impl Writer {
 
     /// A connection that writes, with the log's head where the store has it: the commit that failed may have happened.
     async fn reopen(&mut self) -> Result<SqliteConnection> {
-        let mut connection = self.probe().await.map_err(|error| Error::StoreClosed { reason: error.to_string() })?;
+        let mut connection =
+            self.probe().await.map_err(|error| Error::StoreClosed { reason: error.to_string() })?;
         self.sequencer.catch_up(&mut connection).await?;
         Ok(connection)
     }
@@ -319,7 +320,8 @@ async fn transact(
             }
             Op::Ceremony(change) => ceremony(&mut transaction, change, &mut log).await?,
             Op::LogAgain(number, logged) => {
-                *done = Ok(Done::Logged(staging::log_again(&mut transaction, *number, logged, &mut log).await?));
+                *done =
+                    Ok(Done::Logged(staging::log_again(&mut transaction, *number, logged, &mut log).await?));
             }
             Op::Disclose { number, entry, at } => {
                 staging::disclose(&mut transaction, *number, entry, *at, &mut log).await?;
@@ -515,7 +517,8 @@ async fn finish(
             continue;
         }
         let indices: Vec<u64> = ending.entries.iter().map(|entry| log.push(entry.clone(), None)).collect();
-        if let (Some(files), Some(leaf), Some(index)) = (&ending.files, ending.entries.last(), indices.last()) {
+        if let (Some(files), Some(leaf), Some(index)) = (&ending.files, ending.entries.last(), indices.last())
+        {
             signed_now.push((ending.number.0, files, leaf, *index));
         }
     }

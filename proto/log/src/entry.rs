@@ -531,6 +531,13 @@ impl Dsse {
         }
     }
 
+    /// Its one signature.
+    #[must_use]
+    pub fn signature(&self) -> Option<[u8; 64]> {
+        let [signature] = self.spec.signatures.as_slice() else { return None };
+        STANDARD.decode(&signature.signature).ok()?.try_into().ok()
+    }
+
     /// The key that its one signature is by.
     #[must_use]
     pub fn key(&self) -> Option<ReleaseKey> {

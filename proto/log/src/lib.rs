@@ -34,7 +34,9 @@ pub mod tile;
 pub mod tree;
 
 pub use audit::Auditor;
-pub use checkpoint::{Checkpoint, Head, LogKey, LogSigner, NotACheckpoint, Origin, SignedCheckpoint};
+pub use checkpoint::{
+    Checkpoint, Head, InvalidLogKey, LogKey, LogSigner, NotACheckpoint, Origin, SignedCheckpoint,
+};
 pub use cosignature::{Cosignature, Cosigner, cosigned_message};
 pub use entry::{Entry, NotAnEntry};
 pub use finding::{Code, Finding, Severity};

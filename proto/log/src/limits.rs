@@ -24,8 +24,6 @@ pub const MAX_TILE_LEVEL: u8 = 6;
 /// Bytes of a reason or a name within an entry, so that many of them fit.
 pub const MAX_TEXT_BYTES: usize = 300;
 
-<<<<<<< HEAD
-=======
 /// Requests without an outcome, and embargoes without an end, that an auditor keeps each: a coordinator admits far fewer
 /// at a time, and a hundred bytes each still fit into a state file.
 pub const MAX_OPEN: usize = 100_000;
@@ -41,7 +39,7 @@ pub const MAX_KEYS: usize = 1_024;
 
 /// Channels of products that an auditor keeps.
 pub const MAX_CHANNELS: usize = 65_536;
->>>>>>> monitor
+
 /// Bytes of a policy: its most witnesses with names and keys of a middling length.
 pub const MAX_POLICY_BYTES: usize = 128 * 1024;
 
@@ -50,8 +48,6 @@ pub const MAX_POLICY_LOGS: usize = 32;
 
 /// Witnesses and groups of a policy: all nodes of the largest deployment, outside witnesses, and their groups.
 pub const MAX_POLICY_NAMES: usize = 256;
-<<<<<<< HEAD
-
 
 /// Bytes of a proof file: a checkpoint, the hashes, and the largest entry in base64.
 pub const MAX_PROOF_FILE_BYTES: usize = 160 * 1024;
@@ -61,5 +57,3 @@ pub const MAX_BUNDLE_BYTES: usize = rutli_release::limits::MAX_ENVELOPE_BYTES + 
 
 /// Bytes of a trusted root: that of Sigstore's public instance has 7,000.
 pub const MAX_TRUSTED_ROOT_BYTES: usize = 1024 * 1024;
-=======
->>>>>>> monitor
