@@ -150,6 +150,26 @@ pub enum Error {
         problem: String,
     },
 
+    /// The operator must look, at once: what lies in the log's folder, or was published, is not what the store says.
+    /// Nothing goes on, nothing was overwritten, and trying again does not help.
+    #[error("{}: {problem}", path.display())]
+    LogForked {
+        /// The file or folder.
+        path: PathBuf,
+        /// What differs, and the way out.
+        problem: String,
+    },
+
+    /// An outside witness erred, is out of reach, or has seen another log of our name. Others go on; it is asked again
+    /// by itself.
+    #[error("the witness {name}: {problem}")]
+    Witness {
+        /// Its name, from its key.
+        name: String,
+        /// What it said or did not say.
+        problem: String,
+    },
+
     /// The operator must look: the address cannot be used.
     #[error("cannot listen on {address}: {reason}")]
     Listen {

@@ -77,6 +77,8 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         | Error::Unfit { .. }
         | Error::Config { .. }
         | Error::File { .. }
+        | Error::LogForked { .. }
+        | Error::Witness { .. }
         | Error::Listen { .. }
         | Error::Serve(_) => (Code::Internal, "INTERNAL"),
     }

@@ -1,0 +1,3 @@
+//! The transparency log: its folder, its web server, its outside witnesses.
+
+pub mod folder;
