@@ -191,3 +191,22 @@ pub const MAX_SMALL_MESSAGE_BYTES: usize = 16 << 10;
 /// A node that is passed over loses this fraction of its remembered time for a signature: after some five quorums
 /// without it, a node that was slow once counts as twice as fast.
 pub const PACE_FADES: u64 = 8;
+
+/// Connections of the log's web server. A further one ends the oldest: an answer takes milliseconds, so that whoever is
+/// oldest had its time. Each costs a file descriptor or two, and about 100 KiB.
+pub const WEB_CONNECTIONS: usize = 256;
+
+/// Bytes of a request's line and headers there, and of what is written before the reader takes it.
+pub const WEB_BUFFER_BYTES: usize = 16 << 10;
+
+/// Headers of a request there: browsers behind proxies send some thirty.
+pub const WEB_HEADERS: usize = 64;
+
+/// Seconds that a reader of the log has for a request's headers, and may be silent between two requests.
+pub const WEB_HEADER_SECONDS: u64 = 10;
+
+/// Seconds after which a connection there takes no further request …
+pub const WEB_CONNECTION_SECONDS: u64 = 120;
+
+/// … and seconds that it then has for the rest of its last answer: a full bundle of usual entries over 64 kbit/s.
+pub const WEB_GRACE_SECONDS: u64 = 60;

@@ -1,3 +1,4 @@
 //! The transparency log: its folder, its web server, its outside witnesses.
 
 pub mod folder;
+pub mod web;
