@@ -69,6 +69,7 @@ pub struct Daemon {
     config: Config,
     listener: TcpListener,
     address: SocketAddr,
+    log_listener: TcpListener,
     tls: tls_files::Loaded,
     signals: Signals,
     /// Ends when the session engine has.
@@ -96,6 +97,7 @@ impl Daemon {
             .local_addr()
             .map_err(|error| Error::Listen { address: config.listen, reason: error.to_string() })?;
         let release_key = config.release_key.as_deref().and_then(|name| KeyName::new(name).ok());
+        let log_listener = listener::bind(config.log.listen).await?;
         let keyring = Keyring::new(release_key.clone());
         let rosters = stored_rosters(&store).await?;
         rosters.iter().for_each(|roster| keyring.add(roster.clone()));
@@ -139,6 +141,7 @@ impl Daemon {
             config,
             listener,
             address,
+            log_listener,
             tls,
             signals,
             engine,
@@ -156,10 +159,15 @@ impl Daemon {
     /// # Errors
     /// [`Error::Serve`] if the server ends by itself.
     pub async fn serve(self) -> Result<()> {
-        let Self { api, config, listener, address, tls, signals, engine } = self;
+        let Self { api, config, listener, address, log_listener, tls, signals, engine } = self;
         let stopping = signals.stop;
         let (current, configs) = watch::channel(Arc::clone(&tls.config));
         tokio::spawn(tls_files::follow(config.tls, tls, current, signals.reload, stopping.clone()));
+        let (folder, key) = (LogFolder::open(&config.log.folder)?, api.signing.store.log().key().clone());
+        tokio::spawn({
+            let stopping = stopping.clone();
+            async move { log::web::serve(log_listener, folder, &key, stopping).await }
+        });
         let connections =
             listener::accept(listener, configs, config.limits.max_connections, stopping.clone());
         tracing::info!(%address, "listening");

@@ -241,3 +241,22 @@ pub const MAX_WITNESSES: usize = 16;
 
 /// Bytes of a URL in the configuration: what HTTP servers commonly take.
 pub const MAX_URL_BYTES: usize = 2_048;
+
+/// Connections of the log's web server. A further one ends the oldest: an answer takes milliseconds, so that whoever is
+/// oldest had its time. Each costs a file descriptor or two, and about 100 KiB.
+pub const WEB_CONNECTIONS: usize = 256;
+
+/// Bytes of a request's line and headers there, and of what is written before the reader takes it.
+pub const WEB_BUFFER_BYTES: usize = 16 << 10;
+
+/// Headers of a request there: browsers behind proxies send some thirty.
+pub const WEB_HEADERS: usize = 64;
+
+/// Seconds that a reader of the log has for a request's headers, and may be silent between two requests.
+pub const WEB_HEADER_SECONDS: u64 = 10;
+
+/// Seconds after which a connection there takes no further request …
+pub const WEB_CONNECTION_SECONDS: u64 = 120;
+
+/// … and seconds that it then has for the rest of its last answer: a full bundle of usual entries over 64 kbit/s.
+pub const WEB_GRACE_SECONDS: u64 = 60;

@@ -36,6 +36,8 @@ use crate::{
 pub mod folder;
 pub mod publisher;
 pub mod sequencer;
+pub mod web;
+pub mod witness;
 
 use folder::LogFolder;
 
