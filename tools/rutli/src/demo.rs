@@ -190,9 +190,15 @@ impl Stage {
         ] {
             let count = text::count(request.files.len(), "file", "files");
             step(&format!("signing {count} as {} of {}", request.class, request.product));
-            let release =
-                sign::sign(self.pipeline.clone(), &request, Some(key), &workplace.out, Some(STEP_TIMEOUT))
-                    .await?;
+            let release = sign::sign(
+                self.pipeline.clone(),
+                &request,
+                Some(key),
+                &workplace.out,
+                Some(STEP_TIMEOUT),
+                STEP_TIMEOUT,
+            )
+            .await?;
             signed.push((request.files, release));
         }
         Ok(signed)
@@ -213,6 +219,7 @@ fn request(
         version: named(Version::new(version))?,
         sequence: named(Sequence::new(1))?,
         expires_at: None,
+        embargo_until: None,
         formats: Vec::new(),
         request_id: None,
         files,
