@@ -11,6 +11,8 @@
 //! | [`cosignature`] | a witness's word that a checkpoint extends all that it saw before | c2sp.org/tlog-cosignature |
 //! | [`policy`] | which cosignatures a verifier wants | c2sp.org/tlog-policy |
 //! | [`proof`] | inclusion and consistency | RFC 6962, section 2.1 |
+//! | [`proof_file`] | a proof with its checkpoint, for whoever is offline | c2sp.org/tlog-proof |
+//! | [`sigstore`] | head, bundle and trusted root for Sigstore's verifiers | Sigstore's bundle v0.3 |
 //! | [`tile`] | paths and contents of tiles and entry bundles | c2sp.org/tlog-tiles |
 //! | [`tree`] | growing a tree, and drawing proofs from it | RFC 6962, section 2.1 |
 //!
@@ -23,6 +25,8 @@ mod hash;
 pub mod limits;
 pub mod policy;
 pub mod proof;
+pub mod proof_file;
+pub mod sigstore;
 pub mod tile;
 pub mod tree;
 
@@ -32,5 +36,6 @@ pub use entry::{Entry, NotAnEntry};
 pub use hash::{Hash, NotAHash, leaf_hash, node_hash, sha256};
 pub use policy::{InvalidPolicy, NotWitnessed, Policy};
 pub use proof::{NotProved, check_consistency, check_inclusion};
+pub use proof_file::{NotAProofFile, NotLogged, ProofFile};
 pub use tile::{EntryBundle, TileId};
 pub use tree::{Frontier, MissingTile, TileHashes, Tiles};

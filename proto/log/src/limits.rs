@@ -32,3 +32,12 @@ pub const MAX_POLICY_LOGS: usize = 32;
 
 /// Witnesses and groups of a policy: all nodes of the largest deployment, outside witnesses, and their groups.
 pub const MAX_POLICY_NAMES: usize = 256;
+
+/// Bytes of a proof file: a checkpoint, the hashes, and the largest entry in base64.
+pub const MAX_PROOF_FILE_BYTES: usize = 160 * 1024;
+
+/// Bytes of a Sigstore bundle: the largest envelope, and the largest entry in base64 with its proof.
+pub const MAX_BUNDLE_BYTES: usize = rutli_release::limits::MAX_ENVELOPE_BYTES + 128 * 1024;
+
+/// Bytes of a trusted root: that of Sigstore's public instance has 7,000.
+pub const MAX_TRUSTED_ROOT_BYTES: usize = 1024 * 1024;
