@@ -63,8 +63,8 @@ fn check_names(release: &v1::Release, verified: &VerifiedRelease) -> Result<(), 
     let (proofs, signatures): (BTreeSet<_>, BTreeSet<_>) =
         release.files.iter().map(|file| file.name.clone()).partition(|name| proofs.contains(name));
     let once = release.files.len() == proofs.len() + signatures.len();
-    let promised = (release.proven_at != 0) == !proofs.is_empty();
-    if once && promised && signatures == signature_names(release, verified)? {
+    let (proven, unproven) = (release.proven_at != 0, proofs.is_empty());
+    if once && proven != unproven && signatures == signature_names(release, verified)? {
         return Ok(());
     }
     Err(rubbish("the files are not those of the release"))

@@ -10,7 +10,7 @@ use rutli_keys::{
     IdentityPublic, KeyName, NodeId, NodeName, OrgName, Purpose,
     ceremony::{KeySpec, NodeSpec, OrganisationSpec, Proposal, ProposalSpec},
 };
-use rutli_log::Origin;
+use rutli_log::{Origin, checkpoint::InvalidLogKey, sigstore::LogUrl};
 use rutli_release::{Channel, Class, Product, Requester};
 use serde::{Deserialize, Serialize};
 
@@ -84,7 +84,7 @@ pub struct Log {
     /// Address and port, for plain HTTP. Default: port 7412 on this machine alone.
     pub listen: Option<SocketAddr>,
     /// How the world reaches it. Default: `http://` and the address it listens on.
-    pub url: Option<String>,
+    pub url: Option<LogUrl>,
 }
 
 /// An organisation.
@@ -202,10 +202,13 @@ impl Deployment {
     }
 
     /// How the world reads it.
-    #[must_use]
-    pub fn log_url(&self) -> String {
-        let url = self.log.url.clone().unwrap_or_else(|| format!("http://{}", self.log_listen()));
-        url.trim_end_matches('/').to_owned()
+    ///
+    /// # Errors
+    /// Exit code 2: never for a deployment that was read.
+    pub fn log_url(&self) -> Result<LogUrl, Failure> {
+        let url = self.log.url.clone();
+        url.map_or_else(|| format!("http://{}", self.log_listen()).parse(), Ok)
+            .map_err(|error: InvalidLogKey| Failure::usage(error.to_string()))
     }
 
     /// All nodes.
@@ -309,15 +312,12 @@ impl Deployment {
                 "the coordinator and the log both listen on {listen}: give [log] another port"
             ));
         }
-        match &self.log.url {
-            None if listen.ip().is_unspecified() => Err(format!(
+        if self.log.url.is_none() && listen.ip().is_unspecified() {
+            return Err(format!(
                 "[log] listens on every address ({listen}): say in its `url` how the world reaches it"
-            )),
-            Some(url) if !url.starts_with("https://") && !url.starts_with("http://") => {
-                Err(format!("the log's url is {url:?}: give one of http:// or https://"))
-            }
-            _ => Ok(()),
+            ));
         }
+        Ok(())
     }
 }
 
@@ -402,7 +402,7 @@ mod tests {
         assert_eq!(deployment.server_names(), ["localhost", "127.0.0.1"]);
         assert_eq!(deployment.keys[0].name.as_str(), "release");
         assert_eq!(deployment.log_origin().unwrap().as_str(), "try.log.example/1");
-        assert_eq!(deployment.log_url(), "http://127.0.0.1:7412");
+        assert_eq!(deployment.log_url().unwrap().as_str(), "http://127.0.0.1:7412");
         let proposal = deployment.proposal(|_| Some(rutli_keys::IdentityKey::from_bytes(&[1; 32]).public()));
         assert_eq!(proposal["organisations"][0]["nodes"][2]["name"], "vendor-3");
         assert_eq!(proposal["deadline_minutes"], 60);
@@ -416,7 +416,7 @@ mod tests {
         let deployment = Deployment::parse(&text).unwrap();
         assert_eq!(deployment.log_origin().unwrap().as_str(), "log.example.com/2026");
         assert_eq!(deployment.log_listen().port(), 80);
-        assert_eq!(deployment.log_url(), "https://log.example.com");
+        assert_eq!(deployment.log_url().unwrap().as_str(), "https://log.example.com");
     }
 
     #[test]
@@ -425,7 +425,7 @@ mod tests {
         assert!(problem("origin = \"my log\"").contains("without spaces"));
         assert!(problem("listen = \"127.0.0.1:7410\"").contains("both listen on"));
         assert!(problem("listen = \"0.0.0.0:7412\"").contains("every address"));
-        assert!(problem("url = \"log.example.com\"").contains("http://"));
+        assert!(problem("url = \"log.example.com\"").contains("https://log.example.com"));
         assert!(problem("key = \"log.pem\"").contains("key"));
     }
 

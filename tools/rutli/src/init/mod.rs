@@ -25,7 +25,7 @@ use std::{
 use age::secrecy::ExposeSecret;
 use rand::rngs::OsRng;
 use rutli_keys::{IdentityKey, IdentityPublic, NodeId};
-use rutli_log::{LogKey, Origin};
+use rutli_log::{LogKey, Origin, sigstore::LogUrl};
 use rutli_wire::role::Party;
 use serde::Serialize;
 use serde_json::json;
@@ -112,9 +112,10 @@ pub fn run(args: &cli::Init) -> Result<Report, Failure> {
 pub fn write(deployment: &Deployment, out: &Path, force: bool) -> Result<Written, Failure> {
     refuse_to_destroy(out, force)?;
     let out = files::absolute(out)?;
-    let validity = Validity::days(clock::unix_now(), deployment.certificate_days);
+    let now = clock::unix_now();
+    let validity = Validity::days(now, deployment.certificate_days);
     let authority = Authority::new(deployment.name.as_str(), validity)?;
-    let log = LogKeys::keep_or_make(&out, deployment)?;
+    let log = LogKeys::keep_or_make(&out, deployment, now)?;
     let writer = Writer { deployment, authority: &authority, validity, log: &log.public(), out: &out };
 
     writer.folder(&out)?;
@@ -170,7 +171,7 @@ struct KeptLog<'a> {
     key: &'static str,
     sigstore_key: &'static str,
     listen: String,
-    url: String,
+    url: LogUrl,
 }
 
 #[derive(Serialize)]
@@ -232,7 +233,7 @@ impl Writer<'_> {
                     key: log::KEY_FILE,
                     sigstore_key: log::SIGSTORE_KEY_FILE,
                     listen: self.deployment.log_listen().to_string(),
-                    url: self.deployment.log_url(),
+                    url: self.deployment.log_url()?,
                 },
             },
         )
@@ -428,6 +429,7 @@ fn report(written: &Written, out: &Path) -> Report {
                 "url": written.log.url,
                 "key": written.log.key,
                 "policy": written.log.policy,
+                "trusted_root": written.log.trusted_root,
                 "kept": written.log.kept,
             },
             "nodes": nodes,
@@ -488,6 +490,17 @@ mod tests {
         let seal = std::fs::read_to_string(folder_of_node.join("seal.txt")).unwrap();
         let seal: age::x25519::Identity = seal.trim().parse().unwrap();
         assert_eq!(config["seal"]["recipient"].as_str().unwrap(), seal.to_public().to_string());
+
+        let vkey = std::fs::read_to_string(&written.log.key).unwrap();
+        assert_eq!(config["log"]["key"].as_str().unwrap(), vkey.trim());
+        let coordinator: toml::Table =
+            std::fs::read_to_string(&written.coordinator).unwrap().parse().unwrap();
+        let log = &coordinator["log"];
+        assert_eq!(log["url"].as_str(), Some("http://127.0.0.1:7412"));
+        for name in ["key", "sigstore_key"] {
+            let secret = written.coordinator.with_file_name(log[name].as_str().unwrap());
+            assert_eq!(mode(&secret), 0o600, "{name}");
+        }
 
         let proposal: serde_json::Value =
             serde_json::from_slice(&std::fs::read(&written.proposal).unwrap()).unwrap();
