@@ -9,7 +9,7 @@ use std::{
 };
 
 use rutli_keys::KeyName;
-use rutli_log::{Cosigner, Origin};
+use rutli_log::{Cosigner, Origin, sigstore::LogUrl};
 use serde::Deserialize;
 use tonic::transport::Uri;
 
@@ -206,7 +206,9 @@ impl Log {
             }
             self.url = format!("http://{}", self.listen);
         }
-        self.url = base_url("log.url", &self.url)?;
+        // Its host and port are the log's name in Sigstore's bundles.
+        let url: LogUrl = self.url.parse().map_err(|error| format!("log.url is {:?}: {error}", self.url))?;
+        self.url = url.to_string();
         if self.witness.len() > limits::MAX_WITNESSES {
             return Err(format!(
                 "log.witness is there {} times: give at most {}",
@@ -216,7 +218,7 @@ impl Log {
         }
         let mut keys = BTreeSet::new();
         for witness in &mut self.witness {
-            witness.url = base_url("log.witness.url", &witness.url)?;
+            witness.url = base_url(&witness.url)?;
             if !keys.insert(*witness.key.key()) {
                 return Err(format!("the key of log.witness {} is there twice: leave one out", witness.url));
             }
@@ -226,7 +228,7 @@ impl Log {
 }
 
 /// An HTTP URL that paths can be put after, without a slash at its end.
-fn base_url(name: &str, url: &str) -> Result<String, String> {
+fn base_url(url: &str) -> Result<String, String> {
     let usable = |uri: &Uri| {
         matches!(uri.scheme_str(), Some("http" | "https"))
             && uri.host().is_some_and(|host| !host.is_empty())
@@ -237,7 +239,7 @@ fn base_url(name: &str, url: &str) -> Result<String, String> {
             Ok(url.trim_end_matches('/').to_owned())
         }
         _ => Err(format!(
-            "{name} is {url:?}: give http:// or https://, a host and perhaps a path, as https://log.example.com"
+            "log.witness.url is {url:?}: give http:// or https://, a host and perhaps a path, as https://witness.example"
         )),
     }
 }
@@ -260,6 +262,16 @@ sigstore_key = "log-sigstore.pem"
 listen = "127.0.0.1:7412"
 "#;
     const WITNESS: &str = include_str!("../../proto/log/tests/vectors/witness.vkey");
+
+    const WRONG_URLS: [&str; 7] = [
+        "log.example.com",
+        "ftp://log.example.com",
+        "https://",
+        "https://x/?a",
+        "https://x/#a",
+        "https://a@x/",
+        "https://x y",
+    ];
 
     fn parse(text: &str) -> Config {
         Config::parse(text, Path::new("/etc/rutli")).unwrap()
@@ -333,19 +345,26 @@ listen = "127.0.0.1:7412"
         let everywhere = GOOD.replace("127.0.0.1:7412", "0.0.0.0:7412");
         assert!(problem(&everywhere).contains("log.url"));
         parse(&format!("{everywhere}url = \"https://log.example.com\"\n"));
-        for url in [
-            "log.example.com",
-            "ftp://log.example.com",
-            "https://",
-            "https://x/?a",
-            "https://x/#a",
-            "https://a@x/",
-            "https://x y",
-        ] {
+        for url in WRONG_URLS {
             assert!(problem(&format!("{GOOD}url = \"{url}\"\n")).contains("log.url is"), "{url}");
         }
-        let long = format!("https://x/{}", "a".repeat(limits::MAX_URL_BYTES));
-        assert!(problem(&format!("{GOOD}url = \"{long}\"\n")).contains("log.url is"));
+    }
+
+    #[test]
+    fn mistakes_about_witnesses_are_named() {
+        let with =
+            |url: &str| format!("{GOOD}[[log.witness]]\nurl = \"{url}\"\nkey = \"{}\"\n", WITNESS.trim());
+        parse(&with("https://w.example/a"));
+        for url in WRONG_URLS {
+            assert!(problem(&with(url)).contains("log.witness.url is"), "{url}");
+        }
+        let long = format!("https://w.example/{}", "a".repeat(limits::MAX_URL_BYTES));
+        assert!(problem(&with(&long)).contains("log.witness.url is"));
+        // A log's key is no cosigner's.
+        let log = include_str!("../../proto/log/tests/vectors/log.vkey");
+        assert!(
+            problem(&with("https://w.example").replace(WITNESS.trim(), log.trim())).contains("another type")
+        );
     }
 
     #[test]

@@ -77,7 +77,8 @@ pub struct Init {
     /// Where to write: a new or empty folder.
     #[arg(long, value_name = "DIR", required_unless_present = "example")]
     pub out: Option<PathBuf>,
-    /// Write new certificates and identities over those of an earlier run.
+    /// Write new certificates and identities over those of an earlier run. The log's keys are kept: new ones under the
+    /// same name would fork it.
     #[arg(long)]
     pub force: bool,
     /// Print an example description and end.
@@ -109,6 +110,10 @@ pub struct Sign {
     /// When verifiers shall begin to refuse it: RFC 3339, as 2027-11-21T10:00:00Z. Default: never.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub expires_at: Option<u64>,
+    /// Until when the log shall show that something was asked for, and not what: RFC 3339, as 2027-11-21T10:00:00Z. The
+    /// signatures come at once; `rutli release disclose` ends it early. Default: no embargo.
+    #[arg(long, value_name = "TIME", value_parser = parse_time)]
+    pub embargo_until: Option<u64>,
     /// Your own id of this request: the same id with the same content gives the same release. Default: made from the
     /// content, so that running the command again does no harm.
     #[arg(long, value_name = "ID")]
@@ -125,7 +130,11 @@ pub struct Sign {
     /// How long to wait, as 90s, 10m or 2h; then exit with 4, and the release goes on without us. Default: for ever.
     #[arg(long, value_name = "TIME", value_parser = parse_duration)]
     pub timeout: Option<std::time::Duration>,
-    /// Return when the coordinator has accepted the release; `rutli release get` fetches the signatures.
+    /// How long to wait for the proof that the signature is in the log, once the signatures are written; 0: not at all.
+    /// Without it the release is signed all the same, and `rutli release fetch` fetches the proof later.
+    #[arg(long, value_name = "TIME", value_parser = parse_wait, default_value = "15s")]
+    pub proof_timeout: std::time::Duration,
+    /// Return when the coordinator has accepted the release; `rutli release fetch` fetches the signatures.
     #[arg(long)]
     pub no_wait: bool,
     /// The files. They are hashed here and never travel.
@@ -204,8 +213,14 @@ pub enum Release {
         /// Its id.
         release: String,
     },
-    /// Fetch the signatures of a signed release.
-    Get {
+    /// End a release's embargo before its time: the log shows then what was asked for.
+    Disclose {
+        /// Its id.
+        release: String,
+    },
+    /// Fetch the signatures of a signed release, and the proof that it is in the log.
+    #[command(visible_alias = "get")]
+    Fetch {
         /// Its id.
         release: String,
         /// Where to write them.
@@ -351,6 +366,11 @@ fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     std::time::Duration::try_from(duration).map_err(|_| "give a time above zero".to_owned())
 }
 
+/// As [`parse_duration`], or 0.
+fn parse_wait(text: &str) -> Result<std::time::Duration, String> {
+    if text == "0" { Ok(std::time::Duration::ZERO) } else { parse_duration(text) }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::CommandFactory;
@@ -368,6 +388,9 @@ mod tests {
         assert_eq!(parse_duration("1h 30m").unwrap().as_secs(), 5400);
         assert!(parse_duration("-1s").is_err());
         assert!(parse_duration("soon").is_err());
+        assert!(parse_wait("0").unwrap().is_zero() && parse_wait("0s").unwrap().is_zero());
+        assert_eq!(parse_wait("2m").unwrap().as_secs(), 120);
+        assert!(parse_wait("1").is_err());
         assert_eq!(parse_time("1970-01-02T00:00:00Z").unwrap(), 86_400);
         assert!(parse_time("1969-01-02T00:00:00Z").is_err());
         assert!(parse_sequence("0").is_err());
@@ -380,6 +403,17 @@ mod tests {
         let line = "rutli --profile P sign --class product-build --product x --channel c --version 1 --sequence 1 --format dsse --format sshsig --request-id ID --out OUT a b";
         let Command::Sign(sign) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
         assert_eq!((sign.formats.len(), sign.files.len()), (2, 2));
+        assert_eq!((sign.proof_timeout.as_secs(), sign.embargo_until), (15, None));
+        let line = "rutli sign --class product-build --product x --channel c --version 1 --sequence 1 --out OUT --proof-timeout 0 --embargo-until 1970-01-02T00:00:00Z a";
+        let Command::Sign(sign) = Cli::try_parse_from(line.split(' ')).unwrap().command else { panic!() };
+        assert_eq!((sign.proof_timeout.as_secs(), sign.embargo_until), (0, Some(86_400)));
+        for line in [
+            "rutli release disclose ID",
+            "rutli release fetch ID --out DIR",
+            "rutli release get ID --out DIR",
+        ] {
+            assert!(Cli::try_parse_from(line.split(' ')).is_ok(), "{line}");
+        }
         let line = "rutli verify --key release.pem --signature FILE.sig FILE";
         assert!(Cli::try_parse_from(line.split(' ')).is_ok());
         assert!(Cli::try_parse_from("rutli init --example".split(' ')).is_ok());

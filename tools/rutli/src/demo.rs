@@ -83,7 +83,7 @@ async fn play(args: &cli::Demo, workplace: &Workplace, processes: &mut Processes
     let rehearsal = async {
         let stage = Stage::set(&deployment).await?;
         stage.make_keys(&deployment).await?;
-        let key = stage.export_keys(workplace).await?;
+        let key = stage.export_keys(workplace, &deployment).await?;
         let signed = stage.sign_all(workplace, &key).await?;
         let verifiers = Verifiers::find(args).await;
         step("verifying");
@@ -172,8 +172,19 @@ impl Stage {
         Ok(())
     }
 
-    async fn export_keys(&self, workplace: &Workplace) -> Result<ReleaseKey, Failure> {
+    /// Public keys, and what readers of the log need: as a vendor gives them to endpoints.
+    async fn export_keys(
+        &self,
+        workplace: &Workplace,
+        deployment: &processes::Deployment,
+    ) -> Result<ReleaseKey, Failure> {
         keys::export(self.pipeline.clone(), &workplace.keys).await?;
+        let (trust, log) = (workplace.log_trust(), &deployment.written.log);
+        for (from, to) in
+            [(&log.key, trust.key), (&log.policy, trust.policy), (&log.trusted_root, trust.trusted_root)]
+        {
+            files::write_atomically(&to, &files::read(from)?, Access::Public)?;
+        }
         sign::read_key(&workplace.release_key())
     }
 
@@ -190,9 +201,21 @@ impl Stage {
         ] {
             let count = text::count(request.files.len(), "file", "files");
             step(&format!("signing {count} as {} of {}", request.class, request.product));
-            let release =
-                sign::sign(self.pipeline.clone(), &request, Some(key), &workplace.out, Some(STEP_TIMEOUT))
-                    .await?;
+            let release = sign::sign(
+                self.pipeline.clone(),
+                &request,
+                Some(key),
+                &workplace.out,
+                Some(STEP_TIMEOUT),
+                STEP_TIMEOUT,
+            )
+            .await?;
+            if release.release.proven_at == 0 {
+                return Err(Failure::failed(format!(
+                    "release {} is signed, but the proof that it is in the log did not come",
+                    text::printable(&release.release.release_id)
+                )));
+            }
             signed.push((request.files, release));
         }
         Ok(signed)
@@ -213,6 +236,7 @@ fn request(
         version: named(Version::new(version))?,
         sequence: named(Sequence::new(1))?,
         expires_at: None,
+        embargo_until: None,
         formats: Vec::new(),
         request_id: None,
         files,
@@ -250,6 +274,7 @@ fn describe_processes(
     Ok(json!({
         "coordinator": { "grpc": deployment.address.to_string(), "pid": processes.pid(processes::COORDINATOR) },
         "nodes": nodes,
+        "log": { "url": deployment.written.log.url },
         "client": { "certificate": profile.tls.certificate, "key": profile.tls.key, "ca": profile.tls.ca },
     }))
 }
@@ -292,7 +317,7 @@ fn report(
         format!("The public key is {}, its id {}.", workplace.release_key().display(), key.key_id()),
         "Verify it yourself:".to_owned(),
         checks::commands(workplace, signed).join("\n"),
-        workplace.next_steps(up),
+        workplace.next_steps(up, description.pointer("/log/url").and_then(Value::as_str).unwrap_or_default()),
     ]
     .join("\n\n");
     let mut json = description.clone();

@@ -28,9 +28,11 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   release that was refused, or {\"verified\":false,\"reason\":TEXT,…}
   sign, release   {\"release_id\",\"request_id\",\"requester\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
    show|watch|    \"issued_at\",\"expires_at\",\"formats\":[…],\"artifacts\":[{\"name\",\"size\",\"sha256\",\"sha512\",\"blake2b\"}],
-   cancel|get     \"state\",\"waiting_for\":[…],\"refusals\":[{\"node\",\"code\",\"reason\"}],\"signatures\":{\"done\",\"total\"},
-                  \"signed_by\":[…],\"key\",\"created_at\",\"finished_at\",\"files\":[NAME…],\"written\":[PATH…]}
-                  key: null until it is signed
+   cancel|fetch|  \"state\",\"waiting_for\":[…],\"refusals\":[{\"node\",\"code\",\"reason\"}],\"signatures\":{\"done\",\"total\"},
+   disclose       \"signed_by\":[…],\"key\",\"created_at\",\"finished_at\",\"embargo_until\",\"log_index\",\"proven\",
+                  \"proven_at\",\"files\":[NAME…],\"written\":[PATH…]}
+                  key: null until it is signed; log_index: the request's entry in the log, counted from 0; proven: the
+                  proof that the signature is in the log is among the files
                   state: queued, awaiting-quorum, signing, signed, refused, cancelled, expired
   release list    {\"releases\":[as above…]}
   verify          {\"verified\":true,\"format\",\"class\",\"key_id\",\"files\":[{\"path\",\"name\"}]}; statements also
@@ -41,19 +43,21 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   node's socket: a node knows no link but its own
   ceremony list   {\"ceremonies\":[as above…]}
   node status|…   {\"node\",\"state\",\"reason\",\"version\",\"identity\",\"keys\":[…],\"coordinators\":[{\"url\",\"connected\",
-                  \"error\"}],\"permitted\",\"refused\",\"shares\",\"marks\":[{\"product\",\"channel\",\"sequence\"}],\"allow\":[…]}
+                  \"error\"}],\"permitted\",\"refused\",\"shares\",\"marks\":[{\"product\",\"channel\",\"sequence\"}],\"allow\":[…],
+                  \"log\":{\"origin\",\"size\",\"state\"}}; log state: following, catching-up, forked
   node list       {\"nodes\":[{\"node\",\"connected\",\"state\",\"reason\",\"version\",\"culprit\",\"keys\":[…],\"commitments\"}]}
   keys …          {\"keys\":[{\"name\",\"purpose\",\"key_id\",\"public_key\",\"epoch\",\"roster_hash\",\"words\",
                   \"organisations\":[{\"name\",\"threshold\",\"nodes\":[…]}]}],\"written\":[PATH…]}
-  init            {\"ca\",\"proposal\",\"coordinator\":{\"config\"},\"nodes\":[{\"node\",\"config\",\"socket\"}],
+  init            {\"ca\",\"proposal\",\"coordinator\":{\"config\"},\"log\":{\"url\",\"key\",\"policy\",\"trusted_root\",
+                  \"kept\"},\"nodes\":[{\"node\",\"config\",\"socket\"}],
                   \"clients\":[{\"name\",\"role\",\"profile\"}]}
   demo            what is in DIR/demo.json, and \"dir\",\"releases\":[…],\"checks\":[{\"what\",\"by\",\"ok\"}]";
 
 const ROLES: &str = "\
 A certificate names its party by one URI in its subject alternative names; the coordinator decides by it alone:
 
-  rutli:pipeline:NAME            asks for releases, sees and cancels its own, lists keys
-  rutli:operator:NAME            sees and cancels all releases, sees ceremonies and nodes, reinstates nodes
+  rutli:pipeline:NAME            asks for releases, sees, cancels and discloses its own, lists keys
+  rutli:operator:NAME            sees, cancels and discloses all releases, sees ceremonies and nodes, reinstates nodes
   rutli:auditor:NAME             sees all releases, ceremonies and nodes
   rutli:node:ORGANISATION:NAME   a signer node
   rutli:coordinator:NAME         the coordinator, to all others

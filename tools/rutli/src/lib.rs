@@ -16,6 +16,7 @@ pub mod help;
 pub mod init;
 pub mod keys;
 pub mod nodes;
+pub mod release_files;
 pub mod releases;
 pub mod report;
 pub mod run;

@@ -1,13 +1,8 @@
 //! Releases at a coordinator: list, show, follow, take back, fetch.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
-use rayon::prelude::*;
-use rutli_release::{ReleaseId, VerifiedRelease};
+use rutli_release::VerifiedRelease;
 use rutli_wire::{
     convert::{class_from_wire, formats_from_wire, release_from_content},
     v1::{self, ReleaseState},
@@ -16,8 +11,7 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::{
-    client,
-    files::{self, Access},
+    client, release_files,
     report::{Failure, Report},
     status, text,
 };
@@ -142,7 +136,28 @@ pub async fn cancel(channel: Channel, release_id: &str) -> Result<Report, Failur
     ))
 }
 
-/// `rutli release get`
+/// `rutli release disclose`
+///
+/// # Errors
+/// What the coordinator answers.
+pub async fn disclose(channel: Channel, release_id: &str) -> Result<Report, Failure> {
+    let request = v1::DiscloseReleaseRequest { release_id: release_id.to_owned() };
+    let release = client::releases(channel)
+        .disclose_release(request)
+        .await
+        .map_err(|status| status::failure(&status))?
+        .into_inner();
+    Ok(Report::new(
+        format!(
+            "release {} is disclosed: the log shows what was asked for in its entry {}",
+            text::printable(&release.release_id),
+            release.log_index
+        ),
+        to_json(&release),
+    ))
+}
+
+/// `rutli release fetch`
 ///
 /// # Errors
 /// What the coordinator answers; a release that is not signed; files that cannot be written.
@@ -150,15 +165,27 @@ pub async fn fetch(channel: Channel, release_id: &str, out: &Path) -> Result<Rep
     let release = get(channel, release_id).await?;
     signed_or_failure(&release)?;
     let verified = content(&release)?;
-    let written = write_files(&release, &verified, out)?;
+    let written = release_files::write_all(&release, &verified, out)?;
     let mut json = to_json(&release);
     if let Value::Object(fields) = &mut json {
         fields.insert("written".to_owned(), json!(written));
     }
-    Ok(Report::new(
-        format!("{} written to {}", text::count(written.len(), "file", "files"), out.display()),
-        json,
-    ))
+    let mut text = format!("{} written to {}", text::count(written.len(), "file", "files"), out.display());
+    if release.proven_at == 0 {
+        text = format!("{text}\n{}", not_proven(&release, out));
+    }
+    Ok(Report::new(text, json))
+}
+
+/// What to do about a release whose proof is not there yet.
+#[must_use]
+pub fn not_proven(release: &v1::Release, out: &Path) -> String {
+    format!(
+        "the proof that it is in the log is not there yet: it comes once enough nodes have cosigned the log; fetch it \
+         with\n  rutli release fetch {} --out {}",
+        text::printable(&release.release_id),
+        out.display()
+    )
 }
 
 /// Follows a release until it is final, over lost connections and restarts of the coordinator.
@@ -168,7 +195,24 @@ pub async fn fetch(channel: Channel, release_id: &str, out: &Path) -> Result<Rep
 pub async fn follow(
     channel: Channel,
     release_id: &str,
+    on_change: impl FnMut(&v1::Release),
+) -> Result<v1::Release, Failure> {
+    follow_until(channel, release_id, on_change, |release| is_final(release.state)).await
+}
+
+/// Follows a signed release until its proof is there.
+///
+/// # Errors
+/// Whatever does not pass by waiting.
+pub async fn follow_proof(channel: Channel, release_id: &str) -> Result<v1::Release, Failure> {
+    follow_until(channel, release_id, |_| (), |release| release.proven_at != 0).await
+}
+
+async fn follow_until(
+    channel: Channel,
+    release_id: &str,
     mut on_change: impl FnMut(&v1::Release),
+    is_enough: impl Fn(&v1::Release) -> bool,
 ) -> Result<v1::Release, Failure> {
     let mut client = client::releases(channel);
     let mut delay = RECONNECT_DELAYS.0;
@@ -183,7 +227,7 @@ pub async fn follow(
                             Ok(Some(release)) => {
                                 delay = RECONNECT_DELAYS.0;
                                 on_change(&release);
-                                if is_final(release.state) {
+                                if is_enough(&release) {
                                     return Ok(release);
                                 }
                             }
@@ -264,35 +308,6 @@ pub fn content(release: &v1::Release) -> Result<VerifiedRelease, Failure> {
     release_from_content(content).map_err(|error| rubbish(&error.to_string()))
 }
 
-/// Writes the files of a signed release, each at once or not at all; gives their paths. Only names that follow from the
-/// release are written: a coordinator does not choose where.
-///
-/// # Errors
-/// Files that do not belong to the release, or cannot be written.
-pub fn write_files(
-    release: &v1::Release,
-    verified: &VerifiedRelease,
-    out: &Path,
-) -> Result<Vec<PathBuf>, Failure> {
-    let expected = expected_names(release, verified)?;
-    let sent: BTreeSet<String> = release.files.iter().map(|file| file.name.clone()).collect();
-    if sent != expected || release.files.len() != expected.len() {
-        return Err(rubbish("the files are not those of the release"));
-    }
-    files::create_folder(out, Access::Public)?;
-    let written = release
-        .files
-        .par_iter()
-        .map(|file| {
-            let path = out.join(&file.name);
-            files::write_atomically(&path, &file.data, Access::Public)?;
-            Ok(path)
-        })
-        .collect::<Result<Vec<_>, Failure>>()?;
-    files::sync_folder(out)?;
-    Ok(written)
-}
-
 /// What a release does right now, on one line.
 #[must_use]
 pub fn stage(release: &v1::Release) -> String {
@@ -358,6 +373,10 @@ pub fn to_json(release: &v1::Release) -> Value {
         "key": (!release.key.is_empty()).then_some(&release.key),
         "created_at": release.created_at,
         "finished_at": (release.finished_at != 0).then_some(release.finished_at),
+        "embargo_until": (release.embargo_until != 0).then_some(release.embargo_until),
+        "log_index": release.log_index,
+        "proven": release.proven_at != 0,
+        "proven_at": (release.proven_at != 0).then_some(release.proven_at),
         "files": release.files.iter().map(|file| file.name.as_str()).collect::<Vec<_>>(),
     })
 }
@@ -382,11 +401,30 @@ fn describe(release: &v1::Release) -> String {
         ),
         ("created", text::time(release.created_at)),
         ("finished", text::time(release.finished_at)),
+        ("log entry", release.log_index.to_string()),
+        ("proof", proof_state(release)),
     ];
+    if release.embargo_until != 0 {
+        rows.push((
+            "embargo",
+            format!("until {}, or until it is disclosed", text::time(release.embargo_until)),
+        ));
+    }
     if content.expires_at != 0 {
         rows.push(("expires", text::time(content.expires_at)));
     }
     text::fields(rows)
+}
+
+/// Whether the proof that the signature is in the log is there.
+fn proof_state(release: &v1::Release) -> String {
+    match ReleaseState::try_from(release.state) {
+        Ok(ReleaseState::Signed) if release.proven_at != 0 => {
+            format!("there since {}", text::time(release.proven_at))
+        }
+        Ok(ReleaseState::Signed) => "not there yet: it waits for nodes to cosign the log".to_owned(),
+        _ => "–".to_owned(),
+    }
 }
 
 fn formats(content: &v1::ReleaseContent) -> Vec<&'static str> {
@@ -413,33 +451,13 @@ fn refusals(release: &v1::Release) -> String {
     if each.is_empty() { "no reason was given".to_owned() } else { each.join("; ") }
 }
 
-fn expected_names(release: &v1::Release, verified: &VerifiedRelease) -> Result<BTreeSet<String>, Failure> {
-    use rutli_release::Format;
-    let id = ReleaseId::new(release.release_id.clone()).map_err(|error| rubbish(&error.to_string()))?;
-    let mut names = BTreeSet::new();
-    for format in verified.formats() {
-        match format {
-            Format::Dsse => {
-                names.insert(format!("{id}.intoto.json"));
-            }
-            Format::Statement => names.extend([format!("{id}.statement"), format!("{id}.statement.sig")]),
-            Format::Sshsig => {
-                names.extend(
-                    verified.artifacts().iter().map(|artifact| format!("{}.sig", artifact.name.file_name())),
-                );
-            }
-        }
-    }
-    Ok(names)
-}
-
-fn rubbish(what: &str) -> Failure {
+pub(crate) fn rubbish(what: &str) -> Failure {
     Failure::failed(format!("the coordinator's answer makes no sense: {what}"))
         .help("do not use it; look at the coordinator")
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn signed(names: &[&str]) -> v1::Release {
@@ -475,22 +493,17 @@ mod tests {
     }
 
     #[test]
-    fn only_the_releases_own_files_are_written() {
-        let folder = tempfile::tempdir().unwrap();
-        let out = folder.path().join("out");
-        let good = signed(&["x-1-0123456789ab.intoto.json", "x.sig"]);
-        let written = write_files(&good, &content(&good).unwrap(), &out).unwrap();
-        assert_eq!(written.len(), 2);
-        assert_eq!(std::fs::read(out.join("x.sig")).unwrap(), b"x.sig");
-        for bad in [
-            &["x.sig", "../../etc/passwd"][..],
-            &["x-1-0123456789ab.intoto.json", "/tmp/x.sig"],
-            &["x.sig"],
-            &["x-1-0123456789ab.intoto.json", "x.sig", "x.sig"],
-        ] {
-            let release = signed(bad);
-            assert!(write_files(&release, &content(&release).unwrap(), &out).is_err(), "{bad:?}");
-        }
+    fn a_release_says_where_it_stands_in_the_log() {
+        let waiting = v1::Release { log_index: 7, embargo_until: 86_400, ..signed(&[]) };
+        let text = describe(&waiting);
+        assert!(text.contains("log entry     7") && text.contains("not there yet"), "{text}");
+        assert!(text.contains("until 1970-01-02T00:00:00Z"), "{text}");
+        let json = to_json(&waiting);
+        assert_eq!((&json["log_index"], &json["proven"]), (&json!(7), &json!(false)));
+        assert_eq!((&json["embargo_until"], &json["proven_at"]), (&json!(86_400), &Value::Null));
+        let proven = v1::Release { proven_at: 86_400, ..waiting };
+        assert!(describe(&proven).contains("there since 1970-01-02T00:00:00Z"));
+        assert_eq!(to_json(&proven)["proven"], true);
     }
 
     #[test]

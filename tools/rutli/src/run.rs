@@ -144,7 +144,8 @@ async fn on_release(command: Release, channel: Channel) -> Result<Report, Failur
         Release::Show { release } => releases::show(channel, &release).await,
         Release::Watch { release, timeout } => releases::watch(channel, &release, timeout).await,
         Release::Cancel { release } => releases::cancel(channel, &release).await,
-        Release::Get { release, out } => releases::fetch(channel, &release, &out).await,
+        Release::Disclose { release } => releases::disclose(channel, &release).await,
+        Release::Fetch { release, out } => releases::fetch(channel, &release, &out).await,
     }
 }
 

@@ -24,7 +24,7 @@ use tonic::transport::Channel as Connection;
 use crate::{
     cli, client, files,
     hash::{self, Hashed},
-    releases,
+    release_files, releases,
     report::{Failure, Report},
     status, text,
 };
@@ -50,6 +50,8 @@ pub struct Request {
     pub sequence: Sequence,
     /// Unix seconds.
     pub expires_at: Option<u64>,
+    /// Unix seconds: until then the log shows that something was asked for, and not what.
+    pub embargo_until: Option<u64>,
     /// Empty: all.
     pub formats: Vec<Format>,
     /// None: from the content.
@@ -85,6 +87,7 @@ pub async fn run(
         version: args.version,
         sequence: args.sequence,
         expires_at: args.expires_at,
+        embargo_until: args.embargo_until,
         formats: args.formats,
         request_id: args.request_id,
         files: args.files,
@@ -96,7 +99,7 @@ pub async fn run(
         files::create_output_folder(&args.out)?;
     }
     let connection = connect.await?;
-    let release = create(connection.clone(), wire.clone()).await?;
+    let release = create(connection.clone(), &wire).await?;
     eprintln!("release {} (request id {})", text::printable(&release.release_id), wire.request_id);
     if args.no_wait {
         let report =
@@ -104,17 +107,19 @@ pub async fn run(
         return Ok(Report::new(report, releases::to_json(&release)));
     }
     let release = wait(connection.clone(), release, args.timeout).await?;
-    let signed = finish(connection, release, &wire, key.as_ref(), &args.out).await?;
+    let signed = finish(connection.clone(), release, &wire, key.as_ref(), &args.out).await?;
     for file in hashed.iter().filter(|file| file.has_changed()) {
         eprintln!(
             "warning: {} was changed after it was hashed; its signature is over the content of before",
             file.path.display()
         );
     }
+    let signed = prove(connection, signed, args.proof_timeout, &args.out).await?;
     Ok(report(&signed, &args.out))
 }
 
-/// Has files signed and writes the signatures to `out`: what `rutli sign` does, for programs.
+/// Has files signed and writes the signatures to `out`, and the proofs if they come within `proof_timeout`: what
+/// `rutli sign` does, for programs.
 ///
 /// # Errors
 /// Exit code 1 when it ends unsigned, 2 for files or fields that cannot be, 3 when the coordinator cannot be reached or
@@ -125,14 +130,16 @@ pub async fn sign(
     key: Option<&ReleaseKey>,
     out: &Path,
     timeout: Option<Duration>,
+    proof_timeout: Duration,
 ) -> Result<Signed, Failure> {
     let request = request.clone();
     // Off this thread, so that the caller can be interrupted meanwhile.
     let prepared = tokio::task::spawn_blocking(move || prepare(&request)).await;
     let (wire, _) = prepared.map_err(|error| Failure::failed(error.to_string()))??;
-    let release = create(connection.clone(), wire.clone()).await?;
+    let release = create(connection.clone(), &wire).await?;
     let release = wait(connection.clone(), release, timeout).await?;
-    finish(connection, release, &wire, key, out).await
+    let signed = finish(connection.clone(), release, &wire, key, out).await?;
+    prove(connection, signed, proof_timeout, out).await
 }
 
 /// Hashes the files and makes the request for the wire, with a request id that follows from the content.
@@ -178,12 +185,12 @@ pub fn check(request: &Request) -> Result<(v1::CreateReleaseRequest, Vec<String>
 }
 
 /// Hands the request in. The same request may come twice, so a coordinator that is not ready is asked again.
-async fn create(connection: Connection, request: v1::CreateReleaseRequest) -> Result<v1::Release, Failure> {
+async fn create(connection: Connection, request: &v1::CreateReleaseRequest) -> Result<v1::Release, Failure> {
     let mut client = client::releases(connection);
     let mut delay = Duration::from_millis(200);
     for attempt in 1.. {
         match client.create_release(request.clone()).await {
-            Ok(release) => return Ok(release.into_inner()),
+            Ok(release) => return under_embargo(release.into_inner(), request),
             Err(status) if attempt < CREATE_ATTEMPTS && status::is_passing(&status) => {
                 tokio::time::sleep(delay).await;
                 delay *= 2;
@@ -192,6 +199,26 @@ async fn create(connection: Connection, request: v1::CreateReleaseRequest) -> Re
         }
     }
     Err(Failure::unreachable("the coordinator is not ready").help("try again"))
+}
+
+/// Whoever asks for an embargo must know at once that there is none: by now the log may show everything.
+fn under_embargo(release: v1::Release, request: &v1::CreateReleaseRequest) -> Result<v1::Release, Failure> {
+    if release.embargo_until == request.embargo_until {
+        return Ok(release);
+    }
+    let id = text::printable(&release.release_id);
+    let (problem, help) = if release.embargo_until == 0 {
+        (
+            format!("release {id} is not under embargo: the log shows what was asked for"),
+            "it was asked for before without --embargo-until; ask for an embargo the first time",
+        )
+    } else {
+        (
+            format!("release {id} is under another embargo, until {}", text::time(release.embargo_until)),
+            "it was asked for before: give the same --embargo-until, or end it with `rutli release disclose`",
+        )
+    };
+    Err(Failure::failed(problem).help(help).with(releases::to_json(&release)))
 }
 
 /// Follows the release until it is final; Ctrl-C and the end of time say how to go on.
@@ -244,8 +271,30 @@ async fn finish(
     if let Some(key) = key {
         verify_all(key, &release, &content)?;
     }
-    let written = releases::write_files(&release, &content, out)?;
+    let written = release_files::write_all(&release, &content, out)?;
     Ok(Signed { release, written })
+}
+
+/// Waits for the proof that the signature is in the log, which follows the signature, and writes it. A release is signed
+/// without it: that it does not come in time is no failure.
+async fn prove(
+    connection: Connection,
+    signed: Signed,
+    timeout: Duration,
+    out: &Path,
+) -> Result<Signed, Failure> {
+    if signed.release.proven_at != 0 || timeout.is_zero() {
+        return Ok(signed);
+    }
+    let id = &signed.release.release_id;
+    let proven = tokio::select! {
+        proven = releases::within(Some(timeout), releases::follow_proof(connection.clone(), id)) => proven,
+        _ = tokio::signal::ctrl_c() => None,
+    };
+    let Some(Ok(_)) = proven else { return Ok(signed) };
+    let release = releases::get(connection, id).await?;
+    let proofs = release_files::write_proofs(&release, &releases::content(&signed.release)?, out)?;
+    Ok(Signed { release, written: [signed.written, proofs].concat() })
 }
 
 /// Verifies every file of a release against the digests that were computed here.
@@ -299,6 +348,11 @@ fn verify_all(key: &ReleaseKey, release: &v1::Release, content: &VerifiedRelease
 
 fn report(signed: &Signed, out: &Path) -> Report {
     let release = &signed.release;
+    let in_log = if release.proven_at == 0 {
+        releases::not_proven(release, out)
+    } else {
+        format!("since {}, its request in entry {}", text::time(release.proven_at), release.log_index)
+    };
     let mut written: Vec<_> =
         signed.written.iter().take(LISTED_FILES).map(|path| path.display().to_string()).collect();
     if signed.written.len() > LISTED_FILES {
@@ -310,6 +364,7 @@ fn report(signed: &Signed, out: &Path) -> Report {
             "signed by",
             format!("{} with key {}", text::list(&release.signed_by), text::printable(&release.key)),
         ),
+        ("in the log", in_log),
         ("written", written.join("\n")),
     ]);
     let mut json = releases::to_json(release);
@@ -359,7 +414,7 @@ fn wire_request(request: &Request, artifacts: Vec<v1::Artifact>) -> v1::CreateRe
         expires_at: request.expires_at.unwrap_or(0),
         artifacts,
         formats: request.formats.iter().map(|format| format_to_wire(*format).into()).collect(),
-        embargo_until: 0,
+        embargo_until: request.embargo_until.unwrap_or(0),
     }
 }
 
@@ -424,6 +479,7 @@ mod tests {
             version: Version::new("1").unwrap(),
             sequence: Sequence::new(1).unwrap(),
             expires_at: None,
+            embargo_until: None,
             formats: vec![],
             request_id: None,
             files,

@@ -296,13 +296,20 @@ fn init_writes_what_it_says_and_not_twice() {
         &document["coordinator"]["config"],
         &document["nodes"][0]["config"],
         &document["clients"][0]["profile"],
+        &document["log"]["key"],
+        &document["log"]["policy"],
+        &document["log"]["trusted_root"],
     ] {
         assert!(Path::new(path.as_str().unwrap()).is_file(), "{path}");
     }
     let again = init(&[]);
     assert_eq!(code(&again), 2);
     assert!(stderr(&again).contains("--force"));
-    assert_eq!(code(&init(&["--force"])), 0);
+    let log_key = std::fs::read(document["log"]["key"].as_str().unwrap()).unwrap();
+    let forced = init(&["--force"]);
+    assert_eq!(code(&forced), 0);
+    assert!(String::from_utf8_lossy(&forced.stdout).contains("Its keys are those of before"));
+    assert_eq!(std::fs::read(document["log"]["key"].as_str().unwrap()).unwrap(), log_key);
     std::fs::write(&description, "name = 1").unwrap();
     assert_eq!(code(&init(&["--force"])), 2);
 }

@@ -84,15 +84,29 @@ fn it_leaves_what_is_promised_and_no_process() {
         assert_eq!(std::fs::metadata(dir.join(format!("out/{id}.statement.sig"))).unwrap().len(), 64);
         assert!(dir.join(format!("out/{id}.statement")).is_file());
         assert!(dir.join(format!("out/{id}.intoto.json")).is_file());
+        // The checks above have verified both.
+        assert_eq!(release["proven"], true);
+        assert!(dir.join(format!("out/{id}.sigstore.json")).is_file());
+        assert!(dir.join(format!("out/{id}.tlog-proof")).is_file());
     }
-    for path in
-        ["keys/release.pem", "keys/allowed_signers", "out/a file.sig", "out/avdb-20.vdb.sig", "client.toml"]
-    {
+    let in_log = |check: &&Value| check["by"] == "rutli (log)";
+    assert_eq!(report["checks"].as_array().unwrap().iter().filter(in_log).count(), 8);
+    for path in [
+        "keys/release.pem",
+        "keys/allowed_signers",
+        "keys/log.vkey",
+        "keys/tlog-policy",
+        "keys/trusted_root.json",
+        "out/a file.sig",
+        "out/avdb-20.vdb.sig",
+        "client.toml",
+    ] {
         assert!(dir.join(path).is_file(), "{path}");
     }
 
     let description = description(&dir);
     assert!(description["coordinator"]["grpc"].as_str().unwrap().starts_with("127.0.0.1:"));
+    assert!(description["log"]["url"].as_str().unwrap().starts_with("http://127.0.0.1:"));
     let nodes = description["nodes"].as_array().unwrap();
     let names: Vec<_> = nodes
         .iter()

@@ -6,12 +6,17 @@ use std::{
     process::Stdio,
 };
 
+use rutli_log::{
+    policy::Policy,
+    proof_file::ProofFile,
+    sigstore::{TrustedRoot, bundle},
+};
 use rutli_release::{PRINCIPAL, ReleaseKey};
 use rutli_wire::convert::class_from_wire;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
-use super::{Workplace, quoted};
+use super::{Workplace, quoted, workplace::LogTrust};
 use crate::{
     cli,
     files::{self, Access},
@@ -21,6 +26,7 @@ use crate::{
 };
 
 const RUTLI: &str = "rutli verify";
+const RUTLI_LOG: &str = "rutli (log)";
 const SSH_KEYGEN: &str = "ssh-keygen";
 const OPENSSL: &str = "openssl";
 const SECURESYSTEMSLIB: &str = "securesystemslib";
@@ -90,6 +96,7 @@ impl Verifiers {
     pub fn names(&self) -> Vec<(&'static str, Result<String, String>)> {
         vec![
             (RUTLI, Ok(concat!("rutli ", env!("CARGO_PKG_VERSION")).to_owned())),
+            (RUTLI_LOG, Ok(concat!("rutli ", env!("CARGO_PKG_VERSION")).to_owned())),
             (SSH_KEYGEN, self.ssh_keygen.clone()),
             (OPENSSL, self.openssl.clone()),
             (SECURESYSTEMSLIB, self.securesystemslib.clone()),
@@ -111,6 +118,7 @@ impl Verifiers {
         let mut checks = Vec::new();
         self.accept(workplace, &release, key, &mut checks).await?;
         self.refuse(workplace, &release, key, &mut checks).await?;
+        checks.extend(in_log(&workplace.log_trust(), &release, key)?);
         Ok(checks)
     }
 
@@ -199,6 +207,38 @@ impl Verifiers {
     }
 }
 
+/// That the release is in the log, by the library alone: the bundle for Sigstore's verifiers under the trusted root, the
+/// proof with cosignatures of a quorum of nodes under the policy. Then both again for an envelope with a bit changed.
+fn in_log(trust: &LogTrust, release: &Release<'_>, key: &ReleaseKey) -> Result<Vec<Check>, Failure> {
+    let unusable = |path: &Path, error: &dyn std::fmt::Display| {
+        Failure::failed(format!("{} cannot be used: {error}", path.display()))
+    };
+    let root = TrustedRoot::parse(&files::read(&trust.trusted_root)?)
+        .map_err(|error| unusable(&trust.trusted_root, &error))?;
+    let policy: Policy =
+        files::read_text(&trust.policy)?.parse().map_err(|error| unusable(&trust.policy, &error))?;
+    let (bundle, proof) = (files::read(&release.bundle)?, files::read_text(&release.proof)?);
+    let envelope = files::read(&release.envelope)?;
+    let is_bundle = |bundle: &[u8]| bundle::verify(bundle, key, Some(&release.key), &root).is_ok();
+    let is_proof = |envelope: &[u8]| {
+        let entry = bundle::entry_of_envelope(envelope, key).ok();
+        let file = ProofFile::parse(&proof).ok();
+        entry.zip(file).is_some_and(|(entry, file)| file.verify(&entry, &policy).is_ok())
+    };
+    let changed_bundle = with_changed_payload(&bundle, "/dsseEnvelope/payload")
+        .ok_or_else(|| unusable(&release.bundle, &"it has no envelope"))?;
+    let changed_envelope = with_changed_payload(&envelope, "/payload")
+        .ok_or_else(|| unusable(&release.envelope, &"it is not an envelope"))?;
+    let check = |what: String, tampered, ok| Check { by: RUTLI_LOG, what, tampered, ok };
+    let id = &release.id;
+    Ok(vec![
+        check(format!("Sigstore bundle of {id}"), false, is_bundle(&bundle)),
+        check(format!("proof of {id} with its nodes' cosignatures"), false, is_proof(&envelope)),
+        check(format!("Sigstore bundle of {id} changed"), true, !is_bundle(&changed_bundle)),
+        check(format!("proof of {id} for a changed envelope"), true, !is_proof(&changed_envelope)),
+    ])
+}
+
 /// How one verifies it oneself, in the demo's folder, with the first file of each release.
 pub fn commands(workplace: &Workplace, signed: &[(Vec<PathBuf>, Signed)]) -> Vec<String> {
     // Below the demo's folder short paths, elsewhere the whole ones.
@@ -229,9 +269,12 @@ struct Release<'a> {
     namespace: &'static str,
     files: &'a [PathBuf],
     out: PathBuf,
+    key: String,
     envelope: PathBuf,
     statement: PathBuf,
     statement_signature: PathBuf,
+    bundle: PathBuf,
+    proof: PathBuf,
 }
 
 impl<'a> Release<'a> {
@@ -247,6 +290,9 @@ impl<'a> Release<'a> {
             envelope: file(".intoto.json"),
             statement: file(".statement"),
             statement_signature: file(".statement.sig"),
+            bundle: file(".sigstore.json"),
+            proof: file(".tlog-proof"),
+            key: signed.release.key.clone(),
             id,
         })
     }
@@ -334,17 +380,23 @@ fn change_a_bit(from: &Path, to: &Path) -> Result<(), Failure> {
     files::write_atomically(to, &bytes, Access::Public)
 }
 
-/// Changes a bit of what is signed, leaving JSON and base64 in order: the signature alone can tell.
 fn change_payload(from: &Path, to: &Path) -> Result<(), Failure> {
+    let changed = with_changed_payload(&files::read(from)?, "/payload")
+        .ok_or_else(|| Failure::failed(format!("{} is not an envelope", from.display())))?;
+    files::write_atomically(to, &changed, Access::Public)
+}
+
+/// Changes a bit of what is signed, leaving JSON and base64 in order: the signature alone can tell. `payload` points to
+/// it (RFC 6901).
+fn with_changed_payload(json: &[u8], payload: &str) -> Option<Vec<u8>> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let rubbish = || Failure::failed(format!("{} is not an envelope", from.display()));
-    let mut envelope: Value = serde_json::from_slice(&files::read(from)?).map_err(|_| rubbish())?;
-    let payload = envelope.get_mut("payload").ok_or_else(rubbish)?;
-    let mut bytes = STANDARD.decode(payload.as_str().unwrap_or_default()).map_err(|_| rubbish())?;
+    let mut document: Value = serde_json::from_slice(json).ok()?;
+    let payload = document.pointer_mut(payload)?;
+    let mut bytes = STANDARD.decode(payload.as_str()?).ok()?;
     let middle = bytes.len() / 2;
-    *bytes.get_mut(middle).ok_or_else(rubbish)? ^= 1;
+    *bytes.get_mut(middle)? ^= 1;
     *payload = Value::String(STANDARD.encode(bytes));
-    files::write_atomically(to, envelope.to_string().as_bytes(), Access::Public)
+    Some(document.to_string().into_bytes())
 }
 
 fn name(path: &Path) -> String {
@@ -369,6 +421,10 @@ mod tests {
         std::fs::write(&from, b"abcd").unwrap();
         change_a_bit(&from, &to).unwrap();
         assert_eq!(std::fs::read(&to).unwrap(), b"abbd");
+        let changed = with_changed_payload(br#"{"a":{"payload":"YWJjZA==","b":1}}"#, "/a/payload").unwrap();
+        let changed: Value = serde_json::from_slice(&changed).unwrap();
+        assert_eq!(changed, json!({ "a": { "payload": "YWJiZA==", "b": 1 } }));
+        assert_eq!(with_changed_payload(br#"{"payload":""}"#, "/payload"), None);
         std::fs::write(&from, b"").unwrap();
         change_a_bit(&from, &to).unwrap();
         assert_eq!(std::fs::read(&to).unwrap(), [1]);

@@ -67,19 +67,24 @@ impl Processes {
     pub async fn start(&mut self, workplace: &Workplace) -> Result<Deployment, Failure> {
         let mut attempt = 1;
         let deployment = loop {
-            let address = free_address().await?;
-            let description =
-                Description::parse(&description(address, workplace.sockets.as_ref().map(|dir| dir.path())))?;
+            let [address, log] = free_addresses().await?;
+            let sockets = workplace.sockets.as_ref().map(|dir| dir.path());
+            let description = Description::parse(&description(address, log, sockets))?;
             let written = init::write(&description, &workplace.deployment, attempt > 1)?;
             let deployment = Deployment { address, written };
             match self.start_coordinator(workplace, &deployment).await {
                 Ok(()) => break deployment,
-                // Somebody took the port between looking and listening.
-                Err(_) if attempt < PORT_ATTEMPTS && in_use(address).await => attempt += 1,
+                // Somebody took a port between looking and listening.
+                Err(_) if attempt < PORT_ATTEMPTS && (in_use(address).await || in_use(log).await) => {
+                    attempt += 1;
+                }
                 Err(failure) => return Err(failure),
             }
         };
-        step(&format!("the coordinator listens on {}", deployment.address));
+        step(&format!(
+            "the coordinator listens on {}; its log is read at {}",
+            deployment.address, deployment.written.log.url
+        ));
         for node in &deployment.written.nodes {
             let name = node.id.to_string();
             self.spawn(workplace, &name, "rutli-signer", &node.config)?;
@@ -201,9 +206,12 @@ fn died(name: &str, log: &Path, status: &str) -> Failure {
     Failure::failed(format!("{name} ended ({status}):\n{tail}")).help(format!("its log is {}", log.display()))
 }
 
-async fn free_address() -> Result<SocketAddr, Failure> {
+/// Two at a time, so that they differ.
+async fn free_addresses() -> Result<[SocketAddr; 2], Failure> {
     let cannot = |error: std::io::Error| Failure::failed(format!("no free port on loopback: {error}"));
-    TcpListener::bind("127.0.0.1:0").await.map_err(cannot)?.local_addr().map_err(cannot)
+    let first = TcpListener::bind("127.0.0.1:0").await.map_err(cannot)?;
+    let second = TcpListener::bind("127.0.0.1:0").await.map_err(cannot)?;
+    Ok([first.local_addr().map_err(cannot)?, second.local_addr().map_err(cannot)?])
 }
 
 async fn in_use(address: SocketAddr) -> bool {
@@ -211,7 +219,7 @@ async fn in_use(address: SocketAddr) -> bool {
 }
 
 /// The demo's deployment: what it may sign, and nothing else.
-fn description(address: SocketAddr, sockets: Option<&Path>) -> String {
+fn description(address: SocketAddr, log: SocketAddr, sockets: Option<&Path>) -> String {
     let sockets = sockets.map_or_else(String::new, |dir| {
         format!("sockets = {}\n", toml::Value::from(dir.to_string_lossy().as_ref()))
     });
@@ -220,6 +228,9 @@ fn description(address: SocketAddr, sockets: Option<&Path>) -> String {
 {sockets}
 [coordinator]
 listen = "{address}"
+
+[log]
+listen = "{log}"
 
 [[organisation]]
 name = "vendor"
@@ -256,8 +267,9 @@ mod tests {
 
     #[test]
     fn the_demo_allows_what_is_promised_and_nothing_else() {
-        let address = "127.0.0.1:1".parse().unwrap();
-        let deployment = Description::parse(&description(address, Some(Path::new("/tmp/a \"b")))).unwrap();
+        let (address, log) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+        let sockets = Some(Path::new("/tmp/a \"b"));
+        let deployment = Description::parse(&description(address, log, sockets)).unwrap();
         let allowed: Vec<_> =
             deployment.allow.iter().map(|allow| format!("{} {}", allow.class, allow.product)).collect();
         assert_eq!(
@@ -265,7 +277,8 @@ mod tests {
             ["product-build sandbox", "av-database sandbox", "product-build suite", "av-database avdb"]
         );
         assert_eq!(deployment.sockets.as_deref(), Some(Path::new("/tmp/a \"b")));
-        Description::parse(&description(address, None)).unwrap();
+        assert_eq!(deployment.log_url().unwrap().as_str(), "http://127.0.0.1:2");
+        Description::parse(&description(address, log, None)).unwrap();
     }
 
     #[test]

@@ -28,7 +28,7 @@ const AV_FILE_BYTES: usize = 64 << 10;
 const MARKER: &str = ".rutli-demo";
 
 /// What a demo makes in its folder, besides the marker.
-const OWN_FILES: [&str; 2] = ["client.toml", "demo.json"];
+const OWN_FILES: [&str; 3] = ["client.toml", "demo.json", "monitor.state"];
 const OWN_FOLDERS: [&str; 5] = ["avdb", "deployment", "keys", "logs", "out"];
 
 /// All the demo's places. Paths are absolute.
@@ -51,6 +51,16 @@ pub struct Workplace {
     pub sockets: Option<TempDir>,
     /// Held as long as the demo runs.
     _lock: File,
+}
+
+/// Files of those who read the log.
+pub struct LogTrust {
+    /// log.vkey
+    pub key: PathBuf,
+    /// tlog-policy
+    pub policy: PathBuf,
+    /// trusted_root.json
+    pub trusted_root: PathBuf,
 }
 
 impl Workplace {
@@ -104,6 +114,15 @@ impl Workplace {
         self.keys.join("allowed_signers")
     }
 
+    /// What readers of the log need: its key, which cosignatures to ask for, and all that for Sigstore's verifiers.
+    pub fn log_trust(&self) -> LogTrust {
+        LogTrust {
+            key: self.keys.join("log.vkey"),
+            policy: self.keys.join("tlog-policy"),
+            trusted_root: self.keys.join("trusted_root.json"),
+        }
+    }
+
     /// The pipeline's profile.
     pub fn client_toml(&self) -> PathBuf {
         self.dir.join("client.toml")
@@ -141,17 +160,26 @@ impl Workplace {
     }
 
     /// What one can do next: with `up`, the processes stay.
-    pub fn next_steps(&self, up: bool) -> String {
+    pub fn next_steps(&self, up: bool, log_url: &str) -> String {
+        // Its folder is the whole log, also when nobody serves it any more.
+        let log = if up { log_url.to_owned() } else { quoted(&self.deployment.join("coordinator/data/log")) };
+        let (program, policy) = (quoted(&self.program("rutli")), quoted(&self.log_trust().policy));
+        let state = quoted(&self.dir.join("monitor.state"));
+        let look = format!(
+            "Look at the log, and verify all of it:\n  \
+             {program} log show --log {log} --policy {policy}\n  \
+             {program} log monitor --once --log {log} --policy {policy} --state {state}"
+        );
         if !up {
             return format!(
-                "All of it is in {}. With --keep the demo stays up, to be tried out.",
+                "{look}\n\nAll of it is in {}. With --keep the demo stays up, to be tried out.",
                 self.dir.display()
             );
         }
         let (rutli, profile) = (quoted(&self.program("rutli")), quoted(&self.client_toml()));
         let operator = quoted(&self.deployment.join("clients/operator/client.toml"));
         format!(
-            "Try it out; the nodes allow product builds of sandbox and suite, AV databases of sandbox and avdb:\n  \
+            "{look}\n\nTry it out; the nodes allow product builds of sandbox and suite, AV databases of sandbox and avdb:\n  \
              {rutli} --profile {profile} sign --class product-build --product sandbox --channel {CHANNEL} --version 1.0.1 --sequence 2 --out OUT FILE…\n  \
              {rutli} --profile {profile} release list\n  \
              {rutli} --profile {operator} node list"

@@ -1,11 +1,16 @@
 //! The description of a deployment that `rutli init` reads.
 
-use std::{collections::BTreeSet, net::SocketAddr, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use rutli_keys::{
     IdentityPublic, KeyName, NodeId, NodeName, OrgName, Purpose,
     ceremony::{KeySpec, NodeSpec, OrganisationSpec, Proposal, ProposalSpec},
 };
+use rutli_log::{Origin, checkpoint::InvalidLogKey, sigstore::LogUrl};
 use rutli_release::{Channel, Class, Product, Requester};
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +18,9 @@ use crate::report::Failure;
 
 /// An example description, documented line by line: what `rutli init --example` prints.
 pub const EXAMPLE: &str = include_str!("example.toml");
+
+/// Where the log is read when the description does not say: on this machine alone.
+const LOG_LISTENS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 7412);
 
 /// Who takes part, and what is signed.
 #[derive(Clone, Debug, Deserialize)]
@@ -22,6 +30,9 @@ pub struct Deployment {
     pub name: KeyName,
     /// Where it listens, and under which names.
     pub coordinator: Coordinator,
+    /// The transparency log.
+    #[serde(default)]
+    pub log: Log,
     /// Who signs, and how many of whom must.
     #[serde(rename = "organisation")]
     pub organisations: Vec<Organisation>,
@@ -62,6 +73,18 @@ pub struct Coordinator {
     /// and the address it listens on.
     #[serde(default)]
     pub names: Vec<String>,
+}
+
+/// The transparency log, which the coordinator keeps.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// Names it for ever. Default: one that follows from the deployment's name, for a trial.
+    pub origin: Option<Origin>,
+    /// Address and port, for plain HTTP. Default: port 7412 on this machine alone.
+    pub listen: Option<SocketAddr>,
+    /// How the world reaches it. Default: `http://` and the address it listens on.
+    pub url: Option<LogUrl>,
 }
 
 /// An organisation.
@@ -159,13 +182,40 @@ impl Deployment {
         self.coordinator.names.clone()
     }
 
+    /// The log's name.
+    ///
+    /// # Errors
+    /// Exit code 2: never for a deployment that was read.
+    pub fn log_origin(&self) -> Result<Origin, Failure> {
+        match &self.log.origin {
+            Some(origin) => Ok(origin.clone()),
+            // `.example` belongs to nobody (RFC 2606), so that a trial's log is not taken for anybody's.
+            None => Origin::new(format!("{}.log.example/1", self.name))
+                .map_err(|error| Failure::usage(error.to_string())),
+        }
+    }
+
+    /// Where the log is read.
+    #[must_use]
+    pub fn log_listen(&self) -> SocketAddr {
+        self.log.listen.unwrap_or(LOG_LISTENS)
+    }
+
+    /// How the world reads it.
+    ///
+    /// # Errors
+    /// Exit code 2: never for a deployment that was read.
+    pub fn log_url(&self) -> Result<LogUrl, Failure> {
+        let url = self.log.url.clone();
+        url.map_or_else(|| format!("http://{}", self.log_listen()).parse(), Ok)
+            .map_err(|error: InvalidLogKey| Failure::usage(error.to_string()))
+    }
+
     /// All nodes.
     pub fn nodes(&self) -> impl Iterator<Item = (&Organisation, NodeId)> {
-        self.organisations.iter().flat_map(|organisation| {
-            organisation.nodes.iter().map(move |node| {
-                (organisation, NodeId { organisation: organisation.name.clone(), node: node.clone() })
-            })
-        })
+        self.organisations
+            .iter()
+            .flat_map(|organisation| organisation.node_ids().map(move |id| (organisation, id)))
     }
 
     /// All clients.
@@ -227,6 +277,7 @@ impl Deployment {
         if self.certificate_days == 0 || self.certificate_days > 3650 {
             return Err("certificate_days must be 1 to 3650".to_owned());
         }
+        self.check_log()?;
         // The limits and rules of organisations, thresholds, keys and names are those of a ceremony: let it judge.
         let identities = stand_ins(self.nodes().count());
         let mut identities = identities.into_iter();
@@ -252,6 +303,28 @@ impl Deployment {
             organisations,
         };
         Proposal::new(spec).map(drop).map_err(|error| error.to_string())
+    }
+
+    fn check_log(&self) -> Result<(), String> {
+        let listen = self.log_listen();
+        if listen == self.coordinator.listen && listen.port() != 0 {
+            return Err(format!(
+                "the coordinator and the log both listen on {listen}: give [log] another port"
+            ));
+        }
+        if self.log.url.is_none() && listen.ip().is_unspecified() {
+            return Err(format!(
+                "[log] listens on every address ({listen}): say in its `url` how the world reaches it"
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl Organisation {
+    /// Its nodes.
+    pub fn node_ids(&self) -> impl Iterator<Item = NodeId> {
+        self.nodes.iter().map(|node| NodeId { organisation: self.name.clone(), node: node.clone() })
     }
 }
 
@@ -328,9 +401,32 @@ mod tests {
         assert_eq!(deployment.url(), "https://127.0.0.1:7410");
         assert_eq!(deployment.server_names(), ["localhost", "127.0.0.1"]);
         assert_eq!(deployment.keys[0].name.as_str(), "release");
+        assert_eq!(deployment.log_origin().unwrap().as_str(), "try.log.example/1");
+        assert_eq!(deployment.log_url().unwrap().as_str(), "http://127.0.0.1:7412");
         let proposal = deployment.proposal(|_| Some(rutli_keys::IdentityKey::from_bytes(&[1; 32]).public()));
         assert_eq!(proposal["organisations"][0]["nodes"][2]["name"], "vendor-3");
         assert_eq!(proposal["deadline_minutes"], 60);
+    }
+
+    #[test]
+    fn a_log_is_where_the_description_says() {
+        let text = format!(
+            "{SMALL}\n[log]\norigin = \"log.example.com/2026\"\nlisten = \"0.0.0.0:80\"\nurl = \"https://log.example.com/\""
+        );
+        let deployment = Deployment::parse(&text).unwrap();
+        assert_eq!(deployment.log_origin().unwrap().as_str(), "log.example.com/2026");
+        assert_eq!(deployment.log_listen().port(), 80);
+        assert_eq!(deployment.log_url().unwrap().as_str(), "https://log.example.com");
+    }
+
+    #[test]
+    fn mistakes_about_the_log_are_named() {
+        let problem = |log: &str| Deployment::parse(&format!("{SMALL}\n[log]\n{log}")).unwrap_err().problem;
+        assert!(problem("origin = \"my log\"").contains("without spaces"));
+        assert!(problem("listen = \"127.0.0.1:7410\"").contains("both listen on"));
+        assert!(problem("listen = \"0.0.0.0:7412\"").contains("every address"));
+        assert!(problem("url = \"log.example.com\"").contains("https://log.example.com"));
+        assert!(problem("key = \"log.pem\"").contains("key"));
     }
 
     #[test]

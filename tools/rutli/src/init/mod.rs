@@ -5,13 +5,16 @@
 //! DIR/proposal.json                            for `rutli ceremony propose`
 //! DIR/coordinator/coordinator.toml …           with its certificate
 //! DIR/nodes/ORGANISATION/NODE/node.toml …      with certificate, identity and seal
+//! DIR/log/log.vkey …                           what those who read the log need, see [`log`]
 //! DIR/clients/NAME/client.toml …               one profile for each client
 //! ```
 //!
 //! Each folder is complete in itself and may be carried to its machine. Folders are the owner's alone (0700), so are
-//! keys (0600). What exists already is not overwritten unless forced, and never where shares were sealed to it.
+//! keys (0600). What exists already is not overwritten unless forced, and never where shares were sealed to it; the log's
+//! keys are kept in any case.
 
 pub mod deployment;
+pub mod log;
 pub mod pki;
 
 use std::{
@@ -22,12 +25,14 @@ use std::{
 use age::secrecy::ExposeSecret;
 use rand::rngs::OsRng;
 use rutli_keys::{IdentityKey, IdentityPublic, NodeId};
+use rutli_log::{LogKey, Origin, sigstore::LogUrl};
 use rutli_wire::role::Party;
 use serde::Serialize;
 use serde_json::json;
 
 use self::{
     deployment::{Allow, ClientRole, Deployment, EXAMPLE},
+    log::{LogFiles, LogKeys},
     pki::{Authority, Issued, Validity},
 };
 use crate::{
@@ -50,6 +55,8 @@ pub struct Written {
     pub proposal: PathBuf,
     /// coordinator.toml
     pub coordinator: PathBuf,
+    /// For those who read the log.
+    pub log: LogFiles,
     /// All nodes.
     pub nodes: Vec<NodeFiles>,
     /// All clients.
@@ -105,9 +112,11 @@ pub fn run(args: &cli::Init) -> Result<Report, Failure> {
 pub fn write(deployment: &Deployment, out: &Path, force: bool) -> Result<Written, Failure> {
     refuse_to_destroy(out, force)?;
     let out = files::absolute(out)?;
-    let validity = Validity::days(clock::unix_now(), deployment.certificate_days);
+    let now = clock::unix_now();
+    let validity = Validity::days(now, deployment.certificate_days);
     let authority = Authority::new(deployment.name.as_str(), validity)?;
-    let writer = Writer { deployment, authority: &authority, validity, out: &out };
+    let log = LogKeys::keep_or_make(&out, deployment, now)?;
+    let writer = Writer { deployment, authority: &authority, validity, log: &log.public(), out: &out };
 
     writer.folder(&out)?;
     writer.public(&out.join("ca.pem"), authority.certificate())?;
@@ -115,6 +124,8 @@ pub fn write(deployment: &Deployment, out: &Path, force: bool) -> Result<Written
     let coordinator = writer.coordinator()?;
     let identities: BTreeMap<NodeId, IdentityKey> =
         deployment.nodes().map(|(_, id)| (id, IdentityKey::generate(&mut OsRng))).collect();
+    let identity_of = |id: &NodeId| identities.get(id).map(IdentityKey::public);
+    let log = log.write(&out, deployment, identity_of)?;
     let nodes = deployment
         .nodes()
         .map(|(organisation, id)| writer.node(&id, deployment.allow_of(organisation), &identities))
@@ -124,11 +135,10 @@ pub fn write(deployment: &Deployment, out: &Path, force: bool) -> Result<Written
         .map(|(role, name)| writer.client(role, name.as_str()))
         .collect::<Result<_, _>>()?;
     let proposal = out.join("proposal.json");
-    let identity_of = |id: &NodeId| identities.get(id).map(IdentityKey::public);
     let text = serde_json::to_string_pretty(&deployment.proposal(identity_of))
         .map_err(|error| Failure::failed(error.to_string()))?;
     writer.public(&proposal, &format!("{text}\n"))?;
-    Ok(Written { ca: out.join("ca.pem"), proposal, coordinator, nodes, clients })
+    Ok(Written { ca: out.join("ca.pem"), proposal, coordinator, log, nodes, clients })
 }
 
 /// Whether a Unix socket can have this path.
@@ -141,16 +151,27 @@ struct Writer<'a> {
     deployment: &'a Deployment,
     authority: &'a Authority,
     validity: Validity,
+    log: &'a LogKey,
     out: &'a Path,
 }
 
 // The configurations, as the daemons read them: see their own documentation for each field.
 
 #[derive(Serialize)]
-struct CoordinatorConfig {
+struct CoordinatorConfig<'a> {
     listen: String,
     data_dir: &'static str,
     tls: TlsFiles,
+    log: KeptLog<'a>,
+}
+
+#[derive(Serialize)]
+struct KeptLog<'a> {
+    origin: &'a Origin,
+    key: &'static str,
+    sigstore_key: &'static str,
+    listen: String,
+    url: LogUrl,
 }
 
 #[derive(Serialize)]
@@ -162,6 +183,7 @@ struct NodeConfig<'a> {
     identity: &'static str,
     tls: TlsFiles,
     seal: Seal,
+    log: TrustedLog<'a>,
     coordinator: Vec<CoordinatorLink>,
     peer: Vec<Peer<'a>>,
     allow: &'a [Allow],
@@ -171,6 +193,11 @@ struct NodeConfig<'a> {
 struct Seal {
     recipient: String,
     identity_file: &'static str,
+}
+
+#[derive(Serialize)]
+struct TrustedLog<'a> {
+    key: &'a LogKey,
 }
 
 #[derive(Serialize)]
@@ -197,7 +224,18 @@ impl Writer<'_> {
         self.config(
             &folder.join("coordinator.toml"),
             "rutli-coordinator --config",
-            &CoordinatorConfig { listen, data_dir: "data", tls },
+            &CoordinatorConfig {
+                listen,
+                data_dir: "data",
+                tls,
+                log: KeptLog {
+                    origin: self.log.origin(),
+                    key: log::KEY_FILE,
+                    sigstore_key: log::SIGSTORE_KEY_FILE,
+                    listen: self.deployment.log_listen().to_string(),
+                    url: self.deployment.log_url()?,
+                },
+            },
         )
     }
 
@@ -240,6 +278,7 @@ impl Writer<'_> {
                 identity: "identity.pem",
                 tls,
                 seal: Seal { recipient: seal.to_public().to_string(), identity_file: "seal.txt" },
+                log: TrustedLog { key: self.log },
                 coordinator: vec![CoordinatorLink {
                     url: self.deployment.url(),
                     server_name: self.server_name(),
@@ -359,6 +398,14 @@ fn report(written: &Written, out: &Path) -> Report {
     );
     lines.push(String::new());
     lines.push(format!(
+        "The log will be read at {}. For those who verify and monitor it: {}",
+        written.log.url,
+        shown(&out.join("log"))
+    ));
+    if written.log.kept {
+        lines.push("Its keys are those of before: new ones under its name would fork it.".to_owned());
+    }
+    lines.push(format!(
         "Take {} away from here: whoever has it can be any party.",
         shown(&out.join("ca.key"))
     ));
@@ -378,6 +425,13 @@ fn report(written: &Written, out: &Path) -> Report {
             "ca": written.ca,
             "proposal": written.proposal,
             "coordinator": { "config": written.coordinator },
+            "log": {
+                "url": written.log.url,
+                "key": written.log.key,
+                "policy": written.log.policy,
+                "trusted_root": written.log.trusted_root,
+                "kept": written.log.kept,
+            },
             "nodes": nodes,
             "clients": clients,
         }),
@@ -436,6 +490,17 @@ mod tests {
         let seal = std::fs::read_to_string(folder_of_node.join("seal.txt")).unwrap();
         let seal: age::x25519::Identity = seal.trim().parse().unwrap();
         assert_eq!(config["seal"]["recipient"].as_str().unwrap(), seal.to_public().to_string());
+
+        let vkey = std::fs::read_to_string(&written.log.key).unwrap();
+        assert_eq!(config["log"]["key"].as_str().unwrap(), vkey.trim());
+        let coordinator: toml::Table =
+            std::fs::read_to_string(&written.coordinator).unwrap().parse().unwrap();
+        let log = &coordinator["log"];
+        assert_eq!(log["url"].as_str(), Some("http://127.0.0.1:7412"));
+        for name in ["key", "sigstore_key"] {
+            let secret = written.coordinator.with_file_name(log[name].as_str().unwrap());
+            assert_eq!(mode(&secret), 0o600, "{name}");
+        }
 
         let proposal: serde_json::Value =
             serde_json::from_slice(&std::fs::read(&written.proposal).unwrap()).unwrap();
