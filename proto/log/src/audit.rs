@@ -148,10 +148,8 @@ impl Auditor {
             self.hidden.iter_mut().filter(|(_, hidden)| !hidden.reported && late(hidden.entry.disclose_by))
         {
             hidden.reported = true;
-            let text = format!(
-                "it was to be disclosed by {}, and no entry does",
-                time(hidden.entry.disclose_by)
-            );
+            let text =
+                format!("it was to be disclosed by {}, and no entry does", time(hidden.entry.disclose_by));
             findings.push(Finding::at(Code::EmbargoOverdue, *index, text));
         }
         findings
@@ -258,7 +256,9 @@ impl Auditor {
             findings.push(Finding::at(Code::DsseWithoutOutcome, index, text));
         }
         let plain = dsse.api_version == "0.0.1"
-            && [&dsse.spec.envelope_hash, &dsse.spec.payload_hash].iter().all(|hash| hash.algorithm == "sha256");
+            && [&dsse.spec.envelope_hash, &dsse.spec.payload_hash]
+                .iter()
+                .all(|hash| hash.algorithm == "sha256");
         let [signature] = dsse.spec.signatures.as_slice() else {
             let text = "it does not have one signature";
             findings.push(Finding::at(Code::DsseMismatch, index, text));
@@ -293,7 +293,8 @@ impl Auditor {
         };
         if let Some(known) = self.keys.get(&key.name) {
             if known.epoch.checked_add(1) != Some(new.epoch) {
-                let text = format!("the key {} had the epoch {}, and now has {}", key.name, known.epoch, new.epoch);
+                let text =
+                    format!("the key {} had the epoch {}, and now has {}", key.name, known.epoch, new.epoch);
                 findings.push(Finding::at(Code::KeyReused, index, text));
             } else if (known.public_key, &known.purpose) != (new.public_key, &new.purpose) {
                 let text = format!("a refresh of the key {} changed its public key or purpose", key.name);
@@ -409,7 +410,8 @@ mod tests {
 
     #[test]
     fn versions_are_compared_by_their_numbers_alone() {
-        let compare = |a: &str, b: &str| compare_versions(&Version::new(a).unwrap(), &Version::new(b).unwrap());
+        let compare =
+            |a: &str, b: &str| compare_versions(&Version::new(a).unwrap(), &Version::new(b).unwrap());
         assert_eq!(compare("1.9", "1.10"), Some(Ordering::Less));
         assert_eq!(compare("v2.0.0", "1.10"), Some(Ordering::Greater));
         assert_eq!(compare("1.0-rc.2", "1.0.0"), Some(Ordering::Equal));

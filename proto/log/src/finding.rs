@@ -56,6 +56,12 @@ macro_rules! codes {
                 match self { $(Self::$name => $word),+ }
             }
 
+            /// What it means, for people.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+
             /// How grave it is.
             #[must_use]
             pub fn severity(self) -> Severity {
@@ -75,8 +81,7 @@ const KEEP_BOTH: &str = "keep both heads as evidence, stop trusting new releases
     nodes keep (`rutli node status`)";
 const STOP: &str = "stop trusting the release until both organisations have looked at it";
 const ASK_OPERATOR: &str = "ask the operator of the coordinator; compare with another mirror (--compare)";
-const KEY_HOLDERS: &str =
-    "ask the custodians of every organisation whether this ceremony took place, and compare the roster's words";
+const KEY_HOLDERS: &str = "ask the custodians of every organisation whether this ceremony took place, and compare the roster's words";
 
 codes! {
     /// The published checkpoint does not open under the log's key.
