@@ -56,6 +56,12 @@ macro_rules! codes {
                 match self { $(Self::$name => $word),+ }
             }
 
+            /// What it means, for people.
+            #[must_use]
+            pub fn meaning(self) -> &'static str {
+                match self { $(Self::$name => concat!($($doc),+).trim_ascii(),)+ }
+            }
+
             /// How grave it is.
             #[must_use]
             pub fn severity(self) -> Severity {

@@ -25,8 +25,8 @@ pub const MAX_TILE_LEVEL: u8 = 6;
 pub const MAX_TEXT_BYTES: usize = 300;
 
 /// Requests without an outcome, and embargoes without an end, that an auditor keeps each: a coordinator admits far fewer
-/// at a time, and a hundred bytes each still fit into a state file.
-pub const MAX_OPEN: usize = 100_000;
+/// at a time, and they still fit into a state file.
+pub const MAX_OPEN: usize = 20_000;
 
 /// Requests that ended, as an auditor remembers them to tell a second outcome from one of nothing: the newest.
 pub const MAX_ENDED: usize = 16_384;
@@ -38,7 +38,7 @@ pub const MAX_AWAITED_LEAVES: usize = 1_024;
 pub const MAX_KEYS: usize = 1_024;
 
 /// Channels of products that an auditor keeps.
-pub const MAX_CHANNELS: usize = 65_536;
+pub const MAX_CHANNELS: usize = 16_384;
 
 /// Bytes of a policy: its most witnesses with names and keys of a middling length.
 pub const MAX_POLICY_BYTES: usize = 128 * 1024;

@@ -334,7 +334,7 @@ async fn a_crowd_ends_the_oldest() {
         crowd.push(site.connect().await);
     }
     // Far sooner than for its silence.
-    let began = Instant::now();
+    let began = tokio::time::Instant::now();
     assert!(to_end(&mut oldest).await.is_empty());
     assert!(began.elapsed() < Duration::from_secs(limits::WEB_HEADER_SECONDS / 2));
     assert_eq!(site.get("/checkpoint").await.status, 200);
