@@ -10,6 +10,7 @@ use prost::Message as _;
 use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
 use rutli_wire::{
     convert::{release_from_content, release_from_request, release_to_content},
+    link::LoggedEntry,
     v1,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -143,6 +144,7 @@ impl SignRelease {
             release_id: release_id.clone(),
             requester: requester.clone(),
             release: Arc::clone(&release),
+            entry: unlogged(),
             resumed: false,
         };
         let (outcome, submit) = self.order.place(submission.clone());
@@ -215,7 +217,7 @@ impl SignRelease {
         self.waiting.show(&release_id);
         slot.is_of(&release_id);
         let expires_at = self.expiry(&release, message.created_at);
-        let submission = Submission { release_id, requester, release, resumed: true };
+        let submission = Submission { release_id, requester, release, entry: unlogged(), resumed: true };
         let (outcome, submit) = self.order.place(submission.clone());
         submit();
         Ok(Unfinished { number, submission, expires_at, outcome, slot })
@@ -307,6 +309,11 @@ impl Order {
 enum Admitted {
     New(Unfinished, Box<v1::Release>),
     Known(Box<v1::Release>),
+}
+
+/// The store does not log yet: an entry that is in no log, which every node refuses.
+fn unlogged() -> LoggedEntry {
+    LoggedEntry { index: 0, leaf: rutli_log::Hash([0; 32]), proof: Vec::new(), deadline: 0, embargo: None }
 }
 
 impl From<Outcome> for publish::Ended {
