@@ -216,6 +216,10 @@ pub const SUSPEND_MS: u64 = 2_000;
 /// … up to this.
 pub const SUSPEND_MOST_MS: u64 = 60_000;
 
+/// Times in a row that a node may ask for another consistency proof and is asked again at once: each one tells where its
+/// head is, so that the next fits unless heads overtook each other.
+pub const MAX_LOG_GAPS: u32 = 3;
+
 /// Commitments of one node and key that are kept parsed: the node's pool and one more announcement.
 pub const MAX_POOL: usize = 4_096;
 
