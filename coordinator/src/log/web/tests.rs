@@ -1,9 +1,4 @@
-use std::{
-    collections::BTreeMap,
-    fs,
-    net::SocketAddr,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, fs, net::SocketAddr, time::Duration};
 
 use rutli_log::{Frontier, Head, LogSigner, Origin, Tiles, leaf_hash};
 use tokio::{
