@@ -334,8 +334,8 @@ fn a_gap_in_the_log_is_nobodys_fault_and_a_fork_closes_the_node() {
             let sent = stage.sent();
             let asked = sent.iter().find(|(node, _)| *node == lone);
             let Some((node, batch)) = asked else { return Some(time) };
-            let answer = stage.refusal_of(batch, code);
-            stage.event(Event::Reply(node.clone(), StreamId(1), answer));
+            let (node, batch) = (node.clone(), batch.clone());
+            stage.reply(&node, &batch, Err(refusal(code)));
         }
         None
     };
