@@ -15,7 +15,10 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use rutli_log::{Cosignature, Cosigner, Entry, Hash, entry::Embargo, sha256};
 use rutli_release::{ReleaseId, Requester};
 use rutli_signer_node::{
+    gate::{KeptHead, LogState, Unsaved},
     journal::Journal,
+    marks::Marks,
+    policy::AllowList,
     sign::{JournalRecord, Signer},
 };
 use rutli_tests::{
@@ -605,9 +608,9 @@ async fn the_journal_itself_takes_no_older_and_no_other_head() {
     _ = fork.append_leaf(Hash([40; 32]));
     let origin = story.nodes.log.key().origin().clone();
     for head in [story.nodes.log.head_at(2), fork.head_at(3)] {
-        let kept = rutli_signer_node::gate::KeptHead { head, note: "any".into() };
-        let state = rutli_signer_node::gate::LogState { head: Some(kept), ..Default::default() };
-        let log = rutli_signer_node::gate::Unsaved { origin: origin.clone(), state, revision: 9 };
+        let kept = KeptHead { head, note: "any".into() };
+        let state = LogState { head: Some(kept), ..Default::default() };
+        let log = Unsaved { origin: origin.clone(), state, revision: 9 };
         let error = story.journal.record(&[], Some(&log)).await.unwrap_err();
         assert!(error.to_string().contains("a newer or another head"), "{error}");
     }
@@ -699,6 +702,20 @@ async fn a_restored_node_waits_for_its_peers() {
     assert_eq!(story.me().status().condition, Condition::Ready);
     let batch = story.honest(3);
     story.signs(batch).await;
+}
+
+/// Without a key there is no quorum that could vouch, whoever cosigned.
+#[tokio::test]
+async fn a_restored_node_without_a_key_waits_too() {
+    let mut story = Story::new().await;
+    [0, 1, 2, 4, 5].into_iter().for_each(|peer| story.cosign(peer, NOW));
+    let id = story.nodes.roster.node(ME).unwrap().id.clone();
+    let kept = LogState { catching_up: Some(NOW), ..LogState::default() };
+    let gate = gate(&story.deployment, &story.nodes.log, &id, kept);
+    let mut keyless = Signer::new(id, AllowList::default(), Marks::default(), gate, None);
+    let pending = keyless.receive_head(&story.nodes.log.head_for(0), NOW);
+    let (witnessed, refused) = keyless.witness(pending, Ok(()));
+    assert_eq!((witnessed.cosignature, refused.unwrap().code), (None, RefusalCode::LogCatchingUp));
 }
 
 /// The head that it catches up with must extend what the backup has, whoever cosigned it; and may be that very head.
