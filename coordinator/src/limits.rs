@@ -216,9 +216,9 @@ pub const SUSPEND_MS: u64 = 2_000;
 /// … up to this.
 pub const SUSPEND_MOST_MS: u64 = 60_000;
 
-/// Times in a row that a node may ask for another consistency proof and is asked again at once: each one tells where its
-/// head is, so that the next fits unless heads overtook each other.
-pub const MAX_LOG_GAPS: u32 = 3;
+/// Times in a row that a node may ask for another consistency proof and is asked again at once. Each time it says where
+/// its head is, so that the next proof fits, unless every session had a batch under way by then: twice for each of them.
+pub const MAX_LOG_GAPS: u32 = 6;
 
 /// Commitments of one node and key that are kept parsed: the node's pool and one more announcement.
 pub const MAX_POOL: usize = 4_096;

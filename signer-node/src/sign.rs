@@ -17,15 +17,8 @@ use std::{
     sync::Arc,
 };
 
-use frost_ed25519::{
-    self as frost, Identifier, SigningPackage,
-    keys::KeyPackage,
-    round1::{NonceCommitment, SigningCommitments},
-};
 use rand::{CryptoRng, RngCore};
-use rutli_keys::{
-    KeyName, NodeId, Quorum, Roster, RosterHash, SignedRoster, SigningShare, effective_key_package,
-};
+use rutli_keys::{KeyName, NodeId, RosterHash, SignedRoster, SigningShare};
 use rutli_log::Head;
 use rutli_release::{Channel, Class, Product, ReleaseId, Requester, VerifiedRelease, Version};
 use rutli_wire::link::{
@@ -38,9 +31,13 @@ use crate::{
     limits,
     locked::{CannotLock, Locked},
     marks::{Marks, Novelty},
-    nonces::{NoncePair, NoncePool},
+    nonces::NoncePool,
     policy::{AllowList, PermittedRelease},
 };
+
+mod shares;
+
+use shares::{Effective, HeldKey, ItemWork, SlotWork, Work, fits, sign_item};
 
 /// Names one connection to one coordinator, never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -61,24 +58,6 @@ pub struct Signer {
     /// Until its custodian has opened the seal identity; also while there is no key yet.
     sealed: bool,
     shares_made: u64,
-}
-
-#[derive(Debug)]
-struct HeldKey {
-    roster: Roster,
-    index: u16,
-    /// `None`: sealed.
-    share: Option<Locked<SigningShare>>,
-    /// The share scaled for each quorum met so far, with the signers' identifiers in order.
-    effective: HashMap<Vec<u16>, Arc<Effective>>,
-}
-
-#[derive(Debug)]
-struct Effective {
-    package: Locked<KeyPackage>,
-    identifiers: Vec<Identifier>,
-    /// Own place among the signers.
-    place: usize,
 }
 
 /// A key that this node cannot hold.
@@ -173,25 +152,6 @@ impl PendingHead {
     }
 }
 
-#[derive(Debug)]
-struct Work {
-    effective: Arc<Effective>,
-    items: Vec<Result<ItemWork, Refusal>>,
-}
-
-#[derive(Debug)]
-struct ItemWork {
-    release: PermittedRelease,
-    slots: Vec<SlotWork>,
-}
-
-#[derive(Debug)]
-struct SlotWork {
-    slot: u32,
-    pair: NoncePair,
-    commitments: Vec<CommitmentBytes>,
-}
-
 impl Signer {
     /// A node without keys; `paused` is the reason if its custodian paused it before the last restart.
     #[must_use]
@@ -247,12 +207,16 @@ impl Signer {
     pub fn release_shares(&mut self, pending: Pending, journaled: Result<(), String>) -> BatchReply {
         let Pending { id, at, records, log, work } = pending;
         self.settle(log.as_ref(), journaled);
-        let answer = self.condition().and_then(|()| self.check_gate()).and(work).map(|work| {
-            for record in records.iter().filter(|record| record.verdict == Verdict::Permitted) {
-                self.marks.settle(&record.product, &record.channel, record.sequence);
-            }
-            work.items.into_iter().map(|item| sign_item(&work.effective, item?)).collect::<Vec<ItemReply>>()
-        });
+        let answer =
+            self.condition().and(work).and_then(|work| self.check_gate().map(|()| work)).map(|work| {
+                for record in records.iter().filter(|record| record.verdict == Verdict::Permitted) {
+                    self.marks.settle(&record.product, &record.channel, record.sequence);
+                }
+                work.items
+                    .into_iter()
+                    .map(|item| sign_item(&work.effective, item?))
+                    .collect::<Vec<ItemReply>>()
+            });
         if let Ok(items) = &answer {
             let made: usize = items.iter().flatten().map(Vec::len).sum();
             self.shares_made = self.shares_made.saturating_add(u64::try_from(made).unwrap_or(u64::MAX));
@@ -279,7 +243,7 @@ impl Signer {
     ) -> (Witnessed, Option<Refusal>) {
         let PendingHead { at, log, taken } = pending;
         self.settle(log.as_ref(), journaled);
-        let taken = self.check_sound().and_then(|()| self.check_gate()).and(taken);
+        let taken = self.check_sound().and(taken).and_then(|()| self.check_gate());
         (self.witnessed(taken.is_ok(), at), taken.err())
     }
 
@@ -546,83 +510,6 @@ impl Signer {
         }
         announcements
     }
-}
-
-impl HeldKey {
-    /// The share scaled for a quorum. The rule of the whole system is checked here, from the node's own roster: exactly
-    /// a threshold of every organisation.
-    fn effective(&mut self, signers: &[u16]) -> Result<Arc<Effective>, Refusal> {
-        if let Some(effective) = self.effective.get(signers) {
-            return Ok(Arc::clone(effective));
-        }
-        let wrong = |problem: String| refuse(RefusalCode::WrongQuorum, problem);
-        let quorum = Quorum::new(&self.roster, signers).map_err(|error| wrong(error.to_string()))?;
-        let place = signers
-            .iter()
-            .position(|index| *index == self.index)
-            .ok_or_else(|| wrong("this node is not among the signers".to_owned()))?;
-        let share = self
-            .share
-            .as_ref()
-            .ok_or_else(|| refuse(RefusalCode::Sealed, "the share of this key is sealed".to_owned()))?;
-        let package = effective_key_package(&self.roster, self.index, share, &quorum)
-            .map_err(|error| wrong(error.to_string()))?;
-        let package = Locked::new(package).map_err(|error| refuse(RefusalCode::Closed, error.to_string()))?;
-        let identifiers =
-            signers.iter().filter_map(|index| self.roster.identifier(*index).copied()).collect();
-        if self.effective.len() >= limits::MAX_CACHED_QUORUMS {
-            self.effective.clear();
-        }
-        let effective = Arc::new(Effective { package, identifiers, place });
-        self.effective.insert(signers.to_vec(), Arc::clone(&effective));
-        Ok(effective)
-    }
-}
-
-/// One share for each slot of a permitted release, over bytes that this node encodes itself.
-fn sign_item(effective: &Effective, item: ItemWork) -> ItemReply {
-    let signables = item.release.release().signables();
-    item.slots
-        .into_iter()
-        .map(|slot| {
-            let signable = usize::try_from(slot.slot)
-                .ok()
-                .and_then(|index| signables.get(index))
-                .ok_or_else(|| malformed("a slot lies outside of the release"))?;
-            sign_slot(effective, slot, &signable.bytes)
-        })
-        .collect()
-}
-
-/// The node gets the commitments, and computes the rest itself: binding factors, group commitment, challenge. A chosen
-/// challenge would open the attacks of Drijvers et al. and of ROS.
-fn sign_slot(effective: &Effective, slot: SlotWork, message: &[u8]) -> Result<[u8; 32], Refusal> {
-    let mut commitments = BTreeMap::new();
-    for (place, (identifier, bytes)) in effective.identifiers.iter().zip(&slot.commitments).enumerate() {
-        let parsed =
-            if place == effective.place { *slot.pair.commitments() } else { parse_commitment(bytes)? };
-        commitments.insert(*identifier, parsed);
-    }
-    let package = SigningPackage::new(commitments, message);
-    let share = slot
-        .pair
-        .sign(&package, &effective.package)
-        .map_err(|error| malformed(&format!("signing failed: {error}")))?;
-    <[u8; 32]>::try_from(share.serialize()).map_err(|_| malformed("a share has 32 bytes"))
-}
-
-/// Both points with their subgroup checks (RFC 9591, section 6.1).
-fn parse_commitment(bytes: &CommitmentBytes) -> Result<SigningCommitments, Refusal> {
-    let (hiding, binding) = bytes.0.split_at(32);
-    let point = |bytes: &[u8]| {
-        NonceCommitment::deserialize(bytes)
-            .map_err(|_: frost::Error| malformed("a commitment is not a point of the group"))
-    };
-    Ok(SigningCommitments::new(point(hiding)?, point(binding)?))
-}
-
-fn fits(share: &SigningShare, roster: &Roster, index: u16) -> bool {
-    roster.node(index).is_some_and(|node| node.verifying_share == share.verifying_share())
 }
 
 fn check_time(release: &VerifiedRelease, now: u64) -> Result<(), Refusal> {

@@ -342,13 +342,17 @@ fn a_gap_in_the_log_is_nobodys_fault_and_a_fork_closes_the_node() {
     let most = usize::try_from(limits::MAX_LOG_GAPS).unwrap();
     assert_eq!(refused(RefusalCode::LogGap, most + 1), None, "asked again at once");
     assert_eq!(refused(RefusalCode::LogGap, most + 5), Some(most + 1), "but not for ever");
-    for code in [
-        RefusalCode::LogBehind,
-        RefusalCode::LogInconsistent,
-        RefusalCode::LogForked,
-        RefusalCode::LogCatchingUp,
-    ] {
+    for code in [RefusalCode::LogBehind, RefusalCode::LogInconsistent] {
         assert_eq!(refused(code, 2), Some(1), "{code}");
+    }
+    // No time helps these: the node says so itself when it is ready again.
+    for code in [RefusalCode::LogForked, RefusalCode::LogCatchingUp] {
+        let mut stage = Stage::attended(8);
+        stage.submit(Class::ProductBuild, "suite", 1, 1);
+        let (node, batch) = stage.sent().remove(0);
+        stage.reply(&node, &batch, Err(refusal(code)));
+        let known = stage.engine.nodes().into_iter().find(|known| known.node == node).unwrap();
+        assert_eq!(known.status.unwrap().condition, Condition::Closed, "{code}");
     }
 }
 

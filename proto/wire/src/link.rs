@@ -2,17 +2,21 @@
 //!
 //! Wire layout: `proto/rutli/v1/node.proto`. Everything here is bounded by [`crate::limits`] while it is parsed, so
 //! that the engines on both sides never meet an over-long list. Ceremony messages stay opaque: `rutli-keys` reads them.
+//! What is said of the transparency log is in [`log`].
 
 use std::{fmt, sync::Arc};
 
 use rutli_keys::{KeyName, RosterHash};
-use rutli_log::{Cosignature, Hash, entry::Embargo, limits as log_limits};
 use rutli_release::{ReleaseId, Requester, VerifiedRelease};
 
 use crate::{
     convert::{Malformed, release_from_content, release_to_content},
     limits, v1,
 };
+
+pub mod log;
+
+pub use log::{LogHead, LoggedEntry, Witnessed};
 
 /// One nonce commitment on the wire: compressed hiding point ‖ compressed binding point (RFC 9591, section 5.1).
 ///
@@ -70,41 +74,6 @@ pub struct BatchItem {
     pub commitments: Vec<CommitmentBytes>,
     /// Where the request stands in the log. A node signs nothing without it.
     pub entry: Option<LoggedEntry>,
-}
-
-/// A head of the log, for a node to check and to cosign.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LogHead {
-    /// A signed note, unopened, with the cosignatures there are.
-    pub checkpoint: String,
-    /// Size of the head that the node keeps, as far as the coordinator knows.
-    pub from: u64,
-    /// The consistency proof from there.
-    pub consistency: Vec<Hash>,
-}
-
-/// Where a request stands in the log.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LoggedEntry {
-    /// Counted from 0.
-    pub index: u64,
-    /// What the coordinator says stands there; the node compares it with what it encoded itself.
-    pub leaf: Hash,
-    /// The inclusion proof under the batch's head.
-    pub proof: Vec<Hash>,
-    /// A field of the entry, in Unix seconds.
-    pub deadline: u64,
-    /// If it is logged under embargo.
-    pub embargo: Option<Embargo>,
-}
-
-/// What a node keeps of the log, as of now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Witnessed {
-    /// Size of its newest durable head.
-    pub size: u64,
-    /// Its cosignature of that head.
-    pub cosignature: Option<Cosignature>,
 }
 
 /// A node's answer to a batch.
@@ -401,94 +370,6 @@ fn item_from_wire(item: v1::BatchItem, signers: usize) -> Result<BatchItem, Malf
     })
 }
 
-impl From<&LogHead> for v1::LogHead {
-    fn from(head: &LogHead) -> Self {
-        Self {
-            checkpoint: head.checkpoint.clone(),
-            from_size: head.from,
-            consistency: join_hashes(&head.consistency),
-        }
-    }
-}
-
-impl TryFrom<v1::LogHead> for LogHead {
-    type Error = Malformed;
-
-    fn try_from(head: v1::LogHead) -> Result<Self, Malformed> {
-        within("checkpoint", head.checkpoint.len(), 1, log_limits::MAX_CHECKPOINT_BYTES)?;
-        Ok(Self {
-            checkpoint: head.checkpoint,
-            from: head.from_size,
-            consistency: split_hashes("consistency", &head.consistency)?,
-        })
-    }
-}
-
-impl From<&LoggedEntry> for v1::LoggedEntry {
-    fn from(entry: &LoggedEntry) -> Self {
-        let embargo = entry.embargo.as_ref();
-        Self {
-            index: entry.index,
-            leaf_hash: entry.leaf.as_bytes().to_vec(),
-            proof: join_hashes(&entry.proof),
-            deadline: entry.deadline,
-            embargo_salt: embargo.map(|embargo| embargo.salt.as_bytes().to_vec()).unwrap_or_default(),
-            disclose_by: embargo.map(|embargo| embargo.disclose_by).unwrap_or_default(),
-        }
-    }
-}
-
-impl TryFrom<v1::LoggedEntry> for LoggedEntry {
-    type Error = Malformed;
-
-    fn try_from(entry: v1::LoggedEntry) -> Result<Self, Malformed> {
-        let hash =
-            |field, bytes: &[u8]| Hash::from_slice(bytes).map_err(|_| Malformed::new(field, "want 32 bytes"));
-        let embargo = if entry.embargo_salt.is_empty() {
-            None
-        } else {
-            Some(Embargo {
-                salt: hash("embargo_salt", &entry.embargo_salt)?,
-                disclose_by: safe_integer("disclose_by", entry.disclose_by)?,
-            })
-        };
-        Ok(Self {
-            index: entry.index,
-            leaf: hash("leaf_hash", &entry.leaf_hash)?,
-            proof: split_hashes("proof", &entry.proof)?,
-            deadline: safe_integer("deadline", entry.deadline)?,
-            embargo,
-        })
-    }
-}
-
-impl From<Witnessed> for v1::Witnessed {
-    fn from(witnessed: Witnessed) -> Self {
-        let (time, signature) = witnessed
-            .cosignature
-            .map(|cosignature| (cosignature.time, cosignature.signature.to_vec()))
-            .unwrap_or_default();
-        Self { size: witnessed.size, time, signature }
-    }
-}
-
-impl TryFrom<v1::Witnessed> for Witnessed {
-    type Error = Malformed;
-
-    fn try_from(witnessed: v1::Witnessed) -> Result<Self, Malformed> {
-        let cosignature = if witnessed.signature.is_empty() {
-            None
-        } else {
-            let signature = witnessed
-                .signature
-                .try_into()
-                .map_err(|_| Malformed::new("signature", "want 64 bytes, or none"))?;
-            Some(Cosignature { time: witnessed.time, signature })
-        };
-        Ok(Self { size: witnessed.size, cosignature })
-    }
-}
-
 impl From<&BatchReply> for v1::BatchReply {
     fn from(reply: &BatchReply) -> Self {
         let (items, refusal) = match &reply.answer {
@@ -691,27 +572,6 @@ fn split_commitments(bytes: &[u8]) -> Result<Vec<CommitmentBytes>, Malformed> {
         return Err(Malformed::new("commitments", "want 64 bytes each"));
     }
     Ok(chunks.iter().map(|chunk| CommitmentBytes(*chunk)).collect())
-}
-
-fn join_hashes(hashes: &[Hash]) -> Vec<u8> {
-    hashes.iter().flat_map(|hash| hash.0).collect()
-}
-
-fn split_hashes(field: &'static str, bytes: &[u8]) -> Result<Vec<Hash>, Malformed> {
-    let (chunks, rest) = bytes.as_chunks::<32>();
-    if !rest.is_empty() {
-        return Err(Malformed::new(field, "want 32 bytes each"));
-    }
-    within(field, chunks.len(), 0, log_limits::MAX_PROOF_HASHES)?;
-    Ok(chunks.iter().map(|chunk| Hash(*chunk)).collect())
-}
-
-/// Exact in JSON, as the log's entries have it.
-fn safe_integer(field: &'static str, number: u64) -> Result<u64, Malformed> {
-    if number <= log_limits::MAX_TREE_SIZE {
-        return Ok(number);
-    }
-    Err(Malformed::new(field, "is larger than 2^53 - 1"))
 }
 
 fn key_name(name: String) -> Result<KeyName, Malformed> {
