@@ -1,6 +1,6 @@
 //! For tests: a process that dies at a named place, as by a power cut or `kill -9`.
 //!
-//! Every crash boundary that a comment tells of has a name here. In builds with debug assertions the environment variable
+//! Crash boundaries that comments tell of have names here. In builds with debug assertions the environment variable
 //! `RUTLI_CRASH_AT` picks one: `log-tiles-written` dies at its first passage, `log-tiles-half-written:3` at its third.
 //! Released builds have nothing of this.
 

@@ -264,3 +264,19 @@ pub const WEB_CONNECTION_SECONDS: u64 = 120;
 
 /// … and seconds that it then has for the rest of its last answer: a full bundle of usual entries over 64 kbit/s.
 pub const WEB_GRACE_SECONDS: u64 = 60;
+
+/// Seconds that an outside witness has for one answer, with connecting and all: it may be on another continent, and
+/// syncs a disk. Nobody waits for it but its own task.
+pub const WITNESS_SECONDS: u64 = 15;
+
+/// Bytes of a witness's answer, and of its headers: a cosignature line has 250.
+pub const WITNESS_ANSWER_BYTES: usize = 16 << 10;
+
+/// Questions to a witness for one cosignature: one learns its size, the next has the proof from there.
+pub const WITNESS_QUESTIONS: u32 = 2;
+
+/// Seconds that a witness is left alone after an error; doubled each time in a row …
+pub const WITNESS_RETRY_SECONDS: u64 = 2;
+
+/// … up to this.
+pub const WITNESS_RETRY_MOST_SECONDS: u64 = 600;

@@ -340,12 +340,10 @@ impl Appender {
             if full_tiles(None, size) > full_tiles(None, index) {
                 let full = TileId { level: None, index: full_tiles(None, index), width: TILE_WIDTH };
                 batch.put(&full.path(), &std::mem::take(&mut bundle).into_bytes())?;
-                crash_point("log-tiles-half-written");
             }
         }
         if let Some(id) = partial(None, last).filter(|_| last > self.head.size) {
             batch.put(&id.path(), &bundle.clone().into_bytes())?;
-            crash_point("log-tiles-half-written");
         }
         Ok(bundle)
     }
@@ -362,7 +360,6 @@ impl Appender {
                 let hashes = tiles.get(level, id.index).map_or(&[][..], TileHashes::hashes);
                 let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
                 batch.put(&id.path(), &bytes)?;
-                crash_point("log-tiles-half-written");
             }
         }
         Ok(())

@@ -192,15 +192,24 @@ fn a_crash_anywhere_is_survived() {
         "log-checkpoint-written",
         "log-published",
     ];
-    let passages = |name| [1_u32, 2, 4].into_iter().map(move |passage| format!("{name}:{passage}"));
-    let half_written = (3..20).step_by(4).map(|passage| format!("log-tiles-half-written:{passage}"));
-    for place in names.into_iter().flat_map(passages).chain(half_written) {
+    let passages = |name| [1, 2, 4].into_iter().map(move |passage| (name, passage));
+    let half_written = (3..20).step_by(4).map(|passage| ("log-tiles-half-written", passage));
+    for (name, passage) in names.into_iter().flat_map(passages).chain(half_written) {
+        let place = format!("{name}:{passage}");
         let (_temporary, folder) = folder();
         assert_eq!(run_rounds(folder.path(), Some(&place)).signal(), Some(9), "{place} was not passed");
-        // Whatever was published is whole, and its tiles are there.
-        if let Some(note) = folder.published().unwrap() {
-            let published = signer().public().open(&note).unwrap().head();
-            assert_eq!(folder.resume(published).unwrap().head(), head(published.size), "{place}");
+        // Nothing stands in its place before it is whole.
+        let beside = files(&folder).keys().filter(|name| name.ends_with(".tmp")).count();
+        let in_between = matches!(name, "log-tiles-half-written" | "log-checkpoint-written");
+        assert_eq!(beside, usize::from(in_between), "{place}");
+        // Whatever was published has its tiles.
+        let note = folder.published().unwrap();
+        let published = note.map_or(Head::EMPTY, |note| signer().public().open(&note).unwrap().head());
+        assert_eq!(folder.resume(published).unwrap().head(), head(published.size), "{place}");
+        match name {
+            "log-published" => assert_eq!(published.size, SIZES[passage - 1], "{place}"),
+            "log-tiles-half-written" => {}
+            _ => assert_eq!(published.size, if passage == 1 { 0 } else { SIZES[passage - 2] }, "{place}"),
         }
         assert!(run_rounds(folder.path(), None).success(), "{place}");
         assert_eq!(files(&folder), undisturbed, "{place}");

@@ -4,6 +4,7 @@ use rutli_log::{Frontier, Head, LogSigner, Origin, Tiles, leaf_hash};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinHandle,
+    time::Instant,
 };
 
 use super::*;
@@ -276,7 +277,7 @@ async fn rubbish_is_refused_and_bounded() {
 #[tokio::test(start_paused = true)]
 async fn the_silent_and_the_slow_are_ended() {
     let site = Site::start().await;
-    let (second, began) = (Duration::from_secs(1), tokio::time::Instant::now());
+    let (second, began) = (Duration::from_secs(1), Instant::now());
     // Says nothing, says half of it, says nothing more after an answer.
     for start in ["", "GET /checkpoint HTTP/1.1\r\nHost:", "GET /checkpoint HTTP/1.1\r\nHost: log\r\n\r\n"] {
         let mut socket = site.connect().await;
@@ -290,7 +291,7 @@ async fn the_silent_and_the_slow_are_ended() {
         began.elapsed()
     );
     // Asks again and again.
-    let (mut socket, began) = (site.connect().await, tokio::time::Instant::now());
+    let (mut socket, began) = (site.connect().await, Instant::now());
     let mut buffer = vec![0; 4096];
     loop {
         let asked = socket.write_all(b"GET /checkpoint HTTP/1.1\r\nHost: log\r\n\r\n").await;
