@@ -1,6 +1,7 @@
 //! The verifiers that endpoints have already, readers of logs that others wrote, and a Python with gRPC. A missing one fails the test: an unproved format is
 //! not a format.
 
+pub mod go;
 pub mod sigstore;
 
 use std::{

@@ -1,7 +1,5 @@
 //! Proof files: one spelling, and nothing holds but the entry at its index under a witnessed checkpoint.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use rutli_log::{
     Frontier, LogSigner, NotLogged, NotProved, NotWitnessed, Origin, Policy, ProofFile, Tiles, leaf_hash,
 };

@@ -1,6 +1,6 @@
 //! Heads, trusted roots and bundles for Sigstore's verifiers. That those accept them is shown in `tests/`.
 
-#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use ed25519_dalek::{Signer as _, SigningKey};
 use rutli_log::{

@@ -64,7 +64,11 @@ pub fn verify_sshsig(
     }
     let signed = sshsig::signed_bytes(&open.namespace, file_sha512);
     key.verify(&signed, &open.signature)?;
-    Ok(SshsigVerdict { class: Class::from_ssh_namespace(&open.namespace), namespace: open.namespace })
+    Ok(SshsigVerdict {
+        class: Class::from_ssh_namespace(&open.namespace),
+        namespace: open.namespace,
+        signature: open.signature,
+    })
 }
 
 /// What an SSHSIG that was verified says about its file.
@@ -75,6 +79,8 @@ pub struct SshsigVerdict {
     pub namespace: String,
     /// The class that has this namespace, if one has.
     pub class: Option<Class>,
+    /// The signature proper, without its frame.
+    pub signature: [u8; 64],
 }
 
 /// What the caller of [`Statement::expect`] expects. What is `None` is not asked about.

@@ -6,7 +6,6 @@ use std::{fs, path::PathBuf};
 use ed25519_dalek::{Signer as _, SigningKey};
 use rutli_log::{
     Entry, EntryBundle, Frontier, Head, LogSigner, Origin, TileId, Tiles,
-    entry::Dsse,
     sigstore::{LogUrl, LoggedSignature, SigstoreSigner, bundle::entry_of_envelope},
 };
 use rutli_release::{
@@ -16,6 +15,8 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 /// The name of the release key.
 pub const HINT: &str = "release";
+
+const ORIGIN: &str = "log.example.com/2026";
 
 const TIME: u64 = 1_795_255_300;
 
@@ -30,12 +31,12 @@ pub struct MadeLog {
 }
 
 impl MadeLog {
-    /// A log of `size` releases, with `trusted_root.json`, `release.pem` and `log.vkey` in its folder.
+    /// A log of `size` releases, with `trusted_root.json` and `release.pem` in its folder.
     pub fn new(url: &str, size: u64) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url: LogUrl = url.parse().unwrap();
         let sigstore = SigstoreSigner::from_bytes(url, &[0x55; 32]).unwrap();
-        let log = LogSigner::from_bytes(Origin::new("log.example.com/2026").unwrap(), &[0x66; 32]);
+        let log = LogSigner::from_bytes(Origin::new(ORIGIN).unwrap(), &[0x66; 32]);
         let envelopes: Vec<_> = (0..size).map(|number| envelope(number + 1)).collect();
         let entries: Vec<_> =
             envelopes.iter().map(|envelope| entry_of_envelope(envelope, &release_key()).unwrap()).collect();
@@ -44,7 +45,6 @@ impl MadeLog {
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("trusted_root.json", &sigstore.trusted_root(1_700_000_000).unwrap());
         write("release.pem", &release_key().to_pem());
-        write("log.vkey", &log.public().to_string());
         Self { folder, sigstore, log, envelopes, entries, tiles }
     }
 
@@ -55,6 +55,40 @@ impl MadeLog {
 
     pub fn head(&self, size: u64) -> Head {
         Frontier::of(&self.tiles, size).unwrap().head()
+    }
+
+    /// The log's verifier key.
+    pub fn vkey(&self) -> String {
+        self.log.public().to_string()
+    }
+
+    /// That of a log of the same name with another key.
+    pub fn other_vkey() -> String {
+        LogSigner::from_bytes(Origin::new(ORIGIN).unwrap(), &[0x67; 32]).public().to_string()
+    }
+
+    /// Writes checkpoint, tiles and entry bundles anew.
+    pub fn write_folder(&self) -> PathBuf {
+        let (folder, size) = (self.path("log"), self.tiles.size());
+        let write = |path: String, bytes: &[u8]| {
+            let path = folder.join(path);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        };
+        let _ = fs::remove_dir_all(&folder);
+        for level in 0..=1 {
+            for id in (0..).map_while(|index| TileId::in_tree(Some(level), index, size)) {
+                let tile = self.tiles.get(level, id.index).unwrap();
+                write(id.path(), &tile.hashes().iter().flat_map(|hash| hash.0).collect::<Vec<u8>>());
+            }
+        }
+        for (index, entries) in (0..).zip(self.entries.chunks(256)) {
+            let mut bundle = EntryBundle::default();
+            entries.iter().for_each(|entry| assert!(bundle.push(entry)));
+            write(TileId::in_tree(None, index, size).unwrap().path(), &bundle.into_bytes());
+        }
+        write("checkpoint".into(), self.log.sign(self.head(size)).to_note().as_bytes());
+        folder
     }
 
     /// The bundle of an entry under the head of this size.

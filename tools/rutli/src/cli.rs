@@ -152,8 +152,21 @@ pub struct Verify {
     #[arg(long, value_name = "PEM")]
     pub key: PathBuf,
     /// The signature: FILE.sig, RELEASE.intoto.json or RELEASE.statement.sig; its form tells which.
-    #[arg(long, value_name = "FILE")]
-    pub signature: PathBuf,
+    #[arg(long, value_name = "FILE", required_unless_present = "bundle")]
+    pub signature: Option<PathBuf>,
+    /// The proof that the signature is in the log: RELEASE.sigstore.json, which has the signature in it, or
+    /// RELEASE.tlog-proof; its form tells which.
+    #[arg(long, value_name = "FILE", conflicts_with = "statement")]
+    pub bundle: Option<PathBuf>,
+    /// For a RELEASE.sigstore.json: the logs to trust, a trusted_root.json.
+    #[arg(long, value_name = "FILE", requires = "bundle")]
+    pub trusted_root: Option<PathBuf>,
+    /// The log and the witnesses of whom a quorum must have cosigned it: a tlog-policy.
+    #[arg(long, value_name = "FILE", requires = "bundle")]
+    pub policy: Option<PathBuf>,
+    /// For a RELEASE.sigstore.json with --policy: the cosigned proof. Default: RELEASE.tlog-proof beside it.
+    #[arg(long, value_name = "FILE", requires = "policy")]
+    pub proof: Option<PathBuf>,
     /// The statement that a RELEASE.statement.sig is for. Default: that name without `.sig`.
     #[arg(long, value_name = "FILE")]
     pub statement: Option<PathBuf>,

@@ -38,7 +38,9 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   state: queued, awaiting-quorum, signing, signed, refused, cancelled, expired
   release list    {\"releases\":[as above…]}
   verify          {\"verified\":true,\"format\",\"class\",\"key_id\",\"files\":[{\"path\",\"name\"}]}; statements also
-                  \"product\",\"channel\",\"version\",\"sequence\",\"issued_at\",\"expires_at\"
+                  \"product\",\"channel\",\"version\",\"sequence\",\"issued_at\",\"expires_at\"; with --bundle also
+                  \"log\":{\"name\",\"index\",\"size\",\"root\",\"integrated_at\",\"witnesses\":[…]}; of a proof of
+                  SSH signatures \"statement\",\"signed_by\" instead of \"class\"
   ceremony …      {\"ceremony_id\",\"words\",\"state\",\"proposal\",\"proposer\",\"nodes\":[{\"node\",\"step\",\"connected\"}],
                   \"deadline\",\"reason\",\"culprits\":[…],\"waiting_for\":[…],\"keys\":[{\"name\",\"purpose\",\"public_key\",
                   \"roster_hash\",\"words\"}]}; state: proposed, running, done, aborted; connected is null at a

@@ -1,13 +1,19 @@
 //! `rutli verify`: a signature, files and a public key → a verdict with its reason.
 //!
 //! Works offline and trusts nothing but the key. The three forms are told apart by their content; what a signature does
-//! not bind (an SSHSIG binds neither product nor channel, sequence or name) cannot be asked of it.
+//! not bind (an SSHSIG binds neither product nor channel, sequence or name) cannot be asked of it. With `--bundle` also the
+//! proof that the signature is in the log, and under which cosignatures.
 
-use std::path::{Path, PathBuf};
+mod logged;
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
 
 use rutli_release::{
-    Class, Expectation, NotVerified, ReleaseKey, Statement, Timestamp, verify_dsse, verify_sshsig,
-    verify_statement,
+    Class, Expectation, NotVerified, ReleaseKey, SshsigVerdict, Statement, Timestamp, verify_dsse,
+    verify_sshsig, verify_statement,
 };
 use serde_json::{Value, json};
 
@@ -30,25 +36,35 @@ const PREAMBLE: &[u8] = b"DSSEv1 ";
 /// Exit code 1 when something is not verified, with the reason; 2 when it cannot be asked.
 pub fn run(args: &cli::Verify) -> Result<Report, Failure> {
     let key = read_key(&args.key)?;
-    let signature = files::read(&args.signature)?;
-    check_asked(args, &signature)?;
-    match Form::of(args, &signature) {
-        Form::Sshsig => sshsig(args, &key, &signature),
-        Form::Dsse => statement(args, &key, "dsse", || verify_dsse(&key, &signature)),
+    match (&args.bundle, &args.signature) {
+        (Some(bundle), _) => logged::verify(args, &key, bundle),
+        (None, Some(path)) => by_signature(args, &key, path),
+        (None, None) => {
+            Err(Failure::usage("there is nothing to verify with").help("give --signature or --bundle"))
+        }
+    }
+}
+
+fn by_signature(args: &cli::Verify, key: &ReleaseKey, path: &Path) -> Result<Report, Failure> {
+    let signature = files::read(path)?;
+    check_asked(args, path, &signature)?;
+    match Form::of(args, path, &signature) {
+        Form::Sshsig => sshsig(args, key, &signature),
+        Form::Dsse => statement(args, key, "dsse", path, || verify_dsse(key, &signature)),
         Form::Statement => {
-            let signed = files::read(&statement_path(args)?)?;
-            statement(args, &key, "statement", || {
+            let signed = files::read(&statement_path(args, path)?)?;
+            statement(args, key, "statement", path, || {
                 let raw: &[u8; 64] =
                     signature.as_slice().try_into().map_err(|_| NotVerified::SignatureLength)?;
-                verify_statement(&key, &signed, raw)
+                verify_statement(key, &signed, raw)
             })
         }
     }
 }
 
 /// Refuses what no signature could answer, so that a mix-up is not taken for a forgery.
-fn check_asked(args: &cli::Verify, signature: &[u8]) -> Result<(), Failure> {
-    let name = args.signature.display();
+fn check_asked(args: &cli::Verify, path: &Path, signature: &[u8]) -> Result<(), Failure> {
+    let name = path.display();
     if args.statement.is_some() && signature.starts_with(ARMOUR) {
         return Err(Failure::usage(format!("{name} is an SSH signature of a file, not of a statement"))
             .help("leave --statement out, or give RELEASE.statement.sig as --signature"));
@@ -69,8 +85,8 @@ enum Form {
 
 impl Form {
     /// By content first; the name only decides what a damaged one was meant to be.
-    fn of(args: &cli::Verify, signature: &[u8]) -> Self {
-        let name = args.signature.to_string_lossy();
+    fn of(args: &cli::Verify, path: &Path, signature: &[u8]) -> Self {
+        let name = path.to_string_lossy();
         if args.statement.is_some() {
             Self::Statement
         } else if signature.starts_with(ARMOUR) {
@@ -86,29 +102,14 @@ impl Form {
 }
 
 fn sshsig(args: &cli::Verify, key: &ReleaseKey, signature: &[u8]) -> Result<Report, Failure> {
-    let unbound = [
-        ("--product", args.product.is_some()),
-        ("--channel", args.channel.is_some()),
-        ("--min-sequence", args.min_sequence.is_some()),
-        ("--name", args.name.is_some()),
-    ];
-    if let Some((flag, _)) = unbound.iter().find(|(_, given)| *given) {
-        return Err(Failure::usage(format!("an SSH signature does not bind what {flag} asks for"))
-            .help("verify RELEASE.intoto.json or RELEASE.statement.sig, which do"));
-    }
+    refuse_unbound(args)?;
     let [path] = args.files.as_slice() else {
         return Err(Failure::usage("an SSH signature is for one file, but several are given")
             .help("verify each file with its own .sig, or all with RELEASE.intoto.json"));
     };
-    let namespaces: Vec<_> = match args.class {
-        Some(class) => vec![class.ssh_namespace()],
-        None => Class::ALL.map(Class::ssh_namespace).to_vec(),
-    };
     let hashed = hash::hash_files(std::slice::from_ref(path))?;
-    let verdict = hashed.first().ok_or(NotVerified::UnknownFile).and_then(|file| {
-        let armour = std::str::from_utf8(signature).map_err(|_| NotVerified::NotAnSshSignature)?;
-        verify_sshsig(key, armour, &namespaces, &file.sha512)
-    });
+    let verdict = hashed.first().ok_or(NotVerified::UnknownFile);
+    let verdict = verdict.and_then(|file| sshsig_of(args, key, file, signature));
     let verdict = verdict.map_err(|reason| refused(args, "sshsig", path, &reason))?;
     let class = verdict.class.map_or(verdict.namespace.as_str(), |class| class.as_str());
     Ok(Report::new(
@@ -117,13 +118,45 @@ fn sshsig(args: &cli::Verify, key: &ReleaseKey, signature: &[u8]) -> Result<Repo
     ))
 }
 
+/// What an SSH signature says nothing about cannot be asked of it.
+fn refuse_unbound(args: &cli::Verify) -> Result<(), Failure> {
+    let unbound = [
+        ("--product", args.product.is_some()),
+        ("--channel", args.channel.is_some()),
+        ("--min-sequence", args.min_sequence.is_some()),
+        ("--name", args.name.is_some()),
+    ];
+    match unbound.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => {
+            Err(Failure::usage(format!("an SSH signature does not bind what {flag} asks for"))
+                .help("verify RELEASE.intoto.json or RELEASE.statement.sig, which do"))
+        }
+        None => Ok(()),
+    }
+}
+
+fn sshsig_of(
+    args: &cli::Verify,
+    key: &ReleaseKey,
+    file: &Hashed,
+    signature: &[u8],
+) -> Result<SshsigVerdict, NotVerified> {
+    let namespaces: Vec<_> = match args.class {
+        Some(class) => vec![class.ssh_namespace()],
+        None => Class::ALL.map(Class::ssh_namespace).to_vec(),
+    };
+    let armour = std::str::from_utf8(signature).map_err(|_| NotVerified::NotAnSshSignature)?;
+    verify_sshsig(key, armour, &namespaces, &file.sha512)
+}
+
 fn statement(
     args: &cli::Verify,
     key: &ReleaseKey,
     format: &'static str,
+    path: &Path,
     open: impl FnOnce() -> Result<Statement, NotVerified>,
 ) -> Result<Report, Failure> {
-    let refused_signature = |reason: NotVerified| refused(args, format, &args.signature, &reason);
+    let refused_signature = |reason: NotVerified| refused(args, format, path, &reason);
     let statement = open().map_err(refused_signature)?;
     let expectation = Expectation {
         product: args.product.clone(),
@@ -208,7 +241,7 @@ fn verified(key: &ReleaseKey, format: &str, statement: &Statement, files: &[(Pat
     )
 }
 
-fn refused(args: &cli::Verify, format: &str, path: &Path, reason: &NotVerified) -> Failure {
+fn refused(args: &cli::Verify, format: &str, path: &Path, reason: &dyn fmt::Display) -> Failure {
     Failure::failed(format!("not verified: {}: {reason}", path.display())).help("do not use the file").with(
         json!({
             "verified": false,
@@ -219,14 +252,14 @@ fn refused(args: &cli::Verify, format: &str, path: &Path, reason: &NotVerified) 
     )
 }
 
-fn statement_path(args: &cli::Verify) -> Result<PathBuf, Failure> {
+fn statement_path(args: &cli::Verify, signature: &Path) -> Result<PathBuf, Failure> {
     if let Some(path) = &args.statement {
         return Ok(path.clone());
     }
     let unknown = |what: String| {
         Failure::usage(what).help("give the statement with --statement FILE: RELEASE.statement")
     };
-    let name = args.signature.to_string_lossy();
+    let name = signature.to_string_lossy();
     let path = name.strip_suffix(".sig").map(PathBuf::from).ok_or_else(|| {
         unknown(format!("{name} is the signature of a statement, but of which is not said"))
     })?;

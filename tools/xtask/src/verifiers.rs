@@ -14,14 +14,17 @@ use crate::{run, workspace};
 
 /// Programs with a harmless use of each, and the Debian packages that they come with. `ssh-keygen` has no use without
 /// effect or error, but comes together with `ssh`.
-const PROGRAMS: [(&str, &[&str], &str); 3] = [
+const PROGRAMS: [(&str, &[&str], &str); 5] = [
     ("ssh", &["-V"], "openssh-client"),
     ("openssl", &["version"], "openssl"),
     // Without ensurepip, which Debian packages apart, there is no virtual environment.
     ("python3", &["-c", "import venv, ensurepip"], "python3-venv"),
+    ("node", &["--version"], "nodejs"),
+    ("npm", &["--version"], "npm"),
 ];
 
-/// Sees to it that all verifiers are there, and a Python with its libraries in `target`.
+/// Sees to it that all verifiers are there; in `target` a Python with its libraries, the packages for Node.js, and the program
+/// built with Go, whose toolchain comes with the Python's libraries.
 pub fn install(target: &Path) -> Result<()> {
     let missing: Vec<_> = PROGRAMS
         .iter()
@@ -37,8 +40,14 @@ pub fn install(target: &Path) -> Result<()> {
         }
     }
     // The tests call it too, and find its work done.
-    let script = workspace().join("tests/python/make_venv.py");
-    run(Command::new("python3").arg(script).arg(environment(target)))
+    let script = |name: &str| {
+        let mut python = Command::new("python3");
+        python.arg(workspace().join("tests").join(name));
+        python
+    };
+    run(script("python/make_venv.py").arg(environment(target)))?;
+    run(script("node/make_modules.py").arg(target.join("node")))?;
+    run(script("go/build.py").arg(environment(target)).arg(target.join("go")))
 }
 
 /// The Python with the libraries, if it was installed before.
