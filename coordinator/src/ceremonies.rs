@@ -28,6 +28,7 @@ use crate::{
     error::{Error, Result},
     keyring::Keyring,
     limits,
+    log::key_entry,
     session::Sessions,
     store::{CeremonyChange, CeremonyEnd, NewKey, Store, StoredCeremony},
 };
@@ -321,7 +322,7 @@ impl Ceremonies {
                 state: ended.state,
                 at: ended.at,
                 reason: ended.reason.clone(),
-                keys: rosters.iter().map(new_key).collect(),
+                keys: rosters.iter().map(|roster| new_key(roster, ended.at)).collect(),
             }),
         };
         // Crash boundary: before this nobody has seen the messages, and their sender sends them again; after it every
@@ -533,9 +534,10 @@ impl Ceremony {
     }
 }
 
-fn new_key(key: &SignedRoster) -> NewKey {
+fn new_key(key: &SignedRoster, at: u64) -> NewKey {
     let roster = key.roster();
     NewKey {
+        entry: key_entry(key, at),
         roster_hash: roster.hash().to_string(),
         name: roster.key().to_string(),
         signed_roster: key.encode(),

@@ -3,6 +3,11 @@
 use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
 
 use rutli_keys::{KeyName, NodeId, SignedRoster};
+use rutli_log::{
+    InvalidLogKey, LogSigner,
+    entry::NodeEvent,
+    sigstore::{LogUrl, SigstoreSigner},
+};
 use rutli_wire::{
     limits as wire_limits,
     v1::{
@@ -30,6 +35,7 @@ use crate::{
     health,
     keyring::Keyring,
     limits, listener,
+    log::{self, folder::LogFolder, publisher::Publisher},
     node_link::NodeLinks,
     publish::refusal_message,
     server::{self, Api},
@@ -63,6 +69,7 @@ pub struct Daemon {
     config: Config,
     listener: TcpListener,
     address: SocketAddr,
+    log_listener: TcpListener,
     tls: tls_files::Loaded,
     signals: Signals,
     /// Ends when the session engine has.
@@ -76,16 +83,26 @@ impl Daemon {
     /// What the operator must look after; nothing runs then.
     pub async fn open(config: Config, clock: Clock, signals: Signals) -> Result<Self> {
         let tls = tls_files::load(&config.tls).await?;
-        let store = Store::open(&config.data_dir).await?;
+        let log_key =
+            LogSigner::from_pkcs8_pem(config.log.origin.clone(), &tls_files::secret(&config.log.key).await?)
+                .map_err(|problem| Error::File {
+                    path: config.log.key.clone(),
+                    problem: problem.to_string(),
+                })?;
+        let sigstore = sigstore_signer(&config).await?;
+        let (store, appender) =
+            Store::open(&config.data_dir, log_key, LogFolder::open(&config.log.folder)?).await?;
         let listener = listener::bind(config.listen).await?;
         let address = listener
             .local_addr()
             .map_err(|error| Error::Listen { address: config.listen, reason: error.to_string() })?;
-        let keyring = Keyring::default();
+        let release_key = config.release_key.as_deref().and_then(|name| KeyName::new(name).ok());
+        let log_listener = listener::bind(config.log.listen).await?;
+        let keyring = Keyring::new(release_key.clone());
         let rosters = stored_rosters(&store).await?;
         rosters.iter().for_each(|roster| keyring.add(roster.clone()));
-        let release_key = config.release_key.as_deref().and_then(|name| KeyName::new(name).ok());
-        let (sessions, notices) = Sessions::start(rosters, stored_culprits(&store).await?, release_key);
+        let culprits = stored_culprits(&store).await?;
+        let (sessions, notices) = Sessions::start(rosters, culprits, release_key, store.log().clone());
         let waiting = Waiting::new(usize::try_from(config.limits.max_waiting_releases).unwrap_or(usize::MAX));
         let carrying = carry_notices(notices, store.clone(), Arc::clone(&waiting), clock.clone());
         let stop = signals.stop.clone();
@@ -105,14 +122,26 @@ impl Daemon {
         });
         let lifetime_s = u64::from(config.limits.release_lifetime_hours).saturating_mul(3600);
         let order = Order::start(sessions.clone());
+        let publisher = Publisher {
+            store: store.clone(),
+            sessions: sessions.clone(),
+            keyring: keyring.clone(),
+            waiting: Arc::clone(&waiting),
+            clock: clock.clone(),
+            sigstore,
+            appender: Some(appender),
+        };
         let signing = Arc::new(SignRelease { store, sessions, waiting, keyring, clock, lifetime_s, order });
         let resumed = signing.resume().await?;
+        tokio::spawn(publisher.run(stopping.clone()));
+        tokio::spawn(Arc::clone(&signing).end_embargoes(stopping.clone()));
         tracing::info!(resumed, keys = signing.keyring.all().len(), "took up where the store says it was");
         Ok(Self {
             api: Api { signing, ceremonies, links, stopping },
             config,
             listener,
             address,
+            log_listener,
             tls,
             signals,
             engine,
@@ -130,10 +159,15 @@ impl Daemon {
     /// # Errors
     /// [`Error::Serve`] if the server ends by itself.
     pub async fn serve(self) -> Result<()> {
-        let Self { api, config, listener, address, tls, signals, engine } = self;
+        let Self { api, config, listener, address, log_listener, tls, signals, engine } = self;
         let stopping = signals.stop;
         let (current, configs) = watch::channel(Arc::clone(&tls.config));
         tokio::spawn(tls_files::follow(config.tls, tls, current, signals.reload, stopping.clone()));
+        let (folder, key) = (LogFolder::open(&config.log.folder)?, api.signing.store.log().key().clone());
+        tokio::spawn({
+            let stopping = stopping.clone();
+            async move { log::web::serve(log_listener, folder, &key, stopping).await }
+        });
         let connections =
             listener::accept(listener, configs, config.limits.max_connections, stopping.clone());
         tracing::info!(%address, "listening");
@@ -214,7 +248,8 @@ async fn carry_notices(
 }
 
 async fn remember_culprit(store: Store, node: NodeId, reason: String, at: u64) {
-    while let Err(error) = store.culprit(&node, Some((reason.clone(), at))).await {
+    let entry = log::node_entry(&node, NodeEvent::Culprit, &reason, at);
+    while let Err(error) = store.culprit(&node, Some((reason.clone(), at)), entry.clone()).await {
         match error {
             Error::StoreClosed { .. } => store.opened().await,
             other => return tracing::error!(%node, error = %other, "a culprit is not stored"),
@@ -236,6 +271,14 @@ fn progress_message(progress: &Progress) -> v1::Release {
         signatures_total: progress.total,
         ..v1::Release::default()
     }
+}
+
+async fn sigstore_signer(config: &Config) -> Result<Arc<SigstoreSigner>> {
+    let path = &config.log.sigstore_key;
+    let wrong = |problem: String| Error::File { path: path.clone(), problem };
+    let url: LogUrl = config.log.url.parse().map_err(|problem: InvalidLogKey| wrong(problem.to_string()))?;
+    let pem = tls_files::secret(path).await?;
+    SigstoreSigner::from_pkcs8_pem(url, &pem).map(Arc::new).map_err(|problem| wrong(problem.to_string()))
 }
 
 async fn stored_rosters(store: &Store) -> Result<Vec<SignedRoster>> {

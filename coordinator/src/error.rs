@@ -57,7 +57,7 @@ pub enum Error {
     },
 
     /// Nobody erred: a signature share may be out, or the release is final. The caller waits for the end.
-    #[error("{release_id} cannot be cancelled any more: {problem}")]
+    #[error("{release_id} cannot be changed like that: {problem}")]
     TooLate {
         /// The release.
         release_id: String,
@@ -107,6 +107,14 @@ pub enum Error {
         reason: String,
     },
 
+    /// The operator must look: store, folder and key of the log do not belong together. Nothing was started, or written.
+    #[error("the transparency log: {0}")]
+    Log(String),
+
+    /// Nobody erred: no ceremony has made a key for releases yet. The custodians hold one; trying again is safe then.
+    #[error("there is no key for releases yet: the custodians have to make one in a ceremony first")]
+    NoKey,
+
     /// A bug: a result that does not fit its release. The release is signed again; nothing wrong is published.
     #[error("the result of {release_id} does not fit it: {reason}")]
     Unfit {
@@ -147,6 +155,26 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
         /// What is wrong with it, and the way out.
+        problem: String,
+    },
+
+    /// The operator must look, at once: what lies in the log's folder, or was published, is not what the store says.
+    /// Nothing goes on, nothing was overwritten, and trying again does not help.
+    #[error("{}: {problem}", path.display())]
+    LogForked {
+        /// The file or folder.
+        path: PathBuf,
+        /// What differs, and the way out.
+        problem: String,
+    },
+
+    /// An outside witness erred, is out of reach, or has seen another log of our name. Others go on; it is asked again
+    /// by itself.
+    #[error("the witness {name}: {problem}")]
+    Witness {
+        /// Its name, from its key.
+        name: String,
+        /// What it said or did not say.
         problem: String,
     },
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use rutli_keys::{KeyName, Purpose, SignedRoster};
+use rutli_keys::{KeyName, Purpose, RosterHash, SignedRoster};
 use rutli_release::ReleaseKey;
 use rutli_wire::{convert::key_to_wire, v1};
 
@@ -15,12 +15,39 @@ pub struct Keyring(Arc<RwLock<Keys>>);
 
 #[derive(Debug, Default)]
 struct Keys {
+    /// Which key signs releases, if the operator chose.
+    chosen: Option<KeyName>,
     rosters: Vec<SignedRoster>,
     /// By name, in the newest epoch; parsed once, for its subgroup check costs as much as verifying a signature.
     release_keys: BTreeMap<KeyName, ReleaseKey>,
 }
 
 impl Keyring {
+    /// No keys yet. Releases are signed with the `chosen` key, or else with the first one of that purpose.
+    #[must_use]
+    pub fn new(chosen: Option<KeyName>) -> Self {
+        Self(Arc::new(RwLock::new(Keys { chosen, ..Keys::default() })))
+    }
+
+    /// The newest roster of the key that signs releases.
+    #[must_use]
+    pub fn active(&self) -> Option<SignedRoster> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let for_releases = |key: &&SignedRoster| key.roster().purpose() == Purpose::Release;
+        let name = match &keys.chosen {
+            Some(chosen) => chosen.clone(),
+            None => keys.rosters.iter().find(for_releases)?.roster().key().clone(),
+        };
+        keys.rosters.iter().filter(for_releases).rfind(|key| *key.roster().key() == name).cloned()
+    }
+
+    /// The roster under a hash.
+    #[must_use]
+    pub fn roster(&self, hash: &RosterHash) -> Option<SignedRoster> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        keys.rosters.iter().find(|key| key.roster().hash() == *hash).cloned()
+    }
+
     /// Adds a key, or a new epoch of one. One that is there already changes nothing.
     pub fn add(&self, roster: SignedRoster) {
         let mut keys = self.0.write().unwrap_or_else(PoisonError::into_inner);

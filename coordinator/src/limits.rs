@@ -115,6 +115,49 @@ pub const STORE_QUEUE: usize = 1_024;
 /// parameters far below the 32,766 of `SQLite`.
 pub const MAX_GROUP: usize = 256;
 
+/// Rows of the log's staging in one statement.
+pub const LOG_ROWS_PER_INSERT: usize = 512;
+
+/// Tiles of the log's tree in memory, of 16 KiB each: the newest, from which almost all proofs are drawn.
+pub const LOG_TILES_IN_MEMORY: usize = 256;
+
+/// Entries that are written to the log's folder at a time: many full tiles, little memory.
+pub const LOG_WRITE_ENTRIES: i64 = 4_096;
+
+/// Bytes of documents that are written to the log's folder at a time.
+pub const LOG_WRITE_BYTES: usize = 16 << 20;
+
+/// Entries that may wait to be written to the log's folder, before nothing more is admitted: its disk is full, or gone.
+pub const LOG_STAGED_ENTRIES: u64 = 100_000;
+
+/// Releases whose proofs are made at a time.
+pub const LOG_PROOFS_AT_ONCE: i64 = 64;
+
+/// Milliseconds from one round of the log to the next: a proof follows its signature at once for people, and under load
+/// one fsync of each node covers what was signed in a quarter of a second.
+pub const LOG_ROUND_MS: u64 = 250;
+
+/// Milliseconds that a round waits for the nodes' cosignatures: a link around the world and a slow disk.
+pub const LOG_COSIGN_MS: u64 = 1_500;
+
+/// Milliseconds until a round that failed, or whose quorum did not come, is tried again.
+pub const LOG_RETRY_MS: u64 = 2_000;
+
+/// Milliseconds until the next round when nothing happens, so that the published cosignatures say that all is well.
+pub const LOG_IDLE_MS: u64 = 60_000;
+
+/// Seconds between two looks for embargoes that are to end.
+pub const EMBARGO_LOOK_SECONDS: u64 = 1;
+
+/// Longest embargo: a coordinated disclosure takes months, not years.
+pub const MAX_EMBARGO_SECONDS: u64 = 366 * 86_400;
+
+/// Refusals that an outcome's entry names: with reasons of 300 bytes they stay far below an entry's bound.
+pub const LOGGED_REFUSALS: usize = 64;
+
+/// Releases whose embargo is ended at a time.
+pub const DISCLOSED_AT_ONCE: i64 = 64;
+
 /// Bytes of content in one transaction.
 pub const MAX_GROUP_BYTES: usize = 16 << 20;
 
@@ -173,6 +216,10 @@ pub const SUSPEND_MS: u64 = 2_000;
 /// … up to this.
 pub const SUSPEND_MOST_MS: u64 = 60_000;
 
+/// Times in a row that a node may ask for another consistency proof and is asked again at once: each one tells where its
+/// head is, so that the next fits unless heads overtook each other.
+pub const MAX_LOG_GAPS: u32 = 3;
+
 /// Commitments of one node and key that are kept parsed: the node's pool and one more announcement.
 pub const MAX_POOL: usize = 4_096;
 
@@ -198,3 +245,22 @@ pub const MAX_WITNESSES: usize = 16;
 
 /// Bytes of a URL in the configuration: what HTTP servers commonly take.
 pub const MAX_URL_BYTES: usize = 2_048;
+
+/// Connections of the log's web server. A further one ends the oldest: an answer takes milliseconds, so that whoever is
+/// oldest had its time. Each costs a file descriptor or two, and about 100 KiB.
+pub const WEB_CONNECTIONS: usize = 256;
+
+/// Bytes of a request's line and headers there, and of what is written before the reader takes it.
+pub const WEB_BUFFER_BYTES: usize = 16 << 10;
+
+/// Headers of a request there: browsers behind proxies send some thirty.
+pub const WEB_HEADERS: usize = 64;
+
+/// Seconds that a reader of the log has for a request's headers, and may be silent between two requests.
+pub const WEB_HEADER_SECONDS: u64 = 10;
+
+/// Seconds after which a connection there takes no further request …
+pub const WEB_CONNECTION_SECONDS: u64 = 120;
+
+/// … and seconds that it then has for the rest of its last answer: a full bundle of usual entries over 64 kbit/s.
+pub const WEB_GRACE_SECONDS: u64 = 60;

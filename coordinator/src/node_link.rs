@@ -50,7 +50,7 @@ impl NodeLinks {
     }
 
     async fn run(&self, node: NodeId, mut up: Streaming<v1::NodeMessage>, down: mpsc::Sender<Down>) {
-        let (version, status) = match self.hello(&mut up).await {
+        let (version, status, log_size) = match self.hello(&mut up).await {
             Ok(hello) => hello,
             Err(error) => {
                 tracing::warn!(%node, %error, "refused a node's stream");
@@ -61,7 +61,7 @@ impl NodeLinks {
         let welcome = ToNode::Welcome(env!("CARGO_PKG_VERSION").to_owned());
         say(&down, Ok((&welcome).into())).await;
         let (outbox, work) = mpsc::channel(limits::LINK_OUTBOX);
-        let Ok(stream) = self.sessions.attach(node.clone(), version, status, outbox).await else {
+        let Ok(stream) = self.sessions.attach(node.clone(), version, status, log_size, outbox).await else {
             return say(&down, Err(Error::Stopping)).await;
         };
         let (end, ended) = oneshot::channel();
@@ -80,7 +80,7 @@ impl NodeLinks {
         let _ = end.send(why);
     }
 
-    async fn hello(&self, up: &mut Streaming<v1::NodeMessage>) -> Result<(String, NodeStatus)> {
+    async fn hello(&self, up: &mut Streaming<v1::NodeMessage>) -> Result<(String, NodeStatus, u64)> {
         let wait = Duration::from_secs(limits::HELLO_TIMEOUT_SECONDS);
         let first = tokio::select! {
             first = tokio::time::timeout(wait, up.message()) => first,
@@ -93,7 +93,7 @@ impl NodeLinks {
             .map_err(|status| Error::Link(format!("the first message does not read: {}", status.message())))?
             .ok_or_else(|| Error::Link("the stream ended before Hello".into()))?;
         match FromNode::try_from(first)? {
-            FromNode::Hello { version, status, .. } => Ok((version, status)),
+            FromNode::Hello { version, status, log_size } => Ok((version, status, log_size)),
             _ => Err(Error::Link("the first message must be Hello".into())),
         }
     }

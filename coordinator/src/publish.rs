@@ -3,7 +3,11 @@
 use std::sync::Arc;
 
 use rutli_keys::{KeyName, NodeId};
-use rutli_release::{SignedFile, signed_files};
+use rutli_log::{
+    Entry, Hash,
+    entry::{Dsse, Outcome, OutcomeState, cut},
+};
+use rutli_release::{NotAssembled, SignedFile, dsse_envelope, signed_files};
 use rutli_wire::{link::Refusal, v1};
 
 use crate::{
@@ -35,7 +39,7 @@ pub enum Ended {
     Expired,
 }
 
-/// Makes the end of a release durable, and returns what its watchers are to be told. Waits for as long as the store is
+/// Makes the end of a release durable, in the store and in the log, and returns what its watchers are to be told. Waits for as long as the store is
 /// closed: a result is never lost.
 ///
 /// # Errors
@@ -46,28 +50,54 @@ pub async fn publish(
     clock: &Clock,
     number: ReleaseNumber,
     release: &Submission,
+    roster: Hash,
     ended: Ended,
 ) -> Result<Arc<v1::Release>> {
     let id = &release.release_id;
     let mut message = v1::Release { finished_at: clock.now(), ..v1::Release::default() };
+    let mut outcome = Outcome::new(release.entry.index, &release.release, message.finished_at);
+    let mut entries = Vec::with_capacity(2);
     match ended {
         Ended::Signed { key, signatures, signed_by } => {
             message.state = v1::ReleaseState::Signed.into();
             message.signatures_done = u32::try_from(signatures.len()).unwrap_or(u32::MAX);
-            message.files = assemble(keyring, release, &key, signatures).await?;
+            outcome.signed(key.as_str(), roster, &signatures, signed_by.iter().map(ToString::to_string));
+            let dsse;
+            (message.files, dsse) = assemble(keyring, release, &key, signatures).await?;
+            entries.extend(dsse.map(|leaf| Entry::Dsse(leaf).encode()));
             message.signed_by = signed_by.iter().map(ToString::to_string).collect();
             message.key = key.to_string();
         }
         Ended::Refused(refusals) => {
             message.state = v1::ReleaseState::Refused.into();
             message.refusals = refusals.iter().map(refusal_message).collect();
+            outcome.state = OutcomeState::Refused;
+            // A reason may name what is under embargo.
+            let tell = release.entry.embargo.is_none();
+            outcome.refusals = message
+                .refusals
+                .iter()
+                .take(limits::LOGGED_REFUSALS)
+                .map(|refusal| rutli_log::entry::Refusal {
+                    code: refusal.code.clone(),
+                    node: refusal.node.clone(),
+                    reason: if tell { cut(&refusal.reason) } else { String::new() },
+                })
+                .collect();
         }
-        Ended::Cancelled => message.state = v1::ReleaseState::Cancelled.into(),
-        Ended::Expired => message.state = v1::ReleaseState::Expired.into(),
+        Ended::Cancelled => {
+            message.state = v1::ReleaseState::Cancelled.into();
+            outcome.state = OutcomeState::Cancelled;
+        }
+        Ended::Expired => {
+            message.state = v1::ReleaseState::Expired.into();
+            outcome.state = OutcomeState::Expired;
+        }
     }
-    let ending = Arc::new(Ending::new(number, &message));
+    entries.insert(0, Entry::Outcome(outcome).encode());
+    let ending = Arc::new(Ending::new(number, &message, entries));
     // Crash boundary: before this commit the release is unfinished, and signed again at the next start; its content is
-    // the same then, and so is what its signatures say. After it, this is its result for ever.
+    // the same then, and so is what its signatures say. After it, this is its result for ever, and the log says so.
     while let Err(error) = store.finish(Arc::clone(&ending)).await {
         match error {
             Error::StoreClosed { reason } => {
@@ -87,28 +117,33 @@ pub fn refusal_message((node, refusal): &(NodeId, Refusal)) -> v1::Refusal {
     v1::Refusal { node: node.to_string(), code: refusal.code.to_string(), reason: refusal.reason.clone() }
 }
 
-/// Builds the files, and with that verifies every signature once more, as an endpoint will.
+/// Builds the files, and with that verifies every signature once more, as an endpoint will; and the log's leaf of the
+/// DSSE signature, if there is one.
 async fn assemble(
     keyring: &Keyring,
     release: &Submission,
     key: &KeyName,
     signatures: Vec<[u8; 64]>,
-) -> Result<Vec<v1::SignedFile>> {
+) -> Result<(Vec<v1::SignedFile>, Option<Dsse>)> {
     let id = release.release_id.clone();
     let unfit = |reason: String| Error::Unfit { release_id: release.release_id.to_string(), reason };
     let key = keyring.release_key(key).ok_or_else(|| unfit(format!("there is no usable key {key}")))?;
     let content = Arc::clone(&release.release);
     let inline = signatures.len() <= limits::INLINE_SIGNATURES;
-    let build = move || signed_files(&content, &id, &key, &signatures);
+    let build = move || {
+        let files = signed_files(&content, &id, &key, &signatures)?;
+        let leaf = dsse_envelope(&content, &key, &signatures)
+            .map(|(envelope, signature)| Dsse::new(&envelope, &content.statement(), &key, &signature));
+        Ok::<_, NotAssembled>((files, leaf))
+    };
     let files = if inline {
         build()
     } else {
         // A blocking task that does not come back was cut off at the end of the process.
         tokio::task::spawn_blocking(build).await.map_err(|_| Error::Stopping)?
     };
-    let files = files.map_err(|error| unfit(error.to_string()))?;
-    Ok(files
-        .into_iter()
-        .map(|SignedFile { name, bytes }| v1::SignedFile { name, data: bytes.into() })
-        .collect())
+    let (files, leaf) = files.map_err(|error| unfit(error.to_string()))?;
+    let files =
+        files.into_iter().map(|SignedFile { name, bytes }| v1::SignedFile { name, data: bytes.into() });
+    Ok((files.collect(), leaf))
 }

@@ -1,5 +1,8 @@
 //! The way of one release through the coordinator: admit, log, session, publish.
 //!
+//! **Log before sign**: the request's entry is in the log, and the signed head swapped, in the transaction that admits
+//! it; the engine gets a release only with the index of its entry, and nodes get the proof with the batch.
+//!
 //! One task per release carries it from admission to its end. The client has its answer once the release is durable;
 //! whatever crashes after that, [`SignRelease::resume`] takes it up again at the next start.
 
@@ -7,20 +10,23 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use prost::Message as _;
+use rutli_log::{Entry, Hash, entry::RequestTerms};
 use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
 use rutli_wire::{
     convert::{release_from_content, release_from_request, release_to_content},
+    link::LoggedEntry,
     v1,
 };
 use tokio::sync::{mpsc, oneshot};
 
 use crate::{
     clock::Clock,
+    embargo,
     error::{Error, Result},
     keyring::Keyring,
     limits, publish,
     session::{Outcome, Sessions, Stopped, Submission},
-    store::{Admission, NewRelease, ReleaseNumber, Store, StoredRelease},
+    store::{Admission, NewLogged, NewRelease, ReleaseNumber, Store, StoredRelease},
     waiting::{Slot, Waiting},
 };
 
@@ -59,6 +65,8 @@ pub struct Unfinished {
     pub submission: Submission,
     /// Unix seconds.
     pub expires_at: u64,
+    /// What its entry in the log says of it.
+    pub terms: RequestTerms,
     outcome: PendingOutcome,
     slot: Slot,
 }
@@ -77,19 +85,19 @@ impl SignRelease {
             Admitted::New(release, message) => {
                 // A client that is gone asks again with the same request id.
                 let _ = acknowledge.send(Ok(*message));
-                self.complete(release).await;
+                self.complete(*release).await;
             }
         }
     }
 
     /// Carries an admitted release to its end. Returns early only when the process stops.
     async fn complete(&self, mut release: Unfinished) {
-        // The log's seam: here the request's entry is appended, and nodes get its proof with the batch.
         loop {
             let Ok(ended) = self.session(&mut release).await else { return };
-            let Unfinished { number, submission, .. } = &release;
+            let Unfinished { number, submission, terms, .. } = &release;
+            let (store, keyring) = (&self.store, &self.keyring);
             let published =
-                publish::publish(&self.store, &self.keyring, &self.clock, *number, submission, ended).await;
+                publish::publish(store, keyring, &self.clock, *number, submission, terms.roster, ended).await;
             // The next release of the channel may start; with an unfit result, this one anew.
             self.sessions.published(&submission.release_id).await;
             match published {
@@ -112,7 +120,7 @@ impl SignRelease {
         let unfinished = self.store.unfinished().await?;
         let count = unfinished.len();
         for stored in unfinished {
-            let release = self.restore(stored)?;
+            let release = self.restore(stored).await?;
             let this = Arc::clone(self);
             tokio::spawn(async move { this.complete(release).await });
         }
@@ -125,6 +133,7 @@ impl SignRelease {
             .map_err(|error| Error::Field { field: "request_id", problem: error.to_string() })?;
         let requester = request.requester;
         let now = self.clock.now();
+        let embargo = embargo::until(request.message.embargo_until, now)?;
         let release = Arc::new(release_from_request(request.message, now)?);
         let release_id =
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
@@ -138,11 +147,25 @@ impl SignRelease {
                 None => return Err(full),
             },
         };
+        let backlog = self.store.log().backlog();
+        if backlog > limits::LOG_STAGED_ENTRIES {
+            return Err(Error::QueueFull { what: format!("{backlog} log entries wait to be written") });
+        }
         let signatures = u32::try_from(release.signable_count()).unwrap_or(u32::MAX);
+        let terms = RequestTerms {
+            release_id: release_id.clone(),
+            requester: requester.clone(),
+            roster: self.active_roster().ok_or(Error::NoKey)?,
+            deadline: self.expiry(&release, now),
+            evidence: Vec::new(),
+            embargo,
+        };
+        let (logged, entry) = logged(&release, &terms);
         let submission = Submission {
             release_id: release_id.clone(),
             requester: requester.clone(),
             release: Arc::clone(&release),
+            entry,
             resumed: false,
         };
         let (outcome, submit) = self.order.place(submission.clone());
@@ -158,15 +181,16 @@ impl SignRelease {
             content: encoded,
             signatures,
             created_at: now,
+            logged,
         };
-        // Crash boundary: before this the client has no answer and asks again; after it the release is taken up at the
-        // next start, acknowledged or not.
-        let admission = self.store.admit(new, move |_| {
+        // Crash boundary: before this the client has no answer and asks again, and the log knows nothing of it; after it
+        // the release is in the log and taken up at the next start, acknowledged or not.
+        let admission = self.store.admit(new, move |index| {
             waiting.show(&shown);
-            submit();
+            submit(index);
         });
-        let number = match admission.await? {
-            Admission::New(number) => number,
+        let (number, index) = match admission.await? {
+            Admission::New(number, index) => (number, index),
             Admission::Known(known) => return self.known(&known, &release).await,
         };
         slot.is_of(&release_id);
@@ -178,11 +202,15 @@ impl SignRelease {
             state: v1::ReleaseState::Queued.into(),
             signatures_total: signatures,
             created_at: now,
+            embargo_until: terms.embargo.map_or(0, |embargo| embargo.disclose_by),
+            log_index: index,
             ..v1::Release::default()
         };
-        tracing::info!(release = %release_id, %requester, class = %release.class(), signatures, "admitted");
-        let expires_at = self.expiry(&release, now);
-        Ok(Admitted::New(Unfinished { number, submission, expires_at, outcome, slot }, Box::new(message)))
+        tracing::info!(release = %release_id, %requester, class = %release.class(), signatures, index, "admitted");
+        let submission = placed_at(submission, index);
+        let expires_at = terms.deadline;
+        let unfinished = Unfinished { number, submission, expires_at, terms, outcome, slot };
+        Ok(Admitted::New(Box::new(unfinished), Box::new(message)))
     }
 
     /// The release of an earlier request, if it was the same one.
@@ -202,8 +230,8 @@ impl SignRelease {
         Ok(Admitted::Known(Box::new(message)))
     }
 
-    fn restore(&self, stored: StoredRelease) -> Result<Unfinished> {
-        let StoredRelease { number, message } = stored;
+    async fn restore(&self, stored: StoredRelease) -> Result<Unfinished> {
+        let StoredRelease { number, message, logged: before } = stored;
         let broken = |error: &dyn std::fmt::Display| Error::Store {
             reason: format!("release {} does not read: {error}", message.release_id),
         };
@@ -214,11 +242,36 @@ impl SignRelease {
         let requester = Requester::new(message.requester.as_str()).map_err(|e| broken(&e))?;
         self.waiting.show(&release_id);
         slot.is_of(&release_id);
-        let expires_at = self.expiry(&release, message.created_at);
-        let submission = Submission { release_id, requester, release, resumed: true };
+        // Without a key nothing is signed until the next start; an entry that names no roster lets nobody sign.
+        let roster =
+            self.active_roster().or(before.as_ref().map(|before| before.roster)).unwrap_or(Hash([0; 32]));
+        let terms = RequestTerms {
+            release_id: release_id.clone(),
+            requester: requester.clone(),
+            roster,
+            deadline: before
+                .as_ref()
+                .map_or_else(|| self.expiry(&release, message.created_at), |before| before.deadline),
+            evidence: Vec::new(),
+            embargo: before.as_ref().and_then(|before| before.embargo),
+        };
+        let (logged, entry) = logged(&release, &terms);
+        let index = match before {
+            Some(before) if before.roster == roster => before.index,
+            // Logged for another key, or by a version without a log: nodes would find another entry than they encode.
+            _ => self.store.log_again(number, logged).await?,
+        };
+        let expires_at = terms.deadline;
+        let submission =
+            placed_at(Submission { release_id, requester, release, entry, resumed: true }, index);
         let (outcome, submit) = self.order.place(submission.clone());
-        submit();
-        Ok(Unfinished { number, submission, expires_at, outcome, slot })
+        submit(index);
+        Ok(Unfinished { number, submission, expires_at, terms, outcome, slot })
+    }
+
+    /// SHA-256 of the roster under which releases are signed now.
+    fn active_roster(&self) -> Option<Hash> {
+        self.keyring.active().map(|roster| Hash(*roster.roster().hash().as_bytes()))
     }
 
     /// What the quorum made of it, or that its time is over.
@@ -292,7 +345,8 @@ impl Order {
     }
 
     /// What will come of a release, and how to submit it when its turn has come.
-    fn place(&self, submission: Submission) -> (PendingOutcome, impl FnOnce() + Send + use<>) {
+    /// The index of its entry is known only then.
+    fn place(&self, submission: Submission) -> (PendingOutcome, impl FnOnce(u64) + Send + use<>) {
         let (answer, submitted) = oneshot::channel::<oneshot::Receiver<Outcome>>();
         let order = self.0.clone();
         let outcome = async move {
@@ -300,12 +354,30 @@ impl Order {
             let outcome = submitted.await.map_err(|_| Stopped)?;
             outcome.await.map_err(|_| Stopped)
         };
-        (outcome.boxed(), move || drop(order.send(Placed { submission, answer })))
+        let submit = move |index| {
+            drop(order.send(Placed { submission: placed_at(submission, index), answer }));
+        };
+        (outcome.boxed(), submit)
     }
 }
 
+/// The entry that is to be logged, as the store gets it, and as the nodes do once it has its place.
+fn logged(release: &VerifiedRelease, terms: &RequestTerms) -> (NewLogged, LoggedEntry) {
+    let entry = Entry::request(release, terms);
+    let (bytes, leaf) = (entry.encode(), entry.leaf_hash());
+    let (roster, deadline, embargo) = (terms.roster, terms.deadline, terms.embargo);
+    (
+        NewLogged { entry: bytes, roster, deadline, embargo },
+        LoggedEntry { index: 0, leaf, proof: Vec::new(), deadline, embargo },
+    )
+}
+
+fn placed_at(submission: Submission, index: u64) -> Submission {
+    Submission { entry: LoggedEntry { index, ..submission.entry }, ..submission }
+}
+
 enum Admitted {
-    New(Unfinished, Box<v1::Release>),
+    New(Box<Unfinished>, Box<v1::Release>),
     Known(Box<v1::Release>),
 }
 

@@ -9,6 +9,7 @@
 //! half done, and the writer tries again each second until a write succeeds ([`Store::health`]).
 
 mod read;
+mod staging;
 mod writer;
 
 use std::{
@@ -21,6 +22,7 @@ use std::{
 
 use prost::Message as _;
 use rutli_keys::NodeId;
+use rutli_log::{Hash, Head, LogSigner, entry::Embargo};
 use rutli_release::{Channel, Product, ReleaseId, RequestId, Requester, Sequence};
 use rutli_wire::v1;
 use sqlx::{
@@ -31,10 +33,16 @@ use sqlx::{
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use read::{Page, ReleaseFilter, StoredCeremony, StoredRelease};
+pub use staging::{LoggedTerms, Staged, Unproven};
 
 use crate::{
     error::{Error, Result},
     limits,
+    log::{
+        Log,
+        folder::{Appender, LogFolder},
+        sequencer::Sequencer,
+    },
 };
 use writer::{Done, Job, OnAdmitted, Op, Writer};
 
@@ -47,6 +55,7 @@ pub struct Store {
     jobs: mpsc::Sender<Job>,
     reads: SqlitePool,
     health: watch::Receiver<Health>,
+    log: Log,
 }
 
 /// Whether changes can be made durable.
@@ -85,13 +94,28 @@ pub struct NewRelease {
     pub signatures: u32,
     /// Unix seconds.
     pub created_at: u64,
+    /// How it is logged.
+    pub logged: NewLogged,
+}
+
+/// The log's side of a release that is admitted, or logged anew.
+#[derive(Clone, Debug)]
+pub struct NewLogged {
+    /// Its `request` entry, encoded.
+    pub entry: Vec<u8>,
+    /// SHA-256 of the roster that the entry names.
+    pub roster: Hash,
+    /// Unix seconds, as in the entry.
+    pub deadline: u64,
+    /// If it is logged under embargo.
+    pub embargo: Option<Embargo>,
 }
 
 /// What became of a [`NewRelease`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// It is durable.
-    New(ReleaseNumber),
+    /// It is durable, and in the log at this index.
+    New(ReleaseNumber, u64),
     /// The same request was admitted before.
     Known(ReleaseId),
 }
@@ -103,12 +127,14 @@ pub struct Ending {
     state: v1::ReleaseState,
     outcome: Vec<u8>,
     files: Option<Vec<u8>>,
+    entries: Vec<Vec<u8>>,
 }
 
 impl Ending {
     /// Takes from the release's message what is kept: state, refusals, signers, key, time of the end, and the files.
+    /// `entries` are what the log says of it; the last one is what is proved of a signed release.
     #[must_use]
-    pub fn new(number: ReleaseNumber, ended: &v1::Release) -> Self {
+    pub fn new(number: ReleaseNumber, ended: &v1::Release, entries: Vec<Vec<u8>>) -> Self {
         let outcome = v1::Release {
             refusals: ended.refusals.clone(),
             signed_by: ended.signed_by.clone(),
@@ -123,6 +149,7 @@ impl Ending {
             state: ended.state(),
             outcome: outcome.encode_to_vec(),
             files: (!files.files.is_empty()).then(|| files.encode_to_vec()),
+            entries,
         }
     }
 }
@@ -162,14 +189,18 @@ pub struct NewKey {
     pub name: String,
     /// Canonical JSON.
     pub signed_roster: Vec<u8>,
+    /// Its `key` entry, encoded.
+    pub entry: Vec<u8>,
 }
 
 impl Store {
-    /// Opens the store in `data_dir`, makes both if they are not there, and brings an older one up to date.
+    /// Opens the store in `data_dir`, makes both if they are not there, and brings an older one up to date; opens the log
+    /// that `signer` signs, with its files in `folder`, and gives who writes there.
     ///
     /// # Errors
-    /// [`Error::File`] if the folder cannot be used, another process has it, or the database is damaged or newer.
-    pub async fn open(data_dir: &Path) -> Result<Self> {
+    /// [`Error::File`] if a folder cannot be used, another process has it, or the database is damaged or newer;
+    /// [`Error::Log`] if store, folder and key do not belong together.
+    pub async fn open(data_dir: &Path, signer: LogSigner, folder: LogFolder) -> Result<(Self, Appender)> {
         let lock = lock(data_dir)?;
         let path = data_dir.join(FILE_NAME);
         let unusable = |error: &dyn std::fmt::Display| Error::File {
@@ -181,6 +212,7 @@ impl Store {
         let options = options(&path);
         let mut connection = options.connect().await.map_err(|e| unusable(&e))?;
         migrations().run(&mut connection).await.map_err(|e| unusable(&e))?;
+        let (sequencer, log, appender) = Sequencer::open(&mut connection, signer, folder).await?;
         connection.close().await.map_err(|e| unusable(&e))?;
         let reads = SqlitePoolOptions::new()
             .max_connections(limits::STORE_READERS)
@@ -190,9 +222,16 @@ impl Store {
             .map_err(|e| unusable(&e))?;
         let (jobs, received) = mpsc::channel(limits::STORE_QUEUE);
         let (health, watched) = watch::channel(Health::Open);
-        let writer = Writer::open(options, received, health, lock).await.map_err(|e| unusable(&e))?;
+        let writer =
+            Writer::open(options, received, health, lock, sequencer).await.map_err(|e| unusable(&e))?;
         tokio::spawn(writer.run());
-        Ok(Self { jobs, reads, health: watched })
+        Ok((Self { jobs, reads, health: watched, log }, appender))
+    }
+
+    /// The log that is written here.
+    #[must_use]
+    pub fn log(&self) -> &Log {
+        &self.log
     }
 
     /// Whether it takes changes, now and after each change of that.
@@ -203,20 +242,60 @@ impl Store {
 
     /// Makes a release durable, or says that it is known already.
     ///
-    /// `admitted` runs if it is new and as soon as it is durable, for one release after the other in the order of
-    /// admission, whether or not somebody still waits for this call. It must not block.
+    /// `admitted` runs with its index in the log if it is new, as soon as it is durable, for one release after the other
+    /// in the order of admission, whether or not somebody still waits for this call. It must not block.
     ///
     /// # Errors
     /// [`Error::RequestIdReused`], [`Error::SequenceBehind`], [`Error::StoreClosed`]
     pub async fn admit(
         &self,
         release: NewRelease,
-        admitted: impl FnOnce(ReleaseNumber) + Send + 'static,
+        admitted: impl FnOnce(u64) + Send + 'static,
     ) -> Result<Admission> {
         match self.write(Op::Admit(release), Some(Box::new(admitted))).await? {
             Done::Admitted(admission) => Ok(admission),
-            Done::Written => Err(Error::Store { reason: "an admission had no answer".into() }),
+            Done::Logged(_) | Done::Written => Err(unanswered()),
         }
+    }
+
+    /// Logs a release that was admitted before, anew: under another roster, or by a version without a log. Gives its
+    /// index.
+    ///
+    /// # Errors
+    /// [`Error::StoreClosed`]
+    pub async fn log_again(&self, number: ReleaseNumber, logged: NewLogged) -> Result<u64> {
+        match self.write(Op::LogAgain(number, logged), None).await? {
+            Done::Logged(index) => Ok(index),
+            Done::Admitted(_) | Done::Written => Err(unanswered()),
+        }
+    }
+
+    /// Ends an embargo: the `disclosure` is in the log once this returns. Safe to repeat.
+    ///
+    /// # Errors
+    /// [`Error::StoreClosed`]
+    pub async fn disclose(&self, number: ReleaseNumber, entry: Vec<u8>, at: u64) -> Result<()> {
+        self.write(Op::Disclose { number, entry, at }, None).await.map(drop)
+    }
+
+    /// Everything below this head lies in the log's folder, durable: its staging is emptied.
+    ///
+    /// # Errors
+    /// [`Error::StoreClosed`]
+    pub async fn unstage(&self, written: Head) -> Result<()> {
+        self.write(Op::Unstage(written), None).await.map(drop)
+    }
+
+    /// Makes the proofs of signed releases durable: number and further files of each.
+    ///
+    /// # Errors
+    /// [`Error::StoreClosed`]
+    pub async fn prove(&self, proofs: Vec<(ReleaseNumber, Vec<v1::SignedFile>)>, at: u64) -> Result<()> {
+        let proofs = proofs
+            .into_iter()
+            .map(|(number, files)| (number, v1::Release { files, ..v1::Release::default() }.encode_to_vec()))
+            .collect();
+        self.write(Op::Prove { proofs, at }, None).await.map(drop)
     }
 
     /// Makes an ending durable. A release that has one keeps it: safe to repeat.
@@ -227,12 +306,12 @@ impl Store {
         self.write(Op::Finish(ending), None).await.map(drop)
     }
 
-    /// Remembers that a node is left out, or forgets it (`None`).
+    /// Remembers that a node is left out, or forgets it (`None`); `entry` is what the log says of it.
     ///
     /// # Errors
     /// [`Error::StoreClosed`]
-    pub async fn culprit(&self, node: &NodeId, named: Option<(String, u64)>) -> Result<()> {
-        self.write(Op::Culprit { node: node.to_string(), named }, None).await.map(drop)
+    pub async fn culprit(&self, node: &NodeId, named: Option<(String, u64)>, entry: Vec<u8>) -> Result<()> {
+        self.write(Op::Culprit { node: node.to_string(), named, entry }, None).await.map(drop)
     }
 
     /// Makes a step of a ceremony durable.
@@ -317,13 +396,18 @@ fn options(path: &Path) -> SqliteConnectOptions {
 }
 
 fn migrations() -> Migrator {
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        "initial".into(),
-        MigrationType::Simple,
-        include_str!("../migrations/0001_initial.sql").into_sql_str(),
-        false,
-    )])
+    let files = [
+        (1, "initial", include_str!("../migrations/0001_initial.sql")),
+        (2, "log", include_str!("../migrations/0002_log.sql")),
+    ];
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    Migrator::with_migrations(files.into_iter().map(migration).collect())
+}
+
+fn unanswered() -> Error {
+    Error::Store { reason: "a change had another's answer".into() }
 }
 
 /// Two coordinators over one file would each believe to be the only writer.

@@ -7,7 +7,10 @@ use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
 };
 use rustls::{ClientConfig, pki_types::ServerName};
+use rutli_keys::{SignedRoster, rehearsal};
+use rutli_log::{Hash, LogSigner, Origin, sigstore::SigstoreSigner};
 use rutli_wire::{
+    link::LoggedEntry,
     tls::{Pem, client_config},
     v1::{
         self, ceremony_service_client::CeremonyServiceClient, node_service_client::NodeServiceClient,
@@ -21,6 +24,8 @@ use tonic::transport::{Channel, Endpoint};
 use crate::{
     Clock, Config, Daemon, Result, Signals,
     config::{Limits, Log, TlsFiles},
+    log::{folder::LogFolder, key_entry},
+    store::{CeremonyChange, CeremonyEnd, NewKey, NewLogged, Store},
 };
 
 /// The time on every test's clock: 2026-11-21T10:00:00Z.
@@ -72,6 +77,33 @@ impl Authority {
     }
 }
 
+/// The log's key of all tests.
+pub(crate) fn log_signer() -> LogSigner {
+    LogSigner::from_bytes(Origin::new("log.test/1").unwrap(), &[9; 32])
+}
+
+/// A store with its log beside it.
+pub(crate) async fn open_store(data_dir: &Path) -> Result<Store> {
+    let folder = LogFolder::open(&data_dir.join("log"))?;
+    Store::open(data_dir, log_signer(), folder).await.map(|(store, _)| store)
+}
+
+/// A key of one node, as a ceremony makes it.
+pub(crate) fn key() -> SignedRoster {
+    let cast = rehearsal::Cast::new(&[("vendor", 1, 1)], &["release"], [5; 32]).unwrap();
+    cast.run().unwrap().rosters.into_iter().next().unwrap()
+}
+
+/// How a release is logged.
+pub(crate) fn new_logged() -> NewLogged {
+    NewLogged { entry: b"{}".to_vec(), roster: Hash([1; 32]), deadline: NOW + 60, embargo: None }
+}
+
+/// Where a release stands in a log that nobody looks into.
+pub(crate) fn logged_entry() -> LoggedEntry {
+    LoggedEntry { index: 0, leaf: Hash([1; 32]), proof: Vec::new(), deadline: NOW + 60, embargo: None }
+}
+
 /// A daemon that runs in this process.
 pub(crate) struct Running {
     pub(crate) folder: Arc<tempfile::TempDir>,
@@ -92,6 +124,7 @@ impl Running {
         let server = authority.issue("rutli:coordinator:main");
         std::fs::write(folder.path().join("ca.pem"), &authority.pem).unwrap();
         write_identity(folder.path(), &server);
+        give_key(&folder.path().join("data")).await;
         Self::open(folder, authority, limits).await
     }
 
@@ -113,6 +146,9 @@ impl Running {
             },
             limits,
         };
+        std::fs::write(&config.log.key, log_signer().to_pkcs8_pem().unwrap().as_str()).unwrap();
+        let sigstore = SigstoreSigner::from_bytes(config.log.url.parse().unwrap(), &[8; 32]).unwrap();
+        std::fs::write(&config.log.sigstore_key, sigstore.to_pkcs8_pem().unwrap().as_str()).unwrap();
         let signals = Signals::default();
         let mut tries = 0;
         let daemon = loop {
@@ -160,6 +196,25 @@ impl Running {
     pub(crate) async fn ceremonies(&self, uri: &str) -> CeremonyServiceClient<Channel> {
         CeremonyServiceClient::new(self.channel(uri).await)
     }
+}
+
+/// A release is admitted only when there is a key to sign it with.
+async fn give_key(data_dir: &Path) {
+    let key = key();
+    let new = NewKey {
+        roster_hash: key.roster().hash().to_string(),
+        name: key.roster().key().to_string(),
+        signed_roster: key.encode(),
+        entry: key_entry(&key, NOW),
+    };
+    let end = CeremonyEnd { state: v1::CeremonyState::Done, at: NOW, reason: String::new(), keys: vec![new] };
+    let change = CeremonyChange {
+        ceremony_id: key.roster().ceremony().to_string(),
+        begun: None,
+        messages: Vec::new(),
+        ended: Some(end),
+    };
+    open_store(data_dir).await.unwrap().ceremony(change).await.unwrap();
 }
 
 pub(crate) fn write_identity(folder: &Path, identity: &Identity) {

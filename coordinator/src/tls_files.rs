@@ -107,6 +107,18 @@ impl Material {
     }
 }
 
+/// Reads a secret key's PEM, as the log's; the text wipes itself.
+///
+/// # Errors
+/// [`Error::File`]
+pub async fn secret(path: &Path) -> Result<zeroize::Zeroizing<String>> {
+    let pem = zeroize::Zeroizing::new(read(path).await?);
+    warn_if_exposed(path);
+    std::str::from_utf8(&pem)
+        .map(|pem| zeroize::Zeroizing::new(pem.to_owned()))
+        .map_err(|_| Error::File { path: path.to_owned(), problem: "is no PEM".into() })
+}
+
 async fn read(path: &Path) -> Result<Vec<u8>> {
     let wrong = |problem: String| Error::File { path: path.to_owned(), problem };
     let file =
@@ -121,6 +133,6 @@ async fn read(path: &Path) -> Result<Vec<u8>> {
 
 fn warn_if_exposed(key: &Path) {
     if std::fs::metadata(key).is_ok_and(|metadata| metadata.mode() & 0o007 != 0) {
-        tracing::warn!(path = %key.display(), "every user of this machine may read the TLS key: chmod 0600 it");
+        tracing::warn!(path = %key.display(), "every user of this machine may read this key: chmod 0600 it");
     }
 }

@@ -31,6 +31,8 @@ struct State {
     count: usize,
     bytes: usize,
     seen: HashMap<ReleaseId, watch::Sender<Seen>>,
+    /// Signed releases whose proof somebody waits for.
+    unproven: HashMap<ReleaseId, watch::Sender<()>>,
 }
 
 /// What a watcher sees of a release; each message is complete but for what the store knows about it anyway.
@@ -123,6 +125,26 @@ impl Waiting {
     #[must_use]
     pub fn follow(&self, id: &ReleaseId) -> Option<watch::Receiver<Seen>> {
         self.state().seen.get(id).map(watch::Sender::subscribe)
+    }
+
+    /// Waits for the proof of a signed release: the receiver sees a change when it is durable, or its sender gone. To be
+    /// asked for before the store is read.
+    #[must_use]
+    pub fn unproven(&self, id: &ReleaseId) -> watch::Receiver<()> {
+        let mut state = self.state();
+        // Whoever stopped watching leaves an entry; there are as many as watchers, and they go when the next one comes.
+        state.unproven.retain(|_, proven| proven.receiver_count() > 0);
+        state.unproven.entry(id.clone()).or_insert_with(|| watch::channel(()).0).subscribe()
+    }
+
+    /// The proofs of these releases are durable.
+    pub fn proven(&self, ids: &[ReleaseId]) {
+        let mut state = self.state();
+        for id in ids {
+            if let Some(waiting) = state.unproven.remove(id) {
+                waiting.send_replace(());
+            }
+        }
     }
 
     /// Permission to hold one watcher's stream open.

@@ -13,6 +13,7 @@ use std::{
 
 use rustls::pki_types::ServerName;
 use rutli_keys::{IdentityPublic, NodeId, NodeName, OrgName};
+use rutli_log::LogKey;
 use rutli_release::{Channel, Class, Product};
 use serde::Deserialize;
 use tonic::transport::Uri;
@@ -43,6 +44,8 @@ pub struct Config {
     pub coordinators: Vec<Coordinator>,
     /// Every node of the deployment with its identity key.
     pub peers: BTreeMap<NodeId, IdentityPublic>,
+    /// Which log this node follows.
+    pub log: LogKey,
     /// What may be signed.
     pub allow: AllowList,
 }
@@ -140,6 +143,7 @@ struct Raw {
     tls: TlsFiles,
     seal: RawSeal,
     coordinator: Vec<RawCoordinator>,
+    log: RawLog,
     #[serde(default)]
     peer: Vec<RawPeer>,
     #[serde(default)]
@@ -158,6 +162,12 @@ struct RawSeal {
 struct RawCoordinator {
     url: String,
     server_name: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    key: LogKey,
 }
 
 #[derive(Deserialize)]
@@ -203,6 +213,7 @@ impl Raw {
             seal: Seal { recipient, identity_file: folder.join(self.seal.identity_file) },
             coordinators,
             peers: peers(self.peer)?,
+            log: self.log.key,
             allow: AllowList::new(self.allow.into_iter().map(allow_rule).collect()),
         })
     }
@@ -281,6 +292,8 @@ mod tests {
         [[coordinator]]
         url = "https://127.0.0.1:7410"
         server_name = "localhost"
+        [log]
+        key = "LOG_KEY"
         [[peer]]
         organisation = "vendor"
         name = "vendor-1"
@@ -294,7 +307,8 @@ mod tests {
     fn sound() -> String {
         let identity = rutli_keys::IdentityKey::from_bytes(&[7; 32]).public().to_string();
         let recipient = age::x25519::Identity::generate().to_public().to_string();
-        SOUND.replace("RECIPIENT", &recipient).replace("IDENTITY", &identity)
+        let log = crate::testing::log_signer().public().to_string();
+        SOUND.replace("RECIPIENT", &recipient).replace("IDENTITY", &identity).replace("LOG_KEY", &log)
     }
 
     /// A folder with the configuration and the files that it names.
@@ -325,6 +339,7 @@ mod tests {
         assert_eq!((config.coordinators[0].host.as_str(), config.coordinators[0].port), ("127.0.0.1", 7410));
         assert_eq!(config.peers.len(), 1);
         assert_eq!(config.allow.lines().len(), 1);
+        assert_eq!(config.log.origin().as_str(), "log.test/1");
     }
 
     #[test]
@@ -332,6 +347,7 @@ mod tests {
         let raw: Raw = toml::from_str(include_str!("../../deploy/examples/node.toml")).unwrap();
         let config = raw.check(Path::new("/etc/rutli-signer")).unwrap();
         assert_eq!((config.peers.len(), config.allow.lines().len()), (2, 2));
+        assert_eq!(config.log.origin().as_str(), "log.example.com/2026");
         assert_eq!(config.identity, Path::new("/etc/rutli-signer/identity.pem"));
         assert_eq!(config.data_dir, Path::new("/var/lib/rutli-signer"));
     }
@@ -349,12 +365,24 @@ mod tests {
             ("server_name = \"localhost\"", "server_name = \"not a name\"", "neither a DNS name nor an IP"),
             ("recipient = \"age1", "recipient = \"age2", "must be an X25519 recipient"),
             ("[[coordinator]]", "[[coordinators]]", "unknown field `coordinators`"),
+            ("[log]", "[logs]", "unknown field `logs`"),
+            ("key = \"log.test/1+", "key = \"log.test/2+", "its id does not fit its name and key"),
+            ("key = \"log.test/1+", "witness = \"\"\nkey = \"log.test/1+", "unknown field `witness`"),
             ("socket = \"node.sock\"", "socket = \"/SOCKET\"", "the system takes at most 107"),
         ] {
             let text = sound.replacen(from, to, 1).replace("/SOCKET", &"s".repeat(120));
             let problem = problem(&text);
             assert!(problem.contains(expected), "{expected}: {problem}");
         }
+    }
+
+    /// Without a log there is no way to sign: nobody runs a node without one by oversight.
+    #[test]
+    fn the_log_is_required() {
+        let sound = sound();
+        let log = &sound[sound.find("[log]").unwrap()..sound.find("[[peer]]").unwrap()];
+        let problem = problem(&sound.replace(log, ""));
+        assert!(problem.contains("missing field `log`"), "{problem}");
     }
 
     #[test]

@@ -195,6 +195,9 @@ impl Desk {
                 .map(|(product, channel, sequence)| v1::Mark { product, channel, sequence })
                 .collect(),
             allow: report.allow,
+            log_origin: report.log.origin,
+            log_size: report.log.size,
+            log_state: report.log.state.into(),
         })
     }
 

@@ -3,6 +3,7 @@
 use std::{io, path::PathBuf};
 
 use rutli_keys::{CeremonyId, InvalidIdentity, InvalidRoster, KeyName, NodeId};
+use rutli_log::checkpoint::InvalidLogKey;
 use rutli_wire::tls::BadMaterial;
 
 use crate::{locked::CannotLock, sign::KeyError};
@@ -79,6 +80,9 @@ pub enum Error {
         /// In the file.
         own: String,
     },
+    /// A bug: names and identity keys that were parsed make cosigners. Report it.
+    #[error("the log's gate: {0}")]
+    Cosigner(#[from] InvalidLogKey),
     /// The operator gave another party's certificate.
     #[error("[tls] certificate must name this node (rutli:node:ORGANISATION:NAME): {problem}")]
     Certificate {

@@ -1,6 +1,7 @@
 //! The node's journal: one SQLite file (WAL, `synchronous=FULL`), one writer.
 //!
-//! [`Journal::record`] puts the decisions of all batches that wait into one transaction: one fsync. What it has
+//! [`Journal::record`] puts the decisions of all batches that wait, and the head of the log that they rest on, into one
+//! transaction: one fsync. What it has
 //! confirmed survives `kill -9` and power loss; what it has not confirmed may be there or not, and nothing has left the
 //! node for it. After any failure the connection is thrown away, for after a failed fsync nobody knows what the system
 //! has kept; the next use opens the file anew and finds its last durable state.
@@ -28,10 +29,13 @@ use tokio::sync::{Mutex, MutexGuard};
 
 use crate::{
     error::Error,
+    gate::Unsaved,
     limits,
     marks::Marks,
     sign::{JournalRecord, Verdict},
 };
+
+mod log;
 
 /// The journal; clones share it.
 #[derive(Clone, Debug)]
@@ -103,10 +107,30 @@ impl Journal {
         Ok((Self(Arc::new(inner)), recovered))
     }
 
-    /// Makes decisions durable, all or none. When this returns `Ok`, shares may leave.
-    pub async fn record(&self, records: &[&JournalRecord]) -> Result<(), Error> {
-        let Some(newest_at) = records.iter().map(|record| record.at).max() else { return Ok(()) };
+    /// Makes decisions durable, and what is `log`ged that they rest on, all or none. When this returns `Ok`, shares and
+    /// cosignatures may leave.
+    pub async fn record(&self, records: &[&JournalRecord], log: Option<&Unsaved>) -> Result<(), Error> {
+        if records.is_empty() && log.is_none() {
+            return Ok(());
+        }
         let mut write = self.write().await?;
+        if let Some(log) = log {
+            log::keep(write.connection()?, log).await?;
+        }
+        if let Some(newest_at) = records.iter().map(|record| record.at).max() {
+            self.record_decisions(&mut write, records, newest_at).await?;
+        }
+        // A crash before this line: nothing was decided, and the head is the old one. After it: the marks and the head
+        // stand, and the same release may come again with the same content.
+        write.commit().await
+    }
+
+    async fn record_decisions(
+        &self,
+        write: &mut Write<'_>,
+        records: &[&JournalRecord],
+        newest_at: u64,
+    ) -> Result<(), Error> {
         for rows in records.chunks(limits::ROWS_PER_INSERT) {
             insert_decisions(write.connection()?, rows).await?;
         }
@@ -121,10 +145,7 @@ impl Journal {
         .bind(count(records.len() - permitted.len()))
         .execute(write.connection()?)
         .await?;
-        self.prune_refusals(&mut write, records.len() - permitted.len()).await?;
-        // A crash before this line: nothing was decided. After it: the marks stand, and the same release may come
-        // again with the same content.
-        write.commit().await
+        self.prune_refusals(write, records.len() - permitted.len()).await
     }
 
     /// Keeps a pause, or its end, over restarts.
@@ -223,13 +244,14 @@ impl Write<'_> {
 }
 
 fn migrations() -> Migrator {
-    Migrator::with_migrations(vec![Migration::new(
-        1,
-        Cow::Borrowed("journal"),
-        MigrationType::Simple,
-        include_str!("../migrations/0001_journal.sql").into_sql_str(),
-        false,
-    )])
+    let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
+        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql.into_sql_str(), false)
+    };
+    let all = [
+        (1, "journal", include_str!("../migrations/0001_journal.sql")),
+        (2, "log", include_str!("../migrations/0002_log.sql")),
+    ];
+    Migrator::with_migrations(all.into_iter().map(migration).collect())
 }
 
 async fn recover(connection: &mut SqliteConnection) -> Result<Recovered, Error> {
@@ -393,7 +415,7 @@ mod tests {
         assert_eq!((recovered.paused, recovered.newest_at), (None, 0));
         let records =
             [record("suite", 5, Verdict::Permitted), record("avdb", 7, Verdict::Permitted), refused(6)];
-        journal.record(&records.iter().collect::<Vec<_>>()).await.unwrap();
+        journal.record(&records.iter().collect::<Vec<_>>(), None).await.unwrap();
         journal.set_paused(Some("audit")).await.unwrap();
         // No orderly end: what a killed process leaves is what is in the files now.
         let copy = tempfile::tempdir().unwrap();
@@ -424,7 +446,7 @@ mod tests {
         let window = u64::try_from(limits::RETRY_WINDOW).unwrap();
         let permitted: Vec<_> =
             (1..=window + 40).map(|sequence| record("suite", sequence, Verdict::Permitted)).collect();
-        journal.record(&permitted.iter().collect::<Vec<_>>()).await.unwrap();
+        journal.record(&permitted.iter().collect::<Vec<_>>(), None).await.unwrap();
         assert_eq!(rows(&journal, "SELECT count(*) FROM marks").await, i64::try_from(window).unwrap());
         assert_eq!(rows(&journal, "SELECT min(sequence) FROM marks").await, 41);
         assert_eq!(
@@ -435,7 +457,7 @@ mod tests {
         let refusals: Vec<_> = (1..=1_100).map(refused).collect();
         let refusals: Vec<_> = refusals.iter().collect();
         for _ in 0..92 {
-            journal.record(&refusals).await.unwrap();
+            journal.record(&refusals, None).await.unwrap();
         }
         let kept = rows(&journal, "SELECT count(*) FROM decisions WHERE verdict <> 'permitted'").await;
         assert_eq!(kept, i64::from(limits::MAX_JOURNALED_REFUSALS));
@@ -448,10 +470,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
         let first = record("suite", 5, Verdict::Permitted);
-        journal.record(&[&first]).await.unwrap();
-        journal.record(&[&first]).await.unwrap();
+        journal.record(&[&first], None).await.unwrap();
+        journal.record(&[&first], None).await.unwrap();
         let other = JournalRecord { release_digest: [9; 32], ..first.clone() };
-        let error = journal.record(&[&record("suite", 6, Verdict::Permitted), &other]).await.unwrap_err();
+        let error =
+            journal.record(&[&record("suite", 6, Verdict::Permitted), &other], None).await.unwrap_err();
         assert!(error.to_string().contains("permitted before with other content"), "{error}");
         assert_eq!(rows(&journal, "SELECT max(sequence) FROM marks").await, 5, "all or none");
     }
@@ -465,13 +488,13 @@ mod tests {
         sqlx::query("PRAGMA max_page_count = 1").execute(write.connection().unwrap()).await.unwrap();
         write.commit().await.unwrap();
         let many: Vec<_> = (1..=500).map(|sequence| record("suite", sequence, Verdict::Permitted)).collect();
-        let error = journal.record(&many.iter().collect::<Vec<_>>()).await.unwrap_err();
+        let error = journal.record(&many.iter().collect::<Vec<_>>(), None).await.unwrap_err();
         assert!(error.to_string().contains("full"), "{error}");
         // The failed connection is gone, and with it its limit.
         journal.probe().await.unwrap();
         assert_eq!(rows(&journal, "SELECT count(*) FROM decisions").await, 0);
         assert_eq!(rows(&journal, "SELECT count(*) FROM state WHERE probe IS NOT NULL").await, 0);
-        journal.record(&many.iter().collect::<Vec<_>>()).await.unwrap();
+        journal.record(&many.iter().collect::<Vec<_>>(), None).await.unwrap();
         assert_eq!(rows(&journal, "SELECT count(*) FROM decisions").await, 500);
     }
 
@@ -480,7 +503,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("node.sqlite");
         let (journal, _) = Journal::open(&path).await.unwrap();
-        journal.record(&[&record("suite", 5_000, Verdict::Permitted)]).await.unwrap();
+        journal.record(&[&record("suite", 5_000, Verdict::Permitted)], None).await.unwrap();
         journal.accept_clock(3_000).await.unwrap();
         let (_, recovered) = Journal::open(&path).await.unwrap();
         assert_eq!(recovered.newest_at, 3_000);

@@ -3,6 +3,7 @@
 //! | module | what it is |
 //! | --- | --- |
 //! | [`sign`] | **the heart**: what must hold before a share leaves, in order; sans-IO |
+//! | [`gate`] | **log before sign**: what must hold of the transparency log; sans-IO |
 //! | [`nonces`], [`policy`], [`marks`], [`locked`] | its parts: nonces of one use, allow-list, high-water marks, locked memory |
 //! | [`node`] | the driver: owns the heart on a thread of its own, between links, journal and custodian |
 //! | [`link`] | one task for each coordinator: dials, keeps the stream, comes back |
@@ -20,6 +21,7 @@ pub mod clock;
 pub mod config;
 pub mod custodian;
 pub mod error;
+pub mod gate;
 pub mod hardening;
 pub mod journal;
 pub mod key_store;
@@ -37,4 +39,4 @@ mod testing;
 
 mod run;
 
-pub use run::run;
+pub use run::{mark_restored, run};

@@ -116,8 +116,11 @@ impl Link {
     async fn session(&self, shutdown: &CancellationToken) -> Result<Ended, BoxError> {
         let (outbox, waiting) = mpsc::channel(limits::OUTBOX);
         let told = self.node.status();
-        let hello =
-            FromNode::Hello { version: env!("CARGO_PKG_VERSION").into(), status: told.clone(), log_size: 0 };
+        let hello = FromNode::Hello {
+            version: env!("CARGO_PKG_VERSION").into(),
+            status: told.clone(),
+            log_size: self.node.log_size(),
+        };
         outbox.try_send(hello).map_err(|_| "the outbox is full")?;
         let attached = tokio::select! {
             () = shutdown.cancelled() => return Ok(Ended::Shutdown),
@@ -183,7 +186,8 @@ impl Link {
             match (ToNode::try_from(message), batch_id) {
                 (Ok(ToNode::Batch(batch)), _) => self.node.send(Event::Batch(stream.id, batch)).await?,
                 (Ok(ToNode::Ceremony(envelope)), _) => self.ceremonies.received(envelope).await,
-                (Ok(ToNode::Welcome(_) | ToNode::Head(_)), _) => {}
+                (Ok(ToNode::Head(head)), _) => self.node.send(Event::Head(stream.id, head)).await?,
+                (Ok(ToNode::Welcome(_)), _) => {}
                 (Ok(ToNode::Goodbye(reason)), _) => return Ok(Ended::Goodbye(reason)),
                 (Err(malformed), Some(id)) => {
                     tracing::warn!(coordinator = self.coordinator.url, %malformed, "refused a batch");

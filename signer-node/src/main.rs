@@ -2,8 +2,8 @@
 
 use std::{path::PathBuf, process::ExitCode};
 
-use clap::Parser;
-use rutli_signer_node::{config::Config, error::Error, hardening, run};
+use clap::{Parser, Subcommand};
+use rutli_signer_node::{clock::Reading, config::Config, error::Error, hardening, mark_restored, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
@@ -20,6 +20,17 @@ struct Arguments {
     /// Logs as JSON, one object per line.
     #[arg(long)]
     log_json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Say that this node was restored from a backup, once, before it is started again.
+    ///
+    /// It may have permitted and cosigned more than the backup knows. From now on it neither signs nor cosigns, until it
+    /// gets a head of the log that its peers cosigned since; then it goes on by itself. The node must be stopped.
+    Restored,
 }
 
 fn main() -> ExitCode {
@@ -27,7 +38,11 @@ fn main() -> ExitCode {
     let hardened = hardening::harden();
     let arguments = Arguments::parse();
     start_log(arguments.log_json);
-    match hardened.and_then(|()| Config::load(&arguments.config)).and_then(serve) {
+    let act = match arguments.command {
+        None => serve,
+        Some(Command::Restored) => restored,
+    };
+    match hardened.and_then(|()| Config::load(&arguments.config)).and_then(act) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -54,6 +69,16 @@ fn serve(config: Config) -> Result<(), Error> {
     // Nothing that still runs then has anything to lose: what counts is in the journal.
     runtime.shutdown_background();
     served
+}
+
+fn restored(config: Config) -> Result<(), Error> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| Error::Thread { source })?;
+    runtime.block_on(mark_restored(&config, Reading::now().unix_s()))?;
+    tracing::info!(log = %config.log.origin(), "marked as restored: once started it waits for its peers' cosignatures");
+    Ok(())
 }
 
 /// A limit on the size of files is a full disk like any other: the write fails, and the node closes. Without a handler

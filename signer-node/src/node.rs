@@ -13,7 +13,7 @@ use std::{
 
 use rand::rngs::OsRng;
 use rutli_keys::{SignedRoster, SigningShare};
-use rutli_wire::link::{Batch, FromNode, NodeStatus};
+use rutli_wire::link::{Batch, FromNode, LogHead, NodeStatus};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Interval, MissedTickBehavior, interval},
@@ -23,6 +23,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     clock::{self, Reading, Watch},
     error::Error,
+    gate::{LogState, Unsaved},
     journal::{Counts, Journal},
     limits,
     sign::{JournalRecord, Pending, Signer, StreamId, Verdict},
@@ -70,6 +71,19 @@ pub struct Report {
     pub marks: Vec<(String, String, u64)>,
     /// One line per rule.
     pub allow: Vec<String>,
+    /// What is kept of the log.
+    pub log: LogReport,
+}
+
+/// What a node keeps of the log, for its custodian.
+#[derive(Clone, Debug)]
+pub struct LogReport {
+    /// Which log.
+    pub origin: String,
+    /// Entries under the newest head that it took.
+    pub size: u64,
+    /// `following`, `catching-up` or `forked`.
+    pub state: &'static str,
 }
 
 /// What waits for the signer's thread.
@@ -81,9 +95,11 @@ pub enum Event {
     Closed(StreamId),
     /// Work.
     Batch(StreamId, Batch),
+    /// A head of the log, to be cosigned.
+    Head(StreamId, LogHead),
     /// The custodian pauses the node.
     Pause(String, Answer),
-    /// The custodian ends a pause, and vouches for the clock.
+    /// The custodian ends a pause, and vouches for the clock and for what is kept of the log.
     Resume(Answer),
     /// Keys that can be signed with from now on; there may be none. Only an unsealed node has them.
     Install(Vec<OpenKey>, Answer),
@@ -99,6 +115,7 @@ pub type Answer = oneshot::Sender<Result<(), Error>>;
 pub struct NodeHandle {
     events: mpsc::Sender<Event>,
     status: watch::Receiver<NodeStatus>,
+    log_size: watch::Receiver<u64>,
 }
 
 impl NodeHandle {
@@ -106,7 +123,7 @@ impl NodeHandle {
     #[cfg(test)]
     pub(crate) fn behind(&self) -> (Self, mpsc::Receiver<Event>) {
         let (events, intercepted) = mpsc::channel(limits::NODE_QUEUE);
-        (Self { events, status: self.status.clone() }, intercepted)
+        (Self { events, status: self.status.clone(), log_size: self.log_size.clone() }, intercepted)
     }
 
     /// Hands over an event, waiting for room.
@@ -138,12 +155,19 @@ impl NodeHandle {
     pub fn status(&self) -> NodeStatus {
         self.status.borrow().clone()
     }
+
+    /// Entries of the log under the newest head that the node took.
+    #[must_use]
+    pub fn log_size(&self) -> u64 {
+        *self.log_size.borrow()
+    }
 }
 
 /// Starts the signer's thread; it ends when the last handle is dropped.
 pub fn start(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -> Result<NodeHandle, Error> {
     let (events, inbox) = mpsc::channel(limits::NODE_QUEUE);
     let (publish, status) = watch::channel(signer.status());
+    let (publish_size, log_size) = watch::channel(signer.gate().size());
     let thread_error = |source| Error::Thread { source };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(thread_error)?;
@@ -152,6 +176,7 @@ pub fn start(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -
         journal,
         inbox,
         publish,
+        publish_size,
         streams: BTreeMap::new(),
         hungry: VecDeque::new(),
         watch: Watch::new(Reading::now(), clock::boot_id()),
@@ -164,7 +189,7 @@ pub fn start(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -
         .name("signer".into())
         .spawn(move || runtime.block_on(node.run()))
         .map_err(thread_error)?;
-    Ok(NodeHandle { events, status })
+    Ok(NodeHandle { events, status, log_size })
 }
 
 struct Node {
@@ -172,6 +197,7 @@ struct Node {
     journal: Journal,
     inbox: mpsc::Receiver<Event>,
     publish: watch::Sender<NodeStatus>,
+    publish_size: watch::Sender<u64>,
     streams: BTreeMap<StreamId, Stream>,
     /// Streams whose pools may have room.
     hungry: VecDeque<StreamId>,
@@ -215,6 +241,7 @@ impl Node {
     async fn handle(&mut self, event: Event) -> Option<Event> {
         match event {
             Event::Batch(stream, batch) => return self.handle_batches(stream, batch).await,
+            Event::Head(stream, head) => self.handle_head(stream, &head).await,
             Event::Opened(stream, told) => self.opened(stream, &told),
             Event::Closed(stream) => self.close_stream(stream),
             Event::Pause(reason, answer) => {
@@ -258,7 +285,11 @@ impl Node {
                 Err(_) => {}
             }
         }
-        let journaled = self.record(&pending).await;
+        let records: Vec<&JournalRecord> =
+            pending.iter().flat_map(|(_, pending)| pending.records()).collect();
+        // Each one says all that the gate knew then: the last one counts.
+        let log = pending.iter().rev().find_map(|(_, pending)| pending.log());
+        let journaled = self.record(&records, log).await;
         for (stream, pending) in pending {
             let reply = self.signer.release_shares(pending, journaled.clone());
             self.send(stream, FromNode::Reply(reply));
@@ -267,27 +298,45 @@ impl Node {
         after
     }
 
+    /// Takes a head, makes it durable, and cosigns it.
+    async fn handle_head(&mut self, stream: StreamId, head: &LogHead) {
+        if !self.streams.contains_key(&stream) {
+            return;
+        }
+        let now = self.look_at_clocks();
+        let pending = self.signer.receive_head(head, now.unix_s());
+        let journaled = self.record(&[], pending.log()).await;
+        let (witnessed, refusal) = self.signer.witness(pending, journaled);
+        if let Some(refusal) = &refusal {
+            tracing::warn!(code = %refusal.code, reason = refusal.reason, "did not take a head of the log");
+        }
+        self.send(stream, FromNode::Head(witnessed, refusal));
+    }
+
     /// The heart's first half, after a look at the clocks.
     fn receive(&mut self, stream: StreamId, batch: Batch) -> Option<Pending> {
+        let now = self.look_at_clocks();
+        // A batch of a stream that has ended meanwhile has no nonces left here, and nobody to answer to.
+        self.streams.contains_key(&stream).then(|| self.signer.receive(stream, batch, now.unix_s()))
+    }
+
+    fn look_at_clocks(&mut self) -> Reading {
         let now = Reading::now();
         if let Some(anomaly) = self.watch.check(now) {
             self.forget_nonces(&anomaly.to_string());
         }
         self.check_backstep(now);
-        // A batch of a stream that has ended meanwhile has no nonces left here, and nobody to answer to.
-        self.streams.contains_key(&stream).then(|| self.signer.receive(stream, batch, now.unix_s()))
+        now
     }
 
     /// Nonces are made while the disk works.
-    async fn record(&mut self, pending: &[(StreamId, Pending)]) -> Result<(), String> {
-        let records: Vec<&JournalRecord> =
-            pending.iter().flat_map(|(_, pending)| pending.records()).collect();
-        if records.is_empty() {
+    async fn record(&mut self, records: &[&JournalRecord], log: Option<&Unsaved>) -> Result<(), String> {
+        if records.is_empty() && log.is_none() {
             return Ok(());
         }
         let newest = records.iter().map(|record| record.at).max().unwrap_or_default();
         let journal = self.journal.clone();
-        let mut recording = std::pin::pin!(journal.record(&records));
+        let mut recording = std::pin::pin!(journal.record(records, log));
         let recorded = loop {
             tokio::select! {
                 biased;
@@ -298,7 +347,7 @@ impl Node {
         match recorded {
             Ok(()) => {
                 self.newest_at = self.newest_at.max(newest);
-                self.count(&records);
+                self.count(records);
                 Ok(())
             }
             Err(error) => {
@@ -341,6 +390,7 @@ impl Node {
         let now = Reading::now().unix_s();
         self.journal.set_paused(None).await?;
         self.journal.accept_clock(now).await?;
+        self.journal.vouch_for_log(self.signer.gate().origin(), now).await?;
         self.newest_at = self.newest_at.min(now);
         self.clock_behind = false;
         self.signer.resume();
@@ -370,7 +420,18 @@ impl Node {
                 .map(|(product, channel, sequence)| (product.to_string(), channel.to_string(), sequence))
                 .collect(),
             allow: self.signer.allow().lines(),
+            log: self.log_report(),
         }
+    }
+
+    fn log_report(&self) -> LogReport {
+        let gate = self.signer.gate();
+        let state = match gate.state() {
+            LogState { fork: Some(_), .. } => "forked",
+            LogState { catching_up: Some(_), .. } => "catching-up",
+            LogState { .. } => "following",
+        };
+        LogReport { origin: gate.origin().to_string(), size: gate.size(), state }
     }
 
     /// Once a second.
@@ -476,6 +537,7 @@ impl Node {
 
     /// Tells everybody who holds an older status.
     fn publish_status(&mut self) {
+        self.publish_size.send_replace(self.signer.gate().size());
         let status = self.signer.status();
         if *self.publish.borrow() == status {
             return;

@@ -16,9 +16,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     ceremonies::{Ceremonies, CeremoniesHandle},
+    clock::Reading,
     config::{Config, read_limited},
     custodian::{Desk, Socket},
     error::Error,
+    gate::Gate,
     journal::{Journal, Recovered},
     key_store::{KeyStore, make_private_folder, sync_folder},
     limits,
@@ -36,9 +38,11 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let keys = Arc::new(KeyStore::open(&config.data_dir, config.seal.clone())?);
     let opener = keys.opener()?;
     let rosters = keys.rosters()?;
-    let (journal, recovered) = open_journal(&config.data_dir, !rosters.is_empty()).await?;
+    let (journal, recovered) = open_journal(&config, !rosters.is_empty()).await?;
+    let gate = open_gate(&config, &journal, Arc::clone(&identity)).await?;
 
-    let mut signer = Signer::new(config.me.clone(), config.allow.clone(), recovered.marks, recovered.paused);
+    let mut signer =
+        Signer::new(config.me.clone(), config.allow.clone(), recovered.marks, gate, recovered.paused);
     signer.set_sealed(opener.is_none());
     for roster in rosters {
         signer.install_sealed(roster)?;
@@ -127,21 +131,58 @@ fn dial(
     links
 }
 
+/// Says that this node was restored from a backup: from now on it neither signs nor cosigns until it has caught up with
+/// its peers. The node itself must be stopped. `now` in Unix seconds.
+pub async fn mark_restored(config: &Config, now: u64) -> Result<(), Error> {
+    make_private_folder(&config.data_dir)?;
+    let _lock = lock(&config.data_dir)?;
+    let keys = KeyStore::open(&config.data_dir, config.seal.clone())?;
+    let (journal, _) = open_journal(config, !keys.rosters()?.is_empty()).await?;
+    journal.set_catching_up(config.log.origin(), now).await?;
+    journal.close().await
+}
+
 /// A journal that is new beside keys that are not has lost its marks: what it permitted before, and what it would sign
-/// twice. No doubt is resolved towards signing: the node is paused until its custodian says otherwise.
-async fn open_journal(data_dir: &Path, holds_keys: bool) -> Result<(Journal, Recovered), Error> {
-    let path = data_dir.join("node.sqlite");
+/// twice. No doubt is resolved towards signing: the node is paused until its custodian says otherwise, and then catches
+/// up with its peers' view of the log.
+async fn open_journal(config: &Config, holds_keys: bool) -> Result<(Journal, Recovered), Error> {
+    let path = config.data_dir.join("node.sqlite");
     let is_new = !path.exists();
     let (journal, mut recovered) = Journal::open(&path).await?;
-    sync_folder(data_dir)?;
+    sync_folder(&config.data_dir)?;
     if is_new && holds_keys {
         let reason = "(by itself) its journal was lost, and with it what it permitted before; restore it from its \
                       backup, or begin with an empty one by `resume`";
         tracing::error!("the node pauses: {reason}");
         journal.set_paused(Some(reason)).await?;
+        journal.set_catching_up(config.log.origin(), Reading::now().unix_s()).await?;
         recovered.paused = Some(reason.to_owned());
     }
     Ok((journal, recovered))
+}
+
+/// The log is the one that the configuration names: whoever changes that line says that this node shall follow another,
+/// and heads are kept for each origin, so that the way back does not forget anything either.
+async fn open_gate(config: &Config, journal: &Journal, identity: Arc<IdentityKey>) -> Result<Gate, Error> {
+    let origin = config.log.origin();
+    let kept = journal.log(origin).await?;
+    if kept.head.is_none() {
+        for other in journal.other_logs(origin).await? {
+            tracing::warn!(
+                from = other,
+                to = %origin,
+                "this node followed another log until now, and knows nothing of the one that [log] key names: it takes \
+                 its first head as it comes. If nobody decided that, put the key back"
+            );
+        }
+    }
+    if let Some(fork) = &kept.fork {
+        tracing::error!(log = %origin, size = fork.own.head.size, "the log forked; the node stays closed until `resume`");
+    }
+    if kept.catching_up.is_some() {
+        tracing::warn!(log = %origin, "restored: waiting for a head that the peers cosigned since");
+    }
+    Ok(Gate::new(config.log.clone(), config.me.clone(), identity, &config.peers, kept)?)
 }
 
 /// One process for each data folder: two would permit different things under the same marks.
@@ -212,8 +253,9 @@ mod tests {
     use super::*;
     use crate::{
         config::{Coordinator, Seal},
+        marks::Marks,
         policy::AllowList,
-        testing::{Authority, lone_key},
+        testing::{Authority, gate, log_signer, lone_key},
     };
 
     /// What a configuration file gives: nobody listens at its coordinator.
@@ -241,6 +283,7 @@ mod tests {
                 server_name: ServerName::try_from("localhost").unwrap(),
             }],
             peers: BTreeMap::new(),
+            log: log_signer().public(),
             allow: AllowList::default(),
         }
     }
@@ -299,26 +342,73 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_lost_journal_beside_keys_pauses_the_node() {
+    async fn a_lost_journal_beside_keys_pauses_the_node_and_it_has_to_catch_up() {
         let folder = tempfile::tempdir().unwrap();
         let data = folder.path().join("data");
         let open = async || {
-            let keys = KeyStore::open(&data, config(folder.path(), OWN).seal).unwrap();
+            let config = config(folder.path(), OWN);
+            let keys = KeyStore::open(&data, config.seal.clone()).unwrap();
             let (journal, recovered) =
-                open_journal(&data, !keys.rosters().unwrap().is_empty()).await.unwrap();
+                open_journal(&config, !keys.rosters().unwrap().is_empty()).await.unwrap();
+            let log = journal.log(config.log.origin()).await.unwrap();
             journal.close().await.unwrap();
-            recovered
+            (recovered, log)
         };
-        assert_eq!(open().await.paused, None);
+        assert_eq!(open().await.0.paused, None);
         let (roster, share, me) = lone_key("release");
         KeyStore::open(&data, config(folder.path(), OWN).seal).unwrap().store(&roster, &share).unwrap();
-        assert_eq!(open().await.paused, None);
+        let (recovered, log) = open().await;
+        assert_eq!((recovered.paused, log.catching_up), (None, None));
         let lost: Vec<PathBuf> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).collect();
         lost.iter().filter(|path| path.is_file()).for_each(|path| fs::remove_file(path).unwrap());
-        let recovered = open().await;
+        let (recovered, log) = open().await;
         assert!(recovered.paused.as_ref().unwrap().contains("journal was lost"));
-        let signer = Signer::new(me, AllowList::default(), recovered.marks, recovered.paused);
+        assert!(log.catching_up.is_some());
+        let gate = gate(&me);
+        let signer = Signer::new(me, AllowList::default(), recovered.marks, gate, recovered.paused);
         assert_eq!(signer.status().condition, Condition::Paused);
-        assert!(open().await.paused.is_some(), "also after another restart");
+        assert!(open().await.0.paused.is_some(), "also after another restart");
+    }
+
+    /// `rutli-signer --config … restored`, and the start after it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_node_that_was_restored_says_so_until_it_has_caught_up() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), OWN);
+        let (shutdown, ended) = started(config.clone()).await;
+        let running = mark_restored(&config, 5_000).await.unwrap_err();
+        assert!(matches!(running, Error::DataInUse { .. }), "{running}");
+        shutdown.cancel();
+        ended.await.unwrap();
+        mark_restored(&config, 5_000).await.unwrap();
+        let (journal, _) = open_journal(&config, false).await.unwrap();
+        let identity = Arc::new(IdentityKey::from_bytes(&[7; 32]));
+        let gate = open_gate(&config, &journal, identity).await.unwrap();
+        journal.close().await.unwrap();
+        assert_eq!(gate.state().catching_up, Some(5_000));
+        let signer = Signer::new(config.me.clone(), AllowList::default(), Marks::default(), gate, None);
+        let status = signer.status();
+        assert_eq!(status.condition, Condition::Closed);
+        assert!(status.reason.contains("restored at 5000"), "{}", status.reason);
+    }
+
+    /// Another log is the custodian's word, and begins with nothing; what was kept of the first one stays.
+    #[tokio::test]
+    async fn another_origin_begins_with_nothing_and_forgets_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = config(folder.path(), OWN);
+        make_private_folder(&first.data_dir).unwrap();
+        let (journal, _) = open_journal(&first, false).await.unwrap();
+        let identity = Arc::new(IdentityKey::from_bytes(&[7; 32]));
+        let mut gate = open_gate(&first, &journal, Arc::clone(&identity)).await.unwrap();
+        let entries = [crate::testing::entry(1), crate::testing::entry(2)];
+        gate.take(Some(&crate::testing::log_head(&entries, 0)), std::iter::empty(), 1_000).unwrap();
+        journal.record(&[], gate.unsaved().as_ref()).await.unwrap();
+        let other = rutli_log::LogSigner::from_bytes(rutli_log::Origin::new("log.test/2").unwrap(), &[6; 32]);
+        let second = Config { log: other.public(), ..first.clone() };
+        assert_eq!(journal.other_logs(second.log.origin()).await.unwrap(), ["log.test/1"]);
+        let gate = open_gate(&second, &journal, Arc::clone(&identity)).await.unwrap();
+        assert_eq!(gate.size(), 0);
+        assert_eq!(open_gate(&first, &journal, identity).await.unwrap().size(), 2);
     }
 }

@@ -1,13 +1,16 @@
 //! The heart of the node: what must hold before a share leaves, in this order.
 //!
-//! 1. [`Signer::receive`]: the node's own condition, the key, the roster, the quorum; then for each release its time,
-//!    policy and marks; then the nonces leave the pool. The result, [`Pending`], names what the journal must hold.
-//! 2. The driver makes those records durable: one transaction, one fsync for the whole batch.
+//! 1. [`Signer::receive`]: the node's own condition, the key, the roster, the quorum, the head of the log; then for each
+//!    release its entry in the log, its time, policy and marks; then the nonces leave the pool. The result, [`Pending`],
+//!    names what the journal must hold.
+//! 2. The driver makes those records and the new head durable: one transaction, one fsync for the whole batch.
 //! 3. [`Signer::release_shares`]: encodes the bytes itself and computes one share for each signature (RFC 9591,
-//!    section 5.2).
+//!    section 5.2). The cosignature of the head goes with them.
+//!
+//! A head may also come alone: [`Signer::receive_head`], then the journal, then [`Signer::witness`].
 //!
 //! Sans-IO: no socket, no file, no clock; time and randomness are handed in. The daemon's driver and the simulator run
-//! this very code. The log's gate belongs at the head of the per-release checks, before policy.
+//! this very code. What must hold of the log is in [`crate::gate`].
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,14 +23,18 @@ use frost_ed25519::{
     round1::{NonceCommitment, SigningCommitments},
 };
 use rand::{CryptoRng, RngCore};
-use rutli_keys::{KeyName, NodeId, Quorum, Roster, SignedRoster, SigningShare, effective_key_package};
+use rutli_keys::{
+    KeyName, NodeId, Quorum, Roster, RosterHash, SignedRoster, SigningShare, effective_key_package,
+};
+use rutli_log::Head;
 use rutli_release::{Channel, Class, Product, ReleaseId, Requester, VerifiedRelease, Version};
 use rutli_wire::link::{
-    Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, NodeStatus,
-    Refusal, RefusalCode,
+    Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, LogHead,
+    NodeStatus, Refusal, RefusalCode, Witnessed,
 };
 
 use crate::{
+    gate::{Gate, Unsaved},
     limits,
     locked::{CannotLock, Locked},
     marks::{Marks, Novelty},
@@ -39,12 +46,13 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
 
-/// The node's core: keys, pools, policy, marks.
+/// The node's core: keys, pools, policy, marks, the log's gate.
 #[derive(Debug)]
 pub struct Signer {
     me: NodeId,
     allow: AllowList,
     marks: Marks,
+    gate: Gate,
     keys: BTreeMap<KeyName, HeldKey>,
     pools: HashMap<(StreamId, KeyName), NoncePool>,
     streams: Vec<StreamId>,
@@ -128,15 +136,40 @@ pub enum Verdict {
 #[derive(Debug)]
 pub struct Pending {
     id: BatchId,
+    at: u64,
     records: Vec<JournalRecord>,
+    log: Option<Unsaved>,
     work: Result<Work, Refusal>,
 }
 
 impl Pending {
-    /// What the journal must hold before any share leaves; empty if it holds all of it already.
+    /// Decisions that the journal must hold before any share leaves; empty if it holds all of them already.
     #[must_use]
     pub fn records(&self) -> &[JournalRecord] {
         &self.records
+    }
+
+    /// What it must hold of the log, in the same transaction; `None` if it holds that already.
+    #[must_use]
+    pub fn log(&self) -> Option<&Unsaved> {
+        self.log.as_ref()
+    }
+}
+
+/// A head of the log that was looked at, but is not durable yet.
+#[must_use = "make it durable, then hand it to witness"]
+#[derive(Debug)]
+pub struct PendingHead {
+    at: u64,
+    log: Option<Unsaved>,
+    taken: Result<(), Refusal>,
+}
+
+impl PendingHead {
+    /// What the journal must hold before the cosignature leaves; `None` if it holds that already.
+    #[must_use]
+    pub fn log(&self) -> Option<&Unsaved> {
+        self.log.as_ref()
     }
 }
 
@@ -162,11 +195,12 @@ struct SlotWork {
 impl Signer {
     /// A node without keys; `paused` is the reason if its custodian paused it before the last restart.
     #[must_use]
-    pub fn new(me: NodeId, allow: AllowList, marks: Marks, paused: Option<String>) -> Self {
+    pub fn new(me: NodeId, allow: AllowList, marks: Marks, gate: Gate, paused: Option<String>) -> Self {
         Self {
             me,
             allow,
             marks,
+            gate,
             keys: BTreeMap::new(),
             pools: HashMap::new(),
             streams: Vec::new(),
@@ -180,18 +214,24 @@ impl Signer {
     /// Decides a batch and draws its nonces. `now` in Unix seconds.
     pub fn receive(&mut self, stream: StreamId, batch: Batch, now: u64) -> Pending {
         let mut records = Vec::new();
-        let opened = self.open_batch(&batch);
+        let opened = self.open_batch(&batch).and_then(|effective| {
+            let head = self.take_head(batch.head.as_ref(), now).inspect_err(|refusal| {
+                let verdict = || Verdict::Refused(refusal.clone());
+                records.extend(batch.items.iter().map(|item| line(item, &batch.key, now, verdict())));
+            })?;
+            Ok((effective, head))
+        });
         if opened.is_err() {
             self.use_up(stream, &batch);
         }
-        let work = opened.map(|effective| {
-            let Batch { key, items, signers, .. } = batch;
+        let work = opened.map(|(effective, head)| {
+            let Batch { key, roster, items, signers, .. } = batch;
             let items = items
                 .into_iter()
                 .map(|item| {
                     // Nonces leave the pool first, so that nothing that is refused below can be asked for again.
                     let slots = self.draw(stream, &key, signers.len(), effective.place, &item);
-                    let decision = self.decide(&item.release, now);
+                    let decision = self.decide(&item, &head, roster, now);
                     records.extend(record(&item, &key, now, &decision));
                     let (release, _) = decision?;
                     Ok(ItemWork { release, slots: slots? })
@@ -199,17 +239,15 @@ impl Signer {
                 .collect();
             Work { effective, items }
         });
-        Pending { id: batch.id, records, work }
+        Pending { id: batch.id, at: now, records, log: self.gate.unsaved(), work }
     }
 
     /// Computes the shares of a batch whose records are durable. If they could not be made durable no share is made,
     /// its nonces are gone, and the node closes until [`Signer::reopen`].
     pub fn release_shares(&mut self, pending: Pending, journaled: Result<(), String>) -> BatchReply {
-        let Pending { id, records, work } = pending;
-        if let Err(problem) = journaled {
-            self.close(format!("the journal could not be written: {problem}; free space or mend the disk"));
-        }
-        let answer = self.condition().and(work).map(|work| {
+        let Pending { id, at, records, log, work } = pending;
+        self.settle(log.as_ref(), journaled);
+        let answer = self.condition().and_then(|()| self.check_gate()).and(work).map(|work| {
             for record in records.iter().filter(|record| record.verdict == Verdict::Permitted) {
                 self.marks.settle(&record.product, &record.channel, record.sequence);
             }
@@ -219,7 +257,51 @@ impl Signer {
             let made: usize = items.iter().flatten().map(Vec::len).sum();
             self.shares_made = self.shares_made.saturating_add(u64::try_from(made).unwrap_or(u64::MAX));
         }
-        BatchReply { id, answer, witnessed: None }
+        // With a request that is not what the log has, no cosignature goes either: that coordinator is not to be helped.
+        let is_logged = |items: &Vec<ItemReply>| items.iter().all(|item| !is_unlogged(item));
+        let witnessed = self.witnessed(answer.as_ref().is_ok_and(is_logged), at);
+        BatchReply { id, answer, witnessed: Some(witnessed) }
+    }
+
+    /// Looks at a head of the log that comes alone. A paused or sealed node is a witness all the same, a closed one is
+    /// not. `now` in Unix seconds.
+    pub fn receive_head(&mut self, head: &LogHead, now: u64) -> PendingHead {
+        let taken = self.check_sound().and_then(|()| self.take_head(Some(head), now)).map(drop);
+        PendingHead { at: now, log: self.gate.unsaved(), taken }
+    }
+
+    /// Cosigns a head that is durable, or says why not. If it could not be made durable the node closes until
+    /// [`Signer::reopen`].
+    pub fn witness(
+        &mut self,
+        pending: PendingHead,
+        journaled: Result<(), String>,
+    ) -> (Witnessed, Option<Refusal>) {
+        let PendingHead { at, log, taken } = pending;
+        self.settle(log.as_ref(), journaled);
+        let taken = self.check_sound().and_then(|()| self.check_gate()).and(taken);
+        (self.witnessed(taken.is_ok(), at), taken.err())
+    }
+
+    /// The head of the log under which a batch's entries are, or that comes alone.
+    fn take_head(&mut self, head: Option<&LogHead>, now: u64) -> Result<Head, Refusal> {
+        self.gate.take(head, self.keys.values().map(|held| &held.roster), now)
+    }
+
+    fn settle(&mut self, log: Option<&Unsaved>, journaled: Result<(), String>) {
+        match (journaled, log) {
+            (Ok(()), Some(saved)) => self.gate.settle(saved),
+            (Ok(()), None) => {}
+            (Err(problem), _) => self
+                .close(format!("the journal could not be written: {problem}; free space or mend the disk")),
+        }
+    }
+
+    fn witnessed(&self, cosign: bool, at: u64) -> Witnessed {
+        Witnessed {
+            size: self.gate.size(),
+            cosignature: if cosign { self.gate.cosignature(at) } else { None },
+        }
     }
 
     /// Everything about a batch that does not depend on a release: condition, key, roster, quorum.
@@ -253,14 +335,17 @@ impl Signer {
         }
     }
 
-    /// What this node itself decides about a release: its time, its policy, its marks.
+    /// What this node itself decides about a release: its entry in the log, its time, its policy, its marks.
     fn decide(
         &mut self,
-        release: &Arc<VerifiedRelease>,
+        item: &BatchItem,
+        head: &Head,
+        roster: RosterHash,
         now: u64,
     ) -> Result<(PermittedRelease, Novelty), Refusal> {
-        check_time(release, now)?;
-        let permitted = self.allow.decide(release)?;
+        self.gate.check_entry(head, item, roster)?;
+        check_time(&item.release, now)?;
+        let permitted = self.allow.decide(&item.release)?;
         let novelty = self.marks.admit(permitted.release(), permitted.release().digest())?;
         Ok((permitted, novelty))
     }
@@ -293,14 +378,38 @@ impl Signer {
     }
 
     fn condition(&self) -> Result<(), Refusal> {
-        let status = self.status();
-        let code = match status.condition {
+        let (condition, reason) = self.state();
+        let code = match condition {
             Condition::Ready => return Ok(()),
             Condition::Paused => RefusalCode::Paused,
             Condition::Sealed => RefusalCode::Sealed,
             Condition::Closed => RefusalCode::Closed,
         };
-        Err(refuse(code, status.reason))
+        Err(refuse(code, reason))
+    }
+
+    /// Whether journal, clock and memory are what they should be.
+    fn check_sound(&self) -> Result<(), Refusal> {
+        self.closed.as_ref().map_or(Ok(()), |reason| Err(refuse(RefusalCode::Closed, reason.clone())))
+    }
+
+    /// Another batch or head may have shown since that the log forked, or that this node was restored.
+    fn check_gate(&self) -> Result<(), Refusal> {
+        self.gate.obstacle().map_or(Ok(()), Err)
+    }
+
+    /// The node's condition but for the log.
+    fn state(&self) -> (Condition, String) {
+        let sealed = self.sealed || self.keys.values().any(|held| held.share.is_none());
+        if let Some(reason) = &self.closed {
+            (Condition::Closed, reason.clone())
+        } else if let Some(reason) = &self.paused {
+            (Condition::Paused, format!("paused by its custodian: {reason}"))
+        } else if sealed {
+            (Condition::Sealed, "this node is sealed; its custodian opens it with `unseal`".to_owned())
+        } else {
+            (Condition::Ready, String::new())
+        }
     }
 
     /// Which node this is.
@@ -312,18 +421,19 @@ impl Signer {
     /// What the node says of itself to coordinators and to its custodian.
     #[must_use]
     pub fn status(&self) -> NodeStatus {
-        let sealed = self.sealed || self.keys.values().any(|held| held.share.is_none());
-        let (condition, reason) = if let Some(reason) = &self.closed {
-            (Condition::Closed, reason.clone())
-        } else if let Some(reason) = &self.paused {
-            (Condition::Paused, format!("paused by its custodian: {reason}"))
-        } else if sealed {
-            (Condition::Sealed, "this node is sealed; its custodian opens it with `unseal`".to_owned())
-        } else {
-            (Condition::Ready, String::new())
+        let (condition, reason) = match (self.state(), self.gate.obstacle()) {
+            ((Condition::Closed, reason), _) => (Condition::Closed, reason),
+            (_, Some(obstacle)) => (Condition::Closed, obstacle.reason),
+            (own, None) => own,
         };
         let keys = self.keys.iter().map(|(name, held)| (name.clone(), held.roster.hash())).collect();
         NodeStatus { condition, reason, keys }
+    }
+
+    /// What it knows of the log.
+    #[must_use]
+    pub fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// The marks, for the custodian's eyes.
@@ -349,9 +459,10 @@ impl Signer {
         self.paused = Some(reason);
     }
 
-    /// Ends a pause.
+    /// The custodian vouches: ends a pause, and what a fork of the log has closed.
     pub fn resume(&mut self) {
         self.paused = None;
+        self.gate.vouch();
     }
 
     /// Stops signing because something failed the node.
@@ -545,8 +656,12 @@ fn record(
         Ok((_, Novelty::New)) => Verdict::Permitted,
         Err(refusal) => Verdict::Refused(refusal.clone()),
     };
+    Some(line(item, key, now, verdict))
+}
+
+fn line(item: &BatchItem, key: &KeyName, now: u64, verdict: Verdict) -> JournalRecord {
     let release = &item.release;
-    Some(JournalRecord {
+    JournalRecord {
         at: now,
         release_id: item.release_id.clone(),
         requester: item.requester.clone(),
@@ -558,7 +673,13 @@ fn record(
         version: release.version().clone(),
         sequence: release.sequence().get(),
         verdict,
-    })
+    }
+}
+
+/// Whether an item was refused for what the log has, or has not.
+fn is_unlogged(item: &ItemReply) -> bool {
+    use RefusalCode::{LogInclusion, LogOtherEntry, NotLogged};
+    item.as_ref().is_err_and(|refusal| matches!(refusal.code, NotLogged | LogInclusion | LogOtherEntry))
 }
 
 fn refuse(code: RefusalCode, reason: String) -> Refusal {

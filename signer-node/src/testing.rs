@@ -1,6 +1,7 @@
 //! What unit tests of this crate share.
 
 use std::{
+    collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
     sync::Arc,
@@ -10,14 +11,19 @@ use age::x25519;
 use rand::{RngCore as _, rngs::OsRng};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rutli_keys::{
-    IdentityKey, KeyName, NodeId, Purpose, SignedRoster, SigningShare,
+    IdentityKey, KeyName, NodeId, Purpose, RosterHash, SignedRoster, SigningShare,
     ceremony::{CeremonyMachine, KeySpec, NodeSpec, OrganisationSpec, Output, Proposal, ProposalSpec},
 };
-use rutli_release::{Class, Format, Product, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease};
+use rutli_log::{Entry, Frontier, Hash, Head, LogSigner, Origin, Tiles, entry::RequestTerms};
+use rutli_release::{
+    Class, Format, Product, ReleaseId, Requester, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
+};
+use rutli_wire::link::{LogHead, LoggedEntry};
 
 use crate::{
     ceremonies::{Ceremonies, CeremoniesHandle},
     config::{Seal, TlsFiles},
+    gate::{Gate, LogState},
     journal::Journal,
     key_store::KeyStore,
     node::{self, NodeHandle},
@@ -78,6 +84,72 @@ pub fn lone_key(name: &str) -> (SignedRoster, SigningShare, NodeId) {
     (roster, share, me)
 }
 
+/// Of every logged request.
+const DEADLINE: u64 = 9_000;
+
+/// The key of the tests' log.
+pub fn log_signer() -> LogSigner {
+    LogSigner::from_bytes(Origin::new("log.test/1").unwrap(), &[5; 32])
+}
+
+/// The gate of a node that has seen nothing yet and has no peers.
+pub fn gate(me: &NodeId) -> Gate {
+    let identity = Arc::new(IdentityKey::from_bytes(&[7; 32]));
+    Gate::new(log_signer().public(), me.clone(), identity, &BTreeMap::new(), LogState::default()).unwrap()
+}
+
+/// The entry of a release `suite`, as asked for by `ci` for the roster of [`lone_key`].
+pub fn entry_of(release: &VerifiedRelease, roster: RosterHash) -> Entry {
+    let terms = RequestTerms {
+        release_id: ReleaseId::new("suite-1.0-0123456789ab").unwrap(),
+        requester: Requester::new("ci").unwrap(),
+        roster: Hash(*roster.as_bytes()),
+        deadline: DEADLINE,
+        evidence: Vec::new(),
+        embargo: None,
+    };
+    Entry::request(release, &terms)
+}
+
+/// Some entry.
+pub fn entry(sequence: u64) -> Entry {
+    entry_of(&release("suite", sequence, 1), RosterHash::from_bytes([3; 32]))
+}
+
+/// A log of these entries: the head for a node that keeps one of `from` entries.
+pub fn log_head(entries: &[Entry], from: u64) -> LogHead {
+    let tiles = tiles(entries);
+    LogHead {
+        checkpoint: log_signer().sign(head(entries)).to_note(),
+        from,
+        consistency: tiles.prove_consistency(from, tiles.size()).unwrap(),
+    }
+}
+
+/// Where an entry of that log stands.
+pub fn logged(entries: &[Entry], index: u64) -> LoggedEntry {
+    let tiles = tiles(entries);
+    LoggedEntry {
+        index,
+        leaf: entries[usize::try_from(index).unwrap()].leaf_hash(),
+        proof: tiles.prove_inclusion(index, tiles.size()).unwrap(),
+        deadline: DEADLINE,
+        embargo: None,
+    }
+}
+
+fn tiles(entries: &[Entry]) -> Tiles {
+    let mut tiles = Tiles::default();
+    entries.iter().for_each(|entry| tiles.push(entry.leaf_hash()));
+    tiles
+}
+
+fn head(entries: &[Entry]) -> Head {
+    let mut frontier = Frontier::default();
+    entries.iter().for_each(|entry| frontier.push(entry.leaf_hash()));
+    frontier.head()
+}
+
 /// A node as the daemon starts it, without links: journal, key store, the signer's thread, ceremonies. It permits the
 /// product `suite`.
 pub struct TestNode {
@@ -108,7 +180,10 @@ impl TestNode {
         let rule =
             AllowRule { class: Class::ProductBuild, product: suite, channels: None, max_artifacts: None };
         let allow = AllowList::new(vec![rule]);
-        let mut signer = Signer::new(me.clone(), allow, recovered.marks, recovered.paused);
+        let peers = [(me.clone(), identity.public())].into();
+        let kept = journal.log(log_signer().public().origin()).await.unwrap();
+        let gate = Gate::new(log_signer().public(), me.clone(), Arc::clone(&identity), &peers, kept).unwrap();
+        let mut signer = Signer::new(me.clone(), allow, recovered.marks, gate, recovered.paused);
         for roster in keys.rosters().unwrap() {
             signer.install_sealed(roster).unwrap();
         }
@@ -116,7 +191,7 @@ impl TestNode {
         let ceremonies = Ceremonies::start(
             me.clone(),
             Arc::clone(&identity),
-            [(me, identity.public())].into(),
+            peers,
             journal.clone(),
             Arc::clone(&keys),
             node.clone(),

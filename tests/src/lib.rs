@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | [`simulation`] | the engines of coordinator and nodes under seeded faults, without sockets and clocks |
 //! | [`cluster`] | real processes on loopback: started, killed, frozen, starved; nothing stays behind |
+//! | [`hearts`] | the hearts of all nodes of a deployment, and the test as their coordinator |
+//! | [`log`] | a transparency log in memory, and its forger |
 //! | [`releases`] | requests with real files, and the check of everything that comes back |
 //! | [`stand_in`] | a node that is linked from the real library and lies |
 //! | [`certificates`] | certificates that should not be accepted |
@@ -21,6 +23,8 @@
 pub mod certificates;
 pub mod cluster;
 pub mod disk;
+pub mod hearts;
+pub mod log;
 pub mod releases;
 pub mod simulation;
 pub mod stand_in;

@@ -11,8 +11,10 @@ use std::{
 
 use rand::rngs::OsRng;
 use rutli::client::{Profile, TlsFiles, nodes};
+use rutli_keys::IdentityKey;
 use rutli_signer_node::{
     config::Config,
+    gate::{Gate, LogState},
     key_store::KeyStore,
     marks::Marks,
     sign::{Signer, StreamId},
@@ -71,13 +73,21 @@ impl StandIn {
             signer.stream_opened(stream);
             announce(&mut signer, stream, &outbox).await;
             while let Ok(Some(message)) = down.message().await {
-                if let Ok(ToNode::Batch(batch)) = ToNode::try_from(message) {
-                    seen.fetch_add(1, Ordering::SeqCst);
-                    if let Some(reply) = answer(&mut signer, stream, batch, manner) {
-                        // The coordinator may have gone.
-                        let _ = outbox.send(FromNode::Reply(reply)).await;
+                match ToNode::try_from(message) {
+                    Ok(ToNode::Batch(batch)) => {
+                        seen.fetch_add(1, Ordering::SeqCst);
+                        if let Some(reply) = answer(&mut signer, stream, batch, manner) {
+                            // The coordinator may have gone.
+                            let _ = outbox.send(FromNode::Reply(reply)).await;
+                        }
+                        announce(&mut signer, stream, &outbox).await;
                     }
-                    announce(&mut signer, stream, &outbox).await;
+                    Ok(ToNode::Head(head)) => {
+                        let pending = signer.receive_head(&head, rutli::clock::unix_now());
+                        let (witnessed, refusal) = signer.witness(pending, Ok(()));
+                        let _ = outbox.send(FromNode::Head(witnessed, refusal)).await;
+                    }
+                    _ => {}
                 }
             }
         });
@@ -97,11 +107,15 @@ impl Drop for StandIn {
     }
 }
 
-/// The real heart of the node, with the shares from the node's own folder.
+/// The real heart of the node, with the shares from the node's own folder. It has seen nothing of the log yet.
 fn signer(config: &Config) -> Signer {
     let keys = KeyStore::open(&config.data_dir, config.seal.clone()).unwrap();
     let opener = keys.opener().unwrap().unwrap();
-    let mut signer = Signer::new(config.me.clone(), config.allow.clone(), Marks::default(), None);
+    let pem = std::fs::read_to_string(&config.identity).unwrap();
+    let identity = Arc::new(IdentityKey::from_pkcs8_pem(&pem).unwrap());
+    let gate = Gate::new(config.log.clone(), config.me.clone(), identity, &config.peers, LogState::default())
+        .unwrap();
+    let mut signer = Signer::new(config.me.clone(), config.allow.clone(), Marks::default(), gate, None);
     for roster in keys.rosters().unwrap() {
         let share = keys.share(&opener, roster.roster(), &config.me).unwrap();
         signer.install_key(roster, share).unwrap();

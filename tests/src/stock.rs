@@ -1,5 +1,7 @@
-//! The verifiers that endpoints have already, and a Python with gRPC. A missing one fails the test: an unproved format is
+//! The verifiers that endpoints have already, readers of logs that others wrote, and a Python with gRPC. A missing one fails the test: an unproved format is
 //! not a format.
+
+pub mod sigstore;
 
 use std::{
     ffi::OsStr,
@@ -49,11 +51,16 @@ pub fn generate_python_client(out: &Path) {
 
 /// The Python of `target/venv`, which is made if it is not there, exactly as `cargo xtask test` makes it.
 fn environment() -> PathBuf {
-    let target = crate::cluster::process::program("rutli");
-    let venv = target.ancestors().nth(2).unwrap().join("venv");
     let mut command = Command::new("python3");
-    command.arg(folder().join("make_venv.py")).arg(venv).stdin(Stdio::null());
+    command.arg(folder().join("make_venv.py")).arg(target().join("venv")).stdin(Stdio::null());
     PathBuf::from(succeed(&run(command, "python3 python3-venv"), "make_venv.py").trim())
+}
+
+/// Where the tests' tools are installed.
+fn target() -> PathBuf {
+    let own = std::env::current_exe().unwrap();
+    let programs = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap();
+    programs.parent().unwrap().to_owned()
 }
 
 fn folder() -> PathBuf {

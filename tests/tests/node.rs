@@ -1,201 +1,16 @@
 //! The node's own defences, on the real heart of the node and with nothing else in the way: every batch that an honest
-//! coordinator never sends is refused with its own word, and the same batch without the one change is signed.
+//! coordinator never sends is refused with its own word, and the same batch without the one change is signed. What it
+//! defends of the log is in `gate.rs`.
 //!
 //! Invariants 1 (a quorum by the node's own roster), 4 (no nonce twice) and 11 (no roster from the coordinator).
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
-use std::{collections::BTreeMap, sync::Arc};
-
-use frost_ed25519::{self as frost, SigningPackage, round1::NonceCommitment, round1::SigningCommitments};
-use rand::{SeedableRng, rngs::StdRng};
-use rutli_keys::{
-    KeyName, NodeId, Quorum, Roster, SignedRoster, SigningShare,
-    effective::effective_public_package,
-    rehearsal::{Cast, Rehearsed},
-};
-use rutli_release::{
-    Class, Format, Product, ReleaseId, ReleaseKey, Requester, UnverifiedArtifact, UnverifiedRelease,
-    VerifiedRelease,
-};
-use rutli_signer_node::{
-    marks::Marks,
-    policy::{AllowList, AllowRule},
-    sign::{Signer, StreamId, Verdict},
-};
-use rutli_wire::link::{Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, FromNode, RefusalCode};
-
-const NOW: u64 = 1_800_000_000;
-const STREAM: StreamId = StreamId(1);
-
-/// All nodes of a deployment, each with its heart, and the commitments that they announced.
-struct Nodes {
-    roster: Roster,
-    signers: Vec<Signer>,
-    announced: Vec<Vec<CommitmentBytes>>,
-    rng: StdRng,
-}
-
-impl Nodes {
-    /// `vendor` 2 of 3 and `supervisor` 2 of 3, in roster order: supervisor 0 to 2, vendor 3 to 5.
-    fn new() -> Self {
-        Self::with(&rehearse([1; 32], &["release"]))
-    }
-
-    fn with(rehearsed: &Rehearsed) -> Self {
-        let signed = rehearsed.rosters.first().unwrap();
-        let roster = signed.roster().clone();
-        let mut rng = StdRng::seed_from_u64(7);
-        let mut signers: Vec<Signer> =
-            roster.nodes().map(|node| signer(rehearsed, signed, &node.id)).collect();
-        let announced = signers.iter_mut().map(|signer| open(signer, STREAM, &mut rng)).collect();
-        Self { roster, signers, announced, rng }
-    }
-
-    /// A batch as an honest coordinator makes it: one fresh commitment of each signer for each slot.
-    fn batch(&mut self, signers: &[u16], releases: &[VerifiedRelease]) -> Batch {
-        let items = releases
-            .iter()
-            .map(|release| {
-                let slots: Vec<u32> = (0..u32::try_from(release.signable_count()).unwrap()).collect();
-                let commitments = slots
-                    .iter()
-                    .flat_map(|_| signers.iter().map(|index| self.draw(*index)).collect::<Vec<_>>());
-                BatchItem {
-                    release_id: ReleaseId::new(format!("r-{}", release.sequence().get())).unwrap(),
-                    requester: Requester::new("pipeline").unwrap(),
-                    release: Arc::new(release.clone()),
-                    commitments: commitments.collect(),
-                    slots,
-                    entry: None,
-                }
-            })
-            .collect();
-        Batch {
-            id: BatchId(1),
-            key: key(),
-            roster: self.roster.hash(),
-            signers: signers.to_vec(),
-            items,
-            head: None,
-        }
-    }
-
-    fn draw(&mut self, index: u16) -> CommitmentBytes {
-        self.announced.get_mut(usize::from(index)).unwrap().pop().unwrap()
-    }
-
-    /// One node's answer, with a journal that works.
-    fn ask(&mut self, index: u16, batch: &Batch) -> BatchReply {
-        self.ask_on(index, STREAM, batch)
-    }
-
-    fn ask_on(&mut self, index: u16, stream: StreamId, batch: &Batch) -> BatchReply {
-        let signer = self.signers.get_mut(usize::from(index)).unwrap();
-        let pending = signer.receive(stream, batch.clone(), NOW);
-        signer.release_shares(pending, Ok(()))
-    }
-
-    /// All signers' shares of the first item's first slot, aggregated by the plain crate and verified strictly.
-    fn sign(&mut self, batch: &Batch) {
-        let item = batch.items.first().unwrap();
-        let message = item.release.signables().first().unwrap().bytes.clone();
-        let mut commitments = BTreeMap::new();
-        let mut shares = BTreeMap::new();
-        for (place, index) in batch.signers.iter().enumerate() {
-            let identifier = *self.roster.identifier(*index).unwrap();
-            commitments.insert(identifier, parse(item.commitments.get(place).unwrap()));
-            let share = shares_of(&self.ask(*index, batch)).first().copied().unwrap();
-            shares.insert(identifier, frost::round2::SignatureShare::deserialize(&share).unwrap());
-        }
-        let quorum = Quorum::new(&self.roster, &batch.signers).unwrap();
-        let package = effective_public_package(&self.roster, &quorum).unwrap();
-        let signature =
-            frost::aggregate(&SigningPackage::new(commitments, &message), &shares, &package).unwrap();
-        let signature: [u8; 64] = signature.serialize().unwrap().try_into().unwrap();
-        ReleaseKey::from_bytes(self.roster.group_key()).unwrap().verify(&message, &signature).unwrap();
-    }
-}
-
-fn rehearse(seed: [u8; 32], keys: &[&str]) -> Rehearsed {
-    Cast::new(&[("vendor", 2, 3), ("supervisor", 2, 3)], keys, seed).unwrap().run().unwrap()
-}
-
-fn signer(rehearsed: &Rehearsed, signed: &SignedRoster, node: &NodeId) -> Signer {
-    let allow = AllowRule {
-        class: Class::ProductBuild,
-        product: Product::new("suite").unwrap(),
-        channels: None,
-        max_artifacts: None,
-    };
-    let mut signer = Signer::new(node.clone(), AllowList::new(vec![allow]), Marks::default(), None);
-    let share: &SigningShare = rehearsed.shares.get(&(node.clone(), signed.roster().key().clone())).unwrap();
-    signer.install_key(signed.clone(), share.duplicate()).unwrap();
-    signer
-}
-
-fn open(signer: &mut Signer, stream: StreamId, rng: &mut StdRng) -> Vec<CommitmentBytes> {
-    signer.stream_opened(stream);
-    signer
-        .announce(stream, 48, rng)
-        .into_iter()
-        .flat_map(|message| match message {
-            FromNode::Commitments(_, commitments) => commitments,
-            other => panic!("{other:?}"),
-        })
-        .collect()
-}
-
-fn key() -> KeyName {
-    KeyName::new("release").unwrap()
-}
-
-fn release(sequence: u64) -> VerifiedRelease {
-    content(sequence, 1, None)
-}
-
-fn content(sequence: u64, byte: u8, expires_at: Option<u64>) -> VerifiedRelease {
-    UnverifiedRelease {
-        class: Class::ProductBuild,
-        product: "suite".into(),
-        channel: "stable".into(),
-        version: format!("1.{sequence}"),
-        sequence,
-        issued_at: NOW - 100,
-        expires_at,
-        artifacts: vec![UnverifiedArtifact {
-            name: "suite.bin".into(),
-            size: 1,
-            sha256: vec![byte; 32],
-            sha512: vec![byte; 64],
-            blake2b: vec![byte; 64],
-        }],
-        formats: vec![Format::Statement],
-    }
-    .verify()
-    .unwrap()
-}
-
-fn parse(commitment: &CommitmentBytes) -> SigningCommitments {
-    let (hiding, binding) = commitment.0.split_at(32);
-    SigningCommitments::new(
-        NonceCommitment::deserialize(hiding).unwrap(),
-        NonceCommitment::deserialize(binding).unwrap(),
-    )
-}
-
-/// The shares of a reply whose batch has one item.
-fn shares_of(reply: &BatchReply) -> Vec<[u8; 32]> {
-    reply.answer.as_ref().unwrap().first().unwrap().clone().unwrap()
-}
-
-/// The one word with which a batch, or its only item, was refused.
-fn refusal(reply: &BatchReply) -> RefusalCode {
-    match &reply.answer {
-        Err(refusal) => refusal.code,
-        Ok(items) => items.first().unwrap().as_ref().unwrap_err().code,
-    }
-}
+use rutli_keys::{KeyName, Roster};
+use rutli_release::UnverifiedRelease;
+use rutli_signer_node::sign::{StreamId, Verdict};
+use rutli_tests::hearts::{NOW, Nodes, STREAM, content, open, refusal, rehearse, release, shares_of};
+use rutli_wire::link::{BatchId, CommitmentBytes, RefusalCode};
 
 /// The honest batch is signed, and the signature is an ordinary one: without this no refusal below means anything.
 #[test]
@@ -292,6 +107,7 @@ fn a_replayed_batch_is_refused() {
 fn a_refused_batch_uses_up_its_commitments() {
     let mut nodes = Nodes::new();
     let refused = nodes.batch(&[0, 1, 3, 4], &[content(1, 1, Some(NOW + 10))]);
+    let refused = nodes.complete(3, &refused);
     let late = NOW + 11;
     let signer = nodes.signers.get_mut(3).unwrap();
     let pending = signer.receive(STREAM, refused.clone(), late);
@@ -307,8 +123,8 @@ fn another_roster_is_refused() {
     let rehearsed = rehearse([1; 32], &["release", "release-2"]);
     let mut nodes = Nodes::with(&rehearsed);
     let next_epoch = next_epoch(&nodes.roster);
-    let other_key = rehearsed.rosters.get(1).unwrap().roster().hash();
-    let other_deployment = rehearse([2; 32], &["release"]).rosters.first().unwrap().roster().hash();
+    let other_key = rehearsed.keys.rosters.get(1).unwrap().roster().hash();
+    let other_deployment = rehearse([2; 32], &["release"]).keys.rosters.first().unwrap().roster().hash();
     let invented = rutli_keys::RosterHash::from_bytes([7; 32]);
     for (what, hash) in [
         ("the next epoch", next_epoch),
@@ -398,6 +214,7 @@ fn what_policy_forbids_is_refused_and_journaled() {
         (content(5, 2, None), RefusalCode::SequenceConflict),
     ] {
         let batch = nodes.batch(&[0, 1, 3, 4], &[content]);
+        let batch = nodes.complete(3, &batch);
         let signer = nodes.signers.get_mut(3).unwrap();
         let pending = signer.receive(STREAM, batch, NOW);
         let verdicts: Vec<_> = pending.records().iter().map(|record| record.verdict.clone()).collect();
@@ -415,6 +232,7 @@ fn what_policy_forbids_is_refused_and_journaled() {
 fn without_a_journal_there_is_no_share() {
     let mut nodes = Nodes::new();
     let batch = nodes.batch(&[0, 1, 3, 4], &[release(1)]);
+    let batch = nodes.complete(3, &batch);
     let signer = nodes.signers.get_mut(3).unwrap();
     let pending = signer.receive(STREAM, batch.clone(), NOW);
     assert_eq!(pending.records().len(), 1);
@@ -426,6 +244,7 @@ fn without_a_journal_there_is_no_share() {
     nodes.signers.get_mut(3).unwrap().reopen();
     // It was never durable, so it is journaled now.
     let again = nodes.batch(&[0, 1, 3, 4], &[release(1)]);
+    let again = nodes.complete(3, &again);
     let signer = nodes.signers.get_mut(3).unwrap();
     let pending = signer.receive(STREAM, again, NOW);
     assert_eq!(pending.records().len(), 1);
@@ -473,7 +292,7 @@ fn paused_and_sealed_nodes_refuse() {
     assert_eq!(refusal(&nodes.ask(3, &batch)), RefusalCode::UnknownCommitment);
     let again = nodes.batch(&[0, 1, 3, 4], &[release(1)]);
     assert_eq!(shares_of(&nodes.ask(3, &again)).len(), 1);
-    let signed = rehearsed.rosters.first().unwrap();
+    let signed = rehearsed.keys.rosters.first().unwrap();
     nodes.signers.get_mut(4).unwrap().install_sealed(signed.clone()).unwrap();
     assert_eq!(refusal(&nodes.ask(4, &batch)), RefusalCode::Sealed);
 }

@@ -11,6 +11,7 @@ use rutli_keys::{
 };
 
 use super::*;
+use crate::testing::open_store;
 
 const NOW: u64 = 1_000_000;
 
@@ -24,7 +25,7 @@ impl Relay {
     async fn open(folder: &std::path::Path) -> Self {
         let mut tries = 0;
         let store = loop {
-            match Store::open(folder).await {
+            match open_store(folder).await {
                 Ok(store) => break store,
                 Err(error) if tries == 100 => panic!("{error}"),
                 Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
@@ -33,7 +34,7 @@ impl Relay {
         };
         let clock = Arc::new(AtomicU64::new(NOW));
         let hand = Arc::clone(&clock);
-        let (sessions, _notices) = Sessions::start(Vec::new(), BTreeMap::new(), None);
+        let (sessions, _notices) = Sessions::start(Vec::new(), BTreeMap::new(), None, store.log().clone());
         let keyring = Keyring::default();
         for roster in store.keys().await.unwrap() {
             keyring.add(SignedRoster::parse(&roster).unwrap());

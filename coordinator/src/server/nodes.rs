@@ -2,6 +2,7 @@
 
 use futures::{StreamExt as _, stream::BoxStream};
 use rutli_keys::NodeId;
+use rutli_log::entry::NodeEvent;
 use rutli_wire::{link::held_key, role::Party, v1};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
@@ -9,6 +10,7 @@ use tonic::{Request, Response, Status, Streaming};
 use super::{Api, party, status, wrong_role};
 use crate::{
     error::{Error, Result},
+    log::node_entry,
     session::NodeSnapshot,
 };
 
@@ -69,7 +71,8 @@ impl Api {
         let missing = || Error::NotFound { kind: "node", name: node.to_string() };
         known(self.signing.sessions.nodes().await).ok_or_else(missing)?;
         // Crash boundary: durable first, so that a restart does not leave it out again.
-        self.signing.store.culprit(&node, None).await?;
+        let entry = node_entry(&node, NodeEvent::Reinstated, "by an operator", self.signing.clock.now());
+        self.signing.store.culprit(&node, None, entry).await?;
         self.signing.sessions.reinstate(&node).await;
         known(self.signing.sessions.nodes().await).map(|node| node_info(&node)).ok_or_else(missing)
     }

@@ -75,9 +75,9 @@ impl v1::release_service_server::ReleaseService for Api {
 
     async fn disclose_release(
         &self,
-        _request: Request<v1::DiscloseReleaseRequest>,
+        request: Request<v1::DiscloseReleaseRequest>,
     ) -> Result<Response<v1::Release>, Status> {
-        Err(Status::unimplemented("embargo"))
+        self.disclose(request).await.map(Response::new).map_err(status::from)
     }
 }
 
@@ -197,13 +197,15 @@ impl Api {
             // First followed, then read: an end in between is seen by the one or the other.
             let follower = self.signing.waiting.follow(&wanted);
             let (_, release) = self.visible(reader, id).await?;
-            if is_final(release.state()) {
-                return Ok(Watched { release, seen: None, first: true, _slot: slot });
-            }
-            if let Some(seen) = follower {
-                return Ok(Watched { release, seen: Some(seen), first: true, _slot: slot });
-            }
-            tokio::time::sleep(BETWEEN_STEPS).await;
+            let awaits = match follower {
+                _ if is_final(release.state()) => Awaits::Nothing,
+                Some(seen) => Awaits::End { seen, first: true },
+                None => {
+                    tokio::time::sleep(BETWEEN_STEPS).await;
+                    continue;
+                }
+            };
+            return Ok(Watched { api: self.clone(), id: wanted, release, awaits, _slot: slot });
         }
         Err(Error::Stopping)
     }
@@ -239,6 +241,20 @@ impl Api {
         Err(Error::Stopping)
     }
 
+    async fn disclose(&self, request: Request<v1::DiscloseReleaseRequest>) -> Result<v1::Release> {
+        let reader = match party(&request)? {
+            Party::Pipeline(name) => Reader::Pipeline(name.to_string()),
+            Party::Operator(_) => Reader::Everything,
+            other => return Err(wrong_role(&other, "pipeline or operator")),
+        };
+        let (id, release) = self.visible(&reader, &request.get_ref().release_id).await?;
+        if release.embargo_until == 0 {
+            return Err(Error::TooLate { release_id: id.to_string(), problem: "it is not under embargo" });
+        }
+        self.signing.disclose(&id).await?;
+        self.visible(&reader, id.as_str()).await.map(|(_, release)| release)
+    }
+
     /// Waits until the cancellation is durable: only then is it one.
     async fn cancelled(
         &self,
@@ -258,32 +274,70 @@ impl Api {
 
 /// A release that somebody watches.
 struct Watched {
+    api: Api,
+    id: ReleaseId,
     /// As it was last sent.
     release: v1::Release,
-    /// None: it is final already.
-    seen: Option<watch::Receiver<Seen>>,
-    first: bool,
+    awaits: Awaits,
     _slot: WatcherSlot,
+}
+
+/// What comes next of a release.
+enum Awaits {
+    /// A change, until it is final.
+    End { seen: watch::Receiver<Seen>, first: bool },
+    /// The proof that its signature is in the log.
+    Proof(watch::Receiver<()>),
+    /// It is final; what is left to be said is found out when it is sent.
+    Nothing,
 }
 
 impl Watched {
     async fn next(mut self) -> Result<Step<Self, v1::Release>> {
-        let Some(seen) = &mut self.seen else { return Ok(Step::Last(self.release)) };
-        if !self.first && seen.changed().await.is_err() {
-            return Err(Error::Stopping);
+        match &mut self.awaits {
+            Awaits::End { seen, first } => {
+                if !std::mem::take(first) && seen.changed().await.is_err() {
+                    return Err(Error::Stopping);
+                }
+                let now = seen.borrow_and_update().clone();
+                match now {
+                    Seen::Unfinished(change) => {
+                        lay_over(&mut self.release, &change);
+                        return Ok(Step::Next(self.release.clone(), self));
+                    }
+                    Seen::Final(ended) => lay_over(&mut self.release, &ended),
+                }
+            }
+            Awaits::Proof(proven) => {
+                // Gone with the process, or there.
+                let _ = proven.changed().await;
+                self.release = self.stored().await?;
+            }
+            Awaits::Nothing => {}
         }
-        self.first = false;
-        let now = seen.borrow_and_update().clone();
-        Ok(match now {
-            Seen::Unfinished(change) => {
-                lay_over(&mut self.release, &change);
-                Step::Next(self.release.clone(), self)
-            }
-            Seen::Final(ended) => {
-                lay_over(&mut self.release, &ended);
-                Step::Last(self.release)
-            }
-        })
+        self.ended().await
+    }
+
+    /// A signed release is sent again with its proof.
+    async fn ended(mut self) -> Result<Step<Self, v1::Release>> {
+        if self.release.state() != v1::ReleaseState::Signed || self.release.proven_at != 0 {
+            return Ok(Step::Last(self.release));
+        }
+        let proven = self.api.signing.waiting.unproven(&self.id);
+        // It may have come before anybody waited for it.
+        let now = self.stored().await?;
+        if now.proven_at != 0 {
+            return Ok(Step::Last(now));
+        }
+        self.awaits = Awaits::Proof(proven);
+        Ok(Step::Next(self.release.clone(), self))
+    }
+
+    async fn stored(&self) -> Result<v1::Release> {
+        let stored = self.api.signing.store.release(&self.id).await?;
+        stored
+            .map(|stored| stored.message)
+            .ok_or_else(|| Error::NotFound { kind: "release", name: self.id.to_string() })
     }
 }
 

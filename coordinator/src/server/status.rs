@@ -38,6 +38,9 @@ pub fn from(error: Error) -> Status {
             let subject = format!("{product}/{channel}");
             details.add_precondition_failure_violation("SEQUENCE", subject, error.to_string());
         }
+        Error::NoKey => {
+            details.add_precondition_failure_violation("KEY", "release", error.to_string());
+        }
         Error::TooLate { release_id, .. } => {
             details.add_precondition_failure_violation("STATE", release_id, error.to_string());
         }
@@ -65,6 +68,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::RequestIdReused { .. } => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
         Error::SequenceBehind { .. } => (Code::FailedPrecondition, "SEQUENCE_BEHIND"),
         Error::TooLate { .. } => (Code::FailedPrecondition, "TOO_LATE"),
+        Error::NoKey => (Code::FailedPrecondition, "NO_KEY"),
         Error::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),
         Error::WrongRole { .. } => (Code::PermissionDenied, "WRONG_ROLE"),
         Error::Unknown(_) => (Code::Unauthenticated, "UNKNOWN_PARTY"),
@@ -77,6 +81,9 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         | Error::Unfit { .. }
         | Error::Config { .. }
         | Error::File { .. }
+        | Error::Log(_)
+        | Error::LogForked { .. }
+        | Error::Witness { .. }
         | Error::Listen { .. }
         | Error::Serve(_) => (Code::Internal, "INTERNAL"),
     }

@@ -14,8 +14,12 @@ use std::{
 
 use frost_ed25519::round1::{NonceCommitment, SigningCommitments};
 use rutli_keys::{KeyName, NodeId, SignedRoster};
+use rutli_log::{Head, SignedCheckpoint};
 use rutli_release::ReleaseId;
-use rutli_wire::link::{CommitmentBytes, FromNode, NodeStatus, ToNode};
+use rutli_wire::link::{
+    Batch, BatchId, CommitmentBytes, FromNode, LogHead, LoggedEntry, NodeStatus, Refusal, RefusalCode,
+    ToNode, Witnessed,
+};
 use tokio::{
     sync::{mpsc, oneshot},
     time::Instant,
@@ -25,7 +29,7 @@ use super::{
     Action, Engine, Event, Millis, NodeSnapshot, NotCancelled, Outcome, ParsedCommitment, Progress, StreamId,
     Submission,
 };
-use crate::aggregate::aggregate;
+use crate::{aggregate::aggregate, error::Error, log::Log};
 
 /// Events that may wait for the engine; a sender waits when it is full, and through HTTP/2 so does the node behind it.
 const INBOX: usize = 1_024;
@@ -81,8 +85,12 @@ enum Command {
         stream: StreamId,
         version: String,
         status: NodeStatus,
+        log_size: u64,
         outbox: mpsc::Sender<ToNode>,
     },
+    Cosign(oneshot::Sender<(SignedCheckpoint, Vec<NodeId>)>),
+    Restored(SignedCheckpoint),
+    Witnessed(NodeId, StreamId, Witnessed, Option<Refusal>),
     Sign(Submission, oneshot::Sender<Outcome>),
     Cancel(ReleaseId, oneshot::Sender<Result<(), NotCancelled>>),
     Nodes(oneshot::Sender<Vec<NodeSnapshot>>),
@@ -96,6 +104,7 @@ impl Sessions {
         rosters: Vec<SignedRoster>,
         culprits: BTreeMap<NodeId, String>,
         release_key: Option<KeyName>,
+        log: Log,
     ) -> (Self, mpsc::Receiver<Notice>) {
         let (inbox, commands) = mpsc::channel(INBOX);
         let (notices, receiver) = mpsc::channel(NOTICES);
@@ -107,6 +116,8 @@ impl Sessions {
             waiting: HashMap::new(),
             notices,
             internal,
+            log,
+            proved: None,
         };
         let task = driver.run(rosters, commands, computed);
         tokio::spawn(task);
@@ -154,11 +165,25 @@ impl Sessions {
         node: NodeId,
         version: String,
         status: NodeStatus,
+        log_size: u64,
         outbox: mpsc::Sender<ToNode>,
     ) -> Result<StreamId, Stopped> {
         let stream = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
-        self.send(Command::Attach { node, stream, version, status, outbox }).await?;
+        self.send(Command::Attach { node, stream, version, status, log_size, outbox }).await?;
         Ok(stream)
+    }
+
+    /// Asks every attached node to cosign the newest head of the log; gives that head and the nodes. What they say goes to
+    /// [`Log::witnessed`].
+    pub async fn cosign(&self) -> Result<(SignedCheckpoint, Vec<NodeId>), Stopped> {
+        let (answer, asked) = oneshot::channel();
+        self.send(Command::Cosign(answer)).await?;
+        asked.await.map_err(|_| Stopped)
+    }
+
+    /// Shows a cosigned head to the nodes that were restored and wait for one.
+    pub async fn restored(&self, checkpoint: SignedCheckpoint) {
+        let _: Result<(), Stopped> = self.send(Command::Restored(checkpoint)).await;
     }
 
     /// A node sent commitments, an answer or its status; anything else is not for the engine.
@@ -170,9 +195,12 @@ impl Sessions {
             }
             FromNode::Reply(reply) => Event::Reply(node.clone(), stream, reply),
             FromNode::Status(status) => Event::Status(node.clone(), stream, status),
-            FromNode::Hello { .. } | FromNode::Ceremony(_) | FromNode::Head(..) | FromNode::Goodbye(_) => {
+            FromNode::Head(witnessed, refusal) => {
+                let command = Command::Witnessed(node.clone(), stream, witnessed, refusal);
+                let _: Result<(), Stopped> = self.send(command).await;
                 return;
             }
+            FromNode::Hello { .. } | FromNode::Ceremony(_) | FromNode::Goodbye(_) => return,
         };
         // A stopped engine has no use for it.
         let _: Result<(), Stopped> = self.send(Command::Event(event)).await;
@@ -241,11 +269,31 @@ pub fn parse_commitment(bytes: CommitmentBytes) -> Option<ParsedCommitment> {
 struct Driver {
     engine: Engine,
     clock: Instant,
-    outboxes: HashMap<NodeId, (StreamId, mpsc::Sender<ToNode>)>,
+    outboxes: HashMap<NodeId, Outbox>,
     waiting: HashMap<ReleaseId, Vec<oneshot::Sender<Outcome>>>,
     notices: mpsc::Sender<Notice>,
     /// Results of our own computations: as many as there are sessions, hence bounded.
     internal: mpsc::UnboundedSender<Option<Event>>,
+    log: Log,
+    /// The newest batch with its proofs: it goes to several nodes.
+    proved: Option<(BatchId, Proved)>,
+}
+
+/// The way to a node.
+struct Outbox {
+    stream: StreamId,
+    sender: mpsc::Sender<ToNode>,
+    /// Size of the log's head that the node keeps once it has taken what was sent to it; its answers correct it.
+    log_size: u64,
+    /// It was restored, and waits for a head that its peers cosigned.
+    catching_up: bool,
+}
+
+/// Proofs of a batch's entries under one head.
+struct Proved {
+    note: String,
+    head: Head,
+    entries: Vec<Option<LoggedEntry>>,
 }
 
 impl Driver {
@@ -284,9 +332,36 @@ impl Driver {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Event(event) => self.event(event).await,
-            Command::Attach { node, stream, version, status, outbox } => {
-                self.outboxes.insert(node.clone(), (stream, outbox));
+            Command::Attach { node, stream, version, status, log_size, outbox } => {
+                let own = self.log.newest().head().size;
+                if log_size > own {
+                    tracing::error!(
+                        %node, keeps = log_size, own,
+                        "a node keeps a longer log than this coordinator has: was the store restored from an old copy? \
+                         The operator's guide on the log says what to do"
+                    );
+                }
+                let way = Outbox { stream, sender: outbox, log_size, catching_up: false };
+                self.outboxes.insert(node.clone(), way);
+                self.log.attached();
                 self.event(Event::Attached { node, stream, version, status }).await;
+            }
+            Command::Cosign(answer) => {
+                let newest = self.log.collect();
+                let nodes: Vec<NodeId> = self.outboxes.keys().cloned().collect();
+                nodes.iter().for_each(|node| self.send_head(node, &newest));
+                let _: Result<(), _> = answer.send((newest, nodes));
+            }
+            Command::Restored(checkpoint) => {
+                let waiting = self.outboxes.iter().filter(|(_, outbox)| outbox.catching_up);
+                let nodes: Vec<NodeId> = waiting.map(|(node, _)| node.clone()).collect();
+                nodes.iter().for_each(|node| self.send_head(node, &checkpoint));
+            }
+            Command::Witnessed(node, stream, witnessed, refusal) => {
+                if let Some(refusal) = &refusal {
+                    tracing::warn!(%node, code = %refusal.code, refusal.reason, "did not take a head of the log");
+                }
+                self.witnessed(&node, stream, witnessed, refusal.as_ref());
             }
             Command::Sign(submission, answer) => {
                 self.waiting.entry(submission.release_id.clone()).or_default().push(answer);
@@ -305,9 +380,14 @@ impl Driver {
 
     async fn event(&mut self, event: Event) {
         if let Event::Detached(node, stream) = &event
-            && self.outboxes.get(node).is_some_and(|(current, _)| current == stream)
+            && self.outboxes.get(node).is_some_and(|outbox| outbox.stream == *stream)
         {
             self.outboxes.remove(node);
+        }
+        if let Event::Reply(node, stream, reply) = &event
+            && let Some(witnessed) = reply.witnessed
+        {
+            self.witnessed(node, *stream, witnessed, reply.answer.as_ref().err());
         }
         let now = Millis(u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX));
         let actions = self.engine.handle(now, event);
@@ -349,16 +429,80 @@ impl Driver {
     /// A node whose outbox is full does not read. What it missed it would never answer, and its pool would differ from
     /// what we believe: its stream ends, and its work goes on elsewhere.
     fn send(&mut self, node: &NodeId, stream: StreamId, message: ToNode) {
-        let Some((current, outbox)) = self.outboxes.get(node) else { return };
-        if *current == stream && outbox.try_send(message).is_err() {
+        let message = match message {
+            ToNode::Batch(batch) => match self.prove(node, batch) {
+                Ok(batch) => ToNode::Batch(batch),
+                // The node does not get the batch: its session ends at its deadline, and is tried again.
+                Err(error) => return tracing::error!(%node, %error, "no proof that a batch is in the log"),
+            },
+            other => other,
+        };
+        let Some(outbox) = self.outboxes.get(node).filter(|outbox| outbox.stream == stream) else { return };
+        if outbox.sender.try_send(message).is_err() {
             tracing::warn!(%node, "does not read what is sent to it: ending its stream");
             self.outboxes.remove(node);
             let _: Result<(), _> = self.internal.send(Some(Event::Detached(node.clone(), stream)));
         }
     }
 
+    /// Adds to a batch the newest head of the log, the proof that it extends what this node keeps, and for each item the
+    /// proof that its entry is under it. The engine sends a batch to all its nodes in a row: they share the proofs.
+    fn prove(&mut self, node: &NodeId, mut batch: Batch) -> Result<Batch, Error> {
+        if self.proved.as_ref().is_none_or(|(id, _)| *id != batch.id) {
+            let newest = self.log.newest();
+            let head = newest.head();
+            let mut entries: Vec<_> = batch.items.iter().map(|item| item.entry.clone()).collect();
+            entries.iter_mut().flatten().try_for_each(|entry| self.log.prove(entry, head.size))?;
+            self.proved = Some((batch.id, Proved { note: newest.to_note(), head, entries }));
+        }
+        let Some((_, proved)) = &self.proved else { return Ok(batch) };
+        for (item, entry) in batch.items.iter_mut().zip(&proved.entries) {
+            item.entry.clone_from(entry);
+        }
+        let (note, head) = (proved.note.clone(), proved.head);
+        batch.head = self.head_for(node, note, head)?;
+        Ok(batch)
+    }
+
+    fn send_head(&mut self, node: &NodeId, checkpoint: &SignedCheckpoint) {
+        let Some(stream) = self.outboxes.get(node).map(|outbox| outbox.stream) else { return };
+        match self.head_for(node, checkpoint.to_note(), checkpoint.head()) {
+            Ok(Some(head)) => self.send(node, stream, ToNode::Head(head)),
+            Ok(None) => {}
+            Err(error) => tracing::error!(%node, %error, "no proof that the log extends what the node keeps"),
+        }
+    }
+
+    /// A head for a node that keeps another, which it will keep once it has taken this one. `None`: the node is gone.
+    fn head_for(&mut self, node: &NodeId, checkpoint: String, head: Head) -> Result<Option<LogHead>, Error> {
+        let Some(outbox) = self.outboxes.get_mut(node) else { return Ok(None) };
+        let from = outbox.log_size;
+        let consistency = self.log.consistency(from, head.size)?;
+        // A node that keeps more says so, whatever it is sent.
+        outbox.log_size = from.max(head.size);
+        Ok(Some(LogHead { checkpoint, from, consistency }))
+    }
+
+    /// A node that did not take what was sent keeps less than we believed.
+    fn witnessed(
+        &mut self,
+        node: &NodeId,
+        stream: StreamId,
+        witnessed: Witnessed,
+        refusal: Option<&Refusal>,
+    ) {
+        let Some(outbox) = self.outboxes.get_mut(node).filter(|outbox| outbox.stream == stream) else {
+            return;
+        };
+        outbox.catching_up = refusal.is_some_and(|refusal| refusal.code == RefusalCode::LogCatchingUp);
+        if witnessed.cosignature.is_none() {
+            outbox.log_size = witnessed.size;
+        }
+        self.log.witnessed(node, witnessed);
+    }
+
     fn disconnect(&mut self, node: &NodeId, stream: StreamId) {
-        if self.outboxes.get(node).is_some_and(|(current, _)| *current == stream) {
+        if self.outboxes.get(node).is_some_and(|outbox| outbox.stream == stream) {
             self.outboxes.remove(node);
         }
     }

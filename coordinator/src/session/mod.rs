@@ -30,7 +30,7 @@ use std::{
 use frost_ed25519::round1::SigningCommitments;
 use rutli_keys::{KeyName, NodeId, Purpose, Quorum, Roster, SignedRoster, effective_public_package};
 use rutli_release::{ReleaseId, Requester, VerifiedRelease};
-use rutli_wire::link::{BatchId, BatchReply, CommitmentBytes, NodeStatus, Refusal, ToNode};
+use rutli_wire::link::{BatchId, BatchReply, CommitmentBytes, LoggedEntry, NodeStatus, Refusal, ToNode};
 
 use crate::{
     aggregate::{AggregateJob, AggregateResult, QuorumKeys},
@@ -68,6 +68,8 @@ pub struct Submission {
     pub requester: Requester,
     /// What is asked.
     pub release: Arc<VerifiedRelease>,
+    /// Its entry in the log; the proof is added when a batch is sent, under the head of that moment.
+    pub entry: LoggedEntry,
     /// Taken up again after a restart: a share may be out, so that it cannot be taken back any more.
     pub resumed: bool,
 }

@@ -56,6 +56,8 @@ struct NodeState {
     suspended: Option<(Millis, String)>,
     /// Suspensions in a row.
     strikes: u32,
+    /// Consistency proofs in a row that did not begin at its own head.
+    log_gaps: u32,
     /// Microseconds per signature, moving average over its recent replies.
     pace_us: Option<u64>,
     /// Sessions it takes part in now or took part in; spreads the load between equals.
@@ -154,6 +156,7 @@ impl Nodes {
             let pace = elapsed_ms.saturating_mul(1_000) / slots;
             state.pace_us = Some(state.pace_us.map_or(pace, |old| (old * 3).saturating_add(pace) / 4));
             state.strikes = 0;
+            state.log_gaps = 0;
             state.suspended = None;
         }
     }
@@ -172,7 +175,13 @@ impl Nodes {
         let condition = match refusal.code {
             RefusalCode::Paused => Condition::Paused,
             RefusalCode::Sealed => Condition::Sealed,
-            RefusalCode::Closed => Condition::Closed,
+            // It says so itself when its custodian vouched, or when it has caught up.
+            RefusalCode::Closed | RefusalCode::LogForked | RefusalCode::LogCatchingUp => Condition::Closed,
+            // Nothing is wrong: whoever sends knows now where its head is.
+            RefusalCode::LogGap if state.log_gaps < limits::MAX_LOG_GAPS => {
+                state.log_gaps += 1;
+                return false;
+            }
             code => {
                 self.suspend(now, node, &format!("refused a batch: {} ({code})", refusal.reason));
                 return is_pool_fault(code);

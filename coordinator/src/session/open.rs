@@ -72,7 +72,7 @@ impl Session {
                 release: submission.release,
                 slots,
                 commitments: bytes,
-                entry: None,
+                entry: Some(submission.entry),
             });
         }
         let batch = Batch {

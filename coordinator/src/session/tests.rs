@@ -93,6 +93,7 @@ impl Stage {
             release_id: release_id.clone(),
             requester,
             release,
+            entry: entry(),
             resumed: false,
         }));
         release_id
@@ -191,6 +192,17 @@ fn release(class: Class, product: &str, sequence: u64, files: u8) -> VerifiedRel
         formats: vec![Format::Dsse, Format::Sshsig],
     };
     release.verify().unwrap()
+}
+
+/// Where a request stands in a log; only nodes look at it.
+fn entry() -> LoggedEntry {
+    LoggedEntry {
+        index: 0,
+        leaf: rutli_log::Hash([0; 32]),
+        proof: Vec::new(),
+        deadline: 9_000,
+        embargo: None,
+    }
 }
 
 fn refusal(code: RefusalCode) -> Refusal {
@@ -312,6 +324,35 @@ fn pools_that_disagree_end_the_stream() {
 }
 
 #[test]
+fn a_gap_in_the_log_is_nobodys_fault_and_a_fork_closes_the_node() {
+    let refused = |code: RefusalCode, times: usize| {
+        let mut stage = Stage::attended(64);
+        stage.submit(Class::ProductBuild, "suite", 1, 1);
+        // Supervisor has one node only: without it nothing is sent.
+        let lone = id("supervisor", "supervisor-1");
+        for time in 0..times {
+            let sent = stage.sent();
+            let asked = sent.iter().find(|(node, _)| *node == lone);
+            let Some((node, batch)) = asked else { return Some(time) };
+            let (node, batch) = (node.clone(), batch.clone());
+            stage.reply(&node, &batch, Err(refusal(code)));
+        }
+        None
+    };
+    let most = usize::try_from(limits::MAX_LOG_GAPS).unwrap();
+    assert_eq!(refused(RefusalCode::LogGap, most + 1), None, "asked again at once");
+    assert_eq!(refused(RefusalCode::LogGap, most + 5), Some(most + 1), "but not for ever");
+    for code in [
+        RefusalCode::LogBehind,
+        RefusalCode::LogInconsistent,
+        RefusalCode::LogForked,
+        RefusalCode::LogCatchingUp,
+    ] {
+        assert_eq!(refused(code, 2), Some(1), "{code}");
+    }
+}
+
+#[test]
 fn an_av_database_finds_a_session_free_of_product_builds() {
     let mut stage = Stage::attended(64);
     for product in ["a", "b", "c"] {
@@ -417,6 +458,7 @@ fn product_builds_get_their_turn_under_steady_av_load() {
             release_id: ReleaseId::new(product).unwrap(),
             requester: Requester::new("ci").unwrap(),
             release: Arc::new(release(class, product, 1, 1)),
+            entry: entry(),
             resumed: false,
         }));
     }
@@ -454,7 +496,8 @@ fn a_release_taken_up_after_a_restart_cannot_be_taken_back() {
     let release_id = ReleaseId::new("suite-1").unwrap();
     let requester = Requester::new("ci").unwrap();
     let release = Arc::new(release(Class::ProductBuild, "suite", 1, 1));
-    let submission = Submission { release_id: release_id.clone(), requester, release, resumed: true };
+    let submission =
+        Submission { release_id: release_id.clone(), requester, release, entry: entry(), resumed: true };
     stage.event(Event::Submit(submission));
     assert_eq!(stage.engine.cancel(&release_id).unwrap_err(), NotCancelled::TooLate);
 }

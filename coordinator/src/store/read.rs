@@ -2,11 +2,16 @@
 
 use futures::TryStreamExt as _;
 use prost::{Message as _, bytes::Bytes};
+use rutli_log::{Hash, entry::Embargo};
 use rutli_release::{ReleaseId, RequestId, Requester};
 use rutli_wire::v1;
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
-use super::{ReleaseNumber, Store, writer::unsigned};
+use super::{
+    ReleaseNumber, Store,
+    staging::LoggedTerms,
+    writer::{signed, unsigned},
+};
 use crate::{
     error::{Error, Result},
     limits,
@@ -19,6 +24,8 @@ pub struct StoredRelease {
     pub number: ReleaseNumber,
     /// With state `QUEUED` while it is unfinished, whatever it awaits: that is known to the session engine alone.
     pub message: v1::Release,
+    /// Its entry in the log; none if it was admitted by a version without one.
+    pub logged: Option<LoggedTerms>,
 }
 
 /// Which releases a list has.
@@ -66,11 +73,19 @@ pub struct StoredCeremony {
 macro_rules! select_release {
     ($more:literal) => {
         concat!(
-            "SELECT number, release_id, requester, request_id, content, signatures, created_at, state, outcome",
+            "SELECT number, release_id, requester, request_id, content, signatures, created_at, state, outcome, \
+             log_index, roster, deadline, embargo_salt, disclose_by, \
+             (SELECT proven_at FROM proofs WHERE proofs.number = releases.number)",
             $more
         )
     };
 }
+
+/// Columns of [`select_release`] beyond the first nine, and what follows on them for one release.
+const LOG_INDEX: usize = 9;
+const PROVEN_AT: usize = 14;
+const FILES: usize = 15;
+const PROOF_FILES: usize = 16;
 
 impl Store {
     /// One release with its files.
@@ -79,7 +94,8 @@ impl Store {
     /// [`Error::Store`]
     pub async fn release(&self, id: &ReleaseId) -> Result<Option<StoredRelease>> {
         let row = sqlx::query(select_release!(
-            ", (SELECT files FROM results WHERE results.number = releases.number) FROM releases WHERE release_id = $1"
+            ", (SELECT files FROM results WHERE results.number = releases.number), \
+             (SELECT files FROM proofs WHERE proofs.number = releases.number) FROM releases WHERE release_id = $1"
         ))
         .bind(id.as_str())
         .fetch_optional(&self.reads)
@@ -87,10 +103,28 @@ impl Store {
         .map_err(failed)?;
         let Some(row) = row else { return Ok(None) };
         let mut release = stored_release(&row)?;
-        if let Some(files) = row.try_get::<Option<Vec<u8>>, _>(9).map_err(failed)? {
-            release.message.files = v1::Release::decode(Bytes::from(files)).map_err(failed)?.files;
+        for column in [FILES, PROOF_FILES] {
+            if let Some(files) = row.try_get::<Option<Vec<u8>>, _>(column).map_err(failed)? {
+                release.message.files.extend(v1::Release::decode(Bytes::from(files)).map_err(failed)?.files);
+            }
         }
         Ok(Some(release))
+    }
+
+    /// Releases whose embargo is to end by `now` in Unix seconds, and has not.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn embargoed(&self, now: u64) -> Result<Vec<StoredRelease>> {
+        let rows = sqlx::query(select_release!(
+            " FROM releases WHERE disclose_by <= $1 AND disclosed_at IS NULL ORDER BY disclose_by LIMIT $2"
+        ))
+        .bind(signed(now))
+        .bind(limits::DISCLOSED_AT_ONCE)
+        .fetch_all(&self.reads)
+        .await
+        .map_err(failed)?;
+        rows.iter().map(stored_release).collect()
     }
 
     /// The release that a requester asked for under this id.
@@ -157,7 +191,7 @@ impl Store {
         let (mut last, mut bytes) = (None, 0_usize);
         let mut rows = query.build().fetch(&self.reads);
         while let Some(row) = rows.try_next().await.map_err(failed)? {
-            let StoredRelease { number, mut message } = stored_release(&row)?;
+            let StoredRelease { number, mut message, .. } = stored_release(&row)?;
             if !shown(&mut message) {
                 continue;
             }
@@ -247,9 +281,15 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
             ..v1::Release::default()
         };
         let number = ReleaseNumber(row.try_get(0)?);
-        Ok((StoredRelease { number, message }, row.try_get(4)?, row.try_get(8)?))
+        Ok((StoredRelease { number, message, logged: None }, row.try_get(4)?, row.try_get(8)?))
     };
     let (mut release, content, outcome) = read().map_err(failed)?;
+    release.logged = logged_terms(row)?;
+    if let Some(logged) = &release.logged {
+        release.message.log_index = logged.index;
+        release.message.embargo_until = logged.embargo.map_or(0, |embargo| embargo.disclose_by);
+    }
+    release.message.proven_at = row.try_get::<Option<i64>, _>(PROVEN_AT).map_err(failed)?.map_or(0, unsigned);
     release.message.content = Some(v1::ReleaseContent::decode(content.as_slice()).map_err(failed)?);
     if let Some(outcome) = outcome {
         let outcome = v1::Release::decode(outcome.as_slice()).map_err(failed)?;
@@ -260,6 +300,26 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
         release.message.finished_at = outcome.finished_at;
     }
     Ok(release)
+}
+
+/// What the store keeps of a release's entry.
+fn logged_terms(row: &SqliteRow) -> Result<Option<LoggedTerms>> {
+    let Some(index) = row.try_get::<Option<i64>, _>(LOG_INDEX).map_err(failed)? else { return Ok(None) };
+    let roster: String = row.try_get(LOG_INDEX + 1).map_err(failed)?;
+    let salt: Option<Vec<u8>> = row.try_get(LOG_INDEX + 3).map_err(failed)?;
+    let disclose_by: Option<i64> = row.try_get(LOG_INDEX + 4).map_err(failed)?;
+    let embargo = match (salt, disclose_by) {
+        (Some(salt), Some(by)) => {
+            Some(Embargo { salt: Hash::from_slice(&salt).map_err(failed)?, disclose_by: unsigned(by) })
+        }
+        _ => None,
+    };
+    Ok(Some(LoggedTerms {
+        index: unsigned(index),
+        roster: roster.parse().map_err(failed)?,
+        deadline: unsigned(row.try_get(LOG_INDEX + 2).map_err(failed)?),
+        embargo,
+    }))
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::testing::{new_logged, open_store};
 
 const DIGEST: [u8; 32] = [7; 32];
 
@@ -23,6 +24,7 @@ fn release(request_id: &str, sequence: u64) -> NewRelease {
             .encode_to_vec(),
         signatures: 2,
         created_at: 1_000,
+        logged: new_logged(),
     }
 }
 
@@ -37,7 +39,7 @@ fn in_channel(channel: &str, mut release: NewRelease) -> NewRelease {
 
 fn number(admission: Admission) -> ReleaseNumber {
     match admission {
-        Admission::New(number) => number,
+        Admission::New(number, _) => number,
         Admission::Known(id) => panic!("{id} was known"),
     }
 }
@@ -57,7 +59,7 @@ fn signed_message() -> v1::Release {
 #[tokio::test]
 async fn the_same_request_is_the_same_release() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let store = open_store(folder.path()).await.unwrap();
     let first = release("job-1", 1);
     let id = first.release_id.clone();
     number(admit(&store, first.clone()).await.unwrap());
@@ -78,7 +80,7 @@ async fn the_same_request_is_the_same_release() {
 #[tokio::test]
 async fn one_group_keeps_the_same_promises() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let store = open_store(folder.path()).await.unwrap();
     let twice = release("job-1", 5);
     let other = NewRelease { request_digest: [8; 32], ..twice.clone() };
     let behind = release("job-2", 5);
@@ -104,7 +106,7 @@ async fn one_group_keeps_the_same_promises() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_told_of_admissions_is_told_in_their_order() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let store = open_store(folder.path()).await.unwrap();
     let (told, mut order) = mpsc::unbounded_channel();
     let admissions = (1..=50).map(|sequence| {
         let told = told.clone();
@@ -119,13 +121,13 @@ async fn who_is_told_of_admissions_is_told_in_their_order() {
     while let Ok(number) = order.try_recv() {
         heard.push(number);
     }
-    assert_eq!(heard, (1..=50).map(ReleaseNumber).collect::<Vec<_>>());
+    assert_eq!(heard, (0..50).collect::<Vec<u64>>());
 }
 
 #[tokio::test]
 async fn sequences_go_up_in_each_channel() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let store = open_store(folder.path()).await.unwrap();
     number(admit(&store, release("a", 10)).await.unwrap());
     for sequence in [9, 10] {
         let error = admit(&store, release(&format!("b{sequence}"), sequence)).await.unwrap_err();
@@ -142,14 +144,17 @@ async fn sequences_go_up_in_each_channel() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_hundred_at_a_time_are_all_there() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let store = open_store(folder.path()).await.unwrap();
     let tasks: Vec<_> = (0..200)
         .map(|index| {
             let store = store.clone();
             tokio::spawn(async move {
                 let new = in_channel(&format!("c{index}"), release(&format!("job-{index}"), 1));
                 let number = number(admit(&store, new).await.unwrap());
-                store.finish(Arc::new(Ending::new(number, &signed_message()))).await.unwrap();
+                store
+                    .finish(Arc::new(Ending::new(number, &signed_message(), vec![b"{}".to_vec()])))
+                    .await
+                    .unwrap();
                 number
             })
         })
@@ -169,15 +174,23 @@ async fn two_hundred_at_a_time_are_all_there() {
 #[tokio::test]
 async fn all_is_there_after_the_process_was_killed() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let store = open_store(folder.path()).await.unwrap();
     let first = number(admit(&store, release("a", 1)).await.unwrap());
     number(admit(&store, release("b", 2)).await.unwrap());
-    store.finish(Arc::new(Ending::new(first, &signed_message()))).await.unwrap();
+    store.finish(Arc::new(Ending::new(first, &signed_message(), vec![b"{}".to_vec()]))).await.unwrap();
     let node = NodeId::new("vendor", "vendor-1").unwrap();
-    store.culprit(&node, Some(("sent a wrong share".into(), 5))).await.unwrap();
-    store.culprit(&NodeId::new("vendor", "vendor-2").unwrap(), Some(("x".into(), 5))).await.unwrap();
-    store.culprit(&NodeId::new("vendor", "vendor-2").unwrap(), None).await.unwrap();
-    let key = NewKey { roster_hash: "ab".into(), name: "release".into(), signed_roster: b"{}".to_vec() };
+    store.culprit(&node, Some(("sent a wrong share".into(), 5)), b"{}".to_vec()).await.unwrap();
+    store
+        .culprit(&NodeId::new("vendor", "vendor-2").unwrap(), Some(("x".into(), 5)), b"{}".to_vec())
+        .await
+        .unwrap();
+    store.culprit(&NodeId::new("vendor", "vendor-2").unwrap(), None, b"{}".to_vec()).await.unwrap();
+    let key = NewKey {
+        roster_hash: "ab".into(),
+        name: "release".into(),
+        signed_roster: b"{}".to_vec(),
+        entry: b"{}".to_vec(),
+    };
     let change =
         CeremonyChange { ceremony_id: "c1".into(), begun: Some((b"p".to_vec(), 1)), ..Default::default() };
     store.ceremony(change).await.unwrap();
@@ -197,11 +210,11 @@ async fn all_is_there_after_the_process_was_killed() {
     let copy = tempfile::tempdir().unwrap();
     for file in std::fs::read_dir(folder.path()).unwrap() {
         let file = file.unwrap();
-        if !file.file_name().to_str().unwrap().ends_with("-shm") {
+        if file.path().is_file() && !file.file_name().to_str().unwrap().ends_with("-shm") {
             std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
         }
     }
-    let again = Store::open(copy.path()).await.unwrap();
+    let again = open_store(copy.path()).await.unwrap();
     let unfinished = again.unfinished().await.unwrap();
     assert_eq!(
         unfinished.iter().map(|release| release.message.request_id.as_str()).collect::<Vec<_>>(),
@@ -224,11 +237,11 @@ async fn all_is_there_after_the_process_was_killed() {
 #[tokio::test]
 async fn the_first_ending_stands() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let store = open_store(folder.path()).await.unwrap();
     let number = number(admit(&store, release("a", 1)).await.unwrap());
-    store.finish(Arc::new(Ending::new(number, &signed_message()))).await.unwrap();
+    store.finish(Arc::new(Ending::new(number, &signed_message(), vec![b"{}".to_vec()]))).await.unwrap();
     let other = v1::Release { state: v1::ReleaseState::Cancelled.into(), ..Default::default() };
-    store.finish(Arc::new(Ending::new(number, &other))).await.unwrap();
+    store.finish(Arc::new(Ending::new(number, &other, vec![b"{}".to_vec()]))).await.unwrap();
     let stored = store.release(&release("a", 1).release_id).await.unwrap().unwrap().message;
     assert_eq!((stored.state(), stored.files.len()), (v1::ReleaseState::Signed, 1));
 }
@@ -236,7 +249,7 @@ async fn the_first_ending_stands() {
 #[tokio::test]
 async fn lists_are_filtered_and_come_in_pages() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let store = open_store(folder.path()).await.unwrap();
     for sequence in 1..=5 {
         number(admit(&store, release(&format!("job-{sequence}"), sequence)).await.unwrap());
     }
@@ -264,22 +277,22 @@ async fn lists_are_filtered_and_come_in_pages() {
 #[tokio::test]
 async fn one_process_at_a_time() {
     let folder = tempfile::tempdir().unwrap();
-    let _store = Store::open(folder.path()).await.unwrap();
-    let error = Store::open(folder.path()).await.err().unwrap().to_string();
+    let _store = open_store(folder.path()).await.unwrap();
+    let error = open_store(folder.path()).await.err().unwrap().to_string();
     assert!(error.contains("another coordinator"), "{error}");
 }
 
 #[tokio::test]
 async fn a_backup_is_whole_and_restores() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let store = open_store(folder.path()).await.unwrap();
     number(admit(&store, release("a", 1)).await.unwrap());
     let restored = tempfile::tempdir().unwrap();
     let copy = restored.path().join(FILE_NAME);
     backup(folder.path(), &copy).await.unwrap();
     assert!(backup(folder.path(), &copy).await.unwrap_err().to_string().contains("exists already"));
     number(admit(&store, release("b", 2)).await.unwrap());
-    let restored = Store::open(restored.path()).await.unwrap();
+    let restored = open_store(restored.path()).await.unwrap();
     assert_eq!(restored.unfinished().await.unwrap().len(), 1);
     assert!(admit(&restored, release("c", 1)).await.is_err());
     let nothing = tempfile::tempdir().unwrap();
@@ -289,7 +302,7 @@ async fn a_backup_is_whole_and_restores() {
 #[tokio::test]
 async fn a_store_that_cannot_write_is_closed_and_opens_by_itself() {
     let folder = tempfile::tempdir().unwrap();
-    let store = Store::open(folder.path()).await.unwrap();
+    let store = open_store(folder.path()).await.unwrap();
     let first = number(admit(&store, release("a", 1)).await.unwrap());
     let path = folder.path().join(FILE_NAME);
     let mut other = options(&path).connect().await.unwrap();
@@ -305,21 +318,24 @@ async fn a_store_that_cannot_write_is_closed_and_opens_by_itself() {
     // A lock that somebody holds for longer than the writer's patience stands for a disk that fails.
     let mut health = store.health();
     sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
-    let error = store.finish(Arc::new(Ending::new(first, &signed_message()))).await.unwrap_err();
+    let error = store
+        .finish(Arc::new(Ending::new(first, &signed_message(), vec![b"{}".to_vec()])))
+        .await
+        .unwrap_err();
     assert!(matches!(error, Error::StoreClosed { .. }), "{error}");
     assert!(matches!(&*health.borrow_and_update(), Health::Closed(_)));
     let error = admit(&store, release("c", 3)).await.unwrap_err();
     assert!(matches!(error, Error::StoreClosed { .. }), "{error}");
     sqlx::query("ROLLBACK").execute(&mut other).await.unwrap();
     store.opened().await;
-    store.finish(Arc::new(Ending::new(first, &signed_message()))).await.unwrap();
+    store.finish(Arc::new(Ending::new(first, &signed_message(), vec![b"{}".to_vec()]))).await.unwrap();
     number(admit(&store, release("c", 3)).await.unwrap());
 }
 
 async fn reopen(path: &Path) -> Store {
     for _ in 0..100 {
         // The writer lets go of the lock shortly after the last handle is gone.
-        if let Ok(store) = Store::open(path).await {
+        if let Ok(store) = open_store(path).await {
             return store;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -331,10 +347,11 @@ async fn reopen(path: &Path) -> Store {
 #[tokio::test]
 async fn statements_on_the_way_of_a_release_search_and_never_scan() {
     let folder = tempfile::tempdir().unwrap();
-    let _store = Store::open(folder.path()).await.unwrap();
+    let _store = open_store(folder.path()).await.unwrap();
     let mut connection = options(&folder.path().join(FILE_NAME)).connect().await.unwrap();
     let (first, second) = (release("a", 1), release("b", 2));
-    let endings = [1, 2].map(|number| Ending::new(ReleaseNumber(number), &signed_message()));
+    let endings =
+        [1, 2].map(|number| Ending::new(ReleaseNumber(number), &signed_message(), vec![b"{}".to_vec()]));
     for sql in writer::statements(&[&first, &second], &[&endings[0], &endings[1]]) {
         let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
         for step in plan.fetch_all(&mut connection).await.unwrap() {

@@ -1,7 +1,7 @@
 //! The one writer: takes what waits, writes it in one transaction, answers after the commit.
 
 use std::{
-    collections::{HashMap, hash_map::Entry},
+    collections::{HashMap, HashSet, hash_map::Entry},
     fs::File,
     sync::Arc,
     time::Duration,
@@ -18,10 +18,13 @@ use tokio::{
     time::Instant,
 };
 
-use super::{Admission, CeremonyChange, Ending, Health, NewRelease, ReleaseNumber};
+use rutli_log::Head;
+
+use super::{Admission, CeremonyChange, Ending, Health, NewLogged, NewRelease, ReleaseNumber, staging};
 use crate::{
     error::{Error, Result},
     limits,
+    log::sequencer::{Appended, Appending, Sequencer},
 };
 
 /// A change on its way.
@@ -32,12 +35,13 @@ pub(super) struct Job {
     pub(super) reply: oneshot::Sender<Result<Done>>,
 }
 
-pub(super) type OnAdmitted = Box<dyn FnOnce(ReleaseNumber) + Send>;
+/// Gets the index in the log.
+pub(super) type OnAdmitted = Box<dyn FnOnce(u64) + Send>;
 
 impl Job {
     fn answer(self, answer: Result<Done>) {
-        if let (Some(admitted), Ok(Done::Admitted(Admission::New(number)))) = (self.admitted, &answer) {
-            admitted(*number);
+        if let (Some(admitted), Ok(Done::Admitted(Admission::New(_, index)))) = (self.admitted, &answer) {
+            admitted(*index);
         }
         // Who does not wait any more asks again.
         let _ = self.reply.send(answer);
@@ -48,14 +52,20 @@ impl Job {
 pub(super) enum Op {
     Admit(NewRelease),
     Finish(Arc<Ending>),
-    Culprit { node: String, named: Option<(String, u64)> },
+    Culprit { node: String, named: Option<(String, u64)>, entry: Vec<u8> },
     Ceremony(CeremonyChange),
+    LogAgain(ReleaseNumber, NewLogged),
+    Disclose { number: ReleaseNumber, entry: Vec<u8>, at: u64 },
+    Unstage(Head),
+    Prove { proofs: Vec<(ReleaseNumber, Vec<u8>)>, at: u64 },
 }
 
 /// What was changed.
 #[derive(Debug)]
 pub(super) enum Done {
     Admitted(Admission),
+    /// At this index.
+    Logged(u64),
     Written,
 }
 
@@ -68,6 +78,7 @@ pub(super) struct Writer {
     connection: Option<SqliteConnection>,
     jobs: mpsc::Receiver<Job>,
     health: watch::Sender<Health>,
+    sequencer: Sequencer,
     /// Held as long as anything may be written.
     _lock: Arc<File>,
 }
@@ -78,9 +89,10 @@ impl Writer {
         jobs: mpsc::Receiver<Job>,
         health: watch::Sender<Health>,
         lock: Arc<File>,
+        sequencer: Sequencer,
     ) -> sqlx::Result<Self> {
         let connection = Some(options.connect().await?);
-        Ok(Self { options, connection, jobs, health, _lock: lock })
+        Ok(Self { options, connection, jobs, health, sequencer, _lock: lock })
     }
 
     pub(super) async fn run(mut self) {
@@ -126,8 +138,9 @@ impl Writer {
         let ops: Vec<&Op> = group.iter().map(|job| &job.op).collect();
         // Crash boundary: before the commit nothing of the group exists, and nobody was told; after it all does, and
         // whoever was not told yet asks again.
-        match transact(connection, &ops).await {
-            Ok(done) => {
+        match transact(connection, &ops, &self.sequencer).await {
+            Ok((done, appended)) => {
+                self.appended(appended);
                 for (job, done) in group.into_iter().zip(done) {
                     job.answer(done);
                 }
@@ -147,6 +160,13 @@ impl Writer {
         }
     }
 
+    /// The log's head moves before anybody is told: whoever is asks for proofs under it.
+    fn appended(&mut self, appended: Option<Appended>) {
+        if let Some(appended) = appended {
+            self.sequencer.committed(appended);
+        }
+    }
+
     async fn commit_singly(
         &mut self,
         connection: &mut SqliteConnection,
@@ -156,8 +176,11 @@ impl Writer {
         for job in group {
             let answer = match &failed {
                 Some(reason) => Err(Error::StoreClosed { reason: reason.clone() }),
-                None => match transact(connection, &[&job.op]).await {
-                    Ok(mut done) => done.pop().unwrap_or(Ok(Done::Written)),
+                None => match transact(connection, &[&job.op], &self.sequencer).await {
+                    Ok((mut done, appended)) => {
+                        self.appended(appended);
+                        done.pop().unwrap_or(Ok(Done::Written))
+                    }
                     Err(error) if refused(&error) => {
                         tracing::error!(%error, "the database refused a change; this is a bug, please report it");
                         Err(Error::Store { reason: error.to_string() })
@@ -190,7 +213,7 @@ impl Writer {
             };
             job.answer(Err(Error::StoreClosed { reason }));
         }
-        match self.probe().await {
+        match self.reopen().await {
             Ok(connection) => {
                 tracing::info!("the store is open again: a write succeeded");
                 self.connection = Some(connection);
@@ -208,6 +231,14 @@ impl Writer {
             }
         }
         true
+    }
+
+    /// A connection that writes, with the log's head where the store has it: the commit that failed may have happened.
+    async fn reopen(&mut self) -> Result<SqliteConnection> {
+        let mut connection =
+            self.probe().await.map_err(|error| Error::StoreClosed { reason: error.to_string() })?;
+        self.sequencer.catch_up(&mut connection).await?;
+        Ok(connection)
     }
 
     /// Writes as much as a few releases would, on a fresh connection, so that an opened store stays open.
@@ -235,8 +266,9 @@ impl Op {
         match self {
             Self::Admit(release) => release.content.len(),
             Self::Finish(ending) => ending.outcome.len() + ending.files.as_ref().map_or(0, Vec::len),
-            Self::Culprit { .. } => 0,
             Self::Ceremony(change) => change.messages.iter().map(Vec::len).sum(),
+            Self::Prove { proofs, .. } => proofs.iter().map(|(_, files)| files.len()).sum(),
+            Self::Culprit { .. } | Self::LogAgain(..) | Self::Disclose { .. } | Self::Unstage(_) => 0,
         }
     }
 }
@@ -254,13 +286,18 @@ fn refused(error: &sqlx::Error) -> bool {
     }
 }
 
-async fn transact(connection: &mut SqliteConnection, ops: &[&Op]) -> sqlx::Result<Vec<Result<Done>>> {
+async fn transact(
+    connection: &mut SqliteConnection,
+    ops: &[&Op],
+    sequencer: &Sequencer,
+) -> sqlx::Result<(Vec<Result<Done>>, Option<Appended>)> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
+    let mut log = sequencer.appending();
     let mut done: Vec<Result<Done>> = ops.iter().map(|_| Ok(Done::Written)).collect();
     let admits: Vec<&NewRelease> =
         ops.iter().filter_map(|op| if let Op::Admit(release) = op { Some(release) } else { None }).collect();
     if !admits.is_empty() {
-        let mut admitted = admit(&mut transaction, &admits).await?.into_iter();
+        let mut admitted = admit(&mut transaction, &admits, &mut log).await?.into_iter();
         for (op, done) in ops.iter().zip(&mut done) {
             if matches!(op, Op::Admit(_))
                 && let Some(admission) = admitted.next()
@@ -274,23 +311,36 @@ async fn transact(connection: &mut SqliteConnection, ops: &[&Op]) -> sqlx::Resul
         .filter_map(|op| if let Op::Finish(ending) = op { Some(ending.as_ref()) } else { None })
         .collect();
     if !endings.is_empty() {
-        finish(&mut transaction, &endings).await?;
+        finish(&mut transaction, &endings, &mut log).await?;
     }
-    for op in ops {
+    for (op, done) in ops.iter().zip(&mut done) {
         match op {
-            Op::Culprit { node, named } => culprit(&mut transaction, node, named.as_ref()).await?,
-            Op::Ceremony(change) => ceremony(&mut transaction, change).await?,
+            Op::Culprit { node, named, entry } => {
+                culprit(&mut transaction, node, named.as_ref(), entry, &mut log).await?;
+            }
+            Op::Ceremony(change) => ceremony(&mut transaction, change, &mut log).await?,
+            Op::LogAgain(number, logged) => {
+                *done =
+                    Ok(Done::Logged(staging::log_again(&mut transaction, *number, logged, &mut log).await?));
+            }
+            Op::Disclose { number, entry, at } => {
+                staging::disclose(&mut transaction, *number, entry, *at, &mut log).await?;
+            }
+            Op::Unstage(written) => staging::unstage(&mut transaction, *written).await?,
+            Op::Prove { proofs, at } => staging::prove(&mut transaction, proofs, *at).await?,
             Op::Admit(_) | Op::Finish(_) => {}
         }
     }
+    let appended = log.write(&mut transaction).await?;
     transaction.commit().await?;
-    Ok(done)
+    Ok((done, appended))
 }
 
 /// Admits in order, with four statements for any number of releases.
 async fn admit(
     connection: &mut SqliteConnection,
     releases: &[&NewRelease],
+    log: &mut Appending<'_>,
 ) -> sqlx::Result<Vec<Result<Admission>>> {
     let mut known = known_requests(connection, releases).await?;
     let mut heads = channel_heads(connection, releases).await?;
@@ -325,9 +375,10 @@ async fn admit(
             number = number.saturating_add(1);
             entry.insert((release.release_id.clone(), release.request_digest.to_vec()));
             known.ids.insert(release.release_id.to_string(), ());
-            fresh.push((number, *release));
+            let index = log.push(release.logged.entry.clone(), staging::disclosed(number, &release.logged));
+            fresh.push((number, *release, index));
             raised.push(channel);
-            Ok(Admission::New(ReleaseNumber(number)))
+            Ok(Admission::New(ReleaseNumber(number), index))
         })
         .collect();
     if !fresh.is_empty() {
@@ -422,13 +473,14 @@ fn select_heads(releases: &[&NewRelease]) -> QueryBuilder<Sqlite> {
 
 async fn insert_releases(
     connection: &mut SqliteConnection,
-    fresh: &[(i64, &NewRelease)],
+    fresh: &[(i64, &NewRelease, u64)],
 ) -> sqlx::Result<()> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO releases (number, release_id, requester, request_id, request_digest, product, channel, \
-         sequence, content, signatures, created_at, state) ",
+         sequence, content, signatures, created_at, state, log_index, roster, deadline, embargo_salt, disclose_by) ",
     );
-    query.push_values(fresh, |mut row, (number, release)| {
+    query.push_values(fresh, |mut row, (number, release, index)| {
+        let logged = &release.logged;
         row.push_bind(*number)
             .push_bind(release.release_id.as_str())
             .push_bind(release.requester.as_str())
@@ -440,23 +492,47 @@ async fn insert_releases(
             .push_bind(release.content.as_slice())
             .push_bind(i64::from(release.signatures))
             .push_bind(signed(release.created_at))
-            .push_bind(i64::from(i32::from(v1::ReleaseState::Queued)));
+            .push_bind(i64::from(i32::from(v1::ReleaseState::Queued)))
+            .push_bind(signed(*index))
+            .push_bind(logged.roster.to_string())
+            .push_bind(signed(logged.deadline))
+            .push_bind(logged.embargo.map(|embargo| embargo.salt.as_bytes().to_vec()))
+            .push_bind(logged.embargo.map(|embargo| signed(embargo.disclose_by)));
     });
     query.build().execute(connection).await.map(drop)
 }
 
-/// The first ending of a release stands, whoever writes another.
-async fn finish(connection: &mut SqliteConnection, endings: &[&Ending]) -> sqlx::Result<()> {
-    update_outcomes(endings).build().execute(&mut *connection).await?;
-    let signed: Vec<_> =
-        endings.iter().filter_map(|ending| Some((ending.number.0, ending.files.as_deref()?))).collect();
-    if !signed.is_empty() {
+/// The first ending of a release stands, whoever writes another; the log says it once.
+async fn finish(
+    connection: &mut SqliteConnection,
+    endings: &[&Ending],
+    log: &mut Appending<'_>,
+) -> sqlx::Result<()> {
+    let ended = update_outcomes(endings).build().fetch_all(&mut *connection).await?;
+    let mut ended: HashSet<i64> = ended.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>()?;
+    let mut signed_now = Vec::new();
+    for ending in endings {
+        // The first of several in one group.
+        if !ended.remove(&ending.number.0) {
+            continue;
+        }
+        let indices: Vec<u64> = ending.entries.iter().map(|entry| log.push(entry.clone(), None)).collect();
+        if let (Some(files), Some(leaf), Some(index)) = (&ending.files, ending.entries.last(), indices.last())
+        {
+            signed_now.push((ending.number.0, files, leaf, *index));
+        }
+    }
+    if !signed_now.is_empty() {
         let mut files = QueryBuilder::<Sqlite>::new("INSERT INTO results (number, files) ");
-        files.push_values(signed, |mut row, (number, bytes)| {
-            row.push_bind(number).push_bind(bytes);
+        files.push_values(&signed_now, |mut row, (number, bytes, _, _)| {
+            row.push_bind(*number).push_bind(bytes.as_slice());
         });
-        files.push(" ON CONFLICT (number) DO NOTHING");
-        files.build().execute(connection).await?;
+        files.build().execute(&mut *connection).await?;
+        let mut proofs = QueryBuilder::<Sqlite>::new("INSERT INTO proofs (number, leaf, log_index) ");
+        proofs.push_values(&signed_now, |mut row, (number, _, leaf, index)| {
+            row.push_bind(*number).push_bind(leaf.as_slice()).push_bind(signed(*index));
+        });
+        proofs.build().execute(connection).await?;
     }
     Ok(())
 }
@@ -470,7 +546,7 @@ fn update_outcomes(endings: &[&Ending]) -> QueryBuilder<Sqlite> {
             .push_bind(i64::from(i32::from(ending.state)))
             .push_bind(ending.outcome.as_slice());
     });
-    outcomes.push(") AS ended WHERE number = ended.column1 AND state = 1");
+    outcomes.push(") AS ended WHERE number = ended.column1 AND state = 1 RETURNING number");
     outcomes
 }
 
@@ -478,6 +554,8 @@ async fn culprit(
     connection: &mut SqliteConnection,
     node: &str,
     named: Option<&(String, u64)>,
+    entry: &[u8],
+    log: &mut Appending<'_>,
 ) -> sqlx::Result<()> {
     let query = match named {
         Some((reason, at)) => sqlx::query(
@@ -488,10 +566,17 @@ async fn culprit(
         .bind(signed(*at)),
         None => sqlx::query("DELETE FROM culprits WHERE node = $1").bind(node.to_owned()),
     };
-    query.execute(connection).await.map(drop)
+    if query.execute(connection).await?.rows_affected() > 0 {
+        log.push(entry.to_vec(), None);
+    }
+    Ok(())
 }
 
-async fn ceremony(connection: &mut SqliteConnection, change: &CeremonyChange) -> sqlx::Result<()> {
+async fn ceremony(
+    connection: &mut SqliteConnection,
+    change: &CeremonyChange,
+    log: &mut Appending<'_>,
+) -> sqlx::Result<()> {
     let id = &change.ceremony_id;
     if let Some((proposal, at)) = &change.begun {
         sqlx::query(
@@ -521,7 +606,7 @@ async fn ceremony(connection: &mut SqliteConnection, change: &CeremonyChange) ->
         .execute(&mut *connection)
         .await?;
     for key in &end.keys {
-        sqlx::query(
+        let new = sqlx::query(
             "INSERT INTO keys (roster_hash, name, signed_roster, usable_since) VALUES ($1, $2, $3, $4) \
              ON CONFLICT (roster_hash) DO NOTHING",
         )
@@ -531,6 +616,9 @@ async fn ceremony(connection: &mut SqliteConnection, change: &CeremonyChange) ->
         .bind(signed(end.at))
         .execute(&mut *connection)
         .await?;
+        if new.rows_affected() > 0 {
+            log.push(key.entry.clone(), None);
+        }
     }
     Ok(())
 }
@@ -552,7 +640,7 @@ async fn forget_aborted(connection: &mut SqliteConnection) -> sqlx::Result<()> {
 }
 
 /// Times and sequences are bounded far below 2^63 where they come in.
-fn signed(number: u64) -> i64 {
+pub(super) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 

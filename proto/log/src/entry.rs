@@ -444,6 +444,40 @@ impl Signables {
     }
 }
 
+impl Outcome {
+    /// The outcome of the request at this index, signed with nothing yet. `time` in Unix seconds.
+    #[must_use]
+    pub fn new(request: u64, release: &VerifiedRelease, time: u64) -> Self {
+        Self {
+            key: None,
+            kind: kinds::Outcome::default(),
+            refusals: Vec::new(),
+            request,
+            roster: None,
+            signatures: None,
+            signed_by: Vec::new(),
+            state: OutcomeState::Expired,
+            statement: sha256(&release.statement()),
+            time,
+        }
+    }
+
+    /// It was signed with this key, under this roster, by these nodes.
+    pub fn signed(
+        &mut self,
+        key: &str,
+        roster: Hash,
+        signatures: &[[u8; 64]],
+        signed_by: impl Iterator<Item = String>,
+    ) {
+        self.state = OutcomeState::Signed;
+        self.key = Some(key.to_owned());
+        self.roster = Some(roster);
+        self.signatures = Some(sha256(signatures.as_flattened()));
+        self.signed_by = signed_by.collect();
+    }
+}
+
 impl Embargo {
     /// SHA-256 over a domain, the salt, and the plain entry in canonical JSON.
     #[must_use]
@@ -495,6 +529,13 @@ impl Dsse {
                 }],
             },
         }
+    }
+
+    /// Its one signature.
+    #[must_use]
+    pub fn signature(&self) -> Option<[u8; 64]> {
+        let [signature] = self.spec.signatures.as_slice() else { return None };
+        STANDARD.decode(&signature.signature).ok()?.try_into().ok()
     }
 
     /// The key that its one signature is by.

@@ -7,6 +7,7 @@
 //! | module | holds | specification |
 //! | --- | --- | --- |
 //! | [`entry`] | what is logged, as canonical JSON | RFC 8785; Rekor's `dsse` 0.0.1 |
+//! | [`audit`], [`finding`] | what is wrong with a log, for who reads all of it | – |
 //! | [`checkpoint`] | origin, tree head, the log's signature | c2sp.org/tlog-checkpoint, c2sp.org/signed-note |
 //! | [`cosignature`] | a witness's word that a checkpoint extends all that it saw before | c2sp.org/tlog-cosignature |
 //! | [`policy`] | which cosignatures a verifier wants | c2sp.org/tlog-policy |
@@ -18,9 +19,11 @@
 //!
 //! Does no I/O, reads no clock, draws no randomness.
 
+pub mod audit;
 pub mod checkpoint;
 pub mod cosignature;
 pub mod entry;
+pub mod finding;
 mod hash;
 pub mod limits;
 pub mod policy;
@@ -30,9 +33,13 @@ pub mod sigstore;
 pub mod tile;
 pub mod tree;
 
-pub use checkpoint::{Checkpoint, Head, LogKey, LogSigner, NotACheckpoint, Origin, SignedCheckpoint};
+pub use audit::Auditor;
+pub use checkpoint::{
+    Checkpoint, Head, InvalidLogKey, LogKey, LogSigner, NotACheckpoint, Origin, SignedCheckpoint,
+};
 pub use cosignature::{Cosignature, Cosigner, cosigned_message};
 pub use entry::{Entry, NotAnEntry};
+pub use finding::{Code, Finding, Severity};
 pub use hash::{Hash, NotAHash, leaf_hash, node_hash, sha256};
 pub use policy::{InvalidPolicy, NotWitnessed, Policy};
 pub use proof::{NotProved, check_consistency, check_inclusion};

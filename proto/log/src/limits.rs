@@ -24,6 +24,22 @@ pub const MAX_TILE_LEVEL: u8 = 6;
 /// Bytes of a reason or a name within an entry, so that many of them fit.
 pub const MAX_TEXT_BYTES: usize = 300;
 
+/// Requests without an outcome, and embargoes without an end, that an auditor keeps each: a coordinator admits far fewer
+/// at a time, and they still fit into a state file.
+pub const MAX_OPEN: usize = 20_000;
+
+/// Requests that ended, as an auditor remembers them to tell a second outcome from one of nothing: the newest.
+pub const MAX_ENDED: usize = 16_384;
+
+/// Signed releases whose `dsse` leaf an auditor still waits for: it follows its outcome closely, or never comes.
+pub const MAX_AWAITED_LEAVES: usize = 1_024;
+
+/// Keys, and rosters of keys, that an auditor keeps each: a deployment has a handful, and a refresh now and then.
+pub const MAX_KEYS: usize = 1_024;
+
+/// Channels of products that an auditor keeps.
+pub const MAX_CHANNELS: usize = 16_384;
+
 /// Bytes of a policy: its most witnesses with names and keys of a middling length.
 pub const MAX_POLICY_BYTES: usize = 128 * 1024;
 

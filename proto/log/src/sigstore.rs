@@ -89,12 +89,14 @@ impl FromStr for LogUrl {
         let name = rest.and_then(|rest| rest.split('/').next()).unwrap_or_default();
         let plain =
             |text: &str| text.bytes().all(|byte| byte.is_ascii_graphic() && !b"?#@\\\"".contains(&byte));
-        if is_name(name) && plain(url) && url.len() <= MAX_NAME_BYTES {
+        // Some of Sigstore's verifiers take the name for a pattern: an IPv6 address in brackets would match other text.
+        let literal = |byte: u8| byte.is_ascii_alphanumeric() || b".-:".contains(&byte);
+        if is_name(name) && name.bytes().all(literal) && plain(url) && url.len() <= MAX_NAME_BYTES {
             return Ok(Self { url: url.to_owned(), name: name.to_owned() });
         }
         Err(InvalidLogKey(format!(
-            "want the log's address of at most {MAX_NAME_BYTES} bytes, without query and user, as \
-             https://log.example.com"
+            "want the log's address of at most {MAX_NAME_BYTES} bytes, with a host name or an IPv4 address and without \
+             query and user, as https://log.example.com"
         )))
     }
 }

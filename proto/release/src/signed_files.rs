@@ -87,6 +87,23 @@ pub enum NotAssembled {
     },
 }
 
+/// The DSSE envelope of a release, and the signature in it: canonical JSON, whether or not the release asks for the file.
+/// `None` if nothing is signed over its statement.
+#[must_use]
+pub fn dsse_envelope(
+    release: &VerifiedRelease,
+    key: &ReleaseKey,
+    signatures: &[[u8; 64]],
+) -> Option<(Vec<u8>, [u8; 64])> {
+    let signed = |format| release.formats().contains(&format);
+    if !signed(Format::Dsse) && !signed(Format::Statement) {
+        return None;
+    }
+    // The statement's signature comes first, see [`VerifiedRelease::signables`].
+    let signature = signatures.first()?;
+    Some((dsse::envelope(&release.statement(), &key.key_id(), signature), *signature))
+}
+
 fn statement_files(
     files: &mut Vec<SignedFile>,
     release: &VerifiedRelease,

@@ -46,6 +46,42 @@ pub struct Statement {
     subjects: Vec<Subject>,
 }
 
+/// What somebody says that a statement says, as a log does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claims<'a> {
+    /// What kind of release it is.
+    pub class: Class,
+    /// The product.
+    pub product: &'a Product,
+    /// The channel.
+    pub channel: &'a Channel,
+    /// The version.
+    pub version: &'a Version,
+    /// The place among the releases of this product, class and channel.
+    pub sequence: Sequence,
+    /// When the release was admitted.
+    pub issued_at: Timestamp,
+}
+
+impl Claims<'_> {
+    /// Whether bytes are a statement, in its one encoding, that says so. Nothing is verified about who signed it: that
+    /// is why this does not give the statement.
+    #[must_use]
+    pub fn are_of(&self, statement: &[u8]) -> bool {
+        Statement::parse(statement).is_ok_and(|statement| {
+            let said = Claims {
+                class: statement.class,
+                product: &statement.product,
+                channel: &statement.channel,
+                version: &statement.version,
+                sequence: statement.sequence,
+                issued_at: statement.issued_at,
+            };
+            said == *self
+        })
+    }
+}
+
 /// One file that a statement is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Subject {
@@ -383,6 +419,34 @@ mod tests {
             assert_eq!(subject.blake2b, artifact.blake2b);
         }
         assert!(Statement::parse(&largest().verify().unwrap().statement()).is_ok());
+    }
+
+    #[test]
+    fn claims_are_of_the_statement_that_says_them_and_of_no_other() {
+        let (release, later) = (verified(), Timestamp(verified().issued_at().0 + 1));
+        let bytes = release.statement();
+        let claims = Claims {
+            class: release.class(),
+            product: release.product(),
+            channel: release.channel(),
+            version: release.version(),
+            sequence: release.sequence(),
+            issued_at: release.issued_at(),
+        };
+        assert!(claims.are_of(&bytes));
+        let (product, channel, version) =
+            (Product::new("x").unwrap(), Channel::new("x").unwrap(), Version::new("x").unwrap());
+        for other in [
+            Claims { class: Class::AvDatabase, ..claims },
+            Claims { product: &product, ..claims },
+            Claims { channel: &channel, ..claims },
+            Claims { version: &version, ..claims },
+            Claims { sequence: Sequence::new(43).unwrap(), ..claims },
+            Claims { issued_at: later, ..claims },
+        ] {
+            assert!(!other.are_of(&bytes), "{other:?}");
+        }
+        assert!(!claims.are_of(&[bytes.as_slice(), b"\n"].concat()));
     }
 
     #[test]

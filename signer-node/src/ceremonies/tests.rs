@@ -11,7 +11,7 @@ use rutli_wire::link::{Condition, FromNode};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{config::Seal, locked::CannotLock, node, policy::AllowList, sign::Signer};
+use crate::{config::Seal, locked::CannotLock, node, policy::AllowList, sign::Signer, testing::gate};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -65,8 +65,9 @@ impl Disk {
     async fn start(&self, peers: &BTreeMap<NodeId, IdentityPublic>) -> Process {
         let keys = Arc::new(KeyStore::open(self.folder.path(), self.seal.clone()).unwrap());
         let (journal, recovered) = Journal::open(&self.folder.path().join("node.sqlite")).await.unwrap();
+        let gate = gate(&self.me);
         let mut signer =
-            Signer::new(self.me.clone(), AllowList::default(), recovered.marks, recovered.paused);
+            Signer::new(self.me.clone(), AllowList::default(), recovered.marks, gate, recovered.paused);
         let opener = keys.opener().unwrap();
         signer.set_sealed(opener.is_none());
         for roster in keys.rosters().unwrap() {

@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use rutli_keys::{KeyName, RosterHash};
+use rutli_log::{Cosigner, Entry};
 use rutli_release::{ReleaseId, Requester};
-use rutli_wire::link::{BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, RefusalCode};
+use rutli_wire::link::{
+    BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, Refusal, RefusalCode, Witnessed,
+};
 use tokio::time::timeout;
 
 use super::*;
-use crate::testing::{TestNode, lone_key, release};
+use crate::testing::{TestNode, entry, entry_of, log_head, log_signer, logged, lone_key, release};
 
 /// A node with a key of its own organisation alone, and the coordinator's end of a stream.
 struct Fixture {
@@ -19,6 +22,9 @@ struct Fixture {
     stream: Stream,
     commitments: Vec<CommitmentBytes>,
     last_batch: u64,
+    /// The log, and the size of the head that the node keeps.
+    entries: Vec<Entry>,
+    seen: u64,
 }
 
 impl Fixture {
@@ -32,7 +38,17 @@ impl Fixture {
         let (stream, outbox) = stream(1);
         node.node.send(Event::Opened(stream.clone(), node.node.status())).await.unwrap();
         let roster = roster.roster().hash();
-        Self { folder, node, roster, outbox, stream, commitments: Vec::new(), last_batch: 0 }
+        Self {
+            folder,
+            node,
+            roster,
+            outbox,
+            stream,
+            commitments: Vec::new(),
+            last_batch: 0,
+            entries: Vec::new(),
+            seen: 0,
+        }
     }
 
     /// The next message that is not an announcement; those are collected.
@@ -57,6 +73,11 @@ impl Fixture {
 
     async fn send_batch(&mut self, sequence: u64) -> BatchId {
         let own = self.commitment().await;
+        let release = release("suite", sequence, 1);
+        self.entries.push(entry_of(&release, self.roster));
+        let index = u64::try_from(self.entries.len() - 1).unwrap();
+        let head = log_head(&self.entries, self.seen);
+        self.seen = index + 1;
         self.last_batch += 1;
         let id = BatchId(self.last_batch);
         let batch = Batch {
@@ -67,12 +88,12 @@ impl Fixture {
             items: vec![BatchItem {
                 release_id: ReleaseId::new("suite-1.0-0123456789ab").unwrap(),
                 requester: Requester::new("ci").unwrap(),
-                release: Arc::new(release("suite", sequence, 1)),
+                release: Arc::new(release),
                 slots: vec![0],
                 commitments: vec![own],
-                entry: None,
+                entry: Some(logged(&self.entries, index)),
             }],
-            head: None,
+            head: Some(head),
         };
         self.node.node.send(Event::Batch(self.stream.id, batch)).await.unwrap();
         id
@@ -218,4 +239,110 @@ async fn a_clock_behind_the_journal_closes_the_node_until_the_custodian_vouches(
     assert!(reason.contains("clock") && reason.contains("resume"), "{reason}");
     node.node.ask(Event::Resume).await.unwrap();
     assert_eq!(node.node.report().await.unwrap().status.condition, Condition::Ready);
+}
+
+impl Fixture {
+    /// What the node says to a head of its log that comes alone.
+    async fn show(&mut self, head: LogHead) -> (Witnessed, Option<Refusal>) {
+        self.node.node.send(Event::Head(self.stream.id, head)).await.unwrap();
+        loop {
+            if let FromNode::Head(witnessed, refusal) = self.next().await {
+                return (witnessed, refusal);
+            }
+        }
+    }
+}
+
+/// Whether a cosignature is this node's, of the log's head over these entries, made just now.
+fn is_cosigned(node: &TestNode, witnessed: &Witnessed, entries: &[Entry]) -> bool {
+    let cosigner = Cosigner::new("vendor/vendor-1", &node.identity.public().to_bytes()).unwrap();
+    let text = log_signer().public().open(&log_head(entries, 0).checkpoint).unwrap().text();
+    witnessed.cosignature.is_some_and(|cosignature| {
+        cosigner.verifies(&text, &cosignature) && cosignature.time.abs_diff(Reading::now().unix_s()) < 60
+    })
+}
+
+#[tokio::test]
+async fn a_head_is_durable_before_it_is_cosigned_and_there_after_a_restart() {
+    let mut fixture = Fixture::new().await;
+    let entries = [entry(1), entry(2), entry(3)];
+    let (witnessed, refusal) = fixture.show(log_head(&entries[..2], 0)).await;
+    assert_eq!((witnessed.size, refusal), (2, None));
+    assert!(is_cosigned(&fixture.node, &witnessed, &entries[..2]));
+    fixture.node.fail_next_write().await;
+    let (witnessed, refusal) = fixture.show(log_head(&entries, 2)).await;
+    assert_eq!(refusal.unwrap().code, RefusalCode::Closed);
+    assert_eq!(witnessed.cosignature, None);
+    fixture.wait_for(Condition::Closed).await;
+    fixture.wait_for(Condition::Ready).await;
+    let log = log_signer().public();
+    let kept = fixture.node.journal.log(log.origin()).await.unwrap();
+    assert_eq!(kept.head.unwrap().head.size, 2, "the write failed");
+    // The same head again is written now.
+    let (witnessed, refusal) = fixture.show(log_head(&entries, 2)).await;
+    assert_eq!((witnessed.size, refusal), (3, None));
+    assert!(is_cosigned(&fixture.node, &witnessed, &entries));
+    assert_eq!(fixture.node.node.log_size(), 3);
+    let Fixture { folder, node, .. } = fixture;
+    drop(node);
+    let node = TestNode::start(folder.path()).await;
+    assert_eq!(node.node.log_size(), 3);
+    let log = node.node.report().await.unwrap().log;
+    assert_eq!((log.origin.as_str(), log.size, log.state), ("log.test/1", 3, "following"));
+}
+
+#[tokio::test]
+async fn the_head_and_the_decision_of_a_batch_are_one_transaction() {
+    let mut fixture = Fixture::new().await;
+    let reply = fixture.sign(5).await;
+    assert_eq!(shares(&reply), 1);
+    assert!(is_cosigned(&fixture.node, &reply.witnessed.unwrap(), &fixture.entries));
+    let log = log_signer().public();
+    assert_eq!(fixture.node.journal.log(log.origin()).await.unwrap().head.unwrap().head.size, 1);
+    fixture.node.fail_next_write().await;
+    let reply = fixture.sign(6).await;
+    assert_eq!(reply.answer.unwrap_err().code, RefusalCode::Closed);
+    assert_eq!(reply.witnessed.unwrap().cosignature, None);
+    let report = fixture.node.node.report().await.unwrap();
+    assert_eq!(report.counts.permitted, 1);
+    assert_eq!(fixture.node.journal.log(log.origin()).await.unwrap().head.unwrap().head.size, 1);
+}
+
+#[tokio::test]
+async fn a_paused_node_is_a_witness_all_the_same() {
+    let mut fixture = Fixture::new().await;
+    fixture.node.node.ask(|answer| Event::Pause("audit".into(), answer)).await.unwrap();
+    let entries = [entry(1)];
+    let (witnessed, refusal) = fixture.show(log_head(&entries, 0)).await;
+    assert_eq!(refusal, None);
+    assert!(is_cosigned(&fixture.node, &witnessed, &entries));
+}
+
+#[tokio::test]
+async fn a_forked_log_closes_the_node_over_restarts_until_the_custodian_vouches() {
+    let mut fixture = Fixture::new().await;
+    let (ours, theirs) = ([entry(1), entry(2)], [entry(1), entry(7)]);
+    assert_eq!(fixture.show(log_head(&ours, 0)).await.1, None);
+    let (witnessed, refusal) = fixture.show(log_head(&theirs, 2)).await;
+    assert_eq!(refusal.unwrap().code, RefusalCode::LogForked);
+    assert_eq!((witnessed.size, witnessed.cosignature), (2, None));
+    fixture.wait_for(Condition::Closed).await;
+    let Fixture { folder, node, .. } = fixture;
+    drop(node);
+    let node = TestNode::start(folder.path()).await;
+    let report = node.node.report().await.unwrap();
+    assert_eq!((report.status.condition, report.log.state), (Condition::Closed, "forked"));
+    assert!(report.status.reason.contains("resume"), "{}", report.status.reason);
+    // Both notes are evidence that anybody can check.
+    let log = log_signer().public();
+    let fork = node.journal.log(log.origin()).await.unwrap().fork.unwrap();
+    let opened = [&fork.own, &fork.other].map(|kept| log.open(&kept.note).unwrap().head());
+    assert_eq!(opened, [fork.own.head, fork.other.head]);
+    assert!(opened[0].size == opened[1].size && opened[0].root != opened[1].root);
+    node.node.ask(Event::Resume).await.unwrap();
+    assert_eq!(node.node.report().await.unwrap().log.state, "following");
+    drop(node);
+    let node = TestNode::start(folder.path()).await;
+    let report = node.node.report().await.unwrap();
+    assert_eq!((report.log.state, report.log.size), ("following", 2), "the own head stays");
 }

@@ -4,24 +4,36 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ed25519_dalek::{Signature, VerifyingKey};
 use rutli_coordinator::session::{Outcome, Submission};
-use rutli_keys::{NodeId, Roster};
+use rutli_keys::NodeId;
+use rutli_log::{Cosigner, Entry, Hash, entry::RequestTerms};
 use rutli_release::ReleaseId;
-use rutli_signer_node::sign::{JournalRecord, Verdict};
-use rutli_wire::link::{Batch, BatchReply, CommitmentBytes};
+use rutli_signer_node::{
+    gate::LogState,
+    sign::{JournalRecord, Verdict},
+};
+use rutli_wire::link::{Batch, BatchReply, CommitmentBytes, Witnessed};
+
+use super::{DEADLINE_S, EPOCH, Fixture};
+use crate::log::ScriptedLog;
 
 /// Remembers what it must compare.
 #[derive(Debug)]
 pub struct Checks {
     key: VerifyingKey,
     indices: BTreeMap<NodeId, u16>,
+    cosigners: BTreeMap<NodeId, Cosigner>,
     liar: Option<NodeId>,
     /// Own commitments for which a share left the node.
     consumed: BTreeSet<CommitmentBytes>,
 }
 
 impl Checks {
-    pub(super) fn new(roster: &Roster, liar: Option<NodeId>) -> Self {
+    pub(super) fn new(fixture: &Fixture, liar: Option<NodeId>) -> Self {
+        let roster = fixture.roster.roster();
+        let cosigner =
+            |id: &NodeId| Cosigner::new(id.to_string(), &fixture.identities[id].public().to_bytes()).unwrap();
         Self {
+            cosigners: fixture.identities.keys().map(|id| (id.clone(), cosigner(id))).collect(),
             key: VerifyingKey::from_bytes(roster.group_key()).unwrap(),
             indices: roster
                 .nodes()
@@ -69,6 +81,54 @@ impl Checks {
             if *contents.entry(place).or_insert(record.release_digest) != record.release_digest {
                 return Err(format!("{node} permitted {place:?} with two contents"));
             }
+        }
+        Ok(())
+    }
+
+    /// No share is given for a request whose entry is not in the durable log (invariant 3).
+    pub(super) fn logged(
+        &self,
+        node: &NodeId,
+        batch: &Batch,
+        reply: &BatchReply,
+        log: &ScriptedLog,
+    ) -> Result<(), String> {
+        let Ok(items) = &reply.answer else { return Ok(()) };
+        for (item, _) in batch.items.iter().zip(items).filter(|(_, answer)| answer.is_ok()) {
+            let terms = RequestTerms {
+                release_id: item.release_id.clone(),
+                requester: item.requester.clone(),
+                roster: Hash(*batch.roster.as_bytes()),
+                deadline: EPOCH + DEADLINE_S,
+                evidence: Vec::new(),
+                embargo: None,
+            };
+            if !log.leaves().contains(&Entry::request(&item.release, &terms).leaf_hash()) {
+                return Err(format!(
+                    "{node} gave shares for {} by {}, which is not in the log",
+                    item.release_id, item.requester
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Every cosignature is over a head of the one log that there is, and the node has that head on its disk.
+    pub(super) fn witnessed(
+        &self,
+        node: &NodeId,
+        witnessed: Option<&Witnessed>,
+        kept: &LogState,
+        log: &ScriptedLog,
+    ) -> Result<(), String> {
+        let witnessed = witnessed.ok_or("a node does not say what it keeps of the log")?;
+        let Some(cosignature) = &witnessed.cosignature else { return Ok(()) };
+        let size = witnessed.size;
+        if size > log.size() || !self.cosigners[node].verifies(&log.checkpoint(size).text(), cosignature) {
+            return Err(format!("{node} cosigned a head of {size} entries that is not of the log"));
+        }
+        if kept.head.as_ref().is_none_or(|kept| kept.head != log.head_at(size)) {
+            return Err(format!("{node} cosigned a head of {size} entries that is not in its journal"));
         }
         Ok(())
     }

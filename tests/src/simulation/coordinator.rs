@@ -30,27 +30,42 @@ impl World<'_> {
         }
     }
 
-    /// Admission: durable before it is acknowledged. A pipeline whose coordinator is down asks again.
-    pub(super) fn submit(&mut self, submission: Submission) -> Result<(), String> {
+    /// Admission: durable before it is acknowledged, and its entry in the log with it. A pipeline whose coordinator is down
+    /// asks again.
+    pub(super) fn submit(&mut self, request: Request) -> Result<(), String> {
         if self.coordinator.engine.is_none() {
-            self.at(200, Step::Submit(submission));
+            self.at(200, Step::Submit(request));
             return Ok(());
         }
+        let Request { release_id, requester, release } = request;
         // Admission demands that a channel's sequence goes up: whoever had to ask again may come too late.
-        let asked = &submission.release;
         let behind = self.coordinator.admitted.iter().any(|other| {
             let other = &other.release;
-            other.product() == asked.product()
-                && other.channel() == asked.channel()
-                && other.sequence() >= asked.sequence()
+            other.product() == release.product()
+                && other.channel() == release.channel()
+                && other.sequence() >= release.sequence()
         });
         if behind {
-            self.tell(format!("{} is not admitted: its sequence is behind", submission.release_id));
+            self.tell(format!("{release_id} is not admitted: its sequence is behind"));
             return Ok(());
         }
-        self.tell(format!("{} is admitted", submission.release_id));
+        self.tell(format!("{release_id} is admitted"));
+        let terms = self.terms(&release_id, &requester);
+        let entry = self.coordinator.log.log_release(&release, &terms);
+        let submission = Submission { release_id, requester, release, entry, resumed: false };
         self.coordinator.admitted.push(submission.clone());
         self.engine_event(Event::Submit(submission))
+    }
+
+    pub(super) fn terms(&self, release_id: &ReleaseId, requester: &Requester) -> RequestTerms {
+        RequestTerms {
+            release_id: release_id.clone(),
+            requester: requester.clone(),
+            roster: Hash(*self.fixture.roster.roster().hash().as_bytes()),
+            deadline: EPOCH + DEADLINE_S,
+            evidence: Vec::new(),
+            embargo: None,
+        }
     }
 
     pub(super) fn cancel(&mut self, id: &ReleaseId) -> Result<(), String> {
@@ -68,7 +83,50 @@ impl World<'_> {
         self.tell(format!("{id} is over: {}", checks::word(&outcome)));
         self.checks.finished(&self.coordinator.admitted, &id, &outcome)?;
         self.coordinator.finished.insert(id.clone(), outcome);
-        self.engine_event(Event::Published(id))
+        self.engine_event(Event::Published(id))?;
+        self.ask_for_cosignatures();
+        Ok(())
+    }
+
+    /// Shows the newest head to every node that is there.
+    fn ask_for_cosignatures(&mut self) {
+        let size = self.coordinator.log.size();
+        let streams: Vec<_> =
+            self.nodes.iter().filter_map(|(id, node)| Some((id.clone(), node.stream?))).collect();
+        for (id, stream) in streams {
+            if let Some(from) = self.coordinator.believed.insert(stream, size) {
+                let head = self.coordinator.log.head_for(from.min(size));
+                self.send_down(id, stream, &ToNode::Head(head));
+            }
+        }
+    }
+
+    /// A node says where its head is. An answer on its way may be older than what was sent since; only a node that could
+    /// not use what was sent is taken at its word.
+    fn note_head(&mut self, stream: u64, witnessed: Option<&Witnessed>, refused: Option<RefusalCode>) {
+        let (Some(witnessed), Some(believed)) = (witnessed, self.coordinator.believed.get_mut(&stream))
+        else {
+            return;
+        };
+        *believed = match refused {
+            Some(RefusalCode::LogGap | RefusalCode::LogBehind | RefusalCode::Closed) => witnessed.size,
+            _ => witnessed.size.max(*believed),
+        };
+    }
+
+    /// What an honest coordinator adds to a batch when it sends it.
+    fn add_log(&mut self, stream: u64, mut batch: Batch) -> Batch {
+        let size = self.coordinator.log.size();
+        let from = self.coordinator.believed.insert(stream, size).unwrap_or(0);
+        self.coordinator.log.complete(&mut batch, from.min(size));
+        batch
+    }
+
+    fn send_down(&mut self, node: NodeId, stream: u64, message: &ToNode) {
+        let bytes = v1::CoordinatorMessage::from(message).encode_to_vec();
+        for delay in self.fates_of_message() {
+            self.at(delay, Step::ToNode(node.clone(), stream, bytes.clone()));
+        }
     }
 
     pub(super) fn arrive_at_coordinator(
@@ -84,7 +142,15 @@ impl World<'_> {
                 let parsed = commitments.into_iter().filter_map(parse_commitment).collect();
                 Event::Commitments(node.clone(), StreamId(stream), key, parsed)
             }
-            FromNode::Reply(reply) => Event::Reply(node.clone(), StreamId(stream), reply),
+            FromNode::Reply(reply) => {
+                let refused = reply.answer.as_ref().err().map(|refusal| refusal.code);
+                self.note_head(stream, reply.witnessed.as_ref(), refused);
+                Event::Reply(node.clone(), StreamId(stream), reply)
+            }
+            FromNode::Head(witnessed, refusal) => {
+                self.note_head(stream, Some(&witnessed), refusal.map(|refusal| refusal.code));
+                return Ok(());
+            }
             FromNode::Status(status) => Event::Status(node.clone(), StreamId(stream), status),
             _ => return Ok(()),
         };
@@ -106,12 +172,12 @@ impl World<'_> {
         let life = self.coordinator.life;
         for action in actions {
             match action {
-                Action::Send(node, stream, message) => {
-                    let bytes = v1::CoordinatorMessage::from(&message).encode_to_vec();
-                    for delay in self.fates_of_message() {
-                        self.at(delay, Step::ToNode(node.clone(), stream.0, bytes.clone()));
-                    }
+                Action::Send(node, stream, ToNode::Batch(batch)) => {
+                    let batch = self.add_log(stream.0, batch);
+                    let batch = self.forge(&node, batch);
+                    self.send_down(node, stream.0, &ToNode::Batch(batch));
                 }
+                Action::Send(node, stream, message) => self.send_down(node, stream.0, &message),
                 Action::Disconnect(node, stream, reason) => {
                     self.tell(format!("the coordinator ends the stream of {node}: {reason}"));
                     self.at(1, Step::LinkLost(node.clone(), stream.0));

@@ -2,12 +2,16 @@
 //!
 //! One seed gives one story, the same every time: releases are asked for and cancelled; messages are lost, delayed,
 //! reordered and doubled; nodes and the coordinator crash and come back with what was durable; journals fail, also after
-//! they wrote; custodians pause; a node may lie. Then the faults end, and everything that may be signed must be signed.
-//! Every message crosses as the bytes that it has on the wire.
+//! they wrote; custodians pause; a node may lie; and now and then a node is asked for what is not in the log, in all the
+//! ways in which a coordinator in other hands could try. Then the faults end, and everything that may be signed must be
+//! signed. Every message crosses as the bytes that it has on the wire.
 //!
 //! What is checked, at every step, is in [`checks`]: a violation names the seed, and `run(seed)` tells the story again.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rand::{Rng, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha20Rng;
@@ -15,23 +19,29 @@ use rutli_coordinator::{
     aggregate::{AggregateResult, aggregate},
     session::{Action, Engine, Event, Millis, Outcome, StreamId, Submission, driver::parse_commitment},
 };
-use rutli_keys::{NodeId, SignedRoster, SigningShare, rehearsal};
-use rutli_release::ReleaseId;
+use rutli_keys::{IdentityKey, IdentityPublic, NodeId, SignedRoster, SigningShare, rehearsal};
+use rutli_log::{Hash, entry::RequestTerms};
+use rutli_release::{ReleaseId, Requester};
 use rutli_signer_node::{
+    gate::{Gate, LogState},
     marks::Marks,
     policy::AllowList,
-    sign::{JournalRecord, Pending, Signer, StreamId as NodeStream, Verdict},
+    sign::{JournalRecord, Pending, PendingHead, Signer, StreamId as NodeStream, Verdict},
 };
 use rutli_wire::{
-    link::{Batch, FromNode, ToNode},
+    link::{Batch, BatchId, FromNode, RefusalCode, ToNode, Witnessed},
     v1,
 };
 
 use checks::Checks;
 use prost::Message as _;
+use requests::Request;
+
+use crate::log::ScriptedLog;
 
 pub mod checks;
 mod coordinator;
+mod forger;
 mod nodes;
 pub mod requests;
 
@@ -44,6 +54,9 @@ const STORMY_MS: u64 = 60_000;
 /// … and the most that may pass afterwards until all is signed.
 const CALM_MS: u64 = 600_000;
 
+/// Seconds after which a request's entry says that the coordinator gives up.
+const DEADLINE_S: u64 = 3_600;
+
 /// Commitments that a node makes at a time: few, so that pools run dry too.
 const ANNOUNCED: usize = 8;
 
@@ -52,17 +65,26 @@ const ANNOUNCED: usize = 8;
 pub struct Fixture {
     roster: SignedRoster,
     shares: BTreeMap<NodeId, SigningShare>,
+    identities: BTreeMap<NodeId, Arc<IdentityKey>>,
 }
 
 impl Fixture {
     /// Runs the ceremony: organisations with name, threshold and number of nodes.
     #[must_use]
     pub fn new(organisations: &[(&str, u16, u16)]) -> Self {
-        let rehearsed = rehearsal::Cast::new(organisations, &["release"], [7; 32]).unwrap().run().unwrap();
+        let cast = rehearsal::Cast::new(organisations, &["release"], [7; 32]).unwrap();
+        let rehearsed = cast.run().unwrap();
         Self {
+            identities: cast.identities,
             roster: rehearsed.rosters.into_iter().next().unwrap(),
             shares: rehearsed.shares.into_iter().map(|((node, _), share)| (node, share)).collect(),
         }
+    }
+}
+
+impl Fixture {
+    fn peers(&self) -> BTreeMap<NodeId, IdentityPublic> {
+        self.identities.iter().map(|(id, identity)| (id.clone(), identity.public())).collect()
     }
 }
 
@@ -117,6 +139,9 @@ struct Coordinator {
     admitted: Vec<Submission>,
     finished: BTreeMap<ReleaseId, Outcome>,
     culprits: BTreeMap<NodeId, String>,
+    log: ScriptedLog,
+    /// Size of the head at the other end of each stream, as far as this end knows. Not durable.
+    believed: BTreeMap<u64, u64>,
 }
 
 /// What of a node is durable, and its core while it runs.
@@ -124,10 +149,19 @@ struct Node {
     signer: Option<Signer>,
     life: u64,
     journal: Vec<JournalRecord>,
+    log: LogState,
+    /// Of the present process: which change of the gate the journal has.
+    log_revision: u64,
     paused: Option<String>,
     /// The stream to the coordinator, while it is up.
     stream: Option<u64>,
-    writing: BTreeMap<u64, (u64, Pending, Batch)>,
+    writing: BTreeMap<u64, (u64, Writing)>,
+}
+
+/// What waits for a node's disk.
+enum Writing {
+    Batch(Pending, Batch),
+    Head(PendingHead),
 }
 
 /// Something that will happen.
@@ -142,7 +176,7 @@ enum Step {
     Aggregated(u64, AggregateResult),
     Durable(u64, ReleaseId, Outcome),
     Tick(u64),
-    Submit(Submission),
+    Submit(Request),
     Cancel(ReleaseId),
     CrashCoordinator,
     StartCoordinator,
@@ -190,10 +224,12 @@ impl<'a> World<'a> {
                 admitted: Vec::new(),
                 finished: BTreeMap::new(),
                 culprits: BTreeMap::new(),
+                log: ScriptedLog::new("log.simulated/1", [9; 32]),
+                believed: BTreeMap::new(),
             },
             nodes: ids.iter().map(|id| (id.clone(), Node::new())).collect(),
             liar: liar.clone(),
-            checks: Checks::new(fixture.roster.roster(), liar),
+            checks: Checks::new(fixture, liar),
             report: Report {
                 signed: 0,
                 refused: 0,
@@ -215,16 +251,16 @@ impl<'a> World<'a> {
             let delay = self.rng.gen_range(0..200);
             self.at(delay, Step::StartNode(id.clone()));
         }
-        let mut submissions = requests::requests(&mut self.rng);
+        let mut requests = requests::requests(&mut self.rng);
         // One pipeline per channel: it asks in the order of its sequence.
-        let mut times: Vec<u64> = submissions.iter().map(|_| self.rng.gen_range(0..STORMY_MS / 2)).collect();
+        let mut times: Vec<u64> = requests.iter().map(|_| self.rng.gen_range(0..STORMY_MS / 2)).collect();
         times.sort_unstable();
-        for (submission, time) in submissions.drain(..).zip(times) {
+        for (request, time) in requests.drain(..).zip(times) {
             if self.rng.gen_bool(0.1) {
                 let later = time + self.rng.gen_range(0..400);
-                self.at(later, Step::Cancel(submission.release_id.clone()));
+                self.at(later, Step::Cancel(request.release_id.clone()));
             }
-            self.at(time, Step::Submit(submission));
+            self.at(time, Step::Submit(request));
         }
         for id in ids {
             for _ in 0..self.rng.gen_range(0..3) {
@@ -321,7 +357,7 @@ impl<'a> World<'a> {
             Step::Durable(life, id, outcome) if life == self.coordinator.life => self.durable(id, outcome)?,
             Step::Tick(life) if life == self.coordinator.life => self.engine_event(Event::Tick)?,
             Step::Aggregated(..) | Step::Durable(..) | Step::Tick(_) => {}
-            Step::Submit(submission) => self.submit(submission)?,
+            Step::Submit(request) => self.submit(request)?,
             Step::Cancel(id) => self.cancel(&id)?,
             Step::CrashCoordinator => self.crash_coordinator(),
             Step::StartCoordinator => self.start_coordinator()?,

@@ -8,9 +8,26 @@ impl Node {
             signer: None,
             life: 0,
             journal: Vec::new(),
+            log: LogState::default(),
+            log_revision: 0,
             paused: None,
             stream: None,
             writing: BTreeMap::new(),
+        }
+    }
+
+    /// What the disk has from now on. The story's disk may end two writes in another order than they began.
+    fn write(&mut self, writing: &Writing) {
+        let log = match writing {
+            Writing::Batch(pending, _) => {
+                self.journal.extend(pending.records().iter().cloned());
+                pending.log()
+            }
+            Writing::Head(pending) => pending.log(),
+        };
+        if let Some(log) = log.filter(|log| log.revision > self.log_revision) {
+            self.log = log.state.clone();
+            self.log_revision = log.revision;
         }
     }
 
@@ -44,13 +61,18 @@ impl World<'_> {
     pub(super) fn start_node(&mut self, id: &NodeId) {
         let share = self.fixture.shares[id].duplicate();
         let roster = self.fixture.roster.clone();
+        let identity = Arc::clone(&self.fixture.identities[id]);
+        let peers = self.fixture.peers();
+        let log = self.coordinator.log.key();
         let node = self.node(id);
         if node.signer.is_some() {
             return;
         }
         node.life += 1;
+        node.log_revision = 0;
+        let gate = Gate::new(log, id.clone(), identity, &peers, node.log.clone()).unwrap();
         let allow = AllowList::new(requests::allow_rules());
-        let mut signer = Signer::new(id.clone(), allow, node.marks(), node.paused.clone());
+        let mut signer = Signer::new(id.clone(), allow, node.marks(), gate, node.paused.clone());
         signer.install_key(roster, share).unwrap();
         node.signer = Some(signer);
         self.tell(format!("{id} starts"));
@@ -77,6 +99,9 @@ impl World<'_> {
         self.tell(format!("{id} is {}", if paused.is_some() { "paused" } else { "resumed" }));
         let node = self.node(id);
         node.paused.clone_from(&paused);
+        if paused.is_none() {
+            node.log.fork = None;
+        }
         let life = node.life;
         self.with_signer(id, life, |signer| match paused {
             Some(reason) => signer.pause(reason),
@@ -109,8 +134,9 @@ impl World<'_> {
             return Ok(());
         }
         let Some(signer) = &node.signer else { return Ok(()) };
-        let status = signer.status();
+        let (status, log_size) = (signer.status(), signer.gate().size());
         self.tell(format!("{id} attaches with stream {stream}"));
+        self.coordinator.believed.insert(stream, log_size);
         self.engine_event(Event::Attached {
             node: id.clone(),
             stream: StreamId(stream),
@@ -175,9 +201,7 @@ impl World<'_> {
 
     pub(super) fn arrive_at_node(&mut self, id: &NodeId, stream: u64, bytes: &[u8]) -> Result<(), String> {
         let message = v1::CoordinatorMessage::decode(bytes).map_err(|error| error.to_string())?;
-        let ToNode::Batch(batch) = ToNode::try_from(message).map_err(|error| error.to_string())? else {
-            return Ok(());
-        };
+        let message = ToNode::try_from(message).map_err(|error| error.to_string())?;
         let now = EPOCH + self.now / 1_000;
         let fate = match self.rng.gen_range(0..100) {
             0 if self.stormy => Fate::Failed,
@@ -189,8 +213,14 @@ impl World<'_> {
         let Some(signer) = node.signer.as_mut().filter(|_| node.stream == Some(stream)) else {
             return Ok(());
         };
-        let pending = signer.receive(NodeStream(stream), batch.clone(), now);
-        node.writing.insert(ticket, (stream, pending, batch));
+        let writing = match message {
+            ToNode::Batch(batch) => {
+                Writing::Batch(signer.receive(NodeStream(stream), batch.clone(), now), batch)
+            }
+            ToNode::Head(head) => Writing::Head(signer.receive_head(&head, now)),
+            _ => return Ok(()),
+        };
+        node.writing.insert(ticket, (stream, writing));
         let life = node.life;
         self.at(delay, Step::Journaled { node: id.clone(), life, ticket, fate });
         Ok(())
@@ -207,24 +237,46 @@ impl World<'_> {
         if node.life != life {
             return Ok(());
         }
-        let Some((stream, pending, batch)) = node.writing.remove(&ticket) else { return Ok(()) };
+        let Some((stream, writing)) = node.writing.remove(&ticket) else { return Ok(()) };
         if !matches!(fate, Fate::Failed) {
-            node.journal.extend(pending.records().iter().cloned());
+            node.write(&writing);
         }
         let result = match fate {
             Fate::Written => Ok(()),
             Fate::Failed | Fate::WrittenButFailed => Err(format!("the story says {fate:?}")),
         };
         let failed = result.is_err();
-        let Some(signer) = &mut node.signer else { return Ok(()) };
-        let mut reply = signer.release_shares(pending, result);
-        let journal = node.journal.clone();
-        self.checks.replied(id, &batch, &reply, &journal)?;
+        let Some(before) = node.signer.as_ref().map(Signer::status) else { return Ok(()) };
+        let answer = match writing {
+            Writing::Batch(pending, batch) => self.answer_batch(id, pending, &batch, result)?,
+            Writing::Head(pending) => self.answer_head(id, pending, result)?,
+        };
         if failed {
             self.tell(format!("the journal of {id}: {fate:?}"));
-            self.send_status(id)?;
             self.at(700, Step::Reopen(id.clone(), life));
         }
+        if self.node(id).signer.as_ref().is_some_and(|signer| signer.status() != before) || failed {
+            self.send_status(id)?;
+        }
+        if self.node(id).stream == Some(stream) {
+            self.send_up(id, stream, answer);
+            self.announce(id);
+        }
+        Ok(())
+    }
+
+    fn answer_batch(
+        &mut self,
+        id: &NodeId,
+        pending: Pending,
+        batch: &Batch,
+        result: Result<(), String>,
+    ) -> Result<FromNode, String> {
+        let node = self.nodes.get_mut(id).unwrap();
+        let mut reply = node.signer.as_mut().unwrap().release_shares(pending, result);
+        self.checks.replied(id, batch, &reply, &node.journal)?;
+        self.checks.logged(id, batch, &reply, &self.coordinator.log)?;
+        self.checks.witnessed(id, reply.witnessed.as_ref(), &node.log, &self.coordinator.log)?;
         if self.liar.as_ref() == Some(id)
             && let Ok(items) = &mut reply.answer
             && let Some(Ok(shares)) = items.first_mut()
@@ -232,11 +284,19 @@ impl World<'_> {
         {
             share[0] ^= 1;
         }
-        if self.node(id).stream == Some(stream) {
-            self.send_up(id, stream, FromNode::Reply(reply));
-            self.announce(id);
-        }
-        Ok(())
+        Ok(FromNode::Reply(reply))
+    }
+
+    fn answer_head(
+        &mut self,
+        id: &NodeId,
+        pending: PendingHead,
+        result: Result<(), String>,
+    ) -> Result<FromNode, String> {
+        let node = self.nodes.get_mut(id).unwrap();
+        let (witnessed, refusal) = node.signer.as_mut().unwrap().witness(pending, result);
+        self.checks.witnessed(id, Some(&witnessed), &node.log, &self.coordinator.log)?;
+        Ok(FromNode::Head(witnessed, refusal))
     }
 
     /// All faults end: everybody is there, and every link starts afresh.

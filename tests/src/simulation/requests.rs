@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use rand::{Rng, seq::SliceRandom};
 use rand_chacha::ChaCha20Rng;
-use rutli_coordinator::session::Submission;
-use rutli_release::{Class, Format, Product, ReleaseId, Requester, UnverifiedArtifact, UnverifiedRelease};
+use rutli_release::{
+    Class, Format, Product, ReleaseId, Requester, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
+};
 use rutli_signer_node::policy::AllowRule;
 
 use super::EPOCH;
@@ -24,8 +25,19 @@ pub fn allow_rules() -> Vec<AllowRule> {
         .collect()
 }
 
+/// What a pipeline asks for.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The coordinator's name of it.
+    pub release_id: ReleaseId,
+    /// Who asks.
+    pub requester: Requester,
+    /// What is asked.
+    pub release: Arc<VerifiedRelease>,
+}
+
 /// Releases in the order in which they are asked for; sequences go up in each channel.
-pub fn requests(rng: &mut ChaCha20Rng) -> Vec<Submission> {
+pub fn requests(rng: &mut ChaCha20Rng) -> Vec<Request> {
     let mut sequences: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     (0..rng.gen_range(6..16))
         .map(|number| {
@@ -42,19 +54,19 @@ pub fn requests(rng: &mut ChaCha20Rng) -> Vec<Submission> {
             let channel = *["stable", "beta"].choose(rng).unwrap();
             let sequence = sequences.entry((product, channel)).or_default();
             *sequence += rng.gen_range(1..3);
-            submission(rng, number, class, product, channel, *sequence)
+            request(rng, number, class, product, channel, *sequence)
         })
         .collect()
 }
 
-fn submission(
+fn request(
     rng: &mut ChaCha20Rng,
     number: u32,
     class: Class,
     product: &str,
     channel: &str,
     sequence: u64,
-) -> Submission {
+) -> Request {
     let artifact = |file: u8| UnverifiedArtifact {
         name: format!("file-{file}"),
         size: 1,
@@ -73,10 +85,9 @@ fn submission(
         artifacts: (0..rng.gen_range(1..5)).map(artifact).collect(),
         formats: if rng.gen_bool(0.5) { vec![Format::Dsse] } else { vec![Format::Dsse, Format::Sshsig] },
     };
-    Submission {
+    Request {
         release_id: ReleaseId::new(format!("{product}-{channel}-{number}")).unwrap(),
         requester: Requester::new("ci").unwrap(),
         release: Arc::new(release.verify().unwrap()),
-        resumed: false,
     }
 }

@@ -4,7 +4,7 @@
 //! are CPU of this thread, so other load on the machine hardly shows. What is left between the sum here and the figure
 //! *cost* is transport, storage and scheduling.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, Result, anyhow, ensure};
 use prost::Message as _;
@@ -13,16 +13,20 @@ use rutli_coordinator::{
     aggregate::{AggregateItem, AggregateJob, QuorumKeys, aggregate},
     session::{ParsedCommitment, driver::parse_commitment},
 };
-use rutli_keys::{KeyName, Quorum as Signers, Roster, effective_public_package, rehearsal::Cast};
+use rutli_keys::{
+    IdentityKey, KeyName, Quorum as Signers, Roster, effective_public_package, rehearsal::Cast,
+};
+use rutli_log::{Entry, Frontier, Hash, LogSigner, Origin, Tiles, entry::RequestTerms};
 use rutli_release::{Class, Product, ReleaseId, ReleaseKey, Requester, VerifiedRelease, signed_files};
 use rutli_signer_node::{
+    gate::{Gate, LogState},
     marks::Marks,
     policy::{AllowList, AllowRule},
     sign::{Signer, StreamId},
 };
 use rutli_wire::{
     convert::{release_from_content, release_to_content},
-    link::{Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, FromNode},
+    link::{Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, FromNode, LogHead, LoggedEntry},
     v1,
 };
 use serde::Serialize;
@@ -93,6 +97,8 @@ pub struct Quorum {
     keys: Arc<QuorumKeys>,
     key: ReleaseKey,
     sequence: u64,
+    log: LogSigner,
+    tiles: Tiles,
 }
 
 impl Quorum {
@@ -109,12 +115,15 @@ impl Quorum {
         let signed = rehearsed.rosters.pop().context("a rehearsal without keys")?;
         let roster = signed.roster().clone();
         let indices = first_quorum(&roster)?;
+        let log = LogSigner::from_bytes(Origin::new("log.bench/1")?, &[7; 32]);
         let mut nodes = Vec::new();
         for index in &indices {
             let id = roster.node(*index).context("an index outside of the roster")?.id.clone();
             let share =
                 rehearsed.shares.remove(&(id.clone(), KeyName::new("release")?)).context("no share")?;
-            let mut node = Signer::new(id, allow_list()?, Marks::default(), None);
+            let identity = Arc::new(IdentityKey::from_bytes(&[3; 32]));
+            let gate = Gate::new(log.public(), id.clone(), identity, &BTreeMap::new(), LogState::default())?;
+            let mut node = Signer::new(id, allow_list()?, Marks::default(), gate, None);
             node.install_key(signed.clone(), share)?;
             node.stream_opened(STREAM);
             nodes.push(node);
@@ -125,7 +134,16 @@ impl Quorum {
             public: effective_public_package(&roster, &signers)?,
         };
         let key = ReleaseKey::from_bytes(roster.group_key())?;
-        Ok(Self { nodes, indices, roster, keys: Arc::new(keys), key, sequence: 0 })
+        Ok(Self {
+            nodes,
+            indices,
+            roster,
+            keys: Arc::new(keys),
+            key,
+            sequence: 0,
+            log,
+            tiles: Tiles::default(),
+        })
     }
 
     /// How many sign.
@@ -156,11 +174,12 @@ pub fn arithmetic(quorum: &mut Quorum) -> Result<Arithmetic> {
 }
 
 const ADMIT: &str = "coordinator: decode and verify a release, request digest";
+const LOG: &str = "coordinator: log the request, prove that it is there";
 const ANNOUNCE: &str = "node: make and announce a commitment";
 const PARSE: &str = "coordinator: parse a commitment";
 const ENCODE: &str = "coordinator: encode a batch";
 const DECODE: &str = "node: decode a batch";
-const RECEIVE: &str = "node: decide, draw nonces";
+const RECEIVE: &str = "node: check the log, decide, draw nonces";
 const SHARES: &str = "node: parse foreign commitments, make a share";
 const AGGREGATE: &str = "coordinator: aggregate and verify";
 const FILES_OUT: &str = "coordinator: verify again, write signed files";
@@ -169,8 +188,9 @@ const DIGEST: &str = "of these: digest";
 const SIGNABLES: &str = "of these: signables";
 
 /// Steps with the number of times that each happens for a signature: by each signer, or once.
-const STEPS: [(&str, bool); 9] = [
+const STEPS: [(&str, bool); 10] = [
     (ADMIT, false),
+    (LOG, false),
     (ANNOUNCE, true),
     (PARSE, true),
     (ENCODE, true),
@@ -230,7 +250,8 @@ fn round(quorum: &mut Quorum, shape: Shape, releases: usize, meter: &mut Meter) 
     let signatures = releases * shape.signatures;
     let releases = admit(quorum, shape, releases, meter)?;
     let stock = announce(quorum, signatures, meter)?;
-    let (batch, points) = make_batch(quorum, &releases, &stock)?;
+    let (mut batch, points) = make_batch(quorum, &releases, &stock)?;
+    meter.run(LOG, signatures, || log_batch(quorum, &mut batch))?;
     let mut replies = Vec::new();
     for node in &mut quorum.nodes {
         let sent = meter.run(ENCODE, signatures, || v1::Batch::from(&batch).encode_to_vec());
@@ -274,6 +295,34 @@ fn admit(
             Ok(Arc::new(release))
         })
         .collect()
+}
+
+/// Has all requests of a batch in the log, under one head that extends what the nodes keep.
+fn log_batch(quorum: &mut Quorum, batch: &mut Batch) -> Result<()> {
+    let from = quorum.tiles.size();
+    for item in &mut batch.items {
+        let terms = RequestTerms {
+            release_id: item.release_id.clone(),
+            requester: item.requester.clone(),
+            roster: Hash(*batch.roster.as_bytes()),
+            deadline: NOW + 3_600,
+            evidence: Vec::new(),
+            embargo: None,
+        };
+        let leaf = Entry::request(&item.release, &terms).leaf_hash();
+        let index = quorum.tiles.size();
+        item.entry =
+            Some(LoggedEntry { index, leaf, proof: Vec::new(), deadline: terms.deadline, embargo: None });
+        quorum.tiles.push(leaf);
+    }
+    let size = quorum.tiles.size();
+    for entry in batch.items.iter_mut().filter_map(|item| item.entry.as_mut()) {
+        entry.proof = quorum.tiles.prove_inclusion(entry.index, size)?;
+    }
+    let checkpoint = quorum.log.sign(Frontier::of(&quorum.tiles, size)?.head()).to_note();
+    let consistency = quorum.tiles.prove_consistency(from, size)?;
+    batch.head = Some(LogHead { checkpoint, from, consistency });
+    Ok(())
 }
 
 /// Fresh commitments of every node, parsed by the coordinator.

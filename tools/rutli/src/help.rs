@@ -1,6 +1,7 @@
 //! `rutli help`: commands as clap explains them, and the topics that are no command.
 
 use clap::CommandFactory;
+use rutli_log::{Code, Severity};
 use serde_json::json;
 
 use crate::{
@@ -13,9 +14,10 @@ const EXIT_CODES: &str = "\
 Exit codes of all commands:
 
   0  Done: signed, verified, written.
-  1  Not verified; refused, cancelled or expired; something failed. Trying the same again does not help.
+  1  Not verified; refused, cancelled or expired; something failed; `log monitor --once` found a new alarm.
+     Trying the same again does not help.
   2  Wrong usage: flags, a file that cannot be read or used, a field that the coordinator does not take.
-  3  The coordinator or the node cannot be reached, or does not permit it to this certificate.
+  3  The coordinator, the node or the log cannot be reached, or does not permit it to this certificate.
   4  Time is up, or Ctrl-C: what was asked for still goes on. Run the command again to wait for it.
 
 Every error says the problem, and on a line `help:` the way out.";
@@ -51,6 +53,15 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
   init            {\"ca\",\"proposal\",\"coordinator\":{\"config\"},\"log\":{\"url\",\"key\",\"policy\",\"trusted_root\",
                   \"kept\"},\"nodes\":[{\"node\",\"config\",\"socket\"}],
                   \"clients\":[{\"name\",\"role\",\"profile\"}]}
+  log monitor     {\"log\",\"time\",\"size\",\"root\",\"new_entries\",\"open_requests\",\"embargoes\",\"cosigned_by\":[…],
+                  \"alarms\",\"notices\",\"findings\":[{\"code\",\"severity\",\"index\",\"text\",\"help\"}]}; without --once
+                  one such line for each round. severity: alarm, notice; index: null for the log as a whole
+  log show        {\"log\",\"size\",\"releases\":[{\"index\",\"time\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
+                  \"requester\",\"release\",\"statement\",\"state\",\"outcome\",\"key\",\"signed_by\":[…]}]}; under embargo
+                  what is not known is null; state: open, signed, refused, expired, cancelled
+  log show INDEX  {\"log\",\"size\",\"index\",\"leaf\",\"entry\":{…},\"document\":TEXT or null}
+  log prove       {\"log\",\"size\",\"index\",\"leaf\",\"cosigned_by\":[…],\"proof\":TEXT,\"written\":PATH or null}
+  log export      {\"log\",\"size\",\"entries\",\"written\"}; in the file one {\"index\",\"leaf\",\"entry\":{…}} on each line
   demo            what is in DIR/demo.json, and \"dir\",\"releases\":[…],\"checks\":[{\"what\",\"by\",\"ok\"}]";
 
 const ROLES: &str = "\
@@ -74,10 +85,23 @@ pub fn run(topic: &[String]) -> Result<Report, Failure> {
         ["exit-codes"] => EXIT_CODES.to_owned(),
         ["json"] => JSON.to_owned(),
         ["roles"] => ROLES.to_owned(),
+        ["log-alarms"] => log_alarms(),
         ["deployment"] => EXAMPLE.trim_end().to_owned(),
         path => command_help(path)?,
     };
     Ok(Report::new(text.clone(), json!({ "help": text })))
+}
+
+/// All that `rutli log monitor` may find.
+fn log_alarms() -> String {
+    let lines = Code::ALL.iter().map(|code| {
+        let severity = match code.severity() {
+            Severity::Alarm => "alarm",
+            Severity::Notice => "notice",
+        };
+        format!("{code} ({severity})\n  {}\n  do: {}", code.meaning(), code.advice())
+    });
+    lines.collect::<Vec<_>>().join("\n\n")
 }
 
 fn command_help(path: &[&str]) -> Result<String, Failure> {
@@ -86,7 +110,7 @@ fn command_help(path: &[&str]) -> Result<String, Failure> {
     for name in path {
         command = command.find_subcommand(name).cloned().ok_or_else(|| {
             Failure::usage(format!("no command or topic {name:?}"))
-                .help("topics: exit-codes, json, deployment, roles; commands: see `rutli --help`")
+                .help("topics: exit-codes, json, deployment, roles, log-alarms; commands: see `rutli --help`")
         })?;
     }
     Ok(command.render_long_help().to_string().trim_end().to_owned())
@@ -98,7 +122,7 @@ mod tests {
 
     #[test]
     fn topics_and_commands_have_help() {
-        for topic in ["exit-codes", "json", "deployment", "roles", "sign"] {
+        for topic in ["exit-codes", "json", "deployment", "roles", "log-alarms", "sign"] {
             assert!(!run(&[topic.to_owned()]).unwrap().text.is_empty());
         }
         assert!(run(&["ceremony".to_owned(), "join".to_owned()]).unwrap().text.contains("--words"));

@@ -15,6 +15,7 @@ pub mod hash;
 pub mod help;
 pub mod init;
 pub mod keys;
+pub mod log;
 pub mod nodes;
 pub mod release_files;
 pub mod releases;

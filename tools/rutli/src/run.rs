@@ -14,7 +14,7 @@ use crate::{
     ceremonies::{self, Place},
     cli::{Ceremony, Cli, Command, Keys, Node, Release},
     client::{self, Profile},
-    demo, help, init, keys, nodes, releases,
+    demo, help, init, keys, log, nodes, releases,
     report::{Failure, Report},
     sign, verify,
 };
@@ -69,6 +69,7 @@ fn execute(cli: Cli) -> Result<Report, Failure> {
     match cli.command {
         Command::Init(args) => init::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Log(command) => log::run(&command, cli.json),
         Command::Help { topic } => help::run(&topic),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -130,9 +131,11 @@ async fn execute_online(cli: Cli) -> Result<Report, Failure> {
         Command::Keys(Keys::List) => keys::list(coordinator().await?).await,
         Command::Keys(Keys::Export { out }) => keys::export(coordinator().await?, &out).await,
         Command::Demo(args) => demo::run(args, json).await,
-        Command::Init(_) | Command::Verify(_) | Command::Help { .. } | Command::Completions { .. } => {
-            Err(Failure::usage("this command needs no connection"))
-        }
+        Command::Init(_)
+        | Command::Verify(_)
+        | Command::Log(_)
+        | Command::Help { .. }
+        | Command::Completions { .. } => Err(Failure::usage("this command needs no connection")),
     }
 }
 

@@ -1,0 +1,98 @@
+//! Embargoes: the log shows a salted commitment to a request, and the request itself when its time has come.
+
+use std::{sync::Arc, time::Duration};
+
+use rand::{RngCore as _, rngs::OsRng};
+use rutli_log::{
+    Entry, Hash,
+    entry::{Disclosure, Embargo, Request, RequestTerms, kinds},
+};
+use rutli_release::{ReleaseId, Requester};
+use rutli_wire::convert::release_from_content;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    error::{Error, Result},
+    limits,
+    sign_release::SignRelease,
+    store::StoredRelease,
+};
+
+/// A fresh salt, if an embargo is asked for.
+///
+/// # Errors
+/// [`Error::Field`] if it would end in the past, or too late.
+pub fn until(until: u64, now: u64) -> Result<Option<Embargo>> {
+    if until == 0 {
+        return Ok(None);
+    }
+    if until <= now || until > now.saturating_add(limits::MAX_EMBARGO_SECONDS) {
+        let problem = format!(
+            "must be later than now ({now}) and at most {} days from now",
+            limits::MAX_EMBARGO_SECONDS / 86_400
+        );
+        return Err(Error::Field { field: "embargo_until", problem });
+    }
+    let mut salt = Hash([0; 32]);
+    OsRng.fill_bytes(&mut salt.0);
+    Ok(Some(Embargo { salt, disclose_by: until }))
+}
+
+impl SignRelease {
+    /// Ends the embargo of a release; one that has none, or none any more, stays as it is.
+    ///
+    /// # Errors
+    /// [`Error::NotFound`], [`Error::StoreClosed`]
+    pub async fn disclose(&self, id: &ReleaseId) -> Result<()> {
+        let stored = self.store.release(id).await?;
+        let stored = stored.ok_or_else(|| Error::NotFound { kind: "release", name: id.to_string() })?;
+        self.disclose_stored(stored).await
+    }
+
+    async fn disclose_stored(&self, stored: StoredRelease) -> Result<()> {
+        let StoredRelease { number, message, logged } = stored;
+        let Some((logged, embargo)) = logged.and_then(|logged| Some((logged.clone(), logged.embargo?)))
+        else {
+            return Ok(());
+        };
+        let broken = |error: &dyn std::fmt::Display| Error::Store { reason: error.to_string() };
+        let release = release_from_content(message.content.unwrap_or_default())?;
+        let terms = RequestTerms {
+            release_id: ReleaseId::new(message.release_id.as_str()).map_err(|e| broken(&e))?,
+            requester: Requester::new(message.requester.as_str()).map_err(|e| broken(&e))?,
+            roster: logged.roster,
+            deadline: logged.deadline,
+            evidence: Vec::new(),
+            embargo: Some(embargo),
+        };
+        let disclosure = Disclosure {
+            kind: kinds::Disclosure::default(),
+            opened: Request::new(&release, &terms),
+            request: logged.index,
+            salt: embargo.salt,
+        };
+        let entry = Entry::Disclosure(Box::new(disclosure)).encode();
+        self.store.disclose(number, entry, self.clock.now()).await?;
+        tracing::info!(release = message.release_id, "disclosed");
+        Ok(())
+    }
+
+    /// Ends embargoes when their time has come, until the process stops.
+    pub async fn end_embargoes(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(Duration::from_secs(limits::EMBARGO_LOOK_SECONDS)) => {}
+            }
+            let disclosed = async {
+                for due in self.store.embargoed(self.clock.now()).await? {
+                    self.disclose_stored(due).await?;
+                }
+                Ok::<_, Error>(())
+            };
+            if let Err(error) = disclosed.await {
+                tracing::error!(%error, "an embargo is not ended in the log; it is tried again");
+            }
+        }
+    }
+}

@@ -1,0 +1,258 @@
+//! The transparency log, written: every request is in it before any node is asked to sign.
+//!
+//! The order is that of Sunlight: entries are staged and the signed checkpoint is swapped in **one transaction of the
+//! store**, the one that also admits or ends the releases in question: the commit point, and the only fsync that a
+//! release waits for. Tiles, bundles and documents follow, then `checkpoint`, in the [`publisher`]'s rounds; whatever
+//! crashes in between is replayed from the staging.
+//!
+//! | file | holds |
+//! | --- | --- |
+//! | `log.rs` | the newest head and its tree, and proofs from it |
+//! | [`sequencer`] | gives entries their places and signs the head, inside the store's transaction |
+//! | [`folder`] | tiles, bundles, documents and `checkpoint` as files |
+//! | [`publisher`] | rounds: write, have cosigned, publish, prove |
+//! | [`web`] | the folder over HTTP |
+//! | [`witness`] | witnesses outside of the deployment |
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+};
+
+use rutli_keys::{NodeId, SignedRoster};
+use rutli_log::{
+    Cosignature, Entry, Frontier, Hash, Head, LogKey, MissingTile, SignedCheckpoint, Tiles,
+    entry::{self, NodeEvent, kinds},
+    sha256,
+};
+use rutli_wire::link::{LoggedEntry, Witnessed};
+use tokio::sync::{Notify, watch};
+
+use crate::{
+    error::{Error, Result},
+    limits,
+};
+
+pub mod folder;
+pub mod publisher;
+pub mod sequencer;
+pub mod web;
+pub mod witness;
+
+use folder::LogFolder;
+
+/// The log as all but its writer see it; clones share it.
+#[derive(Clone)]
+pub struct Log(Arc<Shared>);
+
+struct Shared {
+    key: LogKey,
+    folder: LogFolder,
+    tree: RwLock<Tree>,
+    size: watch::Sender<u64>,
+    collecting: Mutex<Collecting>,
+    attached: Notify,
+    said: Notify,
+}
+
+/// The cosignatures of one head, unverified, as they come.
+#[derive(Default)]
+struct Collecting {
+    size: u64,
+    cosignatures: BTreeMap<NodeId, Cosignature>,
+}
+
+/// The newest committed head, and as much of its tree as is in memory.
+struct Tree {
+    newest: SignedCheckpoint,
+    tiles: Tiles,
+    /// Entries that lie in the folder.
+    written: u64,
+}
+
+impl Log {
+    fn new(key: LogKey, folder: LogFolder, newest: SignedCheckpoint, tiles: Tiles, written: u64) -> Self {
+        let (size, _) = watch::channel(newest.head().size);
+        let tree = RwLock::new(Tree { newest, tiles, written });
+        Self(Arc::new(Shared {
+            key,
+            folder,
+            tree,
+            size,
+            collecting: Mutex::default(),
+            attached: Notify::new(),
+            said: Notify::new(),
+        }))
+    }
+
+    /// The key that signs its checkpoints.
+    #[must_use]
+    pub fn key(&self) -> &LogKey {
+        &self.0.key
+    }
+
+    /// The newest committed head.
+    #[must_use]
+    pub fn newest(&self) -> SignedCheckpoint {
+        self.tree().newest.clone()
+    }
+
+    /// Entries under the newest head, now and after each change.
+    #[must_use]
+    pub fn size(&self) -> watch::Receiver<u64> {
+        self.0.size.subscribe()
+    }
+
+    /// The head of the first `size` entries.
+    ///
+    /// # Errors
+    /// [`Error::File`] if older tiles cannot be read.
+    pub fn head_at(&self, size: u64) -> Result<Head> {
+        self.read(size, |tiles| Frontier::of(tiles, size).map(|frontier| frontier.head()))
+    }
+
+    /// Entries that wait to be written to the folder.
+    #[must_use]
+    pub fn backlog(&self) -> u64 {
+        let tree = self.tree();
+        tree.newest.head().size.saturating_sub(tree.written)
+    }
+
+    /// The proof that the tree of `new` entries begins with that of `old`; empty if the old one is the longer, which no
+    /// proof can show.
+    ///
+    /// # Errors
+    /// [`Error::File`] if older tiles cannot be read.
+    pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>> {
+        if old > new {
+            return Ok(Vec::new());
+        }
+        self.read(new, |tiles| tiles.prove_consistency(old, new))
+    }
+
+    /// The proof that an entry is in the tree of `size` entries.
+    ///
+    /// # Errors
+    /// [`Error::File`] if older tiles cannot be read; [`Error::Store`] if there is no such entry.
+    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>> {
+        if index >= size {
+            return Err(Error::Store { reason: format!("entry {index} is not in a log of {size}") });
+        }
+        self.read(size, |tiles| tiles.prove_inclusion(index, size))
+    }
+
+    /// Adds the proof to an entry that is in the tree of `size` entries.
+    ///
+    /// # Errors
+    /// As [`Log::inclusion`].
+    pub fn prove(&self, entry: &mut LoggedEntry, size: u64) -> Result<()> {
+        entry.proof = self.inclusion(entry.index, size)?;
+        Ok(())
+    }
+
+    /// Begins to collect the cosignatures of the newest head.
+    pub fn collect(&self) -> SignedCheckpoint {
+        let newest = self.newest();
+        *self.collecting() = Collecting { size: newest.head().size, ..Collecting::default() };
+        newest
+    }
+
+    /// Takes what a node says that it keeps, if that is what is being collected; it is verified when it is used.
+    pub fn witnessed(&self, node: &NodeId, witnessed: Witnessed) {
+        let mut collecting = self.collecting();
+        if let Some(cosignature) = witnessed.cosignature.filter(|_| witnessed.size == collecting.size) {
+            collecting.cosignatures.insert(node.clone(), cosignature);
+        }
+        drop(collecting);
+        self.0.said.notify_one();
+    }
+
+    /// What was collected so far.
+    #[must_use]
+    pub fn collected(&self) -> BTreeMap<NodeId, Cosignature> {
+        self.collecting().cosignatures.clone()
+    }
+
+    /// Says that a node is there that has not been asked to cosign.
+    pub fn attached(&self) {
+        self.0.attached.notify_one();
+    }
+
+    /// Waits for a node that attached, if none has since the last time.
+    pub async fn attached_since(&self) {
+        self.0.attached.notified().await;
+    }
+
+    /// Waits for a node to say something of the log, if none has since the last time.
+    pub async fn said(&self) {
+        self.0.said.notified().await;
+    }
+
+    fn collecting(&self) -> std::sync::MutexGuard<'_, Collecting> {
+        self.0.collecting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Reads the tree, with tiles from the folder where they are not in memory.
+    fn read<T>(&self, size: u64, read: impl Fn(&Tiles) -> Result<T, MissingTile>) -> Result<T> {
+        loop {
+            // Tiles are handed in one at a time, at most two for each level: this ends.
+            let missing = match read(&self.tree().tiles) {
+                Ok(found) => return Ok(found),
+                Err(missing) => missing,
+            };
+            let tile = self.0.folder.read_tile(missing, size)?;
+            self.change(|tree| tree.tiles.insert(missing, tile));
+        }
+    }
+
+    /// Everything below `size` lies in the folder.
+    fn written(&self, size: u64) {
+        self.change(|tree| tree.written = size);
+    }
+
+    /// A head was committed: its leaves follow those before.
+    fn committed(&self, newest: SignedCheckpoint, leaves: &[Hash]) {
+        let size = newest.head().size;
+        self.change(|tree| {
+            leaves.iter().for_each(|leaf| tree.tiles.push(*leaf));
+            tree.tiles.shrink(limits::LOG_TILES_IN_MEMORY);
+            tree.newest = newest;
+        });
+        self.0.size.send_replace(size);
+    }
+
+    fn tree(&self) -> RwLockReadGuard<'_, Tree> {
+        self.0.tree.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Tree)) {
+        change(&mut self.0.tree.write().unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// The entry of a node that was named as a culprit or reinstated; `at` in Unix seconds.
+#[must_use]
+pub fn node_entry(node: &NodeId, event: NodeEvent, reason: &str, at: u64) -> Vec<u8> {
+    let kind = kinds::Node::default();
+    Entry::Node(entry::Node { event, kind, node: node.to_string(), reason: entry::cut(reason), time: at })
+        .encode()
+}
+
+/// The entry of a key that a ceremony made; `at` in Unix seconds.
+#[must_use]
+pub fn key_entry(key: &SignedRoster, at: u64) -> Vec<u8> {
+    let roster = key.roster();
+    Entry::Key(entry::Key {
+        ceremony: roster.ceremony().to_string(),
+        document: sha256(&key.encode()),
+        epoch: roster.epoch(),
+        kind: kinds::Key::default(),
+        name: roster.key().to_string(),
+        public_key: Hash(*roster.group_key()),
+        purpose: roster.purpose().as_str().to_owned(),
+        roster: Hash(*roster.hash().as_bytes()),
+        time: at,
+        transcript: Hash(*roster.transcript()),
+    })
+    .encode()
+}

@@ -1,0 +1,222 @@
+//! Gives entries their places in the tree and signs the head, inside the store's transaction.
+//!
+//! The head in memory follows the one in the store: [`Sequencer::committed`] after a commit, and
+//! [`Sequencer::catch_up`] when nobody knows whether a commit happened.
+
+use rutli_log::{Frontier, Hash, Head, LogSigner, SignedCheckpoint, leaf_hash};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+
+use super::{
+    Log,
+    folder::{Appender, LogFolder},
+};
+use crate::{
+    crash::crash_point,
+    error::{Error, Result},
+};
+
+/// The one writer's view of the log.
+pub struct Sequencer {
+    signer: LogSigner,
+    frontier: Frontier,
+    /// The newest checkpoint as the store has it.
+    note: String,
+    log: Log,
+}
+
+/// Entries on their way into the log, with the tree that they make.
+pub struct Appending<'a> {
+    sequencer: &'a Sequencer,
+    frontier: Frontier,
+    rows: Vec<(u64, Vec<u8>, Option<i64>)>,
+    leaves: Vec<Hash>,
+}
+
+/// A head that is the log's once the transaction is committed.
+pub struct Appended {
+    frontier: Frontier,
+    leaves: Vec<Hash>,
+    checkpoint: SignedCheckpoint,
+}
+
+impl Sequencer {
+    /// Opens the log: finds the head in the store, the tree in the folder and the staging, and that they fit.
+    ///
+    /// # Errors
+    /// [`Error::Log`] if the store, the folder and the key do not belong together; nothing was changed then.
+    pub async fn open(
+        connection: &mut SqliteConnection,
+        signer: LogSigner,
+        folder: LogFolder,
+    ) -> Result<(Self, Log, Appender)> {
+        let key = signer.public();
+        let stored = sqlx::query("SELECT checkpoint, written_size, written_root FROM log_head")
+            .fetch_optional(&mut *connection)
+            .await
+            .map_err(failed)?;
+        let (note, written) = match stored {
+            Some(row) => {
+                let root: Vec<u8> = row.try_get(2).map_err(failed)?;
+                let root = Hash::from_slice(&root).map_err(failed)?;
+                let size = unsigned(row.try_get(1).map_err(failed)?);
+                (row.try_get::<String, _>(0).map_err(failed)?, Head { size, root })
+            }
+            None => (begin(connection, &signer, &folder).await?, Head::EMPTY),
+        };
+        let newest = key.open(&note).map_err(|problem| {
+            Error::Log(format!(
+                "the newest checkpoint in the store is not by the configured key and origin: {problem}; put the log's \
+                 own key and origin back into [log]"
+            ))
+        })?;
+        let appender = folder.resume(written)?;
+        let mut tiles = appender.edge().clone();
+        for (number, entry) in staged(connection, written.size).await? {
+            if number != tiles.size() {
+                return Err(Error::Log(format!(
+                    "entry {} is neither in the folder nor in the store; restore the store's newest copy",
+                    tiles.size()
+                )));
+            }
+            tiles.push(leaf_hash(&entry));
+        }
+        let frontier = Frontier::of(&tiles, tiles.size())
+            .map_err(|missing| Error::Log(format!("the log's folder is incomplete: {missing}")))?;
+        if frontier.head() != newest.head() {
+            return Err(Error::Log(format!(
+                "folder and staging make a tree of {} entries with the root {}, but the store has signed {} with {}; \
+                 restore the folder from a mirror, or the store's newest copy",
+                frontier.head().size,
+                frontier.head().root,
+                newest.head().size,
+                newest.head().root
+            )));
+        }
+        let head = newest.head();
+        let log = Log::new(key, folder.clone(), newest, tiles, written.size);
+        folder.check_published(log.key(), head, |published| log.consistency(published, head.size))?;
+        Ok((Self { signer, frontier, note, log: log.clone() }, log, appender))
+    }
+
+    /// Begins to append.
+    #[must_use]
+    pub fn appending(&self) -> Appending<'_> {
+        Appending { sequencer: self, frontier: self.frontier.clone(), rows: Vec::new(), leaves: Vec::new() }
+    }
+
+    /// The transaction is committed.
+    pub fn committed(&mut self, appended: Appended) {
+        // Crash boundary: the entries are in the log from now on, and their release is taken up at the next start.
+        crash_point("log-committed");
+        self.frontier = appended.frontier;
+        self.note = appended.checkpoint.to_note();
+        self.log.committed(appended.checkpoint, &appended.leaves);
+    }
+
+    /// After a transaction that may or may not have happened: takes over what the store has.
+    ///
+    /// # Errors
+    /// [`Error::Log`] if that does not follow on what was known before.
+    pub async fn catch_up(&mut self, connection: &mut SqliteConnection) -> Result<()> {
+        let note: String = sqlx::query_scalar("SELECT checkpoint FROM log_head")
+            .fetch_one(&mut *connection)
+            .await
+            .map_err(failed)?;
+        if note == self.note {
+            return Ok(());
+        }
+        let mut frontier = self.frontier.clone();
+        let entries = staged(connection, frontier.size()).await?;
+        let leaves: Vec<Hash> = entries.iter().map(|(_, entry)| leaf_hash(entry)).collect();
+        leaves.iter().for_each(|leaf| frontier.push(*leaf));
+        let checkpoint = self.log.key().open(&note).ok().filter(|newest| newest.head() == frontier.head());
+        let checkpoint = checkpoint.ok_or_else(|| {
+            Error::Log(
+                "the store's log is not the one that was written here: another process writes it".into(),
+            )
+        })?;
+        self.committed(Appended { frontier, leaves, checkpoint });
+        Ok(())
+    }
+}
+
+impl Appending<'_> {
+    /// Adds an entry, and says where it will stand. `release`: the number of the release whose statement lies beside it.
+    pub fn push(&mut self, entry: Vec<u8>, release: Option<i64>) -> u64 {
+        let index = self.frontier.size();
+        let leaf = leaf_hash(&entry);
+        self.frontier.push(leaf);
+        self.leaves.push(leaf);
+        self.rows.push((index, entry, release));
+        index
+    }
+
+    /// Stages the entries and swaps the signed head, if there are any.
+    pub async fn write(self, connection: &mut SqliteConnection) -> sqlx::Result<Option<Appended>> {
+        if self.rows.is_empty() {
+            return Ok(None);
+        }
+        let checkpoint = self.sequencer.signer.sign(self.frontier.head());
+        for rows in self.rows.chunks(crate::limits::LOG_ROWS_PER_INSERT) {
+            let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO log_entries (number, entry, release) ");
+            query.push_values(rows, |mut row, (number, entry, release)| {
+                row.push_bind(signed(*number)).push_bind(entry.as_slice()).push_bind(*release);
+            });
+            query.build().execute(&mut *connection).await?;
+        }
+        let swapped = sqlx::query("UPDATE log_head SET checkpoint = $1 WHERE checkpoint = $2")
+            .bind(checkpoint.to_note())
+            .bind(self.sequencer.note.clone())
+            .execute(connection)
+            .await?;
+        // Somebody else wrote, or a commit that was taken for failed was none: nothing of this may stand.
+        if swapped.rows_affected() != 1 {
+            return Err(sqlx::Error::Protocol("the log's head is not where it was left".into()));
+        }
+        crash_point("log-before-commit");
+        Ok(Some(Appended { frontier: self.frontier, leaves: self.leaves, checkpoint }))
+    }
+}
+
+/// The head of a log that has no entries yet.
+async fn begin(connection: &mut SqliteConnection, signer: &LogSigner, folder: &LogFolder) -> Result<String> {
+    if folder.published()?.is_some() {
+        return Err(Error::Log(
+            "the log's folder has a published log, but the store knows of none: restore the store that it belongs to, \
+             or give a new log a new origin and an empty folder"
+                .into(),
+        ));
+    }
+    let note = signer.sign(Head::EMPTY).to_note();
+    sqlx::query("INSERT INTO log_head (id, checkpoint, written_root) VALUES (1, $1, $2)")
+        .bind(note.clone())
+        .bind(Hash::EMPTY_ROOT.as_bytes().to_vec())
+        .execute(connection)
+        .await
+        .map_err(failed)?;
+    Ok(note)
+}
+
+/// What is staged from an index on.
+async fn staged(connection: &mut SqliteConnection, from: u64) -> Result<Vec<(u64, Vec<u8>)>> {
+    let rows = sqlx::query("SELECT number, entry FROM log_entries WHERE number >= $1 ORDER BY number")
+        .bind(signed(from))
+        .fetch_all(connection)
+        .await
+        .map_err(failed)?;
+    rows.iter()
+        .map(|row| Ok((unsigned(row.try_get(0).map_err(failed)?), row.try_get(1).map_err(failed)?)))
+        .collect()
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::Log(format!("the store does not give the log's head: {error}"))
+}

@@ -1,0 +1,431 @@
+//! Reading the entries of a log one after the other, and saying what is wrong with them.
+//!
+//! An [`Auditor`] joins requests with outcomes, outcomes with signatures, disclosures with embargoes, and all of them with
+//! the keys that were announced. It is handed entries that belong to a verified tree, and the time; documents beside the
+//! tree are for whoever can read files. Its state is bounded and can be stored.
+
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet},
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use rutli_release::{ReleaseKey, Sequence, Version};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    entry::{Disclosure, Dsse, Embargoed, Entry, Key, Node, NodeEvent, Outcome, OutcomeState, Request},
+    finding::{Code, Finding},
+    hash::Hash,
+    limits::{MAX_AWAITED_LEAVES, MAX_CHANNELS, MAX_ENDED, MAX_KEYS, MAX_OPEN},
+};
+
+/// What a reader of the log keeps of what it has read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Auditor {
+    /// Entries read.
+    size: u64,
+    /// Requests without an outcome, by index.
+    open: BTreeMap<u64, Open>,
+    /// Embargoes without a disclosure, by index.
+    hidden: BTreeMap<u64, Hidden>,
+    /// Requests that ended, the newest.
+    ended: BTreeSet<u64>,
+    /// Signed releases whose `dsse` leaf may come, by the index of the outcome.
+    awaited: BTreeMap<u64, Awaited>,
+    /// The newest request of each class, product and channel.
+    channels: BTreeMap<String, Newest>,
+    /// The newest epoch of each key, by name.
+    keys: BTreeMap<String, KnownKey>,
+    /// Which key each roster is of.
+    rosters: BTreeMap<Hash, String>,
+    /// Something did not fit any more.
+    overflowed: bool,
+}
+
+/// A request without an outcome.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Open {
+    deadline: u64,
+    /// Not known under embargo.
+    statement: Option<Hash>,
+    /// Whether a `dsse` leaf may come of it.
+    dsse: bool,
+    reported: bool,
+}
+
+/// An embargo without a disclosure.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Hidden {
+    entry: Embargoed,
+    /// What its outcome said that the statement is.
+    statement: Option<Hash>,
+    reported: bool,
+}
+
+/// A signed release whose `dsse` leaf may come.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Awaited {
+    statement: Hash,
+    /// The key's name, as far as it is known.
+    key: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Newest {
+    index: u64,
+    sequence: Sequence,
+    version: Version,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KnownKey {
+    epoch: u64,
+    public_key: Hash,
+    purpose: String,
+    /// As `dsse` leaves name it: so a leaf need not be decoded, which would cost more than all the rest.
+    verifier: String,
+}
+
+impl Auditor {
+    /// Entries read so far: the index of the next one.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
+    /// Requests without an outcome.
+    #[must_use]
+    pub fn open_requests(&self) -> usize {
+        self.open.len()
+    }
+
+    /// Embargoes without a disclosure.
+    #[must_use]
+    pub fn embargoes(&self) -> usize {
+        self.hidden.len()
+    }
+
+    /// Reads the next entry.
+    pub fn read(&mut self, entry: &Entry) -> Vec<Finding> {
+        let index = self.size;
+        self.size += 1;
+        let mut findings = Vec::new();
+        match entry {
+            Entry::Request(request) => self.request(index, request, &mut findings),
+            Entry::Embargoed(request) => self.embargoed(index, request, &mut findings),
+            Entry::Disclosure(disclosure) => self.disclosure(index, disclosure, &mut findings),
+            Entry::Outcome(outcome) => self.outcome(index, outcome, &mut findings),
+            Entry::Dsse(dsse) => self.dsse(index, dsse, &mut findings),
+            Entry::Key(key) => self.key(index, key, &mut findings),
+            Entry::Node(node) => findings.push(culprit(index, node)),
+        }
+        self.keep_bounded(index, &mut findings);
+        findings
+    }
+
+    /// Goes past an entry that could not be parsed.
+    pub fn skip(&mut self) {
+        self.size += 1;
+    }
+
+    /// What should have happened by `now`, each once. `now` and `grace` in Unix seconds and seconds.
+    pub fn overdue(&mut self, now: u64, grace: u64) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        let late = |limit: u64| limit.saturating_add(grace) < now;
+        for (index, open) in self.open.iter_mut().filter(|(_, open)| !open.reported && late(open.deadline)) {
+            open.reported = true;
+            let text = format!("its deadline was {}, and no entry says how it ended", time(open.deadline));
+            findings.push(Finding::at(Code::RequestWithoutOutcome, *index, text));
+        }
+        for (index, hidden) in
+            self.hidden.iter_mut().filter(|(_, hidden)| !hidden.reported && late(hidden.entry.disclose_by))
+        {
+            hidden.reported = true;
+            let text =
+                format!("it was to be disclosed by {}, and no entry does", time(hidden.entry.disclose_by));
+            findings.push(Finding::at(Code::EmbargoOverdue, *index, text));
+        }
+        findings
+    }
+
+    fn request(&mut self, index: u64, request: &Request, findings: &mut Vec<Finding>) {
+        self.check_roster(index, &request.roster, findings);
+        self.check_order(index, index, request, findings);
+        let open = Open {
+            deadline: request.deadline,
+            statement: Some(request.statement),
+            dsse: request.signables.dsse.is_some(),
+            reported: false,
+        };
+        self.open.insert(index, open);
+    }
+
+    fn embargoed(&mut self, index: u64, request: &Embargoed, findings: &mut Vec<Finding>) {
+        self.check_roster(index, &request.roster, findings);
+        let open = Open { deadline: request.deadline, statement: None, dsse: true, reported: false };
+        self.open.insert(index, open);
+        let hidden = Hidden { entry: request.clone(), statement: None, reported: false };
+        self.hidden.insert(index, hidden);
+    }
+
+    fn disclosure(&mut self, index: u64, disclosure: &Disclosure, findings: &mut Vec<Finding>) {
+        let of = disclosure.request;
+        let Some(hidden) = self.hidden.get(&of) else {
+            let text = format!("it discloses entry {of}, which is not under embargo");
+            findings.push(Finding::at(Code::DisclosureWithoutRequest, index, text));
+            return;
+        };
+        let statement = disclosure.opened.statement;
+        if !disclosure.opens(&hidden.entry) {
+            let text = format!("it does not open the commitment of entry {of}");
+            findings.push(Finding::at(Code::DisclosureMismatch, index, text));
+            return;
+        }
+        if hidden.statement.is_some_and(|signed| signed != statement) {
+            let text = format!("the outcome of entry {of} was about another statement");
+            findings.push(Finding::at(Code::DisclosureMismatch, index, text));
+        }
+        self.hidden.remove(&of);
+        if let Some(open) = self.open.get_mut(&of) {
+            open.statement = Some(statement);
+            open.dsse = disclosure.opened.signables.dsse.is_some();
+        }
+        self.check_order(index, of, &disclosure.opened, findings);
+    }
+
+    fn outcome(&mut self, index: u64, outcome: &Outcome, findings: &mut Vec<Finding>) {
+        let of = outcome.request;
+        let Some(open) = self.open.remove(&of) else {
+            let (code, text) = if self.ended.contains(&of) {
+                (Code::OutcomeTwice, format!("the request, entry {of}, has an outcome already"))
+            } else {
+                (Code::OutcomeWithoutRequest, format!("entry {of} is no request that waits for an outcome"))
+            };
+            findings.push(Finding::at(code, index, text));
+            return;
+        };
+        self.ended.insert(of);
+        let mut wrong = |text: &str| {
+            let text = format!("{text} (its request is entry {of})");
+            findings.push(Finding::at(Code::OutcomeMismatch, index, text));
+        };
+        if open.statement.is_some_and(|asked| asked != outcome.statement) {
+            wrong("it is about another statement than its request");
+        }
+        let signed = outcome.state == OutcomeState::Signed;
+        let named = outcome.key.is_some() && outcome.roster.is_some() && outcome.signatures.is_some();
+        let any = outcome.key.is_some() || outcome.roster.is_some() || outcome.signatures.is_some();
+        if signed && (!named || outcome.signed_by.is_empty()) {
+            wrong("it does not say by which key and which nodes it was signed");
+        }
+        if !signed && (any || !outcome.signed_by.is_empty()) {
+            wrong("it names a key or signers, although it was not signed");
+        }
+        if signed && open.dsse {
+            self.awaited.insert(index, Awaited { statement: outcome.statement, key: outcome.key.clone() });
+        }
+        if let Some(hidden) = self.hidden.get_mut(&of) {
+            hidden.statement = Some(outcome.statement);
+            if outcome.refusals.iter().any(|refusal| !refusal.reason.is_empty()) {
+                let text = format!("it says why entry {of} was refused, which is under embargo");
+                findings.push(Finding::at(Code::EmbargoLeak, index, text));
+            }
+        }
+        if let (Some(name), Some(roster)) = (&outcome.key, &outcome.roster)
+            && self.rosters.get(roster) != Some(name)
+        {
+            let text = format!("no entry before it announced the key {name} with the roster {roster}");
+            findings.push(Finding::at(Code::KeyUnknown, index, text));
+        }
+    }
+
+    fn dsse(&mut self, index: u64, dsse: &Dsse, findings: &mut Vec<Finding>) {
+        let payload = dsse.spec.payload_hash.value;
+        // Nearly always the newest.
+        let found = self.awaited.iter().rev().find(|(_, awaited)| awaited.statement == payload);
+        let awaited = found.map(|(outcome, _)| *outcome).and_then(|outcome| self.awaited.remove(&outcome));
+        if awaited.is_none() {
+            let text = format!("no outcome before it says that the statement {payload} was signed");
+            findings.push(Finding::at(Code::DsseWithoutOutcome, index, text));
+        }
+        let plain = dsse.api_version == "0.0.1"
+            && [&dsse.spec.envelope_hash, &dsse.spec.payload_hash]
+                .iter()
+                .all(|hash| hash.algorithm == "sha256");
+        let [signature] = dsse.spec.signatures.as_slice() else {
+            let text = "it does not have one signature";
+            findings.push(Finding::at(Code::DsseMismatch, index, text));
+            return;
+        };
+        if !plain {
+            let text = "it is not of the form that stock verifiers take";
+            findings.push(Finding::at(Code::DsseMismatch, index, text));
+        }
+        let by = |known: &KnownKey| known.verifier == signature.verifier;
+        let expected = awaited.and_then(|awaited| awaited.key).and_then(|name| self.keys.get(&name));
+        if expected.is_some_and(by) {
+            return;
+        }
+        if !self.keys.values().any(by) {
+            let text = "no entry before it announced the public key that its signature is by";
+            findings.push(Finding::at(Code::KeyUnknown, index, text));
+        } else if expected.is_some() {
+            let text = "its signature is by another key than its outcome says";
+            findings.push(Finding::at(Code::DsseMismatch, index, text));
+        }
+    }
+
+    fn key(&mut self, index: u64, key: &Key, findings: &mut Vec<Finding>) {
+        let new = KnownKey {
+            epoch: key.epoch,
+            public_key: key.public_key,
+            purpose: key.purpose.clone(),
+            // What is no key signs nothing; its roster does not hold either.
+            verifier: ReleaseKey::from_bytes(key.public_key.as_bytes())
+                .map_or_else(|_| String::new(), |key| STANDARD.encode(key.to_pem())),
+        };
+        if let Some(known) = self.keys.get(&key.name) {
+            if known.epoch.checked_add(1) != Some(new.epoch) {
+                let text =
+                    format!("the key {} had the epoch {}, and now has {}", key.name, known.epoch, new.epoch);
+                findings.push(Finding::at(Code::KeyReused, index, text));
+            } else if (known.public_key, &known.purpose) != (new.public_key, &new.purpose) {
+                let text = format!("a refresh of the key {} changed its public key or purpose", key.name);
+                findings.push(Finding::at(Code::KeyChanged, index, text));
+            }
+        }
+        self.keys.insert(key.name.clone(), new);
+        self.rosters.insert(key.roster, key.name.clone());
+    }
+
+    fn check_roster(&self, index: u64, roster: &Hash, findings: &mut Vec<Finding>) {
+        if !self.rosters.contains_key(roster) {
+            let text = format!("no entry before it announced a key with the roster {roster}");
+            findings.push(Finding::at(Code::RosterUnknown, index, text));
+        }
+    }
+
+    /// Compares a request with the newest one of its channel. `of` is the index of the request, `index` that of the entry
+    /// that said it.
+    fn check_order(&mut self, index: u64, of: u64, request: &Request, findings: &mut Vec<Finding>) {
+        let channel = format!("{} {} {}", request.class, request.product, request.channel);
+        let this = Newest { index: of, sequence: request.sequence, version: request.version.clone() };
+        let Some(newest) = self.channels.get(&channel) else {
+            self.channels.insert(channel, this);
+            return;
+        };
+        // What was under embargo may be older than what was read before it.
+        let (older, younger) = if newest.index < of { (newest, &this) } else { (&this, newest) };
+        if younger.sequence <= older.sequence {
+            let text = format!(
+                "in {channel} the sequence went from {} (entry {}) to {} (entry {})",
+                older.sequence, older.index, younger.sequence, younger.index
+            );
+            findings.push(Finding::at(Code::SequenceBackwards, index, text));
+        }
+        if compare_versions(&older.version, &younger.version) == Some(Ordering::Greater) {
+            let text = format!(
+                "in {channel} the version went from {} (entry {}) to {} (entry {})",
+                older.version, older.index, younger.version, younger.index
+            );
+            findings.push(Finding::at(Code::VersionBackwards, index, text));
+        }
+        if newest.index < of {
+            self.channels.insert(channel, this);
+        }
+    }
+
+    /// Forgets what is oldest of what does not fit; says so once where that could hide something.
+    fn keep_bounded(&mut self, index: u64, findings: &mut Vec<Finding>) {
+        while self.ended.len() > MAX_ENDED {
+            self.ended.pop_first();
+        }
+        while self.awaited.len() > MAX_AWAITED_LEAVES {
+            self.awaited.pop_first();
+        }
+        let dropped = [
+            shrink(&mut self.open, MAX_OPEN),
+            shrink(&mut self.hidden, MAX_OPEN),
+            shrink(&mut self.channels, MAX_CHANNELS),
+            shrink(&mut self.keys, MAX_KEYS),
+            shrink(&mut self.rosters, MAX_KEYS),
+        ];
+        if dropped.contains(&true) && !self.overflowed {
+            self.overflowed = true;
+            let text = "more requests, embargoes, channels or keys are open than are kept: findings about old ones \
+                        may be missing or wrong from here on";
+            findings.push(Finding::at(Code::TooMuchOpen, index, text));
+        }
+    }
+}
+
+fn shrink<K: Ord, V>(map: &mut BTreeMap<K, V>, most: usize) -> bool {
+    let over = map.len() > most;
+    while map.len() > most {
+        map.pop_first();
+    }
+    over
+}
+
+fn culprit(index: u64, node: &Node) -> Finding {
+    let (code, what) = match node.event {
+        NodeEvent::Culprit => (Code::NodeCulprit, "was named as a culprit"),
+        NodeEvent::Reinstated => (Code::NodeReinstated, "was put back"),
+    };
+    Finding::at(code, index, format!("{} {what} on {}: {}", node.node, time(node.time), node.reason))
+}
+
+/// The order of two versions by the dotted numbers that they begin with; `None` where one has none. Versions are not
+/// interpreted anywhere else, so only what everybody reads in the same way counts: 1.10 comes after 1.9, and a release
+/// candidate neither before nor after its release.
+fn compare_versions(a: &Version, b: &Version) -> Option<Ordering> {
+    let (mut a, mut b) = (numbers(a.as_str())?, numbers(b.as_str())?);
+    let length = a.len().max(b.len());
+    a.resize(length, 0);
+    b.resize(length, 0);
+    Some(a.cmp(&b))
+}
+
+fn numbers(version: &str) -> Option<Vec<u64>> {
+    let version = version.strip_prefix('v').unwrap_or(version);
+    let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
+    let dotted = version.get(..end)?.trim_end_matches('.');
+    dotted.split('.').map(|number| number.parse().ok()).collect()
+}
+
+fn time(seconds: u64) -> String {
+    rutli_release::Timestamp(seconds).rfc3339()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_compared_by_their_numbers_alone() {
+        let compare =
+            |a: &str, b: &str| compare_versions(&Version::new(a).unwrap(), &Version::new(b).unwrap());
+        assert_eq!(compare("1.9", "1.10"), Some(Ordering::Less));
+        assert_eq!(compare("v2.0.0", "1.10"), Some(Ordering::Greater));
+        assert_eq!(compare("1.0-rc.2", "1.0.0"), Some(Ordering::Equal));
+        assert_eq!(compare("1.0", "1.0.1-beta"), Some(Ordering::Less));
+        assert_eq!(compare("nightly", "1.0"), None);
+        assert_eq!(compare("99999999999999999999999", "1.0"), None);
+    }
+
+    #[test]
+    fn every_code_has_a_word_of_its_own() {
+        let words: BTreeSet<_> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(words.len(), Code::ALL.len());
+        for code in Code::ALL {
+            assert_eq!(serde_json::to_string(code).unwrap(), format!("\"{code}\""));
+        }
+    }
+}

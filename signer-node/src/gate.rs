@@ -1,0 +1,404 @@
+//! The log's gate: a node signs nothing that is not in the log, and follows one log that only ever grows.
+//!
+//! In this order, for a batch or for a head alone:
+//!
+//! 1. [`Gate::take`]: the checkpoint is one that the log signed; it is not older than the own head; it does not contradict
+//!    it; the proof begins at the own head and shows that the new one extends it; and if this node was restored, its
+//!    peers have cosigned the head since.
+//! 2. [`Gate::check_entry`], for each release: an entry is named, it is under that head, and it is the one that this node
+//!    encoded itself.
+//! 3. The driver makes the new head durable, in the transaction of the decisions ([`Gate::unsaved`], [`Gate::settle`]).
+//! 4. Only then shares leave, and the [cosignature](Gate::cosignature) of the head (c2sp.org/tlog-cosignature).
+//!
+//! Sans-IO. Log, own identity and peers come from the node's own configuration, never from a coordinator.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use rutli_keys::{IdentityKey, IdentityPublic, NodeId, Roster, RosterHash};
+use rutli_log::{
+    Cosignature, Cosigner, Entry, Hash, Head, LogKey, NotACheckpoint, Origin, SignedCheckpoint,
+    check_consistency, check_inclusion, checkpoint::InvalidLogKey, entry::RequestTerms,
+};
+use rutli_wire::link::{BatchItem, LogHead, LoggedEntry, Refusal, RefusalCode};
+
+use crate::limits;
+
+/// A head that this node took.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeptHead {
+    /// The head.
+    pub head: Head,
+    /// The checkpoint with the log's own signature, and no other: evidence.
+    pub note: String,
+}
+
+/// Two heads of one size with different roots, both signed by the log: proof that it forked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fork {
+    /// Unix seconds.
+    pub at: u64,
+    /// What this node had.
+    pub own: KeptHead,
+    /// What it was shown.
+    pub other: KeptHead,
+}
+
+/// What a node keeps of its log.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LogState {
+    /// The newest head that it took; `None`: it has taken none yet.
+    pub head: Option<KeptHead>,
+    /// Since this the node is closed, until its custodian vouches.
+    pub fork: Option<Fork>,
+    /// Unix seconds at which the node was restored from a backup, as long as it has not caught up.
+    pub catching_up: Option<u64>,
+}
+
+/// What the journal must hold before anything leaves the node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unsaved {
+    /// Of which log.
+    pub origin: Origin,
+    /// All of it.
+    pub state: LogState,
+    /// Goes up with each change in this process.
+    pub revision: u64,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Gate {
+    log: LogKey,
+    me: NodeId,
+    identity: Arc<IdentityKey>,
+    own: Cosigner,
+    peers: BTreeMap<NodeId, Cosigner>,
+    /// As of now; it may be ahead of the journal.
+    state: LogState,
+    revision: u64,
+    /// The newest revision that the journal has.
+    durable: u64,
+}
+
+impl Gate {
+    /// The gate of a node that follows one log and has `kept` this of it.
+    ///
+    /// # Errors
+    /// [`InvalidLogKey`]: never for names and identities that were parsed.
+    pub fn new(
+        log: LogKey,
+        me: NodeId,
+        identity: Arc<IdentityKey>,
+        peers: &BTreeMap<NodeId, IdentityPublic>,
+        kept: LogState,
+    ) -> Result<Self, InvalidLogKey> {
+        let own = cosigner(&me, &identity.public())?;
+        let peers = peers
+            .iter()
+            .map(|(id, identity)| Ok((id.clone(), cosigner(id, identity)?)))
+            .collect::<Result<_, InvalidLogKey>>()?;
+        Ok(Self { log, me, identity, own, peers, state: kept, revision: 0, durable: 0 })
+    }
+
+    /// Takes a head that is at least as new as the own one, or says what is wrong with it. Until [`Gate::settle`] it is
+    /// not durable. `rosters` are those of the keys that this node holds, `now` is in Unix seconds.
+    ///
+    /// # Errors
+    /// A refusal whose code begins with `log-`.
+    pub fn take<'a>(
+        &mut self,
+        offered: Option<&LogHead>,
+        rosters: impl Iterator<Item = &'a Roster>,
+        now: u64,
+    ) -> Result<Head, Refusal> {
+        self.check_not_forked()?;
+        let offered = offered.ok_or_else(|| {
+            refuse(
+                RefusalCode::LogHeadMissing,
+                "the batch names no head of the log; nothing is signed unlogged",
+            )
+        })?;
+        if let Some(head) = self.own_head_again(&offered.checkpoint) {
+            return Ok(head);
+        }
+        let checkpoint = self.open(&offered.checkpoint)?;
+        self.check_not_older(&checkpoint)?;
+        self.check_no_other_root(&checkpoint, now)?;
+        self.notice_restore(&checkpoint, now);
+        self.check_extends(&checkpoint, offered)?;
+        self.check_caught_up(&checkpoint, rosters, now)?;
+        self.keep(&checkpoint);
+        Ok(checkpoint.head())
+    }
+
+    /// The request's entry is in the log, under a head that was taken, and it is the one that this node encoded itself
+    /// for its own roster.
+    ///
+    /// # Errors
+    /// [`RefusalCode::NotLogged`], [`RefusalCode::LogInclusion`], [`RefusalCode::LogOtherEntry`].
+    pub fn check_entry(&self, head: &Head, item: &BatchItem, roster: RosterHash) -> Result<(), Refusal> {
+        let logged = item.entry.as_ref().ok_or_else(|| {
+            refuse(RefusalCode::NotLogged, "the request names no entry of the log; it must be logged first")
+        })?;
+        check_inclusion(head, logged.index, logged.leaf, &logged.proof).map_err(|error| {
+            let problem = format!("entry {} is not shown to be in the log: {error}", logged.index);
+            refuse(RefusalCode::LogInclusion, problem)
+        })?;
+        if own_leaf(item, logged, roster) != logged.leaf {
+            let problem = format!(
+                "entry {} of the log is not the request for this release by {} under this roster and deadline",
+                logged.index, item.requester
+            );
+            return Err(refuse(RefusalCode::LogOtherEntry, problem));
+        }
+        Ok(())
+    }
+
+    /// The log forked: nothing is looked at any more.
+    fn check_not_forked(&self) -> Result<(), Refusal> {
+        self.state.fork.as_ref().map_or(Ok(()), |fork| Err(forked(fork)))
+    }
+
+    /// The text of the own head again, whatever signature lines follow: its one signature that counts was verified when
+    /// it was taken. A node that catches up wants those lines.
+    fn own_head_again(&self, note: &str) -> Option<Head> {
+        let own = self.state.head.as_ref().filter(|_| self.state.catching_up.is_none())?;
+        let text = own.note.split_inclusive('\n').take(CHECKPOINT_LINES).collect::<String>();
+        let lines = note.strip_prefix(&text)?.strip_prefix('\n')?;
+        (!lines.is_empty() && lines.lines().all(|line| line.starts_with("— "))).then_some(own.head)
+    }
+
+    /// Form, the log's signature, origin.
+    fn open(&self, note: &str) -> Result<SignedCheckpoint, Refusal> {
+        self.log.open(note).map_err(|error| {
+            let code = match &error {
+                NotACheckpoint::Origin { .. } => RefusalCode::LogOrigin,
+                _ => RefusalCode::LogHeadUnsigned,
+            };
+            refuse(
+                code,
+                format!("the head of the log does not hold: {error}; compare [log] key with the log's own"),
+            )
+        })
+    }
+
+    fn check_not_older(&self, checkpoint: &SignedCheckpoint) -> Result<(), Refusal> {
+        let (own, offered) = (self.size(), checkpoint.head().size);
+        if offered >= own {
+            return Ok(());
+        }
+        Err(refuse(
+            RefusalCode::LogBehind,
+            format!("the head has {offered} entries and this node has seen {own}; a log never gets shorter"),
+        ))
+    }
+
+    /// The one thing that no honest log ever does. Both notes are kept.
+    fn check_no_other_root(&mut self, checkpoint: &SignedCheckpoint, now: u64) -> Result<(), Refusal> {
+        let offered = checkpoint.head();
+        match &self.state.head {
+            Some(own) if own.head.size == offered.size && own.head.root != offered.root => {
+                let fork = Fork { at: now, own: own.clone(), other: kept(checkpoint) };
+                let refusal = forked(&fork);
+                self.state.fork = Some(fork);
+                self.revision += 1;
+                Err(refusal)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// This node's own cosignature beyond its own head: it was restored, and nobody said so.
+    fn notice_restore(&mut self, checkpoint: &SignedCheckpoint, now: u64) {
+        let beyond = checkpoint.head().size > self.size() && self.state.catching_up.is_none();
+        if beyond && matches!(checkpoint.cosignature(&self.own), Ok(Some(_))) {
+            self.state.catching_up = Some(now);
+            self.revision += 1;
+        }
+    }
+
+    fn check_extends(&self, checkpoint: &SignedCheckpoint, offered: &LogHead) -> Result<(), Refusal> {
+        let own = self.head();
+        if offered.from != own.size {
+            return Err(refuse(
+                RefusalCode::LogGap,
+                format!(
+                    "the consistency proof begins at {}, this node's own head at {}; prove it from there",
+                    offered.from, own.size
+                ),
+            ));
+        }
+        check_consistency(&own, &checkpoint.head(), &offered.consistency).map_err(|error| {
+            let problem = format!(
+                "the head of {} entries is not shown to extend this node's own of {}: {error}",
+                checkpoint.head().size,
+                own.size
+            );
+            refuse(RefusalCode::LogInconsistent, problem)
+        })
+    }
+
+    /// A node that was restored may have seen more than it knows. Peers that together with it could sign have seen it
+    /// too, and tell by cosigning since.
+    fn check_caught_up<'a>(
+        &mut self,
+        checkpoint: &SignedCheckpoint,
+        rosters: impl Iterator<Item = &'a Roster>,
+        now: u64,
+    ) -> Result<(), Refusal> {
+        let Some(since) = self.state.catching_up else { return Ok(()) };
+        let fresh = |id: &NodeId| {
+            let cosigner = self.peers.get(id);
+            let cosignature = cosigner.and_then(|peer| checkpoint.cosignature(peer).ok().flatten());
+            cosignature.is_some_and(|cosignature| {
+                cosignature.time.saturating_add(limits::MAX_CLOCK_SKEW_S) >= since
+                    && cosignature.time <= now.saturating_add(limits::MAX_CLOCK_SKEW_S)
+            })
+        };
+        let mut keys = 0;
+        for roster in rosters {
+            keys += 1;
+            for organisation in roster.organisations() {
+                let nodes = organisation.nodes.iter().filter(|node| node.id == self.me || fresh(&node.id));
+                if nodes.count() < usize::from(organisation.threshold) {
+                    return Err(catching_up(since));
+                }
+            }
+        }
+        // Without a key there is no quorum that could vouch.
+        if keys == 0 {
+            return Err(catching_up(since));
+        }
+        self.state.catching_up = None;
+        self.revision += 1;
+        Ok(())
+    }
+
+    fn keep(&mut self, checkpoint: &SignedCheckpoint) {
+        let new = kept(checkpoint);
+        if self.state.head.as_ref().is_none_or(|own| own.head != new.head) {
+            self.state.head = Some(new);
+            self.revision += 1;
+        }
+    }
+
+    /// What is not durable yet.
+    #[must_use]
+    pub fn unsaved(&self) -> Option<Unsaved> {
+        (self.revision > self.durable).then(|| Unsaved {
+            origin: self.log.origin().clone(),
+            state: self.state.clone(),
+            revision: self.revision,
+        })
+    }
+
+    /// The journal has it.
+    pub fn settle(&mut self, saved: &Unsaved) {
+        self.durable = self.durable.max(saved.revision);
+    }
+
+    /// This node's cosignature of its own head, made at `now`; only of a head that is durable, and that it stands by.
+    #[must_use]
+    pub fn cosignature(&self, now: u64) -> Option<Cosignature> {
+        let own = self.state.head.as_ref()?;
+        if self.revision > self.durable || self.obstacle().is_some() {
+            return None;
+        }
+        let checkpoint = rutli_log::Checkpoint { origin: self.log.origin().clone(), head: own.head };
+        Some(Cosignature { time: now, signature: self.identity.cosign(now, &checkpoint.text()) })
+    }
+
+    /// Why nothing may leave now.
+    #[must_use]
+    pub fn obstacle(&self) -> Option<Refusal> {
+        self.state.fork.as_ref().map(forked).or_else(|| self.state.catching_up.map(catching_up))
+    }
+
+    /// The custodian vouches for the own head after a fork; the evidence stays in the journal.
+    pub fn vouch(&mut self) {
+        self.state.fork = None;
+    }
+
+    /// Which node this is.
+    #[must_use]
+    pub fn me(&self) -> &NodeId {
+        &self.me
+    }
+
+    /// Which log.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        self.log.origin()
+    }
+
+    /// Entries under the newest head that was taken: where the next consistency proof begins.
+    #[must_use]
+    pub fn size(&self) -> u64 {
+        self.head().size
+    }
+
+    /// What it keeps, as of now.
+    #[must_use]
+    pub fn state(&self) -> &LogState {
+        &self.state
+    }
+
+    fn head(&self) -> Head {
+        self.state.head.as_ref().map_or(Head::EMPTY, |kept| kept.head)
+    }
+}
+
+/// Lines of a checkpoint's text: origin, size, root.
+const CHECKPOINT_LINES: usize = 3;
+
+fn cosigner(id: &NodeId, identity: &IdentityPublic) -> Result<Cosigner, InvalidLogKey> {
+    Cosigner::new(id.to_string(), &identity.to_bytes())
+}
+
+/// Text, blank line, and the log's own signature, which an opened checkpoint has first; cosignatures are left out, for
+/// they would make the journal's row long, and prove nothing against the log.
+fn kept(checkpoint: &SignedCheckpoint) -> KeptHead {
+    let note = checkpoint.to_note();
+    let note = note.split_inclusive('\n').take(CHECKPOINT_LINES + 2).collect();
+    KeptHead { head: checkpoint.head(), note }
+}
+
+/// The leaf of the entry as this node encodes it. Nothing of it is taken from the log, and of the coordinator only what
+/// the release itself does not say.
+fn own_leaf(item: &BatchItem, logged: &LoggedEntry, roster: RosterHash) -> Hash {
+    let terms = RequestTerms {
+        release_id: item.release_id.clone(),
+        requester: item.requester.clone(),
+        roster: Hash(*roster.as_bytes()),
+        deadline: logged.deadline,
+        evidence: Vec::new(),
+        embargo: logged.embargo,
+    };
+    Entry::request(&item.release, &terms).leaf_hash()
+}
+
+fn forked(fork: &Fork) -> Refusal {
+    refuse(
+        RefusalCode::LogForked,
+        format!(
+            "the log forked: it signed two heads of {} entries, with roots {} and {}. Both notes are in this node's \
+             journal (log_forks). Show them to the other custodians; then follow a new log, or vouch for this node's own \
+             head with `resume`",
+            fork.own.head.size, fork.own.head.root, fork.other.head.root
+        ),
+    )
+}
+
+fn catching_up(since: u64) -> Refusal {
+    refuse(
+        RefusalCode::LogCatchingUp,
+        format!(
+            "this node was restored at {since}, and waits for a head of the log that its peers cosigned since; it goes on \
+             by itself once a quorum of them is up"
+        ),
+    )
+}
+
+fn refuse(code: RefusalCode, reason: impl Into<String>) -> Refusal {
+    Refusal { code, reason: reason.into() }
+}

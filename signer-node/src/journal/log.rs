@@ -1,0 +1,124 @@
+//! What the journal keeps of the log, one row for each origin, see [`crate::gate`].
+
+use rutli_log::{Hash, Head, Origin};
+use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+
+use super::{Journal, integer, unsigned};
+use crate::{
+    error::Error,
+    gate::{Fork, KeptHead, LogState, Unsaved},
+};
+
+impl Journal {
+    /// What is kept of a log; nothing yet of one that this node has not followed.
+    pub async fn log(&self, origin: &Origin) -> Result<LogState, Error> {
+        let mut write = self.write().await?;
+        let head = sqlx::query("SELECT size, root, note, catching_up FROM log_heads WHERE origin = $1")
+            .bind(origin.as_str())
+            .fetch_optional(write.connection()?)
+            .await?;
+        let fork = sqlx::query(
+            "SELECT size, root, note, other_root, other_note, at FROM log_forks
+            WHERE origin = $1 AND vouched_at IS NULL ORDER BY at LIMIT 1",
+        )
+        .bind(origin.as_str())
+        .fetch_optional(write.connection()?)
+        .await?;
+        write.commit().await?;
+        let mut state = LogState { fork: fork.as_ref().map(fork_of).transpose()?, ..LogState::default() };
+        if let Some(row) = head {
+            let kept = kept_head(&row, 0, 1, 2)?;
+            state.head = (!kept.note.is_empty()).then_some(kept);
+            state.catching_up = row.try_get::<Option<i64>, _>(3)?.map(unsigned).transpose()?;
+        }
+        Ok(state)
+    }
+
+    /// Other logs that this node has followed.
+    pub async fn other_logs(&self, origin: &Origin) -> Result<Vec<String>, Error> {
+        let mut write = self.write().await?;
+        let rows = sqlx::query("SELECT origin FROM log_heads WHERE origin <> $1 ORDER BY origin")
+            .bind(origin.as_str())
+            .fetch_all(write.connection()?)
+            .await?;
+        write.commit().await?;
+        Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    }
+
+    /// From now on (Unix seconds) this node neither signs nor cosigns until it has caught up with this log.
+    pub async fn set_catching_up(&self, origin: &Origin, now: u64) -> Result<(), Error> {
+        let mut write = self.write().await?;
+        sqlx::query(
+            "INSERT INTO log_heads (origin, size, root, note, catching_up) VALUES ($1, 0, $2, '', $3)
+            ON CONFLICT (origin) DO UPDATE SET catching_up = excluded.catching_up",
+        )
+        .bind(origin.as_str())
+        .bind(Head::EMPTY.root.as_bytes().as_slice())
+        .bind(integer(now))
+        .execute(write.connection()?)
+        .await?;
+        write.commit().await
+    }
+
+    /// The custodian vouches for this node's own head, whatever else the log signed.
+    pub async fn vouch_for_log(&self, origin: &Origin, now: u64) -> Result<(), Error> {
+        let mut write = self.write().await?;
+        sqlx::query("UPDATE log_forks SET vouched_at = $1 WHERE origin = $2 AND vouched_at IS NULL")
+            .bind(integer(now))
+            .bind(origin.as_str())
+            .execute(write.connection()?)
+            .await?;
+        write.commit().await
+    }
+}
+
+/// Writes what the gate knows, within the transaction of the decisions that rest on it.
+pub(super) async fn keep(connection: &mut SqliteConnection, log: &Unsaved) -> Result<(), Error> {
+    let LogState { head, fork, catching_up } = &log.state;
+    let (newest, note) = head.as_ref().map_or((Head::EMPTY, ""), |kept| (kept.head, kept.note.as_str()));
+    sqlx::query(
+        "INSERT INTO log_heads (origin, size, root, note, catching_up) VALUES ($1, $2, $3, $4, $5)
+        ON CONFLICT (origin) DO UPDATE SET
+            size = excluded.size, root = excluded.root, note = excluded.note, catching_up = excluded.catching_up",
+    )
+    .bind(log.origin.as_str())
+    .bind(integer(newest.size))
+    .bind(newest.root.as_bytes().as_slice())
+    .bind(note)
+    .bind(catching_up.map(integer))
+    .execute(&mut *connection)
+    .await?;
+    let Some(Fork { at, own, other }) = fork else { return Ok(()) };
+    // A head that the custodian vouched against once is a fork again if it is shown again.
+    sqlx::query(
+        "INSERT INTO log_forks (origin, size, root, other_root, note, other_note, at)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
+        ON CONFLICT (origin, size, other_root) DO UPDATE SET at = excluded.at, vouched_at = NULL",
+    )
+    .bind(log.origin.as_str())
+    .bind(integer(own.head.size))
+    .bind(own.head.root.as_bytes().as_slice())
+    .bind(other.head.root.as_bytes().as_slice())
+    .bind(own.note.as_str())
+    .bind(other.note.as_str())
+    .bind(integer(*at))
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+fn fork_of(row: &SqliteRow) -> Result<Fork, Error> {
+    Ok(Fork {
+        own: kept_head(row, 0, 1, 2)?,
+        other: kept_head(row, 0, 3, 4)?,
+        at: unsigned(row.try_get(5)?)?,
+    })
+}
+
+fn kept_head(row: &SqliteRow, size: usize, root: usize, note: usize) -> Result<KeptHead, Error> {
+    let root: Vec<u8> = row.try_get(root)?;
+    let root = Hash::from_slice(&root)
+        .map_err(|_| Error::JournalRow("the root of a log's head has not 32 bytes".into()))?;
+    let head = Head { size: unsigned(row.try_get(size)?)?, root };
+    Ok(KeptHead { head, note: row.try_get(note)? })
+}

@@ -1,0 +1,45 @@
+//! `rutli log`: reading a transparency log, and trusting nobody who serves it.
+//!
+//! | module | does |
+//! | --- | --- |
+//! | [`source`] | a folder or server that the log is read from |
+//! | [`trust`] | the log's key, and the witnesses that one asks for |
+//! | [`walk`] | all entries against all tiles against the head |
+//! | [`documents`] | statements and signed rosters against entries |
+//! | [`compare`] | heads of mirrors and witnesses |
+//! | [`monitor`] | `monitor`: rounds, findings; [`state`] and [`metrics`] are its files |
+//! | [`show`] | `show` and `export`: what was asked for and how it ended |
+//! | [`prove`] | `prove`, and one entry of `show` |
+
+pub mod compare;
+pub mod documents;
+pub mod limits;
+pub mod metrics;
+pub mod monitor;
+pub mod prove;
+pub mod show;
+pub mod source;
+pub mod state;
+pub mod trust;
+pub mod walk;
+
+use crate::{
+    cli,
+    report::{Failure, Report},
+};
+
+/// `rutli log …`
+///
+/// # Errors
+/// As the commands say.
+pub fn run(command: &cli::Log, json: bool) -> Result<Report, Failure> {
+    match command {
+        cli::Log::Monitor(args) => monitor::run(args, json),
+        cli::Log::Show(args) => match args.index {
+            Some(index) => prove::show(&args.place, index),
+            None => show::show(args),
+        },
+        cli::Log::Prove(args) => prove::run(args),
+        cli::Log::Export(args) => show::export(args),
+    }
+}

@@ -1,0 +1,37 @@
+//! Bounds of what is read from a log, and why they are what they are.
+
+use std::time::Duration;
+
+/// Entry bundles that are read and parsed side by side before their entries are joined in order: work for many threads,
+/// and 16 MiB of memory for entries of a kilobyte.
+pub const BUNDLES_AT_ONCE: u64 = 64;
+
+/// Requests under way at a time where the log is behind a network: there, waiting is what takes time.
+pub const REQUESTS_AT_ONCE: usize = 16;
+
+/// Time for one answer over the network, from the name to the last byte of 16 MiB, which is more than a bundle has.
+pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Time to connect.
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often a file is asked for while the other side does not answer or says that it is busy.
+pub const TRIES: u32 = 4;
+
+/// Wait before the second try; twice as long before each further one.
+pub const FIRST_WAIT: Duration = Duration::from_millis(250);
+
+/// Findings of a round that are shown; all are counted. A log that is wrong a thousand times needs no longer list.
+pub const MAX_SHOWN: usize = 1_000;
+
+/// Full tiles in memory while the tree grows: only those of its right edge are needed.
+pub const TILES_IN_MEMORY: usize = 64;
+
+/// Tiles that one proof needs at most: two for each level, and both edges.
+pub const MAX_TILES_OF_A_PROOF: usize = 32;
+
+/// Other sources to compare with.
+pub const MAX_COMPARED: usize = 64;
+
+/// Public keys whose form was checked once and is remembered.
+pub const MAX_CHECKED_KEYS: usize = 64;

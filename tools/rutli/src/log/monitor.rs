@@ -1,0 +1,333 @@
+//! `rutli log monitor`: follows a log and says what is wrong with it.
+//!
+//! One round: checkpoint → signature and cosignatures → all new entries, against all tiles of all levels → the root, which is
+//! the head's → entries joined → what is overdue → the heads of other sources → state. What lies in entries is reported once;
+//! what is wrong with the head is reported in every round while it is so, and the last verified head stays what it was.
+
+use std::{collections::BTreeMap, path::PathBuf, thread};
+
+use rutli_log::{Code, Finding, Head, NotWitnessed, Severity};
+use serde_json::{Value, json};
+
+use super::{
+    compare::{Compared, Other},
+    documents::Documents,
+    limits::{MAX_COMPARED, MAX_SHOWN},
+    metrics,
+    source::Source,
+    state::State,
+    trust::{Opened, Trust},
+    walk::walk,
+};
+use crate::{
+    cli::{DocumentsChecked, LogMonitor},
+    clock,
+    report::{Exit, Failure, Report},
+    run, text,
+};
+
+/// `rutli log monitor`
+///
+/// # Errors
+/// Exit code 1 with `--once` when there is an alarm; 2 for files that cannot be used; 3 with `--once` when a source does
+/// not answer.
+pub fn run(args: &LogMonitor, json: bool) -> Result<Report, Failure> {
+    let mut monitor = Monitor::open(args)?;
+    if args.once {
+        let round = monitor.round(clock::unix_now())?;
+        monitor.keep()?;
+        return round.into_result(json);
+    }
+    loop {
+        match monitor.round(clock::unix_now()) {
+            Ok(round) => {
+                let report = round.report();
+                let line = if json { report.json.to_string() } else { report.text };
+                run::show(&Report::new(line, Value::Null), false)?;
+                round.problems.iter().for_each(|problem| eprintln!("{problem}"));
+                // Shown before it is kept: what a crash cuts off is found again.
+                monitor.keep()?;
+            }
+            // A source that does not answer is asked again; a file that cannot be used stays so.
+            Err(failure) if failure.exit == Exit::Unreachable => eprintln!("{failure}"),
+            Err(failure) => return Err(failure),
+        }
+        thread::sleep(args.interval);
+    }
+}
+
+struct Monitor {
+    trust: Trust,
+    source: Source,
+    others: Vec<Other>,
+    state: State,
+    state_file: PathBuf,
+    metrics_file: Option<PathBuf>,
+    documents: Option<Documents>,
+    grace: u64,
+}
+
+/// What a round found.
+struct Round {
+    origin: String,
+    head: Head,
+    new: u64,
+    open: usize,
+    embargoes: usize,
+    cosigned_by: Vec<String>,
+    time: u64,
+    findings: Vec<Finding>,
+    /// What kept other sources from being compared.
+    problems: Vec<Failure>,
+}
+
+impl Monitor {
+    fn open(args: &LogMonitor) -> Result<Self, Failure> {
+        if args.compare.len() > MAX_COMPARED {
+            return Err(Failure::usage(format!(
+                "there are more than {MAX_COMPARED} sources to compare with"
+            ))
+            .help("compare with fewer in each monitor"));
+        }
+        let trust = Trust::read(&args.place)?;
+        let ca = args.place.ca.as_deref();
+        let others = args.compare.iter().map(|place| Other::open(place, ca)).collect::<Result<_, _>>()?;
+        let documents = (args.documents == DocumentsChecked::All).then(Documents::default);
+        Ok(Self {
+            source: Source::open(&args.place.log, ca)?,
+            others,
+            state: State::read(&args.state, trust.origin())?,
+            trust,
+            state_file: args.state.clone(),
+            metrics_file: args.metrics.clone(),
+            documents,
+            grace: args.grace.as_secs(),
+        })
+    }
+
+    fn round(&mut self, now: u64) -> Result<Round, Failure> {
+        let result = self.read(now);
+        if let (Err(_), Some(path)) = (&result, &self.metrics_file) {
+            metrics::write(path, &self.state, false)?;
+        }
+        result
+    }
+
+    /// Makes what the last round found out durable.
+    fn keep(&self) -> Result<(), Failure> {
+        self.state.write(&self.state_file)?;
+        self.metrics_file.as_ref().map_or(Ok(()), |path| metrics::write(path, &self.state, true))
+    }
+
+    fn read(&mut self, now: u64) -> Result<Round, Failure> {
+        let note =
+            self.source.checkpoint().map_err(|error| error.into_failure("checkpoint", &self.source))?;
+        let before = self.state.head();
+        let mut findings = Vec::new();
+        let mut cosigned_by = Vec::new();
+        match self.trust.open(&note) {
+            Ok(opened) => {
+                self.check_cosignatures(&opened, now, &mut findings);
+                let head = opened.checkpoint.head();
+                cosigned_by = opened.cosigned_by;
+                if self.follow(head, &mut findings)? {
+                    if head.size > before.size || self.state.note.is_none() {
+                        self.state.head_seen = now;
+                    }
+                    self.state.note = Some(note);
+                    self.state.verified = now;
+                }
+            }
+            Err(error) => findings.push(Finding::of_log(Code::CheckpointInvalid, error.to_string())),
+        }
+        findings.extend(self.state.auditor.overdue(now, self.grace));
+        let problems = self.compare_others(&mut findings);
+        self.state.count(&findings);
+        let head = self.state.head();
+        Ok(Round {
+            origin: self.trust.origin().to_string(),
+            head,
+            new: head.size.saturating_sub(before.size),
+            open: self.state.auditor.open_requests(),
+            embargoes: self.state.auditor.embargoes(),
+            cosigned_by,
+            time: now,
+            findings,
+            problems,
+        })
+    }
+
+    fn check_cosignatures(&mut self, opened: &Opened, now: u64, findings: &mut Vec<Finding>) {
+        match &opened.lacks {
+            None => self.state.uncosigned_since = None,
+            Some(NotWitnessed::Checkpoint(error)) => {
+                findings.push(Finding::of_log(Code::CosignatureInvalid, error.to_string()));
+            }
+            Some(lacks @ NotWitnessed::Quorum { .. }) => {
+                let since = *self.state.uncosigned_since.get_or_insert(now);
+                if now.saturating_sub(since) > self.grace {
+                    let text = format!("since {}: {lacks}", text::time(since));
+                    findings.push(Finding::of_log(Code::CosignaturesMissing, text));
+                }
+            }
+        }
+    }
+
+    /// Takes over a published head, if it is one and extends the last; says whether it did.
+    fn follow(&mut self, head: Head, findings: &mut Vec<Finding>) -> Result<bool, Failure> {
+        let last = self.state.head();
+        if head.size < last.size {
+            let text = format!("{} entries are published, but {} were before", head.size, last.size);
+            findings.push(Finding::of_log(Code::HeadBackwards, text));
+            return Ok(false);
+        }
+        if head.size == last.size {
+            if head.root != last.root {
+                let text =
+                    format!("two roots for {} entries: {} before, {} now", head.size, last.root, head.root);
+                findings.push(Finding::of_log(Code::HeadForked, text));
+            }
+            return Ok(head.root == last.root);
+        }
+        // Entries count only once their tree is the head's: until then on a copy.
+        let mut auditor = self.state.auditor.clone();
+        let mut in_entries = Vec::new();
+        let from = self.state.tiles.clone();
+        let walked = walk(&self.source, from, &head, self.documents.as_ref(), |read| {
+            match &read.entry {
+                Ok(entry) => in_entries.extend(auditor.read(entry)),
+                Err(error) => {
+                    auditor.skip();
+                    in_entries.push(Finding::at(Code::EntryMalformed, read.index, error.to_string()));
+                }
+            }
+            in_entries.extend(read.document);
+        })?;
+        findings.extend(walked.findings);
+        if walked.holds {
+            findings.extend(in_entries);
+            self.state.tiles = walked.tiles;
+            self.state.root = head.root;
+            self.state.auditor = auditor;
+        }
+        Ok(walked.holds)
+    }
+
+    /// Compares with all other sources; gives those that do not answer, which must not hide what was found.
+    fn compare_others(&mut self, findings: &mut Vec<Finding>) -> Vec<Failure> {
+        let ours = self.state.head();
+        let mut ahead = BTreeMap::new();
+        let mut problems = Vec::new();
+        for other in &self.others {
+            let waiting = self.state.ahead.get(other.name()).cloned();
+            let published = match other.note() {
+                Ok(note) => Some(note).filter(|note| waiting.as_ref() != Some(note)),
+                Err(problem) => {
+                    problems.push(problem);
+                    None
+                }
+            };
+            // The one that waits comes last and stays: it must be reached before any later one.
+            for note in published.into_iter().chain(waiting) {
+                match other.compare(&note, &self.trust, &ours, &self.source) {
+                    Ok(Compared::Same) => {}
+                    Ok(Compared::Different(finding)) => findings.push(finding),
+                    Ok(Compared::Ahead) => drop(ahead.insert(other.name().to_owned(), note)),
+                    Err(problem) => {
+                        problems.push(problem);
+                        ahead.insert(other.name().to_owned(), note);
+                    }
+                }
+            }
+        }
+        self.state.ahead = ahead;
+        problems
+    }
+}
+
+impl Round {
+    fn alarms(&self) -> usize {
+        self.findings.iter().filter(|finding| finding.code.severity() == Severity::Alarm).count()
+    }
+
+    fn report(&self) -> Report {
+        let shown = self.findings.iter().take(MAX_SHOWN);
+        let lines: Vec<String> = std::iter::once(self.summary()).chain(shown.clone().map(describe)).collect();
+        let findings: Vec<Value> = shown.map(to_json).collect();
+        Report::new(
+            lines.join("\n"),
+            json!({
+                "log": self.origin,
+                "time": self.time,
+                "size": self.head.size,
+                "root": self.head.root.to_string(),
+                "new_entries": self.new,
+                "open_requests": self.open,
+                "embargoes": self.embargoes,
+                "cosigned_by": self.cosigned_by,
+                "alarms": self.alarms(),
+                "notices": self.findings.len().saturating_sub(self.alarms()),
+                "findings": findings,
+            }),
+        )
+    }
+
+    fn summary(&self) -> String {
+        let found = match self.findings.len() {
+            0 => "nothing found".to_owned(),
+            number if number > MAX_SHOWN => format!("{number} findings, the first {MAX_SHOWN} are"),
+            number => text::count(number, "finding", "findings"),
+        };
+        let cosigned = match self.cosigned_by.len() {
+            0 => String::new(),
+            number => format!(", cosigned by {}", text::count(number, "witness", "witnesses")),
+        };
+        format!(
+            "{} {}: verified up to {} entries ({} new){cosigned}, {}: {found}",
+            text::time(self.time),
+            self.origin,
+            self.head.size,
+            self.new,
+            text::count(self.open, "open request", "open requests"),
+        )
+    }
+
+    fn into_result(self, json: bool) -> Result<Report, Failure> {
+        let (report, alarms) = (self.report(), self.alarms());
+        let failure = match self.problems.into_iter().next() {
+            None if alarms == 0 => return Ok(report),
+            Some(problem) if alarms == 0 => problem,
+            _ => Failure::failed(text::count(alarms, "alarm", "alarms"))
+                .help("`rutli help log-alarms` says what each one means"),
+        };
+        if json {
+            return Err(failure.with(report.json));
+        }
+        run::show(&report, false)?;
+        Err(failure)
+    }
+}
+
+fn describe(finding: &Finding) -> String {
+    let severity = match finding.code.severity() {
+        Severity::Alarm => "ALARM",
+        Severity::Notice => "notice",
+    };
+    let place = finding.index.map_or_else(String::new, |index| format!(" at entry {index}"));
+    format!(
+        "{severity} {}{place}: {}\n  do: {}",
+        finding.code,
+        text::printable(&finding.text),
+        finding.code.advice()
+    )
+}
+
+fn to_json(finding: &Finding) -> Value {
+    json!({
+        "code": finding.code.as_str(),
+        "severity": finding.code.severity(),
+        "index": finding.index,
+        "text": finding.text,
+        "help": finding.code.advice(),
+    })
+}

@@ -1,0 +1,269 @@
+//! `rutli log show` and `rutli log export`: the whole log, verified against its head, as what was asked for and how it
+//! ended.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io::Write as _,
+};
+
+use rutli_log::{
+    Entry, Hash, Head, Tiles,
+    entry::{Embargoed, Outcome, OutcomeState, Request},
+};
+use serde_json::{Value, json};
+
+use super::{
+    source::Source,
+    trust::Trust,
+    walk::{Read, walk},
+};
+use crate::{
+    cli::{LogExport, LogFilter, LogPlace, LogShow},
+    files,
+    report::{Failure, Report},
+    text,
+};
+
+/// How a release of the log stands.
+pub const STATES: [&str; 5] = ["open", "signed", "refused", "expired", "cancelled"];
+
+/// A request joined with its outcome.
+struct Release {
+    index: u64,
+    time: u64,
+    /// Not known under embargo.
+    plain: Option<Request>,
+    outcome: Option<(u64, Outcome)>,
+}
+
+/// `rutli log show`
+///
+/// # Errors
+/// Exit code 1 for a log that does not hold, 2 for files, 3 for a source that does not answer.
+pub fn show(args: &LogShow) -> Result<Report, Failure> {
+    let trust = Trust::read(&args.place)?;
+    let (head, releases) = releases(&args.place, &trust, |_| {})?;
+    let wanted: Vec<&Release> =
+        releases.values().rev().filter(|release| args.filter.takes(release)).take(args.limit).collect();
+    let json: Vec<Value> = wanted.iter().map(|release| release.to_json()).collect();
+    let text = if wanted.is_empty() {
+        format!("no such release in the log {} of {} entries", trust.origin(), head.size)
+    } else {
+        let header = [
+            "INDEX",
+            "TIME",
+            "STATE",
+            "CLASS",
+            "PRODUCT",
+            "CHANNEL",
+            "VERSION",
+            "SEQUENCE",
+            "REQUESTER",
+            "SIGNED BY",
+        ];
+        text::columns(&header, wanted.iter().map(|release| release.to_row()))
+    };
+    Ok(Report::new(text, json!({ "log": trust.origin().as_str(), "size": head.size, "releases": json })))
+}
+
+/// `rutli log export`
+///
+/// # Errors
+/// As [`show`].
+pub fn export(args: &LogExport) -> Result<Report, Failure> {
+    let trust = Trust::read(&args.place)?;
+    let unwritable = |error: &std::io::Error| files::cannot("write", &args.out, error);
+    let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
+    // Beside its place, and put there only once all of it is verified.
+    let mut out = tempfile::NamedTempFile::new_in(folder.unwrap_or_else(|| std::path::Path::new(".")))
+        .map_err(|error| unwritable(&error))?;
+    let wanted = match args.filter.is_all() {
+        true => None,
+        false => Some(args.filter.entries(&args.place, &trust)?),
+    };
+    let mut written = Ok(());
+    let mut entries = 0_u64;
+    let (head, _) = {
+        let mut lines = std::io::BufWriter::new(out.as_file_mut());
+        let result = releases(&args.place, &trust, |read| {
+            if wanted.as_ref().is_none_or(|wanted| wanted.contains(&read.index)) && written.is_ok() {
+                entries = entries.saturating_add(1);
+                written = write_line(&mut lines, read);
+            }
+        })?;
+        written.and_then(|()| lines.flush()).map_err(|error| unwritable(&error))?;
+        result
+    };
+    out.as_file().sync_all().map_err(|error| unwritable(&error))?;
+    out.persist(&args.out).map_err(|error| unwritable(&error.error))?;
+    let text = format!("wrote {entries} of {} entries to {}", head.size, args.out.display());
+    let json =
+        json!({ "log": trust.origin().as_str(), "size": head.size, "entries": entries, "written": args.out });
+    Ok(Report::new(text, json))
+}
+
+fn write_line(out: &mut impl std::io::Write, read: &Read) -> std::io::Result<()> {
+    match &read.entry {
+        // An entry is JSON on one line already.
+        Ok(entry) => {
+            write!(out, "{{\"index\":{},\"leaf\":\"{}\",\"entry\":", read.index, read.leaf)?;
+            out.write_all(&entry.encode())?;
+            out.write_all(b"}\n")
+        }
+        Err(_) => writeln!(out, "{{\"index\":{},\"leaf\":\"{}\",\"entry\":null}}", read.index, read.leaf),
+    }
+}
+
+/// All releases of the log by index, each verified against the published head.
+fn releases(
+    place: &LogPlace,
+    trust: &Trust,
+    mut visit: impl FnMut(&Read),
+) -> Result<(Head, BTreeMap<u64, Release>), Failure> {
+    let source = Source::open(&place.log, place.ca.as_deref())?;
+    let note = source.checkpoint().map_err(|error| error.into_failure("checkpoint", &source))?;
+    let head = trust.open_witnessed(&note)?.checkpoint.head();
+    let mut releases = BTreeMap::new();
+    let walked = walk(&source, Tiles::default(), &head, None, |read| {
+        visit(&read);
+        if let Ok(entry) = read.entry {
+            join(&mut releases, read.index, entry);
+        }
+    })?;
+    match walked.findings.first() {
+        None if walked.holds => Ok((head, releases)),
+        finding => {
+            let what =
+                finding.map_or_else(|| "its entries do not lead to its head".into(), |it| it.text.clone());
+            Err(Failure::failed(format!("the log does not hold: {}", text::printable(&what)))
+                .help("run `rutli log monitor --once`, which says all that is wrong and what to do"))
+        }
+    }
+}
+
+fn join(releases: &mut BTreeMap<u64, Release>, index: u64, entry: Entry) {
+    match entry {
+        Entry::Request(request) => {
+            let release = Release { index, time: request.time, plain: Some(request), outcome: None };
+            releases.insert(index, release);
+        }
+        Entry::Embargoed(Embargoed { time, .. }) => {
+            releases.insert(index, Release { index, time, plain: None, outcome: None });
+        }
+        Entry::Disclosure(disclosure) => {
+            if let Some(release) = releases.get_mut(&disclosure.request) {
+                release.plain = Some(disclosure.opened);
+            }
+        }
+        Entry::Outcome(outcome) => {
+            if let Some(release) = releases.get_mut(&outcome.request) {
+                release.outcome = Some((index, outcome));
+            }
+        }
+        Entry::Dsse(_) | Entry::Key(_) | Entry::Node(_) => {}
+    }
+}
+
+impl LogFilter {
+    fn is_all(&self) -> bool {
+        let Self { product, class, channel, requester, state, since, until } = self;
+        product.is_none()
+            && class.is_none()
+            && channel.is_none()
+            && requester.is_none()
+            && state.is_none()
+            && since.is_none()
+            && until.is_none()
+    }
+
+    fn takes(&self, release: &Release) -> bool {
+        fn is<T: PartialEq>(wanted: Option<&T>, found: Option<&T>) -> bool {
+            wanted.is_none() || wanted == found
+        }
+        let plain = release.plain.as_ref();
+        is(self.product.as_ref(), plain.map(|plain| &plain.product))
+            && is(self.class.as_ref(), plain.map(|plain| &plain.class))
+            && is(self.channel.as_ref(), plain.map(|plain| &plain.channel))
+            && is(self.requester.as_ref(), plain.map(|plain| &plain.requester))
+            && self.state.as_deref().is_none_or(|state| state == release.state())
+            && self.since.is_none_or(|since| since <= release.time)
+            && self.until.is_none_or(|until| release.time < until)
+    }
+
+    /// Indexes of all entries about the releases that it takes.
+    fn entries(&self, place: &LogPlace, trust: &Trust) -> Result<BTreeSet<u64>, Failure> {
+        let mut about: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        let mut leaves: Vec<(u64, Hash)> = Vec::new();
+        let (_, releases) = releases(place, trust, |read| match &read.entry {
+            Ok(Entry::Outcome(outcome)) => about.entry(outcome.request).or_default().push(read.index),
+            Ok(Entry::Disclosure(disclosure)) => {
+                about.entry(disclosure.request).or_default().push(read.index)
+            }
+            Ok(Entry::Dsse(dsse)) => leaves.push((read.index, dsse.spec.payload_hash.value)),
+            _ => {}
+        })?;
+        let taken: Vec<&Release> = releases.values().filter(|release| self.takes(release)).collect();
+        let statements: BTreeSet<Hash> = taken
+            .iter()
+            .filter_map(|release| release.outcome.as_ref().map(|(_, outcome)| outcome.statement))
+            .collect();
+        let leaves =
+            leaves.into_iter().filter(|(_, payload)| statements.contains(payload)).map(|(index, _)| index);
+        let others = taken.iter().filter_map(|release| about.get(&release.index)).flatten().copied();
+        Ok(taken.iter().map(|release| release.index).chain(others).chain(leaves).collect())
+    }
+}
+
+impl Release {
+    fn state(&self) -> &'static str {
+        match self.outcome.as_ref().map(|(_, outcome)| outcome.state) {
+            None => "open",
+            Some(OutcomeState::Signed) => "signed",
+            Some(OutcomeState::Refused) => "refused",
+            Some(OutcomeState::Expired) => "expired",
+            Some(OutcomeState::Cancelled) => "cancelled",
+        }
+    }
+
+    fn signed_by(&self) -> &[String] {
+        self.outcome.as_ref().map_or(&[], |(_, outcome)| &outcome.signed_by)
+    }
+
+    fn to_row(&self) -> Vec<String> {
+        let mut row = vec![self.index.to_string(), text::time(self.time), self.state().to_owned()];
+        match &self.plain {
+            Some(plain) => row.extend([
+                plain.class.to_string(),
+                plain.product.to_string(),
+                plain.channel.to_string(),
+                plain.version.to_string(),
+                plain.sequence.to_string(),
+                plain.requester.to_string(),
+            ]),
+            None => row.extend(["embargo", "–", "–", "–", "–", "–"].map(str::to_owned)),
+        }
+        row.push(text::list(self.signed_by()));
+        row
+    }
+
+    fn to_json(&self) -> Value {
+        let plain = self.plain.as_ref();
+        let outcome = self.outcome.as_ref();
+        json!({
+            "index": self.index,
+            "time": self.time,
+            "class": plain.map(|plain| plain.class.as_str()),
+            "product": plain.map(|plain| plain.product.as_str()),
+            "channel": plain.map(|plain| plain.channel.as_str()),
+            "version": plain.map(|plain| plain.version.as_str()),
+            "sequence": plain.map(|plain| plain.sequence.get()),
+            "requester": plain.map(|plain| plain.requester.as_str()),
+            "release": plain.map(|plain| plain.release.as_str()),
+            "statement": plain.map(|plain| plain.statement.to_string()),
+            "state": self.state(),
+            "outcome": outcome.map(|(index, _)| index),
+            "key": outcome.and_then(|(_, outcome)| outcome.key.clone()),
+            "signed_by": self.signed_by(),
+        })
+    }
+}
