@@ -131,4 +131,17 @@ mod tests {
         assert_eq!(run(&["nothing".to_owned()]).unwrap_err().exit.code(), 2);
         assert!(run(&[]).unwrap().text.contains("Exit codes"));
     }
+
+    #[test]
+    fn every_alarm_and_refusal_about_the_log_is_on_the_operators_page() {
+        let page = include_str!("../../../docs/operating/log.md");
+        let alarms = Code::ALL.iter().map(|code| code.as_str());
+        let refusals = rutli_wire::link::RefusalCode::ALL.iter().map(|(_, word)| *word);
+        for word in alarms.chain(refusals.filter(|word| word.contains("log"))) {
+            assert!(
+                page.contains(&format!("`{word}`")),
+                "docs/operating/log.md does not say what {word} means"
+            );
+        }
+    }
 }

@@ -120,6 +120,7 @@ pub fn status_json(node: &v1::StatusResponse) -> Value {
             "sequence": mark.sequence,
         })).collect::<Vec<_>>(),
         "allow": node.allow,
+        "log": { "origin": node.log_origin, "size": node.log_size, "state": node.log_state },
     })
 }
 
@@ -192,6 +193,15 @@ fn describe(node: &v1::StatusResponse) -> String {
                     .collect(),
             ),
         ),
+        (
+            "log",
+            format!(
+                "{}: {} seen, {}",
+                text::or_dash(&node.log_origin),
+                text::count(usize::try_from(node.log_size).unwrap_or(usize::MAX), "entry", "entries"),
+                text::or_dash(&node.log_state)
+            ),
+        ),
         ("allows", lines(node.allow.iter().map(|rule| text::printable(rule)).collect())),
     ])
 }
@@ -258,6 +268,21 @@ mod tests {
         assert_eq!(failure.exit.code(), 1);
         assert_eq!(failure.help.as_deref(), Some("try again with the right passphrase"));
         assert_eq!(unseal_failure(&Status::unavailable("x")).exit.code(), 3);
+    }
+
+    #[test]
+    fn a_node_says_how_far_it_follows_the_log() {
+        let node = v1::StatusResponse {
+            log_origin: "log.example/1".to_owned(),
+            log_size: 7,
+            log_state: "catching-up".to_owned(),
+            ..Default::default()
+        };
+        assert!(describe(&node).contains("log.example/1: 7 entries seen, catching-up"));
+        assert_eq!(
+            status_json(&node)["log"],
+            json!({ "origin": "log.example/1", "size": 7, "state": "catching-up" })
+        );
     }
 
     #[test]

@@ -508,6 +508,37 @@ mod tests {
     }
 
     #[test]
+    fn an_embargo_that_is_not_there_is_said() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("f");
+        std::fs::write(&file, b"one").unwrap();
+        let wanted = Request { embargo_until: Some(86_400), ..request(vec![file], None) };
+        let (wire, _) = prepare(&wanted).unwrap();
+        assert_eq!(wire.embargo_until, 86_400);
+        let answer = |embargo_until| {
+            under_embargo(v1::Release { embargo_until, ..v1::Release::default() }, &wire).map(drop)
+        };
+        answer(86_400).unwrap();
+        let none = answer(0).unwrap_err();
+        assert_eq!(none.exit.code(), 1);
+        assert!(none.problem.contains("is not under embargo"), "{}", none.problem);
+        assert!(answer(5).unwrap_err().problem.contains("until 1970-01-01T00:00:05Z"));
+    }
+
+    #[test]
+    fn a_proof_that_is_not_there_yet_is_no_failure_and_has_a_way_out() {
+        let release = v1::Release { release_id: "x-1".to_owned(), log_index: 7, ..v1::Release::default() };
+        let signed =
+            |proven_at| Signed { release: v1::Release { proven_at, ..release.clone() }, written: vec![] };
+        let without = report(&signed(0), Path::new("out"));
+        assert!(without.text.contains("rutli release fetch x-1 --out out"), "{}", without.text);
+        assert_eq!(without.json["proven"], false);
+        let with = report(&signed(86_400), Path::new("out"));
+        assert!(with.text.contains("since 1970-01-02T00:00:00Z, its request in entry 7"), "{}", with.text);
+        assert_eq!(with.json["proven"], true);
+    }
+
+    #[test]
     fn names_are_file_names_or_paths_below_the_base() {
         let base = Path::new("/a/b");
         assert_eq!(name_of(Path::new("/a/b/c/d"), None).unwrap(), "d");

@@ -89,8 +89,10 @@ fn it_leaves_what_is_promised_and_no_process() {
         assert!(dir.join(format!("out/{id}.sigstore.json")).is_file());
         assert!(dir.join(format!("out/{id}.tlog-proof")).is_file());
     }
-    let in_log = |check: &&Value| check["by"] == "rutli (log)";
-    assert_eq!(report["checks"].as_array().unwrap().iter().filter(in_log).count(), 8);
+    let in_log = |check: &&Value| {
+        ["Sigstore bundle", "proof of"].iter().any(|what| check["what"].as_str().unwrap().starts_with(what))
+    };
+    assert_eq!(report["checks"].as_array().unwrap().iter().filter(in_log).count(), 10);
     for path in [
         "keys/release.pem",
         "keys/allowed_signers",
@@ -149,18 +151,31 @@ fn kept_it_stays_up_without_one_of_its_nodes_until_it_is_told_to_end() {
     // One vendor node less is nothing to 2 of 3.
     nix::sys::signal::kill(Pid::from_raw(pids[3]), Signal::SIGKILL).unwrap();
     assert!(lines.by_ref().any(|line| line.contains("vendor/vendor-3 ended")));
-    let signed = Command::new(env!("CARGO_BIN_EXE_rutli"))
-        .arg("--profile")
-        .arg(dir.join("client.toml"))
-        .args("sign --class av-database --product sandbox --channel beta --version 2 --sequence 1 --timeout 60s".split(' '))
-        .arg("--key")
-        .arg(dir.join("keys/release.pem"))
-        .arg("--out")
-        .arg(folder.path().join("signatures"))
-        .arg(&file)
-        .output()
-        .unwrap();
-    assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
+    let out = folder.path().join("signatures");
+    let rutli = |line: &str, more: &[&Path]| -> Value {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rutli"));
+        command.arg("--json").arg("--profile").arg(dir.join("client.toml")).args(line.split(' '));
+        let output = command.args(more).arg("--out").arg(&out).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    let sign = "sign --class av-database --product sandbox --channel beta --timeout 60s --proof-timeout";
+    let signed = rutli(&format!("{sign} 60s --version 2 --sequence 1"), &[&file]);
+    assert_eq!(signed["proven"], true);
+    let id = signed["release_id"].as_str().unwrap();
+    assert!(out.join(format!("{id}.sigstore.json")).is_file());
+
+    // The signatures do not wait for the proof, and the proof can be had later.
+    let unproven = rutli(&format!("{sign} 0 --version 3 --sequence 2"), &[&file]);
+    let id = unproven["release_id"].as_str().unwrap();
+    assert!(out.join(format!("{id}.intoto.json")).is_file());
+    let proof = out.join(format!("{id}.tlog-proof"));
+    let is_proven = |_| {
+        std::thread::sleep(Duration::from_millis(200));
+        rutli(&format!("release fetch {id}"), &[])["proven"] == true
+    };
+    assert!((0..300).any(is_proven), "the proof does not come");
+    assert!(proof.is_file());
 
     // A second demo does not touch the folder of one that runs.
     let second = demo(&dir, &[]).output().unwrap();

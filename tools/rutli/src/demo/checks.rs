@@ -6,11 +6,6 @@ use std::{
     process::Stdio,
 };
 
-use rutli_log::{
-    policy::Policy,
-    proof_file::ProofFile,
-    sigstore::{TrustedRoot, bundle},
-};
 use rutli_release::{PRINCIPAL, ReleaseKey};
 use rutli_wire::convert::class_from_wire;
 use serde_json::{Value, json};
@@ -26,7 +21,6 @@ use crate::{
 };
 
 const RUTLI: &str = "rutli verify";
-const RUTLI_LOG: &str = "rutli (log)";
 const SSH_KEYGEN: &str = "ssh-keygen";
 const OPENSSL: &str = "openssl";
 const SECURESYSTEMSLIB: &str = "securesystemslib";
@@ -96,7 +90,6 @@ impl Verifiers {
     pub fn names(&self) -> Vec<(&'static str, Result<String, String>)> {
         vec![
             (RUTLI, Ok(concat!("rutli ", env!("CARGO_PKG_VERSION")).to_owned())),
-            (RUTLI_LOG, Ok(concat!("rutli ", env!("CARGO_PKG_VERSION")).to_owned())),
             (SSH_KEYGEN, self.ssh_keygen.clone()),
             (OPENSSL, self.openssl.clone()),
             (SECURESYSTEMSLIB, self.securesystemslib.clone()),
@@ -118,7 +111,6 @@ impl Verifiers {
         let mut checks = Vec::new();
         self.accept(workplace, &release, key, &mut checks).await?;
         self.refuse(workplace, &release, key, &mut checks).await?;
-        checks.extend(in_log(&workplace.log_trust(), &release, key)?);
         Ok(checks)
     }
 
@@ -145,6 +137,23 @@ impl Verifiers {
                 checks.push(accepted(RUTLI, format!("{form} of {} with {}", release.id, name(file)), ok));
             }
         }
+        let LogTrust { trusted_root, policy, .. } = workplace.log_trust();
+        for (what, trust) in [
+            (
+                format!("Sigstore bundle of {}", release.id),
+                &["--trusted-root".as_ref(), trusted_root.as_path()][..],
+            ),
+            (
+                format!("Sigstore bundle of {} with its nodes' cosignatures", release.id),
+                &["--trusted-root".as_ref(), &trusted_root, "--policy".as_ref(), &policy],
+            ),
+        ] {
+            let ok = in_log(workplace, &release.bundle, trust, release.files).await?;
+            checks.push(accepted(RUTLI, what, ok));
+        }
+        let trust = ["--policy".as_ref(), policy.as_path()];
+        let ok = in_log(workplace, &release.proof, &trust, release.files).await?;
+        checks.push(accepted(RUTLI, format!("proof of {} with its nodes' cosignatures", release.id), ok));
         if self.openssl.is_ok() {
             let ok = openssl(workplace, &release.statement, &release.statement_signature).await?;
             checks.push(accepted(OPENSSL, format!("statement of {}", release.id), ok));
@@ -178,6 +187,19 @@ impl Verifiers {
             format!("{} changed", name(file)),
             rutli(workplace, &release.envelope, &changed).await?,
         );
+        let LogTrust { trusted_root, policy, .. } = workplace.log_trust();
+        let bundle = folder.path().join(name(&release.bundle));
+        change_payload(&release.bundle, &bundle, "/dsseEnvelope/payload")?;
+        let trust = ["--trusted-root".as_ref(), trusted_root.as_path()];
+        let accepted = in_log(workplace, &bundle, &trust, release.files).await?;
+        refused(RUTLI, format!("Sigstore bundle of {} changed", release.id), accepted);
+        // The proof finds the envelope beside it: it must not hold for another one.
+        let proof = folder.path().join(name(&release.proof));
+        files::write_atomically(&proof, &files::read(&release.proof)?, Access::Public)?;
+        change_payload(&release.envelope, &folder.path().join(name(&release.envelope)), "/payload")?;
+        let trust = ["--policy".as_ref(), policy.as_path()];
+        let accepted = in_log(workplace, &proof, &trust, release.files).await?;
+        refused(RUTLI, format!("proof of {} for a changed envelope", release.id), accepted);
         if self.ssh_keygen.is_ok() {
             let accepted = ssh_keygen(workplace, release.namespace, &signature, &changed).await?;
             refused(SSH_KEYGEN, format!("{} changed", name(file)), accepted);
@@ -190,7 +212,7 @@ impl Verifiers {
         }
         if self.securesystemslib.is_ok() {
             let envelope = folder.path().join("envelope.json");
-            change_payload(&release.envelope, &envelope)?;
+            change_payload(&release.envelope, &envelope, "/payload")?;
             refused(
                 SECURESYSTEMSLIB,
                 format!("DSSE of {} changed", release.id),
@@ -207,50 +229,20 @@ impl Verifiers {
     }
 }
 
-/// That the release is in the log, by the library alone: the bundle for Sigstore's verifiers under the trusted root, the
-/// proof with cosignatures of a quorum of nodes under the policy. Then both again for an envelope with a bit changed.
-fn in_log(trust: &LogTrust, release: &Release<'_>, key: &ReleaseKey) -> Result<Vec<Check>, Failure> {
-    let unusable = |path: &Path, error: &dyn std::fmt::Display| {
-        Failure::failed(format!("{} cannot be used: {error}", path.display()))
-    };
-    let root = TrustedRoot::parse(&files::read(&trust.trusted_root)?)
-        .map_err(|error| unusable(&trust.trusted_root, &error))?;
-    let policy: Policy =
-        files::read_text(&trust.policy)?.parse().map_err(|error| unusable(&trust.policy, &error))?;
-    let (bundle, proof) = (files::read(&release.bundle)?, files::read_text(&release.proof)?);
-    let envelope = files::read(&release.envelope)?;
-    let is_bundle = |bundle: &[u8]| bundle::verify(bundle, key, Some(&release.key), &root).is_ok();
-    let is_proof = |envelope: &[u8]| {
-        let entry = bundle::entry_of_envelope(envelope, key).ok();
-        let file = ProofFile::parse(&proof).ok();
-        entry.zip(file).is_some_and(|(entry, file)| file.verify(&entry, &policy).is_ok())
-    };
-    let changed_bundle = with_changed_payload(&bundle, "/dsseEnvelope/payload")
-        .ok_or_else(|| unusable(&release.bundle, &"it has no envelope"))?;
-    let changed_envelope = with_changed_payload(&envelope, "/payload")
-        .ok_or_else(|| unusable(&release.envelope, &"it is not an envelope"))?;
-    let check = |what: String, tampered, ok| Check { by: RUTLI_LOG, what, tampered, ok };
-    let id = &release.id;
-    Ok(vec![
-        check(format!("Sigstore bundle of {id}"), false, is_bundle(&bundle)),
-        check(format!("proof of {id} with its nodes' cosignatures"), false, is_proof(&envelope)),
-        check(format!("Sigstore bundle of {id} changed"), true, !is_bundle(&changed_bundle)),
-        check(format!("proof of {id} for a changed envelope"), true, !is_proof(&changed_envelope)),
-    ])
-}
-
 /// How one verifies it oneself, in the demo's folder, with the first file of each release.
 pub fn commands(workplace: &Workplace, signed: &[(Vec<PathBuf>, Signed)]) -> Vec<String> {
     // Below the demo's folder short paths, elsewhere the whole ones.
     let shown = |path: &Path| quoted(path.strip_prefix(&workplace.dir).unwrap_or(path));
     let (rutli, key) = (shown(&workplace.program("rutli")), shown(&workplace.release_key()));
     let allowed_signers = shown(&workplace.allowed_signers());
+    let LogTrust { trusted_root, policy, .. } = workplace.log_trust();
+    let (trusted_root, policy) = (shown(&trusted_root), shown(&policy));
     let mut lines = vec![format!("  cd {}", quoted(&workplace.dir))];
     for (files, signed) in signed {
         let Ok(release) = Release::of(workplace, files, signed) else { continue };
         let Some(file) = release.files.first() else { continue };
         let signature = shown(&release.signature_of(file));
-        let (file, envelope) = (shown(file), shown(&release.envelope));
+        let (file, envelope, bundle) = (shown(file), shown(&release.envelope), shown(&release.bundle));
         let (statement, statement_signature) =
             (shown(&release.statement), shown(&release.statement_signature));
         let namespace = release.namespace;
@@ -258,6 +250,7 @@ pub fn commands(workplace: &Workplace, signed: &[(Vec<PathBuf>, Signed)]) -> Vec
             format!("  {rutli} verify --key {key} --signature {signature} {file}"),
             format!("  ssh-keygen -Y verify -f {allowed_signers} -I {PRINCIPAL} -n {namespace} -s {signature} < {file}"),
             format!("  {rutli} verify --key {key} --signature {envelope} {file}"),
+            format!("  {rutli} verify --key {key} --bundle {bundle} --trusted-root {trusted_root} --policy {policy} {file}"),
             format!("  openssl pkeyutl -verify -pubin -inkey {key} -rawin -in {statement} -sigfile {statement_signature}"),
         ]);
     }
@@ -269,7 +262,6 @@ struct Release<'a> {
     namespace: &'static str,
     files: &'a [PathBuf],
     out: PathBuf,
-    key: String,
     envelope: PathBuf,
     statement: PathBuf,
     statement_signature: PathBuf,
@@ -292,7 +284,6 @@ impl<'a> Release<'a> {
             statement_signature: file(".statement.sig"),
             bundle: file(".sigstore.json"),
             proof: file(".tlog-proof"),
-            key: signed.release.key.clone(),
             id,
         })
     }
@@ -312,6 +303,18 @@ async fn rutli(workplace: &Workplace, signature: &Path, file: &Path) -> Result<b
         .arg(signature)
         .arg(file);
     succeeds(&mut command).await
+}
+
+/// With a bundle or proof, under what `trust` says.
+async fn in_log(
+    workplace: &Workplace,
+    bundle: &Path,
+    trust: &[&Path],
+    files: &[PathBuf],
+) -> Result<bool, Failure> {
+    let mut command = Command::new(workplace.program("rutli"));
+    command.arg("verify").arg("--key").arg(workplace.release_key()).arg("--bundle").arg(bundle);
+    succeeds(command.args(trust).args(files)).await
 }
 
 async fn ssh_keygen(
@@ -380,23 +383,18 @@ fn change_a_bit(from: &Path, to: &Path) -> Result<(), Failure> {
     files::write_atomically(to, &bytes, Access::Public)
 }
 
-fn change_payload(from: &Path, to: &Path) -> Result<(), Failure> {
-    let changed = with_changed_payload(&files::read(from)?, "/payload")
-        .ok_or_else(|| Failure::failed(format!("{} is not an envelope", from.display())))?;
-    files::write_atomically(to, &changed, Access::Public)
-}
-
 /// Changes a bit of what is signed, leaving JSON and base64 in order: the signature alone can tell. `payload` points to
 /// it (RFC 6901).
-fn with_changed_payload(json: &[u8], payload: &str) -> Option<Vec<u8>> {
+fn change_payload(from: &Path, to: &Path, payload: &str) -> Result<(), Failure> {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let mut document: Value = serde_json::from_slice(json).ok()?;
-    let payload = document.pointer_mut(payload)?;
-    let mut bytes = STANDARD.decode(payload.as_str()?).ok()?;
+    let rubbish = || Failure::failed(format!("{} has no envelope", from.display()));
+    let mut document: Value = serde_json::from_slice(&files::read(from)?).map_err(|_| rubbish())?;
+    let payload = document.pointer_mut(payload).ok_or_else(rubbish)?;
+    let mut bytes = STANDARD.decode(payload.as_str().unwrap_or_default()).map_err(|_| rubbish())?;
     let middle = bytes.len() / 2;
-    *bytes.get_mut(middle)? ^= 1;
+    *bytes.get_mut(middle).ok_or_else(rubbish)? ^= 1;
     *payload = Value::String(STANDARD.encode(bytes));
-    Some(document.to_string().into_bytes())
+    files::write_atomically(to, document.to_string().as_bytes(), Access::Public)
 }
 
 fn name(path: &Path) -> String {
@@ -421,12 +419,10 @@ mod tests {
         std::fs::write(&from, b"abcd").unwrap();
         change_a_bit(&from, &to).unwrap();
         assert_eq!(std::fs::read(&to).unwrap(), b"abbd");
-        let changed = with_changed_payload(br#"{"a":{"payload":"YWJjZA==","b":1}}"#, "/a/payload").unwrap();
-        let changed: Value = serde_json::from_slice(&changed).unwrap();
+        std::fs::write(&from, r#"{"a":{"payload":"YWJjZA==","b":1}}"#).unwrap();
+        change_payload(&from, &to, "/a/payload").unwrap();
+        let changed: Value = serde_json::from_slice(&std::fs::read(&to).unwrap()).unwrap();
         assert_eq!(changed, json!({ "a": { "payload": "YWJiZA==", "b": 1 } }));
-        assert_eq!(with_changed_payload(br#"{"payload":""}"#, "/payload"), None);
-        std::fs::write(&from, b"").unwrap();
-        change_a_bit(&from, &to).unwrap();
-        assert_eq!(std::fs::read(&to).unwrap(), [1]);
+        assert!(change_payload(&from, &to, "/payload").is_err());
     }
 }
