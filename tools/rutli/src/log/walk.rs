@@ -61,8 +61,15 @@ pub fn walk(
         .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
     let begin = from.size();
     let bar = progress_bar(head.size.saturating_sub(begin));
-    let mut walk =
-        Walk { source, head, tiles: from, by_tiles: None, differing: Vec::new(), findings: Vec::new() };
+    let mut walk = Walk {
+        source,
+        head,
+        tiles: from,
+        by_tiles: None,
+        differing: Vec::new(),
+        changed: None,
+        findings: Vec::new(),
+    };
     let (mut bundle, last) = (walk.tiles.size() / WIDTH, head.size.div_ceil(WIDTH));
     let mut complete = true;
     while complete && walk.tiles.size() < head.size {
@@ -186,6 +193,8 @@ struct Walk<'a> {
     /// The tree that the tiles of level 0 give, from the first that differs from its entries.
     by_tiles: Option<Frontier>,
     differing: Vec<TileId>,
+    /// The first entry that was read before, and is another now.
+    changed: Option<u64>,
     findings: Vec<Finding>,
 }
 
@@ -207,10 +216,7 @@ impl Walk<'_> {
                 return Ok(false);
             }
         };
-        if let Some(index) = changed {
-            let text = format!("{} now holds another entry than when it was read first", bundle.path());
-            self.findings.push(Finding::at(Code::EntryForged, index, text));
-        }
+        self.changed = self.changed.or(changed);
         self.compare_leaves(bundle, &reads, tile);
         for read in reads {
             self.tiles.push(read.leaf);
@@ -296,6 +302,10 @@ impl Walk<'_> {
         let root = Frontier::of(&self.tiles, self.tiles.size()).map(|frontier| frontier.head());
         let holds = complete && root.is_ok_and(|head| head == *self.head);
         let by_tiles = self.by_tiles.as_ref().is_some_and(|tree| tree.head() == *self.head);
+        if let Some(index) = self.changed.filter(|_| holds || by_tiles) {
+            let text = "its bundle now holds another entry than when it was read first";
+            self.findings.push(Finding::at(Code::EntryForged, index, text));
+        }
         if holds {
             self.findings.extend(self.differing.iter().map(|id| {
                 let text = format!("{} does not hold the hashes of the entries below it", id.path());
