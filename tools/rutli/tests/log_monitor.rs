@@ -443,42 +443,26 @@ fn an_honest_log_has_nothing_wrong_and_each_fault_has_its_code() {
     }
 }
 
-/// Tiles and bundles of a large tree that are not what they were, read from the beginning and without documents.
+/// A tile of a large tree that is consistent with its parent: the tiles above it are forged to fit, and only the entries
+/// tell.
 fn forged_tiles(place: &Place) {
-    let forged = |name: &str, change: &dyn Fn(&Path)| {
-        copy(&place.path("honest"), &place.path(name));
-        change(&place.path(name));
-        place.monitor(name, &format!("{name}-state"), &["--documents", "none"])
-    };
-    // Consistent with its parent: the tile above is forged to fit, and so is the one above that; only the entries tell.
-    let round = forged("fits-above", &|folder| {
-        let tile = TileId { level: Some(0), index: 7, width: 256 };
-        let mut leaves = tile.hashes(&fs::read(folder.join(tile.path())).unwrap()).unwrap();
-        leaves[100] = leaf_hash(b"what somebody wants to prove");
-        let root = rutli_log::TileHashes::new(leaves.clone()).root().unwrap();
-        replace(folder, &tile.path(), &leaves.iter().flat_map(|hash| hash.0).collect::<Vec<_>>());
-        let above = TileId { level: Some(1), index: 0, width: 256 };
-        let mut bytes = fs::read(folder.join(above.path())).unwrap();
-        bytes[7 * 32..8 * 32].copy_from_slice(&root.0);
-        replace(folder, &above.path(), &bytes);
-        let parent = rutli_log::TileHashes::new(above.hashes(&bytes).unwrap()).root().unwrap();
-        let top = TileId::in_tree(Some(2), 0, HONEST).unwrap();
-        replace(folder, &top.path(), &parent.0);
-    });
+    copy(&place.path("honest"), &place.path("forged"));
+    let folder = &place.path("forged");
+    let tile = TileId { level: Some(0), index: 7, width: 256 };
+    let mut leaves = tile.hashes(&fs::read(folder.join(tile.path())).unwrap()).unwrap();
+    leaves[100] = leaf_hash(b"what somebody wants to prove");
+    let root = rutli_log::TileHashes::new(leaves.clone()).root().unwrap();
+    replace(folder, &tile.path(), &leaves.iter().flat_map(|hash| hash.0).collect::<Vec<_>>());
+    let above = TileId { level: Some(1), index: 0, width: 256 };
+    let mut bytes = fs::read(folder.join(above.path())).unwrap();
+    bytes[7 * 32..8 * 32].copy_from_slice(&root.0);
+    replace(folder, &above.path(), &bytes);
+    let parent = rutli_log::TileHashes::new(above.hashes(&bytes).unwrap()).root().unwrap();
+    let top = TileId::in_tree(Some(2), 0, HONEST).unwrap();
+    replace(folder, &top.path(), &parent.0);
+    let round = place.monitor("forged", "forged-state", &["--documents", "none"]);
     round.assert("tiles that fit each other", &["tile-forged"]);
     assert_eq!(round.findings().len(), 3, "{:#}", round.json);
-    let round = forged("exchanged", &|folder| {
-        let bundle = TileId { level: None, index: 9, width: 256 };
-        let bytes = fs::read(folder.join(bundle.path())).unwrap();
-        let entries = EntryBundle::parse(&bytes, 256).unwrap();
-        let mut forged = EntryBundle::default();
-        // An entry of its own kind, elsewhere in the log.
-        entries.iter().enumerate().for_each(|(place, entry)| {
-            assert!(forged.push(if place == 17 { entries[20] } else { entry }));
-        });
-        replace(folder, &bundle.path(), &forged.into_bytes());
-    });
-    round.assert("an exchanged entry", &["entry-forged"]);
 }
 
 #[test]
@@ -497,6 +481,16 @@ fn what_cannot_be_read_or_is_not_the_log_is_found() {
             fs::remove_file(folder.join("tile/entries/001")).unwrap();
         }),
         ("a bundle that is cut", &["bundle-damaged"], |folder, _| replace(folder, "tile/entries/002", b"\0")),
+        ("an exchanged entry", &["entry-forged"], |folder, _| {
+            let bytes = fs::read(folder.join("tile/entries/001")).unwrap();
+            let entries = EntryBundle::parse(&bytes, 256).unwrap();
+            let mut forged = EntryBundle::default();
+            // Another one of the same log.
+            entries.iter().enumerate().for_each(|(place, entry)| {
+                assert!(forged.push(if place == 17 { entries[20] } else { entry }));
+            });
+            replace(folder, "tile/entries/001", &forged.into_bytes());
+        }),
         ("a checkpoint of somebody else", &["checkpoint-invalid"], |folder, log| {
             replace(folder, "checkpoint", impostor().sign(log.head()).to_note().as_bytes());
         }),

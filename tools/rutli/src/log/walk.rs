@@ -155,27 +155,34 @@ fn fetch(
         Ok(entries) => entries,
         Err(unread) => return Ok(Fetched { bundle: id, reads: Err(unread), changed: None, tile }),
     };
-    let mut changed = None;
-    let mut reads = Vec::with_capacity(entries.len());
-    for (index, bytes) in (bundle.saturating_mul(WIDTH)..).zip(entries) {
-        let leaf = leaf_hash(bytes);
-        if index < start {
-            let place = usize::try_from(index % WIDTH).unwrap_or(usize::MAX);
-            if known.get(place) != Some(&leaf) {
-                changed = changed.or(Some(index));
-            }
-            continue;
-        }
-        let entry = Entry::parse(bytes);
-        let document = match (&entry, documents) {
-            (Ok(entry), Some(documents)) => {
-                documents.check(source, index, entry).map_err(|NotCompared(unread)| unread)?
-            }
-            _ => None,
-        };
-        reads.push(Read { index, leaf, entry, document });
-    }
+    let first = bundle.saturating_mul(WIDTH);
+    let old = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX).min(entries.len());
+    let (old, new) = entries.split_at(old);
+    let same = |(entry, leaf): (&&[u8], &Hash)| leaf_hash(entry) == *leaf;
+    let changed = (old.iter().zip(known).position(|pair| !same(pair)))
+        .and_then(|place| first.checked_add(u64::try_from(place).ok()?));
+    let begin = start.max(first);
+    // A document is a round trip: each entry on its own.
+    let reads = new
+        .par_iter()
+        .enumerate()
+        .map(|(place, bytes)| {
+            let index = begin.saturating_add(u64::try_from(place).unwrap_or(u64::MAX));
+            read(source, documents, index, bytes)
+        })
+        .collect::<Result<_, _>>()?;
     Ok(Fetched { bundle: id, reads: Ok(reads), changed, tile })
+}
+
+fn read(source: &Source, documents: Option<&Documents>, index: u64, bytes: &[u8]) -> Result<Read, Unread> {
+    let entry = Entry::parse(bytes);
+    let document = match (&entry, documents) {
+        (Ok(entry), Some(documents)) => {
+            documents.check(source, index, entry).map_err(|NotCompared(unread)| unread)?
+        }
+        _ => None,
+    };
+    Ok(Read { index, leaf: leaf_hash(bytes), entry, document })
 }
 
 /// Apart: what says something about the log, and what only says that the source does not answer.

@@ -174,8 +174,10 @@ impl Log {
     /// Writes a document under this name, right or wrong.
     pub fn document_as(&self, digest: &Hash, bytes: &[u8]) {
         let path = self.documents.join(document_path(digest).strip_prefix("sha256/").unwrap());
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, bytes).unwrap();
+        if fs::write(&path, bytes).is_err() {
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, bytes).unwrap();
+        }
     }
 
     pub fn forget_document(&self, digest: &Hash) {
@@ -251,11 +253,15 @@ impl Log {
 
     /// Asks for a release; under embargo its statement is published with the disclosure.
     pub fn ask(&mut self, release: VerifiedRelease, terms: &RequestTerms) -> Asked {
-        if terms.embargo.is_none() {
-            self.document(&release.statement());
-        }
-        let index = self.append(&Entry::request(&release, terms));
-        Asked { index, plain: Request::new(&release, terms), release }
+        let plain = Request::new(&release, terms);
+        let index = match terms.embargo {
+            None => {
+                self.document_as(&plain.statement, &release.statement());
+                self.append(&Entry::Request(plain.clone()))
+            }
+            Some(_) => self.append(&Entry::request(&release, terms)),
+        };
+        Asked { index, plain, release }
     }
 
     /// Asks for a release with an entry that says something else than its statement.

@@ -92,8 +92,8 @@ fn answer(mut stream: TcpStream, folder: &Path, manner: Manner, asked: &AtomicUs
                 stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
             }
             (_, Ok(content)) => {
-                write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", content.len())?;
-                stream.write_all(&content)?;
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", content.len());
+                stream.write_all(&[head.as_bytes(), &content].concat())?;
             }
         }
     }
