@@ -61,8 +61,15 @@ pub fn walk(
         .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
     let begin = from.size();
     let bar = progress_bar(head.size.saturating_sub(begin));
-    let mut walk =
-        Walk { source, head, tiles: from, by_tiles: None, differing: Vec::new(), findings: Vec::new() };
+    let mut walk = Walk {
+        source,
+        head,
+        tiles: from,
+        by_tiles: None,
+        differing: Vec::new(),
+        changed: None,
+        findings: Vec::new(),
+    };
     let (mut bundle, last) = (walk.tiles.size() / WIDTH, head.size.div_ceil(WIDTH));
     let mut complete = true;
     while complete && walk.tiles.size() < head.size {
@@ -148,27 +155,34 @@ fn fetch(
         Ok(entries) => entries,
         Err(unread) => return Ok(Fetched { bundle: id, reads: Err(unread), changed: None, tile }),
     };
-    let mut changed = None;
-    let mut reads = Vec::with_capacity(entries.len());
-    for (index, bytes) in (bundle.saturating_mul(WIDTH)..).zip(entries) {
-        let leaf = leaf_hash(bytes);
-        if index < start {
-            let place = usize::try_from(index % WIDTH).unwrap_or(usize::MAX);
-            if known.get(place) != Some(&leaf) {
-                changed = changed.or(Some(index));
-            }
-            continue;
-        }
-        let entry = Entry::parse(bytes);
-        let document = match (&entry, documents) {
-            (Ok(entry), Some(documents)) => {
-                documents.check(source, index, entry).map_err(|NotCompared(unread)| unread)?
-            }
-            _ => None,
-        };
-        reads.push(Read { index, leaf, entry, document });
-    }
+    let first = bundle.saturating_mul(WIDTH);
+    let old = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX).min(entries.len());
+    let (old, new) = entries.split_at(old);
+    let same = |(entry, leaf): (&&[u8], &Hash)| leaf_hash(entry) == *leaf;
+    let changed = (old.iter().zip(known).position(|pair| !same(pair)))
+        .and_then(|place| first.checked_add(u64::try_from(place).ok()?));
+    let begin = start.max(first);
+    // A document is a round trip: each entry on its own.
+    let reads = new
+        .par_iter()
+        .enumerate()
+        .map(|(place, bytes)| {
+            let index = begin.saturating_add(u64::try_from(place).unwrap_or(u64::MAX));
+            read(source, documents, index, bytes)
+        })
+        .collect::<Result<_, _>>()?;
     Ok(Fetched { bundle: id, reads: Ok(reads), changed, tile })
+}
+
+fn read(source: &Source, documents: Option<&Documents>, index: u64, bytes: &[u8]) -> Result<Read, Unread> {
+    let entry = Entry::parse(bytes);
+    let document = match (&entry, documents) {
+        (Ok(entry), Some(documents)) => {
+            documents.check(source, index, entry).map_err(|NotCompared(unread)| unread)?
+        }
+        _ => None,
+    };
+    Ok(Read { index, leaf: leaf_hash(bytes), entry, document })
 }
 
 /// Apart: what says something about the log, and what only says that the source does not answer.
@@ -186,6 +200,8 @@ struct Walk<'a> {
     /// The tree that the tiles of level 0 give, from the first that differs from its entries.
     by_tiles: Option<Frontier>,
     differing: Vec<TileId>,
+    /// The first entry that was read before, and is another now.
+    changed: Option<u64>,
     findings: Vec<Finding>,
 }
 
@@ -207,10 +223,7 @@ impl Walk<'_> {
                 return Ok(false);
             }
         };
-        if let Some(index) = changed {
-            let text = format!("{} now holds another entry than when it was read first", bundle.path());
-            self.findings.push(Finding::at(Code::EntryForged, index, text));
-        }
+        self.changed = self.changed.or(changed);
         self.compare_leaves(bundle, &reads, tile);
         for read in reads {
             self.tiles.push(read.leaf);
@@ -296,6 +309,10 @@ impl Walk<'_> {
         let root = Frontier::of(&self.tiles, self.tiles.size()).map(|frontier| frontier.head());
         let holds = complete && root.is_ok_and(|head| head == *self.head);
         let by_tiles = self.by_tiles.as_ref().is_some_and(|tree| tree.head() == *self.head);
+        if let Some(index) = self.changed.filter(|_| holds || by_tiles) {
+            let text = "its bundle now holds another entry than when it was read first";
+            self.findings.push(Finding::at(Code::EntryForged, index, text));
+        }
         if holds {
             self.findings.extend(self.differing.iter().map(|id| {
                 let text = format!("{} does not hold the hashes of the entries below it", id.path());

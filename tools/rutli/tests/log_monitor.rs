@@ -1,0 +1,766 @@
+//! `rutli log` as scripts see it, over logs that are honest, and logs with one fault each.
+
+#![allow(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "tests fail by panicking")]
+
+mod log_folder;
+mod log_server;
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use log_folder::{GroupKey, Log, START, copy, impostor, replace};
+use log_server::{Manner, serve};
+use rutli_log::{
+    Entry, EntryBundle, Frontier, Hash, Head, Policy, TileId, Tiles, check_inclusion,
+    entry::{NodeEvent, OutcomeState, Refusal},
+    leaf_hash, sha256,
+};
+use rutli_release::{Product, Version};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Far enough ahead that nothing is overdue.
+const FUTURE: u64 = 4_000_000_000;
+
+/// A folder to work in, with an honest log in it.
+struct Place {
+    folder: TempDir,
+    log: Log,
+}
+
+impl Place {
+    fn new(size: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let log = Log::honest(&folder.path().join("documents"), size);
+        assert_eq!(log.size(), size);
+        let place = Self { folder, log };
+        place.log.publish(&place.path("honest"), 0);
+        fs::write(place.path("log.vkey"), Log::signer().public().to_string()).unwrap();
+        let organisations = [("supervisor", 1, 0..1), ("vendor", 2, 1..4)].map(|(name, threshold, nodes)| {
+            (name.to_owned(), threshold, place.log.key.cosigners()[nodes].to_vec())
+        });
+        let policy = Policy::of(Log::signer().public(), organisations).unwrap();
+        fs::write(place.path("tlog-policy"), policy.to_string()).unwrap();
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn rutli(&self, command: &str, log: &str, more: &[&str]) -> Output {
+        let mut rutli = Command::new(env!("CARGO_BIN_EXE_rutli"));
+        rutli.args(["--json", "log", command, "--log", log]).args(more);
+        if !more.contains(&"--key") {
+            rutli.args(["--policy", "tlog-policy"]);
+        }
+        rutli.env_remove("RUTLI_LOG").current_dir(self.folder.path()).output().unwrap()
+    }
+
+    fn monitor(&self, log: &str, state: &str, more: &[&str]) -> Round {
+        let more = [&["--once", "--state", state], more].concat();
+        Round::of(self.rutli("monitor", log, &more))
+    }
+}
+
+/// What one round found.
+struct Round {
+    exit: i32,
+    json: Value,
+}
+
+impl Round {
+    fn of(output: Output) -> Self {
+        let json = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|_| panic!("no JSON: {}", String::from_utf8_lossy(&output.stderr)));
+        Self { exit: output.status.code().unwrap(), json }
+    }
+
+    fn findings(&self) -> Vec<(&str, Option<u64>)> {
+        let findings = self.json["findings"].as_array().unwrap_or_else(|| panic!("{}", self.json));
+        findings.iter().map(|it| (it["code"].as_str().unwrap(), it["index"].as_u64())).collect()
+    }
+
+    fn codes(&self) -> Vec<&str> {
+        let mut codes: Vec<_> = self.findings().into_iter().map(|(code, _)| code).collect();
+        codes.dedup();
+        codes
+    }
+
+    #[track_caller]
+    fn assert(&self, what: &str, codes: &[&str]) {
+        assert_eq!(self.codes(), codes, "{what}: {:#}", self.json);
+        let alarm = self.json["alarms"].as_u64().unwrap() > 0;
+        assert_eq!(self.exit, i32::from(alarm), "{what}");
+    }
+}
+
+type Fault = (&'static str, &'static [&'static str], fn(&mut Log));
+
+/// Entries that should not be, after an honest log; and some that may.
+const FAULTS: &[Fault] = &[
+    ("honest entries of all kinds", &[], |log| {
+        let asked = log.ask_next();
+        let outcome = log.outcome(&asked, OutcomeState::Expired);
+        log.append(&Entry::Outcome(outcome));
+        log.sign_next();
+    }),
+    ("an outcome of an outcome", &["outcome-without-request"], |log| {
+        let mut asked = log.sign_next();
+        asked.index += 1;
+        let outcome = log.outcome(&asked, OutcomeState::Signed);
+        log.append(&Entry::Outcome(outcome));
+    }),
+    ("an outcome before its request", &["outcome-without-request", "outcome-without-request"], |log| {
+        let mut asked = log.sign_next();
+        asked.index = log.size() + 1;
+        let outcome = log.outcome(&asked, OutcomeState::Signed);
+        log.append(&Entry::Outcome(outcome.clone()));
+        log.append(&Entry::Outcome(outcome));
+    }),
+    ("a second outcome", &["outcome-twice"], |log| {
+        let asked = log.sign_next();
+        let outcome = log.outcome(&asked, OutcomeState::Expired);
+        log.append(&Entry::Outcome(outcome));
+    }),
+    ("an outcome about another statement", &["outcome-mismatch"], |log| {
+        let asked = log.ask_next();
+        let mut outcome = log.outcome(&asked, OutcomeState::Refused);
+        outcome.statement = sha256(b"another");
+        log.append(&Entry::Outcome(outcome));
+    }),
+    ("a refusal that names a key", &["outcome-mismatch"], |log| {
+        let asked = log.ask_next();
+        let mut outcome = log.outcome(&asked, OutcomeState::Signed);
+        outcome.state = OutcomeState::Refused;
+        log.append(&Entry::Outcome(outcome));
+    }),
+    ("a signature by nobody", &["outcome-mismatch"], |log| {
+        let asked = log.ask_next();
+        let mut outcome = log.outcome(&asked, OutcomeState::Signed);
+        outcome.signed_by.clear();
+        log.append(&Entry::Outcome(outcome));
+    }),
+    ("a request that never ended", &["request-without-outcome"], |log| drop(log.ask_next())),
+    ("a request that may still end", &[], |log| {
+        let (release, mut terms) = (log.release(), log.terms());
+        terms.deadline = FUTURE;
+        log.ask(release, &terms);
+    }),
+    ("a leaf that no outcome announced", &["dsse-without-outcome"], |log| {
+        let asked = log.ask_next();
+        let outcome = log.outcome(&asked, OutcomeState::Refused);
+        log.append(&Entry::Outcome(outcome));
+        let dsse = log.dsse(&asked, &log.key);
+        log.append(&Entry::Dsse(dsse));
+    }),
+    ("a leaf twice", &["dsse-without-outcome"], |log| {
+        let asked = log.sign_next();
+        let dsse = log.dsse(&asked, &log.key);
+        log.append(&Entry::Dsse(dsse));
+    }),
+    ("a leaf whose signature does not verify", &["dsse-mismatch"], |log| {
+        let asked = log.ask_next();
+        let outcome = log.outcome(&asked, OutcomeState::Signed);
+        log.append(&Entry::Outcome(outcome));
+        let signature = log.key.sign(b"another");
+        let dsse =
+            rutli_log::entry::Dsse::new(b"", &asked.release.statement(), &log.key.public(), &signature);
+        log.append(&Entry::Dsse(dsse));
+    }),
+    ("a leaf by another key of the deployment", &["dsse-mismatch"], |log| {
+        let asked = log.ask_next();
+        let outcome = log.outcome(&asked, OutcomeState::Signed);
+        log.append(&Entry::Outcome(outcome));
+        let dsse = log.dsse(&asked, &log.other);
+        log.append(&Entry::Dsse(dsse));
+    }),
+    ("a leaf of another version", &["dsse-mismatch"], |log| {
+        let asked = log.ask_next();
+        let outcome = log.outcome(&asked, OutcomeState::Signed);
+        log.append(&Entry::Outcome(outcome));
+        let mut dsse = log.dsse(&asked, &log.key);
+        dsse.api_version = "0.0.2".into();
+        log.append(&Entry::Dsse(dsse));
+    }),
+    ("a leaf without a signature", &["dsse-mismatch"], |log| {
+        let asked = log.ask_next();
+        let outcome = log.outcome(&asked, OutcomeState::Signed);
+        log.append(&Entry::Outcome(outcome));
+        let mut dsse = log.dsse(&asked, &log.key);
+        dsse.spec.signatures.clear();
+        log.append(&Entry::Dsse(dsse));
+    }),
+    ("a leaf by an unknown key", &["key-unknown"], |log| {
+        let asked = log.ask_next();
+        let outcome = log.outcome(&asked, OutcomeState::Signed);
+        log.append(&Entry::Outcome(outcome));
+        let dsse = log.dsse(&asked, &GroupKey::new("third", 3));
+        log.append(&Entry::Dsse(dsse));
+    }),
+    ("an outcome under an unknown roster", &["key-unknown"], |log| {
+        let asked = log.ask_next();
+        let mut outcome = log.outcome(&asked, OutcomeState::Signed);
+        outcome.roster = Some(sha256(b"another"));
+        log.append(&Entry::Outcome(outcome));
+    }),
+    ("an outcome with a known roster of another key", &["key-unknown"], |log| {
+        let asked = log.ask_next();
+        let mut outcome = log.outcome(&asked, OutcomeState::Signed);
+        outcome.key = Some("second".into());
+        log.append(&Entry::Outcome(outcome));
+    }),
+    ("a sequence that stands still", &["sequence-backwards"], |log| {
+        let asked = log.sign_next();
+        let sequence = asked.plain.sequence.get();
+        let (release, mut terms) = (log.release_with(sequence, "1.99999999"), log.terms());
+        terms.deadline = FUTURE;
+        log.ask(release, &terms);
+    }),
+    ("a version that goes down", &["version-backwards"], |log| {
+        log.sign_next();
+        let sequence = log.release().sequence().get();
+        let (release, mut terms) = (log.release_with(sequence, "1.0.9"), log.terms());
+        terms.deadline = FUTURE;
+        log.ask(release, &terms);
+    }),
+    ("a request under an unknown roster", &["roster-unknown"], |log| {
+        let (release, mut terms) = (log.release(), log.terms());
+        terms.roster = sha256(b"another");
+        let asked = log.ask(release, &terms);
+        log.end_signed(&asked);
+    }),
+    ("a new key", &[], |log| {
+        log.announce(&GroupKey::new("third", 3));
+    }),
+    ("a key whose roster is not there", &["document-missing"], |log| {
+        let entry = log.key_entry(&GroupKey::new("fourth", 4));
+        log.append(&Entry::Key(entry));
+    }),
+    ("a key whose roster is another file", &["document-forged"], |log| {
+        let key = GroupKey::new("fifth", 5);
+        let entry = log.key_entry(&key);
+        log.document_as(&entry.document, b"another");
+        log.append(&Entry::Key(entry));
+    }),
+    ("a key whose roster a node has not signed", &["roster-invalid"], |log| {
+        let key = GroupKey::new("sixth", 6);
+        let text = String::from_utf8(key.signed.encode()).unwrap();
+        let at = text.rfind("\"signature\":\"").unwrap() + 13;
+        let digit = if text.as_bytes()[at] == b'0' { "1" } else { "0" };
+        let forged = format!("{}{digit}{}", &text[..at], &text[at + 1..]);
+        let mut entry = log.key_entry(&key);
+        entry.document = log.document(forged.as_bytes());
+        log.append(&Entry::Key(entry));
+    }),
+    ("a key that says another transcript than its roster", &["roster-mismatch"], |log| {
+        let key = GroupKey::new("seventh", 7);
+        log.document(&key.signed.encode());
+        let mut entry = log.key_entry(&key);
+        entry.transcript = sha256(b"another");
+        log.append(&Entry::Key(entry));
+    }),
+    ("a key that says another public key than its roster", &["roster-mismatch"], |log| {
+        let key = GroupKey::new("eighth", 8);
+        log.document(&key.signed.encode());
+        let mut entry = log.key_entry(&key);
+        entry.public_key = Hash(*log.key.roster().group_key());
+        log.append(&Entry::Key(entry));
+    }),
+    ("a known key's name from another ceremony", &["key-reused"], |log| {
+        log.announce(&GroupKey::new("release", 20));
+    }),
+    ("a refresh", &[], |log| {
+        let refreshed = log.key.with_roster(|roster| roster["epoch"] = 2.into());
+        log.announce(&refreshed);
+    }),
+    ("a refresh that leaves out an epoch", &["key-reused"], |log| {
+        let refreshed = log.key.with_roster(|roster| roster["epoch"] = 3.into());
+        log.announce(&refreshed);
+    }),
+    ("a refresh that changes the key", &["key-changed"], |log| {
+        let other = GroupKey::new("release", 20).with_roster(|roster| roster["epoch"] = 2.into());
+        log.announce(&other);
+    }),
+    ("a statement that is not there", &["document-missing"], |log| {
+        let asked = log.sign_next();
+        log.forget_document(&asked.plain.statement);
+    }),
+    ("a statement that is another file", &["document-forged"], |log| {
+        let (release, terms) = (log.release_with(1_000_001, "2.1"), log.terms());
+        let asked = log.ask(release, &terms);
+        log.end_signed(&asked);
+        log.document_as(&asked.plain.statement, b"another");
+    }),
+    ("a request for another product than its statement", &["statement-mismatch"], |log| {
+        let mut asked = log.ask_instead(1_000_002, |plain| plain.product = Product::new("other").unwrap());
+        asked.index = log.size() - 1;
+        log.end_signed(&asked);
+    }),
+    ("a request for another version than its statement", &["statement-mismatch"], |log| {
+        let asked = log.ask_instead(1_000_003, |plain| plain.version = Version::new("2.2.2").unwrap());
+        log.end_signed(&asked);
+    }),
+    ("a request to sign another thing than its statement", &["statement-mismatch"], |log| {
+        let asked = log.ask_instead(1_000_004, |plain| plain.signables.dsse = Some(sha256(b"another")));
+        log.end_signed(&asked);
+    }),
+    ("an embargo, kept and disclosed", &[], |log| {
+        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        let asked = log.ask(release, &terms);
+        log.sign_next();
+        log.disclose(&asked, &terms);
+        log.end_signed(&asked);
+    }),
+    ("an embargo, not yet disclosed", &[], |log| {
+        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        let asked = log.ask(release, &terms);
+        log.end_signed(&asked);
+    }),
+    ("an embargo without an end", &["embargo-overdue"], |log| {
+        let (release, terms) = (log.release(), log.embargo(START));
+        let asked = log.ask(release, &terms);
+        log.end_signed(&asked);
+    }),
+    ("an embargoed request that never ended", &["request-without-outcome"], |log| {
+        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        log.ask(release, &terms);
+    }),
+    ("a disclosure of what was no secret", &["disclosure-without-request"], |log| {
+        let terms = log.embargo(FUTURE);
+        let asked = log.sign_next();
+        log.disclose(&asked, &terms);
+    }),
+    ("a disclosure with another salt", &["disclosure-mismatch"], |log| {
+        let (release, mut terms) = (log.release(), log.embargo(FUTURE));
+        let asked = log.ask(release, &terms);
+        log.end_signed(&asked);
+        terms.embargo.as_mut().unwrap().salt = sha256(b"another");
+        log.disclose(&asked, &terms);
+    }),
+    ("an embargo whose outcome was about another statement", &["disclosure-mismatch"], |log| {
+        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        let asked = log.ask(release, &terms);
+        let mut outcome = log.outcome(&asked, OutcomeState::Expired);
+        outcome.statement = sha256(b"another");
+        log.append(&Entry::Outcome(outcome));
+        log.disclose(&asked, &terms);
+    }),
+    ("an outcome about another statement than was disclosed", &["outcome-mismatch"], |log| {
+        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        let asked = log.ask(release, &terms);
+        log.disclose(&asked, &terms);
+        let mut outcome = log.outcome(&asked, OutcomeState::Expired);
+        outcome.statement = sha256(b"another");
+        log.append(&Entry::Outcome(outcome));
+    }),
+    ("a sequence that an embargo hid", &["sequence-backwards"], |log| {
+        let sequence = log.sign_next().plain.sequence.get();
+        let (release, terms) = (log.release_with(sequence + 1, "1.99999998"), log.embargo(FUTURE));
+        let hidden = log.ask(release, &terms);
+        log.end_signed(&hidden);
+        let (release, plain) = (log.release_with(sequence + 1, "1.99999999"), log.terms());
+        let asked = log.ask(release, &plain);
+        log.end_signed(&asked);
+        log.disclose(&hidden, &terms);
+    }),
+    ("a reason that tells what an embargo hides", &["embargo-leak"], |log| {
+        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        let asked = log.ask(release, &terms);
+        let mut outcome = log.outcome(&asked, OutcomeState::Refused);
+        let node = "vendor/vendor-1".to_owned();
+        outcome.refusals.push(Refusal { code: "policy".into(), node, reason: "suite is not allowed".into() });
+        log.append(&Entry::Outcome(outcome));
+    }),
+    ("an entry of an unknown kind", &["entry-malformed"], |log| {
+        log.append_bytes(br#"{"kind":"advert"}"#.to_vec());
+    }),
+    ("an entry with a space", &["entry-malformed"], |log| {
+        let asked = log.sign_next();
+        let entry = String::from_utf8(Entry::Request(asked.plain).encode()).unwrap();
+        log.append_bytes(entry.replacen("{\"", "{ \"", 1).into_bytes());
+    }),
+    ("a culprit", &["node-culprit"], |log| {
+        let entry = log.node(NodeEvent::Culprit);
+        log.append(&entry);
+    }),
+    ("a culprit put back", &["node-reinstated"], |log| {
+        let entry = log.node(NodeEvent::Reinstated);
+        log.append(&entry);
+    }),
+];
+
+/// Size of the honest log. Not at the end of a tile.
+const HONEST: u64 = 100_007;
+
+#[test]
+fn an_honest_log_has_nothing_wrong_and_each_fault_has_its_code() {
+    let mut place = Place::new(HONEST);
+    let round = place.monitor("honest", "state", &["--metrics", "metrics"]);
+    round.assert("the honest log", &[]);
+    assert_eq!(
+        (round.json["size"].as_u64(), round.json["new_entries"].as_u64()),
+        (Some(HONEST), Some(HONEST))
+    );
+    assert_eq!(round.json["cosigned_by"].as_array().unwrap().len(), 3);
+    let metrics = fs::read_to_string(place.path("metrics")).unwrap();
+    assert!(
+        metrics.contains(&format!("rutli_log_size{{log=\"log.example.com/2026\"}} {HONEST}\n")),
+        "{metrics}"
+    );
+    assert!(!metrics.lines().any(|line| line.contains("findings_total{") && !line.ends_with(" 0")));
+
+    forged_tiles(&place);
+    place.log.keep_edge();
+    let base = place.log.clone();
+    for (number, (what, codes, plant)) in FAULTS.iter().enumerate() {
+        let mut log = base.clone();
+        plant(&mut log);
+        // A change of heart of the author ends in a log that goes on honestly.
+        log.sign_last();
+        let name = format!("fault-{number}");
+        copy(&place.path("honest/tile/0"), &place.path(&name).join("tile/0"));
+        log.publish(&place.path(&name), HONEST);
+        fs::copy(place.path("state"), place.path("copy-of-state")).unwrap();
+        let metrics = ["--metrics", "metrics"];
+        let round = place.monitor(&name, "copy-of-state", &metrics);
+        let mut expected = codes.to_vec();
+        expected.dedup();
+        round.assert(what, &expected);
+        assert_eq!(round.findings().len(), codes.len(), "{what}: {:#}", round.json);
+        let metrics = fs::read_to_string(place.path("metrics")).unwrap();
+        for code in expected {
+            let line = metrics.lines().find(|line| line.contains(&format!("code=\"{code}\""))).unwrap();
+            assert!(line.ends_with(&format!(" {}", codes.len())), "{line}");
+        }
+        // What lies in entries is said once.
+        place.monitor(&name, "copy-of-state", &[]).assert(what, &[]);
+        fs::remove_dir_all(place.path(&name)).unwrap();
+    }
+}
+
+/// A tile of a large tree that is consistent with its parent: the tiles above it are forged to fit, and only the entries
+/// tell.
+fn forged_tiles(place: &Place) {
+    copy(&place.path("honest"), &place.path("forged"));
+    let folder = &place.path("forged");
+    let tile = TileId { level: Some(0), index: 7, width: 256 };
+    let mut leaves = tile.hashes(&fs::read(folder.join(tile.path())).unwrap()).unwrap();
+    leaves[100] = leaf_hash(b"what somebody wants to prove");
+    let root = rutli_log::TileHashes::new(leaves.clone()).root().unwrap();
+    replace(folder, &tile.path(), &leaves.iter().flat_map(|hash| hash.0).collect::<Vec<_>>());
+    let above = TileId { level: Some(1), index: 0, width: 256 };
+    let mut bytes = fs::read(folder.join(above.path())).unwrap();
+    bytes[7 * 32..8 * 32].copy_from_slice(&root.0);
+    replace(folder, &above.path(), &bytes);
+    let parent = rutli_log::TileHashes::new(above.hashes(&bytes).unwrap()).root().unwrap();
+    let top = TileId::in_tree(Some(2), 0, HONEST).unwrap();
+    replace(folder, &top.path(), &parent.0);
+    let round = place.monitor("forged", "forged-state", &["--documents", "none"]);
+    round.assert("tiles that fit each other", &["tile-forged"]);
+    assert_eq!(round.findings().len(), 3, "{:#}", round.json);
+}
+
+#[test]
+fn what_cannot_be_read_or_is_not_the_log_is_found() {
+    let place = Place::new(1_000);
+    place.monitor("honest", "state", &[]).assert("the honest log", &[]);
+    type Change = fn(&Path, &Log);
+    let id = |level, index| TileId::in_tree(level, index, 1_000).unwrap().path();
+    let whole: &[(&str, &[&str], Change)] = &[
+        ("a tile that is gone", &["tile-missing"], |folder, _| {
+            fs::remove_file(folder.join("tile/0/001")).unwrap();
+        }),
+        ("a tile that is cut", &["tile-forged"], |folder, _| replace(folder, "tile/0/002", &[1; 100])),
+        ("a partial tile", &["tile-forged"], |folder, _| replace(folder, "tile/1/000.p/3", &[1; 96])),
+        ("a bundle that is gone", &["bundle-missing"], |folder, _| {
+            fs::remove_file(folder.join("tile/entries/001")).unwrap();
+        }),
+        ("a bundle that is cut", &["bundle-damaged"], |folder, _| replace(folder, "tile/entries/002", b"\0")),
+        ("an exchanged entry", &["entry-forged"], |folder, _| {
+            let bytes = fs::read(folder.join("tile/entries/001")).unwrap();
+            let entries = EntryBundle::parse(&bytes, 256).unwrap();
+            let mut forged = EntryBundle::default();
+            // Another one of the same log.
+            entries.iter().enumerate().for_each(|(place, entry)| {
+                assert!(forged.push(if place == 17 { entries[20] } else { entry }));
+            });
+            replace(folder, "tile/entries/001", &forged.into_bytes());
+        }),
+        ("a checkpoint of somebody else", &["checkpoint-invalid"], |folder, log| {
+            replace(folder, "checkpoint", impostor().sign(log.head()).to_note().as_bytes());
+        }),
+        ("a checkpoint that is none", &["checkpoint-invalid"], |folder, _| {
+            replace(folder, "checkpoint", b"hello")
+        }),
+        ("a cosignature that does not verify", &["cosignature-invalid"], |folder, log| {
+            let note = log.checkpoint().to_note();
+            let (rest, last) = note.trim_end().rsplit_once(' ').unwrap();
+            let at = last.len() - 10;
+            let other = if last.as_bytes()[at] == b'A' { 'B' } else { 'A' };
+            let note = format!("{rest} {}{other}{}\n", &last[..at], &last[at + 1..]);
+            replace(folder, "checkpoint", note.as_bytes());
+        }),
+        ("a head of other entries", &["head-inconsistent"], |folder, log| {
+            let head = Head { root: sha256(b"another"), ..log.head() };
+            replace(folder, "checkpoint", Log::signer().sign(head).to_note().as_bytes());
+        }),
+    ];
+    let forked: &[(&str, &[&str], Change)] = &[
+        ("a smaller head", &["head-backwards"], |folder, log| {
+            let head = Frontier::of(&log.tiles, 999).unwrap().head();
+            replace(folder, "checkpoint", Log::signer().sign(head).to_note().as_bytes());
+        }),
+        ("another head of the same size", &["head-forked"], |folder, log| {
+            let head = Head { root: sha256(b"another"), ..log.head() };
+            replace(folder, "checkpoint", Log::signer().sign(head).to_note().as_bytes());
+        }),
+        ("an old entry exchanged, in the same tree", &["entry-forged"], |folder, log| {
+            let mut grown = log.clone();
+            grown.sign_next();
+            grown.publish(folder, 1_000);
+            let bundle = TileId::in_tree(None, 3, grown.size()).unwrap();
+            let mut bytes = fs::read(folder.join(bundle.path())).unwrap();
+            let at = bytes.windows(5).position(|bytes| bytes == b"17000").unwrap();
+            bytes[at + 4] = b'1';
+            replace(folder, &bundle.path(), &bytes);
+        }),
+        ("a history that was written anew", &["head-inconsistent"], |folder, log| {
+            let mut other = Log::new(&folder.join("sha256"));
+            while other.size() < log.size() + 10 {
+                other.append(&log.node(NodeEvent::Culprit));
+            }
+            other.publish(folder, 0);
+        }),
+    ];
+    let key = ["--key", "log.vkey", "--documents", "none"];
+    for (number, (what, codes, change)) in whole.iter().chain(forked).enumerate() {
+        let (name, state) = (format!("copy-{number}"), format!("state-{number}"));
+        copy(&place.path("honest"), &place.path(&name));
+        change(&place.path(&name), &place.log);
+        let begins = number >= whole.len();
+        if begins {
+            fs::copy(place.path("state"), place.path(&state)).unwrap();
+        }
+        let more: &[&str] = if codes.contains(&"cosignature-invalid") { &[] } else { &key };
+        let round = place.monitor(&name, &state, more);
+        round.assert(what, codes);
+        // What is wrong with the head stays so; and the head that was verified is kept.
+        if codes.iter().any(|code| code.starts_with("head") || code.starts_with("checkpoint")) {
+            assert_eq!(round.json["size"].as_u64().unwrap(), if begins { 1_000 } else { 0 }, "{what}");
+            place.monitor(&name, &state, more).assert(what, codes);
+        }
+    }
+    // A partial tile may go once the full one is there.
+    let mut grown = place.log.clone();
+    while grown.size() < 1_100 {
+        grown.sign_next();
+    }
+    grown.publish(&place.path("honest"), 1_000);
+    let head = place.log.checkpoint().to_note();
+    replace(&place.path("honest"), "checkpoint", head.as_bytes());
+    fs::remove_dir_all(place.path("honest").join(id(Some(0), 3)).parent().unwrap()).unwrap();
+    fs::remove_dir_all(place.path("honest").join(id(None, 3)).parent().unwrap()).unwrap();
+    place.monitor("honest", "another-state", &[]).assert("full tiles in place of partial ones", &[]);
+}
+
+#[test]
+fn rounds_go_on_where_the_last_one_ended() {
+    let place = Place::new(300);
+    let mut log = place.log.clone();
+    place.monitor("honest", "state", &[]).assert("first", &[]);
+    for size in [301, 511, 512, 513, 700] {
+        while log.size() < size {
+            log.append(&log.node(NodeEvent::Reinstated));
+        }
+        log.publish(&place.path("honest"), 256);
+        let round = place.monitor("honest", "state", &[]);
+        round.assert("grown", &["node-reinstated"]);
+        assert_eq!(round.json["size"].as_u64(), Some(size));
+        assert_eq!(round.json["new_entries"].as_u64(), Some(round.findings().len() as u64));
+    }
+    let state = fs::read_to_string(place.path("state")).unwrap();
+    fs::write(place.path("state"), state.replacen("700", "701", 1)).unwrap();
+    let output = place.rutli("monitor", "honest", &["--once", "--state", "state"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("is damaged"));
+
+    // Heads that lack the witnesses are an alarm once they lack them for longer than the grace time.
+    let (head, uncosigned) = (log.checkpoint().to_note(), Log::signer().sign(log.head()).to_note());
+    replace(&place.path("honest"), "checkpoint", uncosigned.as_bytes());
+    let now = ["--grace", "0s"];
+    place.monitor("honest", "second", &now);
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    place.monitor("honest", "second", &now).assert("not cosigned for long", &["cosignatures-missing"]);
+    place.monitor("honest", "second", &[]).assert("not cosigned for a short time", &[]);
+    replace(&place.path("honest"), "checkpoint", head.as_bytes());
+    place.monitor("honest", "second", &now).assert("cosigned again", &[]);
+    replace(&place.path("honest"), "checkpoint", uncosigned.as_bytes());
+    place.monitor("honest", "second", &now).assert("not cosigned since now", &[]);
+}
+
+#[test]
+fn heads_of_other_sources_are_compared() {
+    let place = Place::new(700);
+    let honest = &place.log;
+    let publish = |name: &str, log: &Log| {
+        copy(&place.path("honest"), &place.path(name));
+        log.publish(&place.path(name), 512);
+    };
+    let mut ahead = honest.clone();
+    ahead.sign_next();
+    publish("ahead", &ahead);
+    let mut forked = Tiles::default();
+    (0..700_u64).for_each(|number| forked.push(leaf_hash(&number.to_be_bytes())));
+    let note = |name: &str, tiles: &Tiles, size| {
+        let head = Frontier::of(tiles, size).unwrap().head();
+        fs::write(place.path(name), Log::signer().sign(head).to_note()).unwrap();
+    };
+    note("same", &honest.tiles, 700);
+    note("older", &honest.tiles, 411);
+    note("fork", &forked, 700);
+    note("older-fork", &forked, 411);
+    note("newer", &ahead.tiles, ahead.size());
+    forked.push(leaf_hash(b"more"));
+    note("newer-fork", &forked, 701);
+    fs::write(place.path("stranger"), impostor().sign(honest.head()).to_note()).unwrap();
+
+    let compare = |state: &str, other: &str| place.monitor("honest", state, &["--compare", other]);
+    for other in ["honest", "ahead", "same", "older", "newer"] {
+        compare("state", other).assert(other, &[]);
+    }
+    compare("state", "fork").assert("fork", &["head-forked"]);
+    compare("state", "older-fork").assert("older fork", &["head-inconsistent"]);
+    compare("state", "stranger").assert("stranger", &["checkpoint-invalid"]);
+    // Nothing can be said of a head ahead, until one is there oneself.
+    compare("waits", "newer-fork").assert("newer fork", &[]);
+    note("newer-fork", &ahead.tiles, ahead.size());
+    ahead.publish(&place.path("honest"), 700);
+    compare("waits", "newer-fork").assert("the fork is caught up with", &["head-inconsistent"]);
+
+    let output =
+        place.rutli("monitor", "honest", &["--once", "--state", "state", "--compare", "http://127.0.0.1:9"]);
+    assert_eq!(output.status.code(), Some(3));
+    let round = Round::of(output);
+    assert!(round.json["findings"].as_array().unwrap().is_empty(), "{}", round.json);
+}
+
+#[test]
+fn over_http_too() {
+    let place = Place::new(700);
+    let (honest, _guard) = serve(&place.path("honest"), Manner::Plain);
+    let round = place.monitor(&honest, "state", &["--compare", "honest"]);
+    round.assert("over HTTP", &[]);
+    assert_eq!(round.json["new_entries"].as_u64(), Some(700));
+    // Busy now and then: asked again.
+    let (busy, _guard) = serve(&place.path("honest"), Manner::Busy);
+    place.monitor(&busy, "busy", &["--documents", "none"]).assert("busy", &[]);
+    for (manner, exit) in [(Manner::Redirects, 3), (Manner::Endless, 1), (Manner::Empty, 3)] {
+        let (url, _guard) = serve(&place.path("honest"), manner);
+        let output = place.rutli("monitor", &url, &["--once", "--state", "other"]);
+        assert_eq!(output.status.code(), Some(exit), "{}", String::from_utf8_lossy(&output.stdout));
+    }
+    // Following prints a line for each round.
+    let mut follow = Command::new(env!("CARGO_BIN_EXE_rutli"));
+    follow.args([
+        "--json",
+        "log",
+        "monitor",
+        "--interval",
+        "1s",
+        "--state",
+        "follow",
+        "--policy",
+        "tlog-policy",
+    ]);
+    follow.args(["--log", &honest]).current_dir(place.folder.path()).stdout(std::process::Stdio::piped());
+    let mut follow = follow.spawn().unwrap();
+    let lines = std::io::BufRead::lines(std::io::BufReader::new(follow.stdout.take().unwrap()));
+    let sizes: Vec<Value> = lines.take(2).map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    follow.kill().unwrap();
+    follow.wait().unwrap();
+    assert_eq!(sizes[0]["new_entries"], 700);
+    assert_eq!(sizes[1]["new_entries"], 0);
+}
+
+#[test]
+fn releases_are_shown_proved_and_exported() {
+    let place = Place::new(700);
+    let run = |command: &str, more: &[&str]| {
+        let output = place.rutli(command, "honest", more);
+        (output.status.code().unwrap(), serde_json::from_slice::<Value>(&output.stdout).unwrap())
+    };
+    let (exit, shown) = run("show", &["--limit", "1000"]);
+    assert_eq!(exit, 0);
+    let releases = shown["releases"].as_array().unwrap();
+    let mut states = BTreeMap::new();
+    for release in releases {
+        *states.entry(release["state"].as_str().unwrap()).or_insert(0) += 1;
+    }
+    assert!(["signed", "refused", "expired"].iter().all(|state| states.contains_key(state)), "{states:?}");
+    assert!(releases.windows(2).all(|pair| pair[0]["index"].as_u64() > pair[1]["index"].as_u64()));
+    let (_, refused) = run("show", &["--state", "refused", "--product", "suite", "--limit", "1000"]);
+    assert_eq!(refused["releases"].as_array().unwrap().len(), states["refused"]);
+    let (_, none) = run("show", &["--product", "other"]);
+    assert!(none["releases"].as_array().unwrap().is_empty());
+    let (_, early) = run("show", &["--until", "2023-11-14T22:15:00Z", "--limit", "1000"]);
+    assert!(early["releases"].as_array().unwrap().iter().all(|it| it["time"].as_u64() < Some(START + 100)));
+
+    let signed = releases.iter().find(|release| release["state"] == "signed").unwrap();
+    let index = signed["index"].to_string();
+    let (_, entry) = run("show", &[&index]);
+    assert_eq!(entry["leaf"].as_str().unwrap().len(), 64);
+    assert!(entry["document"].as_str().unwrap().contains("https://in-toto.io/Statement/v1"));
+    assert_eq!(run("show", &["700"]).0, 2);
+
+    let (exit, proof) = run("prove", &[&index, "--out", "proof"]);
+    assert_eq!(exit, 0);
+    let text = fs::read_to_string(place.path("proof")).unwrap();
+    assert_eq!(proof["proof"], text);
+    let (hashes, note) = text.split_once("\n\n").unwrap();
+    let mut lines = hashes.lines();
+    assert_eq!(lines.next(), Some("c2sp.org/tlog-proof@v1"));
+    assert_eq!(lines.next(), Some(format!("index {index}").as_str()));
+    let path: Vec<Hash> = lines.map(|line| Hash::from_base64(line).unwrap()).collect();
+    let head = Log::signer().public().open(note).unwrap().head();
+    let leaf: Hash = proof["leaf"].as_str().unwrap().parse().unwrap();
+    check_inclusion(&head, index.parse().unwrap(), leaf, &path).unwrap();
+
+    let (exit, all) = run("export", &["--out", "all.jsonl"]);
+    assert_eq!((exit, all["entries"].as_u64()), (0, Some(700)));
+    for (index, line) in fs::read_to_string(place.path("all.jsonl")).unwrap().lines().enumerate() {
+        let line: Value = serde_json::from_str(line).unwrap();
+        assert_eq!(line["index"], index);
+        let bytes = serde_json::to_vec(&line["entry"]).unwrap();
+        assert_eq!(line["leaf"], leaf_hash(&bytes).to_string());
+    }
+    let (_, some) = run("export", &["--out", "some.jsonl", "--state", "signed"]);
+    assert_eq!(some["entries"].as_u64(), Some(3 * states["signed"] as u64 + disclosures(&place)));
+
+    // A log that does not hold is neither shown, nor proved, nor exported.
+    let bundle = place.path("honest/tile/entries/001");
+    let mut bytes = fs::read(&bundle).unwrap();
+    let at = bytes.windows(5).position(|bytes| bytes == b"17000").unwrap();
+    bytes[at + 4] = b'1';
+    fs::write(&bundle, bytes).unwrap();
+    assert_eq!(run("show", &[]).0, 1);
+    assert_eq!(run("export", &["--out", "forged.jsonl"]).0, 1);
+    assert!(!place.path("forged.jsonl").exists());
+    let forged = fs::read(&bundle).unwrap();
+    let entries = EntryBundle::parse(&forged, 256).unwrap();
+    let changed = entries.iter().position(|entry| entry.windows(5).any(|bytes| bytes == b"17001")).unwrap();
+    assert_eq!(run("prove", &[&(256 + changed).to_string()]).0, 1);
+    // Nor is one that its witnesses have not cosigned.
+    replace(&place.path("honest"), "checkpoint", Log::signer().sign(place.log.head()).to_note().as_bytes());
+    assert_eq!(run("prove", &["3"]).0, 1);
+    assert_eq!(run("prove", &["3", "--key", "log.vkey"]).0, 0);
+}
+
+fn disclosures(place: &Place) -> u64 {
+    let lines = fs::read_to_string(place.path("all.jsonl")).unwrap();
+    lines.lines().filter(|line| line.contains("\"kind\":\"disclosure\"")).count() as u64
+}

@@ -1,0 +1,100 @@
+//! A server of static files on loopback, with good and bad manners.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+/// How it answers.
+#[derive(Clone, Copy)]
+pub enum Manner {
+    /// With the file.
+    Plain,
+    /// With status 503 every third time.
+    Busy,
+    /// With a redirect to itself.
+    Redirects,
+    /// Without an end.
+    Endless,
+    /// With status 404.
+    Empty,
+}
+
+/// Ends the server when it goes.
+pub struct Guard {
+    ended: Arc<AtomicBool>,
+    address: std::net::SocketAddr,
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        self.ended.store(true, Ordering::SeqCst);
+        // Wakes the one that accepts.
+        let _ = TcpStream::connect(self.address);
+    }
+}
+
+/// Serves a folder; gives its address.
+pub fn serve(folder: &Path, manner: Manner) -> (String, Guard) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let ended = Arc::new(AtomicBool::new(false));
+    let (folder, over) = (folder.to_owned(), ended.clone());
+    thread::spawn(move || {
+        let asked = Arc::new(AtomicUsize::new(0));
+        for stream in listener.incoming() {
+            if over.load(Ordering::SeqCst) {
+                return;
+            }
+            let (folder, asked) = (folder.clone(), asked.clone());
+            // A reader that goes away is no concern of ours.
+            thread::spawn(move || answer(stream.unwrap(), &folder, manner, &asked).ok());
+        }
+    });
+    (format!("http://{address}/"), Guard { ended, address })
+}
+
+fn answer(mut stream: TcpStream, folder: &Path, manner: Manner, asked: &AtomicUsize) -> std::io::Result<()> {
+    let mut reader = BufReader::new(stream.try_clone()?);
+    loop {
+        let mut line = String::new();
+        if reader.read_line(&mut line)? == 0 {
+            return Ok(());
+        }
+        let path = line.split(' ').nth(1).unwrap().trim_start_matches('/').to_owned();
+        while line.trim() != "" {
+            line.clear();
+            reader.read_line(&mut line)?;
+        }
+        let number = asked.fetch_add(1, Ordering::SeqCst);
+        let content = std::fs::read(folder.join(path));
+        match (manner, content) {
+            (Manner::Busy, _) if number.is_multiple_of(3) => {
+                stream.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")?;
+            }
+            (Manner::Redirects, _) => {
+                stream
+                    .write_all(b"HTTP/1.1 302 Found\r\nLocation: /checkpoint\r\nContent-Length: 0\r\n\r\n")?;
+            }
+            (Manner::Endless, _) => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
+                loop {
+                    stream.write_all(&[b'x'; 4096])?;
+                }
+            }
+            (Manner::Empty, _) | (_, Err(_)) => {
+                stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
+            }
+            (_, Ok(content)) => {
+                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", content.len());
+                stream.write_all(&[head.as_bytes(), &content].concat())?;
+            }
+        }
+    }
+}
