@@ -125,4 +125,21 @@ mod tests {
         assert_eq!(run(&["nothing".to_owned()]).unwrap_err().exit.code(), 2);
         assert!(run(&[]).unwrap().text.contains("Exit codes"));
     }
+
+    #[test]
+    fn the_handbook_has_every_alarm_as_the_program_has_it() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/operating");
+        let pages = std::fs::read_dir(folder).unwrap().map(|page| page.unwrap().path());
+        let text: String = pages.filter_map(|page| std::fs::read_to_string(page).ok()).collect();
+        for code in Code::ALL {
+            let row = text.lines().find(|line| line.starts_with(&format!("| `{code}` |")));
+            let row = row.unwrap_or_else(|| panic!("{code} is not in docs/operating"));
+            let severity = if code.severity() == Severity::Alarm { "alarm" } else { "notice" };
+            assert!(
+                row.contains(&format!("| {severity} | {}", code.meaning().trim_end_matches('.'))),
+                "{row}"
+            );
+            assert!(row.to_lowercase().contains(&code.advice().to_lowercase()), "{row}");
+        }
+    }
 }
