@@ -35,7 +35,7 @@ use crate::{
     health,
     keyring::Keyring,
     limits, listener,
-    log::{self, folder::LogFolder, publisher::Publisher},
+    log::{self, folder::LogFolder, outside::OutsideWitnesses, publisher::Publisher},
     node_link::NodeLinks,
     publish::refusal_message,
     server::{self, Api},
@@ -129,6 +129,7 @@ impl Daemon {
             waiting: Arc::clone(&waiting),
             clock: clock.clone(),
             sigstore,
+            outside: OutsideWitnesses::start(&config.log.witness, store.log(), &stopping)?,
             appender: Some(appender),
         };
         let signing = Arc::new(SignRelease { store, sessions, waiting, keyring, clock, lifetime_s, order });

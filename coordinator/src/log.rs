@@ -12,7 +12,8 @@
 //! | [`folder`] | tiles, bundles, documents and `checkpoint` as files |
 //! | [`publisher`] | rounds: write, have cosigned, publish, prove |
 //! | [`web`] | the folder over HTTP |
-//! | [`witness`] | witnesses outside of the deployment |
+//! | [`outside`] | what witnesses outside of the deployment say, collected on the side |
+//! | [`witness`] | one of them |
 
 use std::{
     collections::BTreeMap,
@@ -34,6 +35,7 @@ use crate::{
 };
 
 pub mod folder;
+pub mod outside;
 pub mod publisher;
 pub mod sequencer;
 pub mod web;
@@ -164,13 +166,18 @@ impl Log {
             collecting.cosignatures.insert(node.clone(), cosignature);
         }
         drop(collecting);
-        self.0.said.notify_one();
+        self.heard();
     }
 
     /// What was collected so far.
     #[must_use]
     pub fn collected(&self) -> BTreeMap<NodeId, Cosignature> {
         self.collecting().cosignatures.clone()
+    }
+
+    /// Says that somebody said something of the log.
+    pub fn heard(&self) {
+        self.0.said.notify_one();
     }
 
     /// Says that a node is there that has not been asked to cosign.
@@ -183,7 +190,7 @@ impl Log {
         self.0.attached.notified().await;
     }
 
-    /// Waits for a node to say something of the log, if none has since the last time.
+    /// Waits for a node or witness to say something of the log, if none has since the last time.
     pub async fn said(&self) {
         self.0.said.notified().await;
     }

@@ -19,7 +19,7 @@ use rutli_wire::v1;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::folder::Appender;
+use super::{folder::Appender, outside::OutsideWitnesses};
 use crate::{
     clock::Clock,
     crash::crash_point,
@@ -45,6 +45,8 @@ pub struct Publisher {
     pub clock: Clock,
     /// Signs the heads that Sigstore's verifiers want.
     pub sigstore: Arc<SigstoreSigner>,
+    /// Witnesses outside of the deployment.
+    pub outside: OutsideWitnesses,
     /// Writes the folder; away while it does, on a thread of its own.
     pub appender: Option<Appender>,
 }
@@ -81,6 +83,7 @@ impl Publisher {
     async fn round(&mut self) -> Result<bool> {
         // Nodes check and cosign while the folder is written.
         let (newest, asked) = self.sessions.cosign().await?;
+        self.outside.ask(&newest);
         self.write(newest.head()).await?;
         let (checkpoint, witnessed) = self.collect(newest, &asked).await;
         let checkpoint = self.publish(checkpoint).await?;
@@ -131,6 +134,10 @@ impl Publisher {
         let log = self.store.log();
         let patience = Instant::now() + Duration::from_millis(limits::LOG_COSIGN_MS);
         while log.collected().len() < asked.len() && timeout_at(patience, log.said()).await.is_ok() {}
+        let patience = Instant::now() + Duration::from_millis(limits::LOG_OUTSIDE_MS);
+        while self.outside.awaited(checkpoint.head().size) && timeout_at(patience, log.said()).await.is_ok() {
+        }
+        self.outside.add_cosignatures(&mut checkpoint);
         let cosigners = self.keyring.cosigners();
         let mut cosigned = Vec::new();
         for (node, cosignature) in log.collected() {
@@ -144,7 +151,7 @@ impl Publisher {
         (checkpoint, quorum)
     }
 
-    /// Publishes a head that lies in the folder, with what outside witnesses have said of it.
+    /// Publishes a head that lies in the folder.
     async fn publish(&mut self, checkpoint: SignedCheckpoint) -> Result<SignedCheckpoint> {
         let published = checkpoint.clone();
         self.with_appender(move |appender| {

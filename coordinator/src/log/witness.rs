@@ -20,24 +20,14 @@ use hyper_util::{
 };
 use rustls::{ClientConfig, RootCertStore, crypto::aws_lc_rs};
 use rutli_log::{Cosignature, Cosigner, Hash, SignedCheckpoint};
-use serde::Deserialize;
 use signed_note::Signature;
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::{
+    config::Witness,
     error::{Error, Result},
     limits,
 };
-
-/// What the configuration says of a witness.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
-#[serde(deny_unknown_fields)]
-pub struct WitnessConfig {
-    /// Its submission prefix: `add-checkpoint` lies below.
-    pub url: String,
-    /// Its C2SP verifier key of type 0x04.
-    pub key: Cosigner,
-}
 
 /// A witness, and what is known of it.
 #[derive(Debug)]
@@ -64,7 +54,7 @@ impl OutsideWitness {
     ///
     /// # Errors
     /// [`Error::Witness`] if the address is none, or the system has no trusted certificates and it is `https`.
-    pub fn new(config: &WitnessConfig) -> Result<Self> {
+    pub fn new(config: &Witness) -> Result<Self> {
         let wrong = |problem: String| Error::Witness { name: config.key.name().to_owned(), problem };
         let endpoint = format!("{}/add-checkpoint", config.url.trim_end_matches('/'));
         let endpoint: Uri = endpoint.parse().map_err(|_| wrong(format!("{} is no address", config.url)))?;

@@ -28,6 +28,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::*;
+use crate::config::Witness as WitnessConfig;
 use crate::testing::Authority;
 
 /// By the witness's clock.
