@@ -120,8 +120,7 @@ impl Cluster {
         let folder = short_folder();
         let sockets = folder.path().join("s");
         fs::create_dir(&sockets).unwrap();
-        let port = free_port();
-        let text = description(setup, port, &sockets);
+        let text = description(setup, free_ports(), &sockets);
         let deployment = Deployment::parse(&text).unwrap();
         let written = init::write(&deployment, &folder.path().join("d"), false).unwrap();
         append(&written.coordinator, setup.limits);
@@ -452,17 +451,17 @@ fn short_folder() -> TempDir {
     if folder.as_os_str().len() > 40 { builder.tempdir_in("/tmp") } else { builder.tempdir() }.unwrap()
 }
 
-/// A port that nobody has. Each test process has a loopback address of its own, so that clusters of different processes
-/// cannot take each other's port between this look and the coordinator's start.
-fn free_port() -> std::net::SocketAddr {
+/// Ports that nobody has, for the coordinator and the log. Each test process has a loopback address of its own, so that
+/// clusters of different processes cannot take each other's ports between this look and the coordinator's start.
+fn free_ports() -> [std::net::SocketAddr; 2] {
     let [_, a, b, c] = std::process::id().to_be_bytes();
     let own = Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254));
-    let listener =
-        TcpListener::bind((own, 0)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
-    listener.local_addr().unwrap()
+    let listen =
+        || TcpListener::bind((own, 0)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
+    [listen(), listen()].map(|listener| listener.local_addr().unwrap())
 }
 
-fn description(setup: &Setup, listen: std::net::SocketAddr, sockets: &Path) -> String {
+fn description(setup: &Setup, [listen, log]: [std::net::SocketAddr; 2], sockets: &Path) -> String {
     let organisations: String = setup
         .organisations
         .iter()
@@ -480,6 +479,8 @@ name = "test"
 sockets = "{sockets}"
 [coordinator]
 listen = "{listen}"
+[log]
+listen = "{log}"
 {organisations}
 [ceremony]
 name = "genesis"

@@ -79,7 +79,7 @@ impl Cluster {
     /// With the end of the log of a process that did not come up.
     pub async fn start(bin: &Path, dir: &Path, organisations: &[Organisation]) -> Result<Self> {
         let sockets = tempfile::Builder::new().prefix("rutli-bench-").tempdir()?;
-        let deployment = describe(organisations, free_port()?, sockets.path())?;
+        let deployment = describe(organisations, free_ports()?, sockets.path())?;
         let deployment = Deployment::parse(&toml::to_string(&deployment)?).map_err(failure)?;
         let written = init::write(&deployment, dir, false).map_err(failure)?;
         let logs = dir.join("logs");
@@ -186,7 +186,7 @@ fn failure(failure: Failure) -> anyhow::Error {
 }
 
 /// The deployment, as `rutli init` reads it.
-fn describe(organisations: &[Organisation], port: u16, sockets: &Path) -> Result<Value> {
+fn describe(organisations: &[Organisation], [port, log_port]: [u16; 2], sockets: &Path) -> Result<Value> {
     let sockets = sockets.to_str().context("the temporary folder's name is not UTF-8")?;
     let organisations: Vec<Value> = organisations
         .iter()
@@ -203,15 +203,19 @@ fn describe(organisations: &[Organisation], port: u16, sockets: &Path) -> Result
         "name": "bench",
         "sockets": sockets,
         "coordinator": { "listen": SocketAddr::from((Ipv4Addr::LOCALHOST, port)).to_string() },
+        "log": { "listen": SocketAddr::from((Ipv4Addr::LOCALHOST, log_port)).to_string() },
         "organisation": organisations,
         "clients": { "pipelines": ["pipeline"], "operators": ["operator"], "auditors": [] },
         "allow": allow,
     }))
 }
 
-/// A port that is free now.
-fn free_port() -> Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+/// Ports that are free now, for the coordinator and the log.
+fn free_ports() -> Result<[u16; 2]> {
+    let listen = || TcpListener::bind((Ipv4Addr::LOCALHOST, 0));
+    // Both at once: they must differ.
+    let (coordinator, log) = (listen()?, listen()?);
+    Ok([coordinator.local_addr()?.port(), log.local_addr()?.port()])
 }
 
 fn spawn(bin: &Path, program: &str, name: &str, config: &Path, logs: &Path) -> Result<Process> {
