@@ -33,12 +33,18 @@ impl Process {
 
     /// Starts it.
     pub fn start(&mut self) {
+        self.start_with(&[]);
+    }
+
+    /// Starts it, this once, with more in its environment.
+    pub fn start_with(&mut self, environment: &[(&str, &str)]) {
         assert!(!self.is_running(), "{:?} runs already", self.command);
         let log = OpenOptions::new().create(true).append(true).open(&self.log).unwrap();
         let (program, arguments) = self.command.split_first().unwrap();
         let child = Command::new(program)
             .args(arguments)
             .envs(self.environment.iter().cloned())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)

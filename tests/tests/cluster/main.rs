@@ -11,6 +11,7 @@ mod disk;
 mod idempotency;
 mod interop;
 mod limits;
+mod log;
 mod python;
 mod quorum;
 mod sealed;

@@ -1,0 +1,315 @@
+//! The log of a real deployment: written before anything is signed, published, proved, and never forked, whatever dies.
+
+use std::{path::PathBuf, process::Output};
+
+use rutli_log::{Entry, EntryBundle, LogKey, TileId};
+use rutli_tests::{
+    cluster::{Cluster, PATIENCE, Setup, eventually, process::program},
+    releases::{build, check, database, finished, sign},
+};
+use rutli_wire::v1;
+use serde_json::Value;
+
+use super::{SOON, create, get};
+
+/// What anybody can see and say of a log.
+struct Reader {
+    folder: PathBuf,
+    policy: PathBuf,
+    key: LogKey,
+    state: tempfile::TempDir,
+}
+
+impl Reader {
+    fn of(cluster: &Cluster) -> Self {
+        let log = &cluster.files().log;
+        Self {
+            folder: cluster.data("coordinator").join("log"),
+            policy: log.policy.clone(),
+            key: std::fs::read_to_string(&log.key).unwrap().trim().parse().unwrap(),
+            state: tempfile::tempdir().unwrap(),
+        }
+    }
+
+    fn size(&self) -> u64 {
+        let note = std::fs::read_to_string(self.folder.join("checkpoint")).unwrap();
+        self.key.open(&note).unwrap().head().size
+    }
+
+    fn entries(&self) -> Vec<Entry> {
+        let size = self.size();
+        let bundles = (0..).map_while(|index| TileId::in_tree(None, index, size));
+        bundles
+            .flat_map(|id| {
+                let bytes = std::fs::read(self.folder.join(id.path())).unwrap();
+                let entries = EntryBundle::parse(&bytes, id.width).unwrap();
+                entries.into_iter().map(|entry| Entry::parse(entry).unwrap()).collect::<Vec<_>>()
+            })
+            .collect()
+    }
+
+    /// `rutli log monitor --once`, which goes on from where it was.
+    fn monitor(&self, place: &str) -> (Output, Value) {
+        let output = std::process::Command::new(program("rutli"))
+            .args(["--json", "log", "monitor", "--once", "--log", place, "--policy"])
+            .arg(&self.policy)
+            .arg("--state")
+            .arg(self.state.path().join("state"))
+            .output()
+            .unwrap();
+        let said = serde_json::from_slice(&output.stdout).unwrap_or(Value::Null);
+        (output, said)
+    }
+
+    /// The monitor finds nothing wrong.
+    fn holds(&self) {
+        let (output, said) = self.monitor(self.folder.to_str().unwrap());
+        assert!(output.status.success(), "{said:#} {}", String::from_utf8_lossy(&output.stderr));
+    }
+}
+
+/// Waits until a signed release is proved; gives it.
+async fn proven(cluster: &Cluster, id: &str) -> v1::Release {
+    eventually(&format!("{id} is proved"), SOON, async || {
+        let release = get(cluster, id).await;
+        if release.proven_at == 0 { Err(format!("{:?}", release.state())) } else { Ok(release) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_asked_signed_and_made_is_in_the_log_for_everybody() {
+    let cluster = Cluster::start(Setup::default()).await;
+    let key = cluster.release_key().await;
+    let asked = build("stable", 1, 2);
+    let signed = sign(&cluster, asked.clone(), SOON).await;
+    check(&key, &asked, &signed);
+    assert!(signed.proven_at > 0, "a watcher is told of the proof");
+    let names: Vec<_> = signed.files.iter().map(|file| file.name.as_str()).collect();
+    for kind in ["sigstore.json", "tlog-proof"] {
+        let name = format!("{}.{kind}", signed.release_id);
+        assert!(names.contains(&name.as_str()), "{name} is not in {names:?}");
+    }
+    // SSH signatures alone have no envelope that Sigstore's tools know; the log proves them all the same.
+    let database = sign(&cluster, database("stable", 1, 2), SOON).await;
+    let proof = database.files.iter().find(|file| file.name.ends_with(".tlog-proof")).unwrap();
+    assert!(std::str::from_utf8(&proof.data).unwrap().contains("\nextra "));
+    let refused = create(&cluster, v1::CreateReleaseRequest { product: "forbidden".into(), ..build("x", 1, 1) }).await;
+    let refused = finished(cluster.channel("pipeline").await, &refused, SOON).await;
+    assert_eq!(refused.state(), v1::ReleaseState::Refused);
+
+    let reader = Reader::of(&cluster);
+    eventually("the refusal is published", PATIENCE, async || {
+        if reader.size() >= 8 { Ok(()) } else { Err(reader.size().to_string()) }
+    })
+    .await;
+    reader.holds();
+    let kinds: Vec<_> = reader.entries().iter().map(Entry::kind).collect();
+    assert_eq!(kinds, ["key", "request", "outcome", "dsse", "request", "outcome", "request", "outcome"]);
+    // The same over HTTP, from its beginning.
+    let url = log_url(&cluster);
+    let (output, said) = Reader::of(&cluster).monitor(&url);
+    assert!(output.status.success(), "{said:#} {}", String::from_utf8_lossy(&output.stderr));
+    for node in cluster.nodes() {
+        let status = cluster.status(&node).await;
+        assert_eq!(status.log_size, reader.size(), "{node} is a witness, also where it did not sign");
+    }
+}
+
+fn log_url(cluster: &Cluster) -> String {
+    let config = rutli_coordinator::Config::read(&cluster.config("coordinator")).unwrap();
+    config.log.url
+}
+
+/// Where the coordinator may die while it writes the log.
+const CRASHES: [&str; 9] = [
+    "log-before-commit:3",
+    "log-committed:3",
+    "log-committed:6",
+    "log-documents-written:2",
+    "log-tiles-half-written:2",
+    "log-tiles-written:2",
+    "log-checkpoint-written:2",
+    "log-published:2",
+    "log-unstaged:2",
+];
+
+/// Killed at every boundary that the log's writing has: after a restart by nobody's hand but the service manager's, every
+/// acknowledged release is signed and proved, the log extends whatever any node or monitor had seen of it, and nothing
+/// is missing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_killed_at_any_boundary_never_forks_the_log_nor_loses_an_entry() {
+    let mut cluster = Cluster::start(Setup::default()).await;
+    let key = cluster.release_key().await;
+    let reader = Reader::of(&cluster);
+    let mut sequence = 0;
+    for crash in CRASHES {
+        cluster.stop("coordinator");
+        cluster.process("coordinator").start_with(&[("RUTLI_CRASH_AT", crash)]);
+        let mut acknowledged = Vec::new();
+        // It dies while it is asked, or soon after.
+        let profile = rutli::client::Profile::read(&cluster.profile("pipeline")).unwrap();
+        let died = eventually(&format!("{crash} is reached"), SOON, async || {
+            if !cluster.process("coordinator").is_running() {
+                return Ok(());
+            }
+            sequence += 1;
+            let request = build("stable", sequence, 1);
+            if let Ok(channel) = profile.connect().await
+                && let Ok(release) = rutli::client::releases(channel).create_release(request.clone()).await
+            {
+                acknowledged.push((release.into_inner().release_id, request));
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(150)).await;
+            Err("it still runs".to_owned())
+        });
+        died.await;
+        println!("{crash}: dead after {} acknowledged releases", acknowledged.len());
+        cluster.start_party("coordinator");
+        for (id, asked) in &acknowledged {
+            let release = proven(&cluster, id).await;
+            check(&key, asked, &release);
+        }
+        // From where the last look ended: also what was published before the crash must be there still.
+        reader.holds();
+    }
+    // What the nodes have cosigned is what everybody sees.
+    let last = sign(&cluster, build("stable", sequence + 1, 1), SOON).await;
+    proven(&cluster, &last.release_id).await;
+    reader.holds();
+    for node in cluster.nodes() {
+        let status = cluster.status(&node).await;
+        assert!(status.log_size <= reader.size(), "{node} has seen {} entries", status.log_size);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_was_restored_from_an_old_copy_starts_no_second_log() {
+    let mut cluster = Cluster::start(Setup::default()).await;
+    let reader = Reader::of(&cluster);
+    sign(&cluster, build("stable", 1, 1), SOON).await;
+    cluster.stop("coordinator");
+    let data = cluster.data("coordinator");
+    let store = data.join("coordinator.sqlite");
+    let copy = data.join("old-copy");
+    std::fs::copy(&store, &copy).unwrap();
+    cluster.start_party("coordinator");
+    sign(&cluster, build("stable", 2, 1), SOON).await;
+    cluster.stop("coordinator");
+    let newest = data.join("newest");
+    std::fs::rename(&store, &newest).unwrap();
+    std::fs::copy(&copy, &store).unwrap();
+
+    cluster.start_party("coordinator");
+    let status = cluster.process("coordinator").wait(PATIENCE).expect("it must not run");
+    assert!(!status.success());
+    let log = cluster.log("coordinator");
+    assert!(log.contains("the world has seen"), "{log}");
+    assert!(log.contains("it is an old copy"), "{log}");
+    reader.holds();
+
+    std::fs::rename(&newest, &store).unwrap();
+    cluster.start_party("coordinator");
+    sign(&cluster, build("stable", 3, 1), SOON).await;
+    reader.holds();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_embargo_hides_a_request_until_its_time() {
+    let cluster = Cluster::start(Setup::default()).await;
+    let reader = Reader::of(&cluster);
+    let secret = v1::CreateReleaseRequest { embargo_until: now() + 3_600, ..build("stable", 1, 1) };
+    let signed = sign(&cluster, secret, SOON).await;
+    assert_eq!(signed.state(), v1::ReleaseState::Signed, "nodes sign it like any other");
+    reader.holds();
+    let text = String::from_utf8(reader.entries().iter().flat_map(Entry::encode).collect()).unwrap();
+    for word in ["suite", "stable", "1.0.1", "pipeline", &signed.release_id] {
+        assert!(!text.contains(word), "{word} is in {text}");
+    }
+    let documents = std::fs::read_dir(reader.folder.join("sha256")).unwrap().count();
+    assert_eq!(documents, 1, "the roster's, and no statement");
+
+    // Its pipeline ends it before its time; another one cannot.
+    let request = v1::DiscloseReleaseRequest { release_id: signed.release_id.clone() };
+    let mut other = rutli::client::releases(cluster.channel("pipeline-2").await);
+    super::refused(other.disclose_release(request.clone()).await, tonic::Code::NotFound);
+    cluster.pipeline().await.disclose_release(request.clone()).await.unwrap();
+    cluster.pipeline().await.disclose_release(request).await.unwrap();
+    // One whose time comes by itself.
+    let soon = v1::CreateReleaseRequest { embargo_until: now() + 2, ..build("stable", 2, 1) };
+    sign(&cluster, soon, SOON).await;
+    eventually("both are disclosed", PATIENCE, async || {
+        let kinds: Vec<_> = reader.entries().iter().map(Entry::kind).collect();
+        if kinds.iter().filter(|kind| **kind == "disclosure").count() == 2 { Ok(()) } else { Err(format!("{kinds:?}")) }
+    })
+    .await;
+    reader.holds();
+    let past = v1::CreateReleaseRequest { embargo_until: 5, ..build("stable", 3, 1) };
+    super::refused(cluster.pipeline().await.create_release(past).await, tonic::Code::InvalidArgument);
+}
+
+#[expect(clippy::disallowed_methods, reason = "an embargo ends by the clock on the wall")]
+fn now() -> u64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()
+}
+
+/// The supervisor's node is put back to an old copy, journal and all. It was a witness of more than it knows: it finds
+/// out by its own cosignature, and signs nothing before its peers have shown it a head that they cosigned since.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_restored_from_a_backup_catches_up_before_it_signs() {
+    let mut cluster = Cluster::start(Setup::default()).await;
+    let reader = Reader::of(&cluster);
+    sign(&cluster, build("stable", 1, 1), SOON).await;
+    cluster.stop("supervisor-1");
+    let data = cluster.data("supervisor-1");
+    let copy = data.with_file_name("old-copy");
+    copy_folder(&data, &copy);
+    cluster.start_party("supervisor-1");
+    sign(&cluster, build("stable", 2, 1), SOON).await;
+    let seen = cluster.status("supervisor-1").await.log_size;
+    cluster.stop("supervisor-1");
+    std::fs::remove_dir_all(&data).unwrap();
+    std::fs::rename(&copy, &data).unwrap();
+    let marked = std::process::Command::new(program("rutli-signer"))
+        .arg("--config")
+        .arg(cluster.config("supervisor-1"))
+        .arg("restored")
+        .output()
+        .unwrap();
+    assert!(marked.status.success(), "{}", String::from_utf8_lossy(&marked.stderr));
+
+    // Its peers are away: nothing tells it what they have cosigned.
+    for node in ["vendor-1", "vendor-2", "vendor-3"] {
+        cluster.stop(node);
+    }
+    cluster.start_party("supervisor-1");
+    let waiting = eventually("it says that it catches up", PATIENCE, async || {
+        let status = cluster.status("supervisor-1").await;
+        if status.state == "ready" { Err(format!("{status:?}")) } else { Ok(status) }
+    })
+    .await;
+    println!("{}: {}", waiting.state, waiting.reason);
+    let id = create(&cluster, build("stable", 3, 1)).await;
+    for node in ["vendor-1", "vendor-2", "vendor-3"] {
+        cluster.start_party(node);
+    }
+    let release = finished(cluster.channel("pipeline").await, &id, SOON).await;
+    assert_eq!(release.state(), v1::ReleaseState::Signed);
+    assert!(cluster.status("supervisor-1").await.log_size >= seen);
+    reader.holds();
+}
+
+fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
+    std::fs::create_dir(to).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        if entry.path().is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else {
+            std::fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+    let mode = std::fs::metadata(from).unwrap().permissions();
+    std::fs::set_permissions(to, mode).unwrap();
+}
