@@ -78,7 +78,7 @@ impl SignRelease {
             Admitted::New(release, message) => {
                 // A client that is gone asks again with the same request id.
                 let _ = acknowledge.send(Ok(*message));
-                self.complete(release).await;
+                self.complete(*release).await;
             }
         }
     }
@@ -184,7 +184,8 @@ impl SignRelease {
         };
         tracing::info!(release = %release_id, %requester, class = %release.class(), signatures, "admitted");
         let expires_at = self.expiry(&release, now);
-        Ok(Admitted::New(Unfinished { number, submission, expires_at, outcome, slot }, Box::new(message)))
+        let unfinished = Unfinished { number, submission, expires_at, outcome, slot };
+        Ok(Admitted::New(Box::new(unfinished), Box::new(message)))
     }
 
     /// The release of an earlier request, if it was the same one.
@@ -307,7 +308,7 @@ impl Order {
 }
 
 enum Admitted {
-    New(Unfinished, Box<v1::Release>),
+    New(Box<Unfinished>, Box<v1::Release>),
     Known(Box<v1::Release>),
 }
 
