@@ -124,6 +124,15 @@ pub fn check(key: &ReleaseKey, asked: &v1::CreateReleaseRequest, release: &v1::R
             }
         }
     }
-    assert_eq!(release.files.len(), files, "more files than formats ask for");
-    signatures + usize::from(content.formats() != [Format::Sshsig])
+    let has_statement = content.formats() != [Format::Sshsig];
+    if release.proven_at != 0 {
+        assert!(!file(&format!("{id}.tlog-proof")).is_empty());
+        files += 1;
+        if has_statement {
+            assert!(!file(&format!("{id}.sigstore.json")).is_empty());
+            files += 1;
+        }
+    }
+    assert_eq!(release.files.len(), files, "more files than formats and proofs ask for");
+    signatures + usize::from(has_statement)
 }

@@ -600,6 +600,49 @@ async fn a_head_that_could_not_be_written_is_written_with_the_next() {
     assert_eq!(story.nodes.size(ME), 4);
 }
 
+/// A head that another message brought meanwhile, and that is on its way to the disk, is not cosigned with this answer.
+#[tokio::test]
+async fn a_head_that_is_being_written_is_not_cosigned() {
+    let mut story = Story::new().await;
+    let batch = story.honest(1);
+    let pending = story.me().receive(STREAM, batch, NOW);
+    _ = story.nodes.log.append_leaf(Hash([40; 32]));
+    let head = story.nodes.log.head_for(4);
+    let next = story.me().receive_head(&head, NOW);
+    let records: Vec<&JournalRecord> = pending.records().iter().collect();
+    story.journal.record(&records, pending.log()).await.unwrap();
+    let reply = story.me().release_shares(pending, Ok(()));
+    assert!(reply.answer.is_ok());
+    assert_eq!(reply.witnessed, Some(Witnessed { size: 5, cosignature: None }));
+    story.journal.record(&[], next.log()).await.unwrap();
+    let (witnessed, refused) = story.me().witness(next, Ok(()));
+    assert_eq!(refused, None);
+    assert!(story.is_cosigned(&witnessed));
+}
+
+/// The gate answers for itself: neither a node that waits for its peers nor one whose log forked has anything to cosign,
+/// and a head that was taken before the fork was seen is refused after it.
+#[tokio::test]
+async fn nothing_is_cosigned_once_something_is_wrong() {
+    let mut story = Story::new().await;
+    let kept = story.me().gate().state().clone();
+    let id = story.nodes.roster.node(ME).unwrap().id.clone();
+    let build = |state: LogState| gate(&story.deployment, &story.nodes.log, &id, state);
+    assert!(build(kept.clone()).cosignature(NOW).is_some());
+    assert!(build(LogState { catching_up: Some(NOW), ..kept }).cosignature(NOW).is_none());
+    _ = story.nodes.log.append_leaf(Hash([40; 32]));
+    let mut fork = story.nodes.log.fork(3);
+    _ = fork.append_leaf(Hash([41; 32]));
+    let heads = [story.nodes.log.head_for(3), fork.head_for(3)];
+    let [before, after] = heads.map(|head| story.me().receive_head(&head, NOW));
+    story.journal.record(&[], after.log()).await.unwrap();
+    for pending in [before, after] {
+        let (witnessed, refused) = story.me().witness(pending, Ok(()));
+        assert_eq!((witnessed.cosignature, refused.unwrap().code), (None, RefusalCode::LogForked));
+    }
+    assert!(story.me().gate().cosignature(NOW).is_none());
+}
+
 /// What is in the file holds whatever goes wrong above it.
 #[tokio::test]
 async fn the_journal_itself_takes_no_older_and_no_other_head() {
@@ -735,6 +778,8 @@ async fn a_restored_node_catches_up_with_its_own_log_only() {
     [0, 1, 4].into_iter().for_each(|peer| story.cosign(peer, NOW));
     let (witnessed, refused) = story.show(&story.nodes.log.head_for(3)).await;
     assert_eq!((witnessed.size, refused), (3, None));
+    story.restart().await;
+    assert_eq!(story.me().status().condition, Condition::Ready, "that is durable too");
 }
 
 /// Restored, and nobody said so: the node finds its own cosignature of a head that it does not know.

@@ -160,7 +160,7 @@ struct Node {
 
 /// What waits for a node's disk.
 enum Writing {
-    Batch(Pending, Batch),
+    Batch(Box<Pending>, Batch),
     Head(PendingHead),
 }
 

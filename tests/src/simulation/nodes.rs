@@ -215,7 +215,7 @@ impl World<'_> {
         };
         let writing = match message {
             ToNode::Batch(batch) => {
-                Writing::Batch(signer.receive(NodeStream(stream), batch.clone(), now), batch)
+                Writing::Batch(Box::new(signer.receive(NodeStream(stream), batch.clone(), now)), batch)
             }
             ToNode::Head(head) => Writing::Head(signer.receive_head(&head, now)),
             _ => return Ok(()),
@@ -248,7 +248,7 @@ impl World<'_> {
         let failed = result.is_err();
         let Some(before) = node.signer.as_ref().map(Signer::status) else { return Ok(()) };
         let answer = match writing {
-            Writing::Batch(pending, batch) => self.answer_batch(id, pending, &batch, result)?,
+            Writing::Batch(pending, batch) => self.answer_batch(id, *pending, &batch, result)?,
             Writing::Head(pending) => self.answer_head(id, pending, result)?,
         };
         if failed {
