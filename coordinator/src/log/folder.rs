@@ -348,15 +348,12 @@ impl Appender {
         Ok(bundle)
     }
 
-    /// Lays down every tile that the tree has and that of [`head`](Self::head) has not.
+    /// Lays down the tiles from the right edge of [`head`](Self::head) on; those that are as they were compare equal.
     fn put_tiles(&self, batch: &mut Batch<'_>, tiles: &Tiles) -> Result<()> {
         for level in 0..=MAX_TILE_LEVEL {
             let mut index = full_tiles(Some(level), self.head.size);
             while let Some(id) = TileId::in_tree(Some(level), index, tiles.size()) {
                 index += 1;
-                if TileId::in_tree(Some(level), id.index, self.head.size) == Some(id) {
-                    continue;
-                }
                 let hashes = tiles.get(level, id.index).map_or(&[][..], TileHashes::hashes);
                 let bytes: Vec<u8> = hashes.iter().flat_map(|hash| hash.0).collect();
                 batch.put(&id.path(), &bytes)?;

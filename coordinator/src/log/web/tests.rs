@@ -298,10 +298,12 @@ async fn the_silent_and_the_slow_are_ended() {
         if asked.is_err() || socket.read(&mut buffer).await.is_ok_and(|read| read == 0) {
             break;
         }
+        assert!(
+            began.elapsed() <= Duration::from_secs(limits::WEB_CONNECTION_SECONDS),
+            "it goes on for ever"
+        );
         tokio::time::sleep(second).await;
     }
-    let most = limits::WEB_CONNECTION_SECONDS + limits::WEB_GRACE_SECONDS;
-    assert!(began.elapsed() <= Duration::from_secs(most), "{:?}", began.elapsed());
 }
 
 /// Asks for more than fits on the way, and reads none of it.
