@@ -187,6 +187,13 @@ fn refusals_have_names() {
         set(&format!("{entry}/inclusionProof/hashes"), Value::Array(Vec::new())),
         BundleNotVerified::Proof(_)
     ));
+    for (path, to) in [
+        ("/mediaType".to_owned(), "application/vnd.dev.sigstore.bundle+json;version=0.3"),
+        (format!("{entry}/kindVersion/kind"), "intoto"),
+        (format!("{entry}/kindVersion/version"), "0.0.2"),
+    ] {
+        assert!(matches!(set(&path, to.into()), BundleNotVerified::Form(_)), "{path}");
+    }
     let other: Value = serde_json::from_slice(&envelope(2)).unwrap();
     assert_eq!(set("/dsseEnvelope", other), BundleNotVerified::Entry);
     let twice = value.pointer(entry).unwrap().clone();

@@ -39,9 +39,13 @@ struct Tree {
 
 impl Tree {
     fn with(entry: &[u8], others: u8) -> Self {
+        Self::of(|number| number == 2, entry, others)
+    }
+
+    fn of(is_ours: impl Fn(u8) -> bool, entry: &[u8], others: u8) -> Self {
         let (mut frontier, mut tiles) = (Frontier::default(), Tiles::default());
         for number in 0..5_u8 {
-            let leaf = if number == 2 { leaf_hash(entry) } else { leaf_hash(&[others, number]) };
+            let leaf = if is_ours(number) { leaf_hash(entry) } else { leaf_hash(&[others, number]) };
             frontier.push(leaf);
             tiles.push(leaf);
         }
@@ -147,6 +151,9 @@ impl Logged {
         // The same entry at the same place in a tree of the same size, which is another tree.
         let fork = Tree::with(&body, 1).proof(2, &[0, 1, 2], None);
         logged.write("fork.tlog-proof", fork.to_string().as_bytes());
+        // The same entry a second time.
+        let twin = Tree::of(|number| number == 2 || number == 3, &body, 0).proof(3, &[0, 1, 2], None);
+        logged.write("twin.tlog-proof", twin.to_string().as_bytes());
         logged
     }
 
@@ -222,6 +229,7 @@ fn whatever_does_not_hold_is_refused_with_its_reason() {
         ("--bundle t.sigstore.json --trusted-root trusted_root.json suite.bin".into(), "has not promised"),
         (format!("{BUNDLE} --policy tlog-policy --proof few.tlog-proof suite.bin"), "vendor has 1 of 2"),
         (format!("{BUNDLE} --policy tlog-policy --proof another.tlog-proof suite.bin"), "not in the log"),
+        (format!("{BUNDLE} --policy tlog-policy --proof twin.tlog-proof suite.bin"), "of another entry than"),
         (format!("{BUNDLE} --policy tlog-policy --proof fork.tlog-proof suite.bin"), "two trees of one size"),
         (format!("{BUNDLE} --policy tlog-policy --proof notes.txt suite.bin"), "no proof file"),
         (format!("{PROOF} changed/suite.bin"), "is not the one that was signed"),
