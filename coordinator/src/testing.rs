@@ -10,7 +10,6 @@ use rustls::{ClientConfig, pki_types::ServerName};
 use rutli_keys::{SignedRoster, rehearsal};
 use rutli_log::{Hash, LogSigner, Origin, sigstore::SigstoreSigner};
 use rutli_wire::{
-    link::LoggedEntry,
     tls::{Pem, client_config},
     v1::{
         self, ceremony_service_client::CeremonyServiceClient, node_service_client::NodeServiceClient,
@@ -97,11 +96,6 @@ pub(crate) fn key() -> SignedRoster {
 /// How a release is logged.
 pub(crate) fn new_logged() -> NewLogged {
     NewLogged { entry: b"{}".to_vec(), roster: Hash([1; 32]), deadline: NOW + 60, embargo: None }
-}
-
-/// Where a release stands in a log that nobody looks into.
-pub(crate) fn logged_entry() -> LoggedEntry {
-    LoggedEntry { index: 0, leaf: Hash([1; 32]), proof: Vec::new(), deadline: NOW + 60, embargo: None }
 }
 
 /// A daemon that runs in this process.

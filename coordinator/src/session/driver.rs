@@ -495,9 +495,10 @@ impl Driver {
             return;
         };
         outbox.catching_up = refusal.is_some_and(|refusal| refusal.code == RefusalCode::LogCatchingUp);
-        if witnessed.cosignature.is_none() {
-            outbox.log_size = witnessed.size;
-        }
+        outbox.log_size = match refusal {
+            Some(_) => witnessed.size,
+            None => outbox.log_size.max(witnessed.size),
+        };
         self.log.witnessed(node, witnessed);
     }
 

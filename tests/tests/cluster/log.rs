@@ -94,7 +94,8 @@ async fn everything_asked_signed_and_made_is_in_the_log_for_everybody() {
     let database = sign(&cluster, database("stable", 1, 2), SOON).await;
     let proof = database.files.iter().find(|file| file.name.ends_with(".tlog-proof")).unwrap();
     assert!(std::str::from_utf8(&proof.data).unwrap().contains("\nextra "));
-    let refused = create(&cluster, v1::CreateReleaseRequest { product: "forbidden".into(), ..build("x", 1, 1) }).await;
+    let refused =
+        create(&cluster, v1::CreateReleaseRequest { product: "forbidden".into(), ..build("x", 1, 1) }).await;
     let refused = finished(cluster.channel("pipeline").await, &refused, SOON).await;
     assert_eq!(refused.state(), v1::ReleaseState::Refused);
 
@@ -149,7 +150,8 @@ async fn a_coordinator_killed_at_any_boundary_never_forks_the_log_nor_loses_an_e
         let mut acknowledged = Vec::new();
         // It dies while it is asked, or soon after.
         let profile = rutli::client::Profile::read(&cluster.profile("pipeline")).unwrap();
-        let died = eventually(&format!("{crash} is reached"), SOON, async || {
+        let what = format!("{crash} is reached");
+        eventually(&what, SOON, async || {
             if !cluster.process("coordinator").is_running() {
                 return Ok(());
             }
@@ -162,8 +164,8 @@ async fn a_coordinator_killed_at_any_boundary_never_forks_the_log_nor_loses_an_e
             }
             tokio::time::sleep(std::time::Duration::from_millis(150)).await;
             Err("it still runs".to_owned())
-        });
-        died.await;
+        })
+        .await;
         println!("{crash}: dead after {} acknowledged releases", acknowledged.len());
         cluster.start_party("coordinator");
         for (id, asked) in &acknowledged {
@@ -240,7 +242,11 @@ async fn an_embargo_hides_a_request_until_its_time() {
     sign(&cluster, soon, SOON).await;
     eventually("both are disclosed", PATIENCE, async || {
         let kinds: Vec<_> = reader.entries().iter().map(Entry::kind).collect();
-        if kinds.iter().filter(|kind| **kind == "disclosure").count() == 2 { Ok(()) } else { Err(format!("{kinds:?}")) }
+        if kinds.iter().filter(|kind| **kind == "disclosure").count() == 2 {
+            Ok(())
+        } else {
+            Err(format!("{kinds:?}"))
+        }
     })
     .await;
     reader.holds();
