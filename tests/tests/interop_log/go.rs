@@ -28,7 +28,8 @@ fn go_refuses_what_was_forged() {
     let log = MadeLog::new("https://log.example.com", 300);
     let folder = log.write_folder();
     reads(&folder, &log.vkey()).unwrap();
-    let forgeries: [(&str, &dyn Fn(&Path)); 8] = [
+    type Forgery<'a> = (&'a str, &'a dyn Fn(&Path));
+    let forgeries: [Forgery<'_>; 8] = [
         ("an entry", &|folder| change(folder, "tile/entries/000", |bytes| bytes[100] ^= 1)),
         ("a full tile", &|folder| change(folder, "tile/0/000", |bytes| bytes[32 * 7] ^= 1)),
         ("a partial tile", &|folder| change(folder, "tile/0/001.p/44", |bytes| bytes[0] ^= 1)),
