@@ -72,8 +72,8 @@ pub struct Daemon {
     log_listener: TcpListener,
     tls: tls_files::Loaded,
     signals: Signals,
-    /// Ends when the session engine has.
-    engine: JoinHandle<()>,
+    /// Ends when the session engine has; true if that is a failure.
+    engine: JoinHandle<bool>,
 }
 
 impl Daemon {
@@ -108,8 +108,11 @@ impl Daemon {
         let stop = signals.stop.clone();
         let engine = tokio::spawn(async move {
             carrying.await;
-            // Without its engine the process would admit what it never signs. It is to be started again instead.
+            // Without its engine the process would admit what it never signs. It is to be started again instead. At the
+            // end of the process it ends like everything else.
+            let failed = !stop.is_cancelled();
             stop.cancel();
+            failed
         });
         let ceremonies =
             Ceremonies::open(store.clone(), sessions.clone(), keyring.clone(), clock.clone()).await?;
@@ -184,7 +187,7 @@ impl Daemon {
                 tokio::time::timeout(patience, &mut serving).await.unwrap_or(Ok(()))
             }
         };
-        if engine.is_finished() {
+        if engine.is_finished() && engine.await.unwrap_or(true) {
             return Err(Error::Serve("the session engine failed; start the coordinator again".into()));
         }
         ended.map_err(|error| Error::Serve(error.to_string()))

@@ -66,7 +66,8 @@ async fn no_acknowledged_release_is_lost_and_none_is_signed_twice() {
             client::releases(channel.clone()).create_release(asked.clone()).await.unwrap().into_inner();
         assert_eq!((&again.release_id, again.created_at), (&release.release_id, release.created_at));
         let fetched = super::get(&cluster, id).await;
-        assert_eq!(fetched.files, release.files, "{id} changed");
+        // The proof may have come since.
+        assert!(fetched.files.starts_with(&release.files), "{id} changed");
     }
     for node in cluster.nodes() {
         cluster.stop(&node);

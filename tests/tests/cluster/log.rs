@@ -83,8 +83,15 @@ async fn everything_asked_signed_and_made_is_in_the_log_for_everybody() {
     let key = cluster.release_key().await;
     let asked = build("stable", 1, 2);
     let signed = sign(&cluster, asked.clone(), SOON).await;
+    let mut watched = Vec::new();
+    let request = v1::WatchReleaseRequest { release_id: signed.release_id.clone() };
+    let mut stream = cluster.pipeline().await.watch_release(request).await.unwrap().into_inner();
+    while let Some(release) = stream.message().await.unwrap() {
+        watched.push(release);
+    }
+    let signed = watched.pop().unwrap();
+    assert!(signed.proven_at > 0, "a watcher is told of the proof, and then no more");
     check(&key, &asked, &signed);
-    assert!(signed.proven_at > 0, "a watcher is told of the proof");
     let names: Vec<_> = signed.files.iter().map(|file| file.name.as_str()).collect();
     for kind in ["sigstore.json", "tlog-proof"] {
         let name = format!("{}.{kind}", signed.release_id);
@@ -92,6 +99,7 @@ async fn everything_asked_signed_and_made_is_in_the_log_for_everybody() {
     }
     // SSH signatures alone have no envelope that Sigstore's tools know; the log proves them all the same.
     let database = sign(&cluster, database("stable", 1, 2), SOON).await;
+    let database = proven(&cluster, &database.release_id).await;
     let proof = database.files.iter().find(|file| file.name.ends_with(".tlog-proof")).unwrap();
     assert!(std::str::from_utf8(&proof.data).unwrap().contains("\nextra "));
     let refused =
@@ -193,14 +201,33 @@ async fn a_store_that_was_restored_from_an_old_copy_starts_no_second_log() {
     cluster.stop("coordinator");
     let data = cluster.data("coordinator");
     let store = data.join("coordinator.sqlite");
-    let copy = data.join("old-copy");
-    std::fs::copy(&store, &copy).unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let config = cluster.config("coordinator");
+    let backup = |name: &str| {
+        let copy = copies.path().join(name);
+        let command = std::process::Command::new(program("rutli-coordinator"))
+            .args(["backup", "--config"])
+            .arg(&config)
+            .arg("--to")
+            .arg(&copy)
+            .output()
+            .unwrap();
+        assert!(command.status.success(), "{}", String::from_utf8_lossy(&command.stderr));
+        copy
+    };
+    let restore = |copy: &PathBuf| {
+        for journal in ["coordinator.sqlite-wal", "coordinator.sqlite-shm"] {
+            drop(std::fs::remove_file(data.join(journal)));
+        }
+        std::fs::copy(copy, &store).unwrap();
+    };
+    let old = backup("old");
     cluster.start_party("coordinator");
-    sign(&cluster, build("stable", 2, 1), SOON).await;
+    let second = sign(&cluster, build("stable", 2, 1), SOON).await;
+    proven(&cluster, &second.release_id).await;
     cluster.stop("coordinator");
-    let newest = data.join("newest");
-    std::fs::rename(&store, &newest).unwrap();
-    std::fs::copy(&copy, &store).unwrap();
+    let newest = backup("newest");
+    restore(&old);
 
     cluster.start_party("coordinator");
     let status = cluster.process("coordinator").wait(PATIENCE).expect("it must not run");
@@ -210,9 +237,10 @@ async fn a_store_that_was_restored_from_an_old_copy_starts_no_second_log() {
     assert!(log.contains("it is an old copy"), "{log}");
     reader.holds();
 
-    std::fs::rename(&newest, &store).unwrap();
+    restore(&newest);
     cluster.start_party("coordinator");
-    sign(&cluster, build("stable", 3, 1), SOON).await;
+    let third = sign(&cluster, build("stable", 3, 1), SOON).await;
+    proven(&cluster, &third.release_id).await;
     reader.holds();
 }
 

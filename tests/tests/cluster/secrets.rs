@@ -64,7 +64,11 @@ async fn nothing_secret_is_written_anywhere() {
     let places = places(&cluster);
     let mut searched = 0;
     for place in &places {
-        let content = fs::read(place).unwrap();
+        // A partial tile of the log goes when the full one is there.
+        let content = match fs::read(place) {
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            content => content.unwrap(),
+        };
         searched += content.len();
         for (what, secret) in &secrets {
             if let Some(form) = find(&content, secret) {
