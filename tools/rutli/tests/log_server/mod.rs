@@ -18,7 +18,7 @@ pub enum Manner {
     Plain,
     /// With status 503 every third time.
     Busy,
-    /// With a redirect to itself.
+    /// With a redirect to where the file is.
     Redirects,
     /// Without an end.
     Endless,
@@ -73,14 +73,15 @@ fn answer(mut stream: TcpStream, folder: &Path, manner: Manner, asked: &AtomicUs
             reader.read_line(&mut line)?;
         }
         let number = asked.fetch_add(1, Ordering::SeqCst);
-        let content = std::fs::read(folder.join(path));
+        let content = std::fs::read(folder.join(path.trim_start_matches("elsewhere/")));
         match (manner, content) {
             (Manner::Busy, _) if number.is_multiple_of(3) => {
                 stream.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")?;
             }
-            (Manner::Redirects, _) => {
-                stream
-                    .write_all(b"HTTP/1.1 302 Found\r\nLocation: /checkpoint\r\nContent-Length: 0\r\n\r\n")?;
+            (Manner::Redirects, _) if !path.starts_with("elsewhere/") => {
+                let head =
+                    format!("HTTP/1.1 302 Found\r\nLocation: /elsewhere/{path}\r\nContent-Length: 0\r\n\r\n");
+                stream.write_all(head.as_bytes())?;
             }
             (Manner::Endless, _) => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
