@@ -6,6 +6,10 @@ use rutli_log::{Entry, EntryBundle, LogKey, TileId};
 use rutli_tests::{
     cluster::{Cluster, PATIENCE, Setup, eventually, process::program},
     releases::{build, check, database, finished, sign},
+    stock::{
+        go,
+        sigstore::{Evidence, accept_and_refuse_tampering},
+    },
 };
 use rutli_wire::v1;
 use serde_json::Value;
@@ -123,6 +127,65 @@ async fn everything_asked_signed_and_made_is_in_the_log_for_everybody() {
         let status = cluster.status(&node).await;
         assert_eq!(status.log_size, reader.size(), "{node} is a witness, also where it did not sign");
     }
+}
+
+/// What a deployment publishes, in the hands of tools that are not ours: npm's and the crate's Sigstore verifiers with their
+/// defaults, and Go's `sumdb`; and in ours, offline.
+#[tokio::test(flavor = "multi_thread")]
+async fn stock_tools_accept_bundles_and_log_and_refuse_tampering() {
+    let cluster = Cluster::start(Setup::default()).await;
+    let reader = Reader::of(&cluster);
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).unwrap();
+        path
+    };
+    let mut bundles = Vec::new();
+    for sequence in 1..=3 {
+        let release = sign(&cluster, build("stable", sequence, 2), SOON).await;
+        let release = proven(&cluster, &release.release_id).await;
+        for file in &release.files {
+            write(&file.name, &file.data);
+        }
+        bundles.push(folder.path().join(format!("{}.sigstore.json", release.release_id)));
+    }
+    let key = write("release.pem", cluster.release_key().await.to_pem().as_bytes());
+    let trusted_root = cluster.files().log.trusted_root.clone();
+    let evidence = Evidence {
+        bundle: &bundles[2],
+        other: &bundles[1],
+        trusted_root: &trusted_root,
+        key: &key,
+        hint: "release",
+    };
+    let refused = accept_and_refuse_tampering(&evidence);
+    println!("{refused} refusals");
+    assert!(refused >= 60);
+    let vkey = std::fs::read_to_string(&cluster.files().log.key).unwrap();
+    let read = go::reads(&reader.folder, vkey.trim()).unwrap();
+    println!("{read}");
+
+    let artifact = write("suite-0.so", b"stable 3 0");
+    let verify = |artifact: &PathBuf| {
+        std::process::Command::new(program("rutli"))
+            .args(["verify", "--any-name", "--bundle"])
+            .arg(&bundles[2])
+            .arg("--policy")
+            .arg(&reader.policy)
+            .arg("--trusted-root")
+            .arg(&trusted_root)
+            .arg("--key")
+            .arg(&key)
+            .arg(artifact)
+            .output()
+            .unwrap()
+    };
+    let accepted = verify(&artifact);
+    assert!(accepted.status.success(), "{}", String::from_utf8_lossy(&accepted.stderr));
+    println!("{}", String::from_utf8_lossy(&accepted.stdout));
+    let other = write("other.so", b"stable 2 0");
+    assert_eq!(verify(&other).status.code(), Some(1), "a file of another release");
 }
 
 fn log_url(cluster: &Cluster) -> String {
