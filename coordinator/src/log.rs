@@ -22,7 +22,7 @@ use std::{
 
 use rutli_keys::{NodeId, SignedRoster};
 use rutli_log::{
-    Cosignature, Entry, Frontier, Hash, Head, LogKey, MissingTile, SignedCheckpoint, Tiles,
+    Cosignature, Entry, Frontier, Hash, Head, LogKey, MissingTile, SignedCheckpoint, TileHashes, Tiles,
     entry::{self, NodeEvent, kinds},
     sha256,
 };
@@ -201,14 +201,23 @@ impl Log {
 
     /// Reads the tree, with tiles from the folder where they are not in memory.
     fn read<T>(&self, size: u64, read: impl Fn(&Tiles) -> Result<T, MissingTile>) -> Result<T> {
+        let mut missing = match read(&self.tree().tiles) {
+            Ok(found) => return Ok(found),
+            Err(missing) => missing,
+        };
+        // Tiles from the folder are lent to the tree while it is read, so that whoever asks for old proofs all day does
+        // not fill the memory. They come one at a time, at most two for each level: this ends.
+        let mut lent: Vec<(MissingTile, TileHashes)> = Vec::new();
         loop {
-            // Tiles are handed in one at a time, at most two for each level: this ends.
-            let missing = match read(&self.tree().tiles) {
+            lent.push((missing, self.0.folder.read_tile(missing, size)?));
+            let mut tree = self.0.tree.write().unwrap_or_else(PoisonError::into_inner);
+            lent.iter().for_each(|(id, tile)| tree.tiles.insert(*id, tile.clone()));
+            let found = read(&tree.tiles);
+            lent.iter().for_each(|(id, _)| tree.tiles.remove(*id));
+            match found {
                 Ok(found) => return Ok(found),
-                Err(missing) => missing,
-            };
-            let tile = self.0.folder.read_tile(missing, size)?;
-            self.change(|tree| tree.tiles.insert(missing, tile));
+                Err(next) => missing = next,
+            }
         }
     }
 

@@ -166,6 +166,11 @@ impl Tiles {
         self.tiles.insert(id, tile);
     }
 
+    /// Takes a tile back that was handed in.
+    pub fn remove(&mut self, id: MissingTile) {
+        self.tiles.remove(&id);
+    }
+
     /// One tile.
     #[must_use]
     pub fn get(&self, level: u8, index: u64) -> Option<&TileHashes> {
