@@ -90,8 +90,7 @@ impl Daemon {
                     problem: problem.to_string(),
                 })?;
         let sigstore = sigstore_signer(&config).await?;
-        let (store, appender) =
-            Store::open(&config.data_dir, log_key, LogFolder::open(&config.log.folder)?).await?;
+        let (store, appender) = Store::open(&config.data_dir, log_key, &config.log.folder).await?;
         let listener = listener::bind(config.listen).await?;
         let address = listener
             .local_addr()
@@ -137,7 +136,17 @@ impl Daemon {
         };
         let signing = Arc::new(SignRelease { store, sessions, waiting, keyring, clock, lifetime_s, order });
         let resumed = signing.resume().await?;
-        tokio::spawn(publisher.run(stopping.clone()));
+        tokio::spawn({
+            let stop = stopping.clone();
+            async move {
+                publisher.run(stop.clone()).await;
+                if !stop.is_cancelled() {
+                    // Its disk or a computation failed it for good: nothing would be published or proved any more.
+                    tracing::error!("the log's publisher ended; the process stops, to be started again");
+                    stop.cancel();
+                }
+            }
+        });
         tokio::spawn(Arc::clone(&signing).end_embargoes(stopping.clone()));
         tracing::info!(resumed, keys = signing.keyring.all().len(), "took up where the store says it was");
         Ok(Self {

@@ -140,6 +140,9 @@ pub const LOG_ROUND_MS: u64 = 250;
 /// Milliseconds that a round waits for the nodes' cosignatures: a link around the world and a slow disk.
 pub const LOG_COSIGN_MS: u64 = 1_500;
 
+/// Milliseconds that a round waits for more cosignatures once it has a quorum's.
+pub const LOG_STRAGGLERS_MS: u64 = 150;
+
 /// Milliseconds more that a round waits for witnesses outside of the deployment that answered the last time.
 pub const LOG_OUTSIDE_MS: u64 = 500;
 

@@ -17,12 +17,13 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use rutli_keys::{NodeId, SignedRoster};
 use rutli_log::{
-    Cosignature, Entry, Frontier, Hash, Head, LogKey, MissingTile, SignedCheckpoint, TileHashes, Tiles,
+    Cosignature, Entry, Frontier, Hash, Head, LogKey, MissingTile, NotProved, SignedCheckpoint, TileHashes,
+    Tiles, check_consistency, check_inclusion,
     entry::{self, NodeEvent, kinds},
     sha256,
 };
@@ -55,6 +56,8 @@ struct Shared {
     collecting: Mutex<Collecting>,
     attached: Notify,
     said: Notify,
+    /// Why nothing may be appended any more.
+    outgrown: OnceLock<String>,
 }
 
 /// The cosignatures of one head, unverified, as they come.
@@ -84,6 +87,7 @@ impl Log {
             collecting: Mutex::default(),
             attached: Notify::new(),
             said: Notify::new(),
+            outgrown: OnceLock::new(),
         }))
     }
 
@@ -113,6 +117,24 @@ impl Log {
         self.read(size, |tiles| Frontier::of(tiles, size).map(|frontier| frontier.head()))
     }
 
+    /// So many nodes keep a longer log that they would never sign under this one: it is an old copy, and whatever is
+    /// appended to it forks the log. Nothing is, until the process is started again with the newest copy.
+    pub fn outgrown(&self, own: u64, kept: u64) {
+        let reason = format!(
+            "nodes have cosigned {kept} entries of the log and this store has {own}: it is an old copy. Stop the \
+             coordinator and restore the newest copy of the store and the log's folder"
+        );
+        if self.0.outgrown.set(reason.clone()).is_ok() {
+            tracing::error!("{reason}");
+        }
+    }
+
+    /// Why nothing may be appended.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&str> {
+        self.0.outgrown.get().map(String::as_str)
+    }
+
     /// Entries that wait to be written to the folder.
     #[must_use]
     pub fn backlog(&self) -> u64 {
@@ -129,18 +151,24 @@ impl Log {
         if old > new {
             return Ok(Vec::new());
         }
-        self.read(new, |tiles| tiles.prove_consistency(old, new))
+        let proof = self.read(new, |tiles| tiles.prove_consistency(old, new))?;
+        // What was read from a file is believed by nobody: neither are its proofs.
+        check_consistency(&self.head_at(old)?, &self.head_at(new)?, &proof).map_err(damaged)?;
+        Ok(proof)
     }
 
     /// The proof that an entry is in the tree of `size` entries.
     ///
     /// # Errors
-    /// [`Error::File`] if older tiles cannot be read; [`Error::Store`] if there is no such entry.
-    pub fn inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>> {
+    /// [`Error::File`] if older tiles cannot be read; [`Error::Store`] if there is no such entry; [`Error::Log`] if the
+    /// tiles in the folder do not prove it.
+    pub fn inclusion(&self, index: u64, leaf: Hash, size: u64) -> Result<Vec<Hash>> {
         if index >= size {
             return Err(Error::Store { reason: format!("entry {index} is not in a log of {size}") });
         }
-        self.read(size, |tiles| tiles.prove_inclusion(index, size))
+        let proof = self.read(size, |tiles| tiles.prove_inclusion(index, size))?;
+        check_inclusion(&self.head_at(size)?, index, leaf, &proof).map_err(damaged)?;
+        Ok(proof)
     }
 
     /// Adds the proof to an entry that is in the tree of `size` entries.
@@ -148,7 +176,7 @@ impl Log {
     /// # Errors
     /// As [`Log::inclusion`].
     pub fn prove(&self, entry: &mut LoggedEntry, size: u64) -> Result<()> {
-        entry.proof = self.inclusion(entry.index, size)?;
+        entry.proof = self.inclusion(entry.index, entry.leaf, size)?;
         Ok(())
     }
 
@@ -231,7 +259,7 @@ impl Log {
         let size = newest.head().size;
         self.change(|tree| {
             leaves.iter().for_each(|leaf| tree.tiles.push(*leaf));
-            tree.tiles.shrink(limits::LOG_TILES_IN_MEMORY);
+            tree.tiles.shrink(limits::LOG_TILES_IN_MEMORY, tree.written);
             tree.newest = newest;
         });
         self.0.size.send_replace(size);
@@ -244,6 +272,10 @@ impl Log {
     fn change(&self, change: impl FnOnce(&mut Tree)) {
         change(&mut self.0.tree.write().unwrap_or_else(PoisonError::into_inner));
     }
+}
+
+fn damaged(problem: NotProved) -> Error {
+    Error::Log(format!("a tile in the log's folder is damaged ({problem}): restore the folder from a mirror"))
 }
 
 /// The entry of a node that was named as a culprit or reinstated; `at` in Unix seconds.

@@ -10,7 +10,10 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use prost::Message as _;
-use rutli_log::{Entry, Hash, entry::RequestTerms};
+use rutli_log::{
+    Entry, Hash,
+    entry::{self, OutcomeState, RequestTerms},
+};
 use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
 use rutli_wire::{
     convert::{release_from_content, release_from_request, release_to_content},
@@ -133,15 +136,18 @@ impl SignRelease {
             .map_err(|error| Error::Field { field: "request_id", problem: error.to_string() })?;
         let requester = request.requester;
         let now = self.clock.now();
-        let embargo = embargo::until(request.message.embargo_until, now)?;
+        let embargo = embargo::until(request.message.embargo_until, now);
         let release = Arc::new(release_from_request(request.message, now)?);
         let release_id =
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
         let content = release_to_content(&release);
         let encoded = content.encode_to_vec();
-        let mut slot = match self.waiting.reserve(release.class(), encoded.len()) {
-            Ok(slot) => slot,
-            // Whoever asks for a release that is admitted already takes no room, and must not lose its answer.
+        let room =
+            embargo.and_then(|embargo| Ok((embargo, self.waiting.reserve(release.class(), encoded.len())?)));
+        let (embargo, mut slot) = match room {
+            Ok(room) => room,
+            // Whoever asks for a release that is admitted already takes no room, and must not lose its answer; nor may
+            // its embargo be over.
             Err(full) => match self.store.release_of_request(&requester, &request_id).await? {
                 Some(known) => return self.known(&known, &release).await,
                 None => return Err(full),
@@ -259,7 +265,14 @@ impl SignRelease {
         let index = match before {
             Some(before) if before.roster == roster => before.index,
             // Logged for another key, or by a version without a log: nodes would find another entry than they encode.
-            _ => self.store.log_again(number, logged).await?,
+            before => {
+                let superseded = before.map(|before| {
+                    let mut outcome = entry::Outcome::new(before.index, &release, self.clock.now());
+                    outcome.state = OutcomeState::Cancelled;
+                    Entry::Outcome(outcome).encode()
+                });
+                self.store.log_again(number, logged, superseded).await?
+            }
         };
         let expires_at = terms.deadline;
         let submission =

@@ -14,7 +14,7 @@ mod writer;
 
 use std::{
     fs::{DirBuilder, File, TryLockError},
-    os::unix::fs::DirBuilderExt as _,
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
     time::Duration,
@@ -200,8 +200,10 @@ impl Store {
     /// # Errors
     /// [`Error::File`] if a folder cannot be used, another process has it, or the database is damaged or newer;
     /// [`Error::Log`] if store, folder and key do not belong together.
-    pub async fn open(data_dir: &Path, signer: LogSigner, folder: LogFolder) -> Result<(Self, Appender)> {
+    pub async fn open(data_dir: &Path, signer: LogSigner, folder: &Path) -> Result<(Self, Appender)> {
         let lock = lock(data_dir)?;
+        // After the data folder, in which it usually lies: that one is closed to others, this one open to the world.
+        let folder = LogFolder::open(folder)?;
         let path = data_dir.join(FILE_NAME);
         let unusable = |error: &dyn std::fmt::Display| Error::File {
             path: path.clone(),
@@ -210,6 +212,8 @@ impl Store {
             ),
         };
         let options = options(&path);
+        // SQLite would let everybody read it, as far as the umask goes.
+        File::options().create(true).append(true).mode(0o600).open(&path).map_err(|e| unusable(&e))?;
         let mut connection = options.connect().await.map_err(|e| unusable(&e))?;
         migrations().run(&mut connection).await.map_err(|e| unusable(&e))?;
         let (sequencer, log, appender) = Sequencer::open(&mut connection, signer, folder).await?;
@@ -258,13 +262,18 @@ impl Store {
         }
     }
 
-    /// Logs a release that was admitted before, anew: under another roster, or by a version without a log. Gives its
-    /// index.
+    /// Logs a release that was admitted before, anew: under another roster, or by a version without a log. `superseded`
+    /// is the outcome of the request that this one takes the place of. Gives the new index.
     ///
     /// # Errors
     /// [`Error::StoreClosed`]
-    pub async fn log_again(&self, number: ReleaseNumber, logged: NewLogged) -> Result<u64> {
-        match self.write(Op::LogAgain(number, logged), None).await? {
+    pub async fn log_again(
+        &self,
+        number: ReleaseNumber,
+        logged: NewLogged,
+        superseded: Option<Vec<u8>>,
+    ) -> Result<u64> {
+        match self.write(Op::LogAgain { number, logged, superseded }, None).await? {
             Done::Logged(index) => Ok(index),
             Done::Admitted(_) | Done::Written => Err(unanswered()),
         }

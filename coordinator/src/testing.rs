@@ -23,7 +23,7 @@ use tonic::transport::{Channel, Endpoint};
 use crate::{
     Clock, Config, Daemon, Result, Signals,
     config::{Limits, Log, TlsFiles},
-    log::{folder::LogFolder, key_entry},
+    log::key_entry,
     store::{CeremonyChange, CeremonyEnd, NewKey, NewLogged, Store},
 };
 
@@ -83,8 +83,7 @@ pub(crate) fn log_signer() -> LogSigner {
 
 /// A store with its log beside it.
 pub(crate) async fn open_store(data_dir: &Path) -> Result<Store> {
-    let folder = LogFolder::open(&data_dir.join("log"))?;
-    Store::open(data_dir, log_signer(), folder).await.map(|(store, _)| store)
+    Store::open(data_dir, log_signer(), &data_dir.join("log")).await.map(|(store, _)| store)
 }
 
 /// A key of one node, as a ceremony makes it.

@@ -277,7 +277,7 @@ impl Appender {
         // entries still: the next round begins where this one did, and finds equal what is there.
         batch.sync()?;
         crash_point("log-tiles-written");
-        tiles.shrink(0);
+        tiles.shrink(0, u64::MAX);
         (self.head, self.edge, self.bundle) = (to, tiles, bundle);
         Ok(())
     }

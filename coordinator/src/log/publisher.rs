@@ -11,6 +11,7 @@ use rutli_keys::{NodeId, Roster};
 use rutli_log::{
     Cosigner, Entry, Head, SignedCheckpoint,
     entry::Dsse,
+    leaf_hash,
     proof_file::ProofFile,
     sigstore::{LoggedSignature, SigstoreSigner},
 };
@@ -83,61 +84,87 @@ impl Publisher {
     async fn round(&mut self) -> Result<bool> {
         // Nodes check and cosign while the folder is written.
         let (newest, asked) = self.sessions.cosign().await?;
+        self.check_not_outgrown(newest.head().size, &asked);
         self.outside.ask(&newest);
         self.write(newest.head()).await?;
-        let (checkpoint, witnessed) = self.collect(newest, &asked).await;
+        let (checkpoint, witnessed) = self.collect(newest, asked.len()).await;
         let checkpoint = self.publish(checkpoint).await?;
+        self.unstage(checkpoint.head()).await?;
         self.sessions.restored(checkpoint.clone()).await;
         if !witnessed {
-            return Ok(!self.store.unproven(checkpoint.head().size).await?.is_empty());
+            return Ok(!self.store.unproven(0, checkpoint.head().size).await?.is_empty());
         }
         self.prove(&checkpoint).await?;
         Ok(false)
     }
 
+    /// A node may lie about what it keeps; so many that an organisation would not sign any more need not lie to stop
+    /// everything.
+    fn check_not_outgrown(&self, own: u64, kept: &[(NodeId, u64)]) {
+        let Some(roster) = self.keyring.active() else { return };
+        let longer = kept.iter().filter(|(_, size)| *size > own);
+        let (nodes, sizes): (Vec<_>, Vec<_>) = longer.map(|(node, size)| (node.clone(), *size)).unzip();
+        let vetoes = roster.roster().organisations().iter().any(|organisation| {
+            let without = organisation.nodes.iter().filter(|node| !nodes.contains(&node.id)).count();
+            without < usize::from(organisation.threshold)
+        });
+        if vetoes {
+            self.store.log().outgrown(own, sizes.into_iter().max().unwrap_or_default());
+        }
+    }
+
     /// Brings the folder up to a head.
     async fn write(&mut self, head: Head) -> Result<()> {
         loop {
-            let staged = self.store.staged(head.size).await?;
+            let written = self.appender.as_ref().ok_or(Error::Stopping)?.head().size;
+            let staged = self.store.staged(written, head.size).await?;
             if staged.entries.is_empty() {
                 return Ok(());
             }
             let to = staged.from.saturating_add(u64::try_from(staged.entries.len()).unwrap_or(u64::MAX));
             let to = self.store.log().head_at(to)?;
-            self.with_appender(move |appender| {
-                // What a crash left behind may be staged still: it is written already.
-                let written = appender.head().size.saturating_sub(staged.from);
-                let new =
-                    staged.entries.get(usize::try_from(written).unwrap_or(usize::MAX)..).unwrap_or_default();
-                appender.append(new, &staged.documents, to)
-            })
-            .await?;
-            // Crash boundary: before this the entries are staged and written; writing them again changes nothing.
-            self.unstage(to).await?;
-            crash_point("log-unstaged");
+            self.with_appender(move |appender| appender.append(&staged.entries, &staged.documents, to))
+                .await?;
         }
     }
 
+    /// Empties the staging of what lies in the folder and was published.
     async fn unstage(&self, written: Head) -> Result<()> {
+        // Crash boundary: before this the entries are staged and written; writing them again changes nothing.
         while let Err(error) = self.store.unstage(written).await {
             match error {
                 Error::StoreClosed { .. } => self.store.opened().await,
                 other => return Err(other),
             }
         }
+        crash_point("log-unstaged");
         self.store.log().written(written.size);
         Ok(())
     }
 
     /// Waits a moment for the cosignatures of those who were asked; true if they make a quorum.
-    async fn collect(&self, mut checkpoint: SignedCheckpoint, asked: &[NodeId]) -> (SignedCheckpoint, bool) {
+    async fn collect(&self, mut checkpoint: SignedCheckpoint, asked: usize) -> (SignedCheckpoint, bool) {
         let log = self.store.log();
-        let patience = Instant::now() + Duration::from_millis(limits::LOG_COSIGN_MS);
-        while log.collected().len() < asked.len() && timeout_at(patience, log.said()).await.is_ok() {}
+        let roster = self.keyring.active();
+        let is_quorum =
+            |nodes: &[NodeId]| roster.as_ref().is_some_and(|roster| is_quorum(roster.roster(), nodes));
+        let mut patience = Instant::now() + Duration::from_millis(limits::LOG_COSIGN_MS);
+        loop {
+            let there: Vec<NodeId> = log.collected().into_keys().collect();
+            if there.len() >= asked {
+                break;
+            }
+            // Whoever is away, closed or silent does not keep the others' proofs waiting.
+            if is_quorum(&there) {
+                patience = patience.min(Instant::now() + Duration::from_millis(limits::LOG_STRAGGLERS_MS));
+            }
+            if timeout_at(patience, log.said()).await.is_err() {
+                break;
+            }
+        }
         let patience = Instant::now() + Duration::from_millis(limits::LOG_OUTSIDE_MS);
         while self.outside.awaited(checkpoint.head().size) && timeout_at(patience, log.said()).await.is_ok() {
         }
-        self.outside.add_cosignatures(&mut checkpoint);
         let cosigners = self.keyring.cosigners();
         let mut cosigned = Vec::new();
         for (node, cosignature) in log.collected() {
@@ -147,8 +174,9 @@ impl Publisher {
                 Err(problem) => tracing::error!(%node, %problem, "a node's cosignature of the log"),
             }
         }
-        let quorum = self.keyring.active().is_some_and(|roster| is_quorum(roster.roster(), &cosigned));
-        (checkpoint, quorum)
+        // The nodes' lines first, for there is room for so many.
+        self.outside.add_cosignatures(&mut checkpoint);
+        (checkpoint, is_quorum(&cosigned))
     }
 
     /// Publishes a head that lies in the folder.
@@ -166,24 +194,34 @@ impl Publisher {
     async fn prove(&self, checkpoint: &SignedCheckpoint) -> Result<()> {
         let head = checkpoint.head();
         let note: Arc<str> = checkpoint.to_note().into();
+        let mut from = 0;
         loop {
-            let wanted = self.store.unproven(head.size).await?;
-            if wanted.is_empty() {
-                return Ok(());
-            }
-            let ids: Vec<_> = wanted.iter().map(|wanted| wanted.release_id.clone()).collect();
+            let wanted = self.store.unproven(from, head.size).await?;
+            let Some(last) = wanted.last() else { return Ok(()) };
+            from = last.index.saturating_add(1);
             let (log, sigstore, note) =
                 (self.store.log().clone(), Arc::clone(&self.sigstore), Arc::clone(&note));
             let proofs = tokio::task::spawn_blocking(move || {
-                wanted
-                    .iter()
-                    .map(|wanted| {
-                        let proof = log.inclusion(wanted.index, head.size)?;
-                        proof_files(wanted, head, &note, proof, &sigstore).map(|files| (wanted.number, files))
-                    })
-                    .collect::<Result<Vec<(ReleaseNumber, Vec<v1::SignedFile>)>>>()
+                let mut proofs: Vec<(ReleaseNumber, Vec<v1::SignedFile>)> = Vec::with_capacity(wanted.len());
+                let mut ids = Vec::with_capacity(wanted.len());
+                for wanted in wanted {
+                    let files = log
+                        .inclusion(wanted.index, leaf_hash(&wanted.leaf), head.size)
+                        .and_then(|proof| proof_files(&wanted, head, &note, proof, &sigstore));
+                    match files {
+                        Ok(files) => {
+                            proofs.push((wanted.number, files));
+                            ids.push(wanted.release_id);
+                        }
+                        // Tried again in a later round; the others do not wait for it.
+                        Err(error) => {
+                            tracing::error!(release = %wanted.release_id, %error, "cannot prove it")
+                        }
+                    }
+                }
+                (proofs, ids)
             });
-            let proofs = proofs.await.map_err(|_| Error::Stopping)??;
+            let (proofs, ids) = proofs.await.map_err(|_| Error::Stopping)?;
             self.store.prove(proofs, self.clock.now()).await?;
             self.waiting.proven(&ids);
         }

@@ -3,12 +3,14 @@
 //! The head in memory follows the one in the store: [`Sequencer::committed`] after a commit, and
 //! [`Sequencer::catch_up`] when nobody knows whether a commit happened.
 
+use rutli_keys::SignedRoster;
 use rutli_log::{Frontier, Hash, Head, LogSigner, SignedCheckpoint, leaf_hash};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{
     Log,
     folder::{Appender, LogFolder},
+    key_entry,
 };
 use crate::{
     crash::crash_point,
@@ -118,6 +120,9 @@ impl Sequencer {
     /// # Errors
     /// [`Error::Log`] if that does not follow on what was known before.
     pub async fn catch_up(&mut self, connection: &mut SqliteConnection) -> Result<()> {
+        if let Some(reason) = self.log.stopped() {
+            return Err(Error::Log(reason.to_owned()));
+        }
         let note: String = sqlx::query_scalar("SELECT checkpoint FROM log_head")
             .fetch_one(&mut *connection)
             .await
@@ -156,6 +161,9 @@ impl Appending<'_> {
         if self.rows.is_empty() {
             return Ok(None);
         }
+        if let Some(reason) = self.sequencer.log.stopped() {
+            return Err(sqlx::Error::Protocol(reason.to_owned()));
+        }
         let checkpoint = self.sequencer.signer.sign(self.frontier.head());
         for rows in self.rows.chunks(crate::limits::LOG_ROWS_PER_INSERT) {
             let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO log_entries (number, entry, release) ");
@@ -187,7 +195,25 @@ async fn begin(connection: &mut SqliteConnection, signer: &LogSigner, folder: &L
                 .into(),
         ));
     }
-    let note = signer.sign(Head::EMPTY).to_note();
+    // Keys that were made before there was a log are its first entries: whatever is signed under them refers to these.
+    let mut frontier = Frontier::default();
+    let keys = sqlx::query("SELECT signed_roster, usable_since FROM keys ORDER BY number")
+        .fetch_all(&mut *connection)
+        .await
+        .map_err(failed)?;
+    for (number, row) in (0_i64..).zip(&keys) {
+        let roster = SignedRoster::parse(row.try_get::<&[u8], _>(0).map_err(failed)?).map_err(failed)?;
+        let entry = key_entry(&roster, unsigned(row.try_get(1).map_err(failed)?));
+        frontier.push(leaf_hash(&entry));
+        // Crash boundary: without a head they are staged again, the same.
+        sqlx::query("INSERT OR REPLACE INTO log_entries (number, entry) VALUES ($1, $2)")
+            .bind(number)
+            .bind(entry)
+            .execute(&mut *connection)
+            .await
+            .map_err(failed)?;
+    }
+    let note = signer.sign(frontier.head()).to_note();
     sqlx::query("INSERT INTO log_head (id, checkpoint, written_root) VALUES (1, $1, $2)")
         .bind(note.clone())
         .bind(Hash::EMPTY_ROOT.as_bytes().to_vec())

@@ -88,7 +88,7 @@ enum Command {
         log_size: u64,
         outbox: mpsc::Sender<ToNode>,
     },
-    Cosign(oneshot::Sender<(SignedCheckpoint, Vec<NodeId>)>),
+    Cosign(oneshot::Sender<(SignedCheckpoint, Vec<(NodeId, u64)>)>),
     Restored(SignedCheckpoint),
     Witnessed(NodeId, StreamId, Witnessed, Option<Refusal>),
     Sign(Submission, oneshot::Sender<Outcome>),
@@ -173,9 +173,9 @@ impl Sessions {
         Ok(stream)
     }
 
-    /// Asks every attached node to cosign the newest head of the log; gives that head and the nodes. What they say goes to
-    /// [`Log::witnessed`].
-    pub async fn cosign(&self) -> Result<(SignedCheckpoint, Vec<NodeId>), Stopped> {
+    /// Asks every attached node to cosign the newest head of the log; gives that head, and the nodes with the sizes that
+    /// they said to keep before. What they say goes to [`Log::witnessed`].
+    pub async fn cosign(&self) -> Result<(SignedCheckpoint, Vec<(NodeId, u64)>), Stopped> {
         let (answer, asked) = oneshot::channel();
         self.send(Command::Cosign(answer)).await?;
         asked.await.map_err(|_| Stopped)
@@ -348,8 +348,9 @@ impl Driver {
             }
             Command::Cosign(answer) => {
                 let newest = self.log.collect();
-                let nodes: Vec<NodeId> = self.outboxes.keys().cloned().collect();
-                nodes.iter().for_each(|node| self.send_head(node, &newest));
+                let kept = |(node, outbox): (&NodeId, &Outbox)| (node.clone(), outbox.log_size);
+                let nodes: Vec<(NodeId, u64)> = self.outboxes.iter().map(kept).collect();
+                nodes.iter().for_each(|(node, _)| self.send_head(node, &newest));
                 let _: Result<(), _> = answer.send((newest, nodes));
             }
             Command::Restored(checkpoint) => {

@@ -60,16 +60,17 @@ pub struct LoggedTerms {
 }
 
 impl Store {
-    /// The next entries below `size` that are not in the folder yet: at most [`limits::LOG_WRITE_ENTRIES`], with documents of at most
+    /// Staged entries from `from` on and below `size`: at most [`limits::LOG_WRITE_ENTRIES`], with documents of at most
     /// [`limits::LOG_WRITE_BYTES`] beyond the first.
     ///
     /// # Errors
     /// [`Error::Store`]
-    pub async fn staged(&self, size: u64) -> Result<Staged> {
+    pub async fn staged(&self, from: u64, size: u64) -> Result<Staged> {
         let rows = sqlx::query(
-            "SELECT number, entry, release FROM log_entries WHERE number < $1 ORDER BY number LIMIT $2",
+            "SELECT number, entry, release FROM log_entries WHERE number >= $1 AND number < $2 ORDER BY number LIMIT $3",
         )
-        .bind(signed(size))
+        .bind(signed(from))
+            .bind(signed(size))
         .bind(limits::LOG_WRITE_ENTRIES)
         .fetch_all(&self.reads)
         .await
@@ -98,16 +99,18 @@ impl Store {
         Ok(staged)
     }
 
-    /// Signed releases whose entries lie below `size` and are not proved, oldest first.
+    /// Signed releases whose entries lie from `from` on and below `size` and are not proved, oldest first.
     ///
     /// # Errors
     /// [`Error::Store`]
-    pub async fn unproven(&self, size: u64) -> Result<Vec<Unproven>> {
+    pub async fn unproven(&self, from: u64, size: u64) -> Result<Vec<Unproven>> {
         let rows = sqlx::query(
             "SELECT proofs.number, release_id, content, outcome, leaf, proofs.log_index FROM proofs \
              JOIN releases ON releases.number = proofs.number \
-             WHERE files IS NULL AND proofs.log_index < $1 ORDER BY proofs.log_index LIMIT $2",
+             WHERE files IS NULL AND proofs.log_index >= $1 AND proofs.log_index < $2 \
+             ORDER BY proofs.log_index LIMIT $3",
         )
+        .bind(signed(from))
         .bind(signed(size))
         .bind(limits::LOG_PROOFS_AT_ONCE)
         .fetch_all(&self.reads)
@@ -164,8 +167,12 @@ pub(super) async fn log_again(
     connection: &mut SqliteConnection,
     number: ReleaseNumber,
     logged: &NewLogged,
+    superseded: Option<&[u8]>,
     log: &mut Appending<'_>,
 ) -> sqlx::Result<u64> {
+    if let Some(outcome) = superseded {
+        log.push(outcome.to_vec(), None);
+    }
     let index = log.push(logged.entry.clone(), disclosed(number.0, logged));
     sqlx::query(
         "UPDATE releases SET log_index = $1, roster = $2, deadline = $3, embargo_salt = $4, disclose_by = $5 \

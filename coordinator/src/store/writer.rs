@@ -54,7 +54,7 @@ pub(super) enum Op {
     Finish(Arc<Ending>),
     Culprit { node: String, named: Option<(String, u64)>, entry: Vec<u8> },
     Ceremony(CeremonyChange),
-    LogAgain(ReleaseNumber, NewLogged),
+    LogAgain { number: ReleaseNumber, logged: NewLogged, superseded: Option<Vec<u8>> },
     Disclose { number: ReleaseNumber, entry: Vec<u8>, at: u64 },
     Unstage(Head),
     Prove { proofs: Vec<(ReleaseNumber, Vec<u8>)>, at: u64 },
@@ -268,7 +268,7 @@ impl Op {
             Self::Finish(ending) => ending.outcome.len() + ending.files.as_ref().map_or(0, Vec::len),
             Self::Ceremony(change) => change.messages.iter().map(Vec::len).sum(),
             Self::Prove { proofs, .. } => proofs.iter().map(|(_, files)| files.len()).sum(),
-            Self::Culprit { .. } | Self::LogAgain(..) | Self::Disclose { .. } | Self::Unstage(_) => 0,
+            Self::Culprit { .. } | Self::LogAgain { .. } | Self::Disclose { .. } | Self::Unstage(_) => 0,
         }
     }
 }
@@ -319,9 +319,11 @@ async fn transact(
                 culprit(&mut transaction, node, named.as_ref(), entry, &mut log).await?;
             }
             Op::Ceremony(change) => ceremony(&mut transaction, change, &mut log).await?,
-            Op::LogAgain(number, logged) => {
-                *done =
-                    Ok(Done::Logged(staging::log_again(&mut transaction, *number, logged, &mut log).await?));
+            Op::LogAgain { number, logged, superseded } => {
+                let superseded = superseded.as_deref();
+                let index =
+                    staging::log_again(&mut transaction, *number, logged, superseded, &mut log).await?;
+                *done = Ok(Done::Logged(index));
             }
             Op::Disclose { number, entry, at } => {
                 staging::disclose(&mut transaction, *number, entry, *at, &mut log).await?;

@@ -177,11 +177,16 @@ impl Tiles {
         self.tiles.get(&MissingTile { level, index })
     }
 
-    /// Forgets full tiles until at most `most` tiles are left, the oldest of the lowest level first.
-    pub fn shrink(&mut self, most: usize) {
+    /// Forgets full tiles until at most `most` tiles are left, the oldest of the lowest level first; but none that
+    /// reaches beyond the first `kept` entries, whose tiles are kept elsewhere.
+    pub fn shrink(&mut self, most: usize, kept: u64) {
         while self.tiles.len() > most {
-            let oldest = self.tiles.iter().find(|(_, tile)| tile.root().is_some()).map(|(id, _)| *id);
-            let Some(oldest) = oldest else { return };
+            let is_kept = |id: &MissingTile| {
+                let entries = u64::from(TILE_WIDTH).checked_pow(u32::from(id.level) + 1);
+                entries.and_then(|entries| (id.index + 1).checked_mul(entries)).is_some_and(|end| end <= kept)
+            };
+            let oldest = self.tiles.iter().find(|(id, tile)| tile.root().is_some() && is_kept(id));
+            let Some(oldest) = oldest.map(|(id, _)| *id) else { return };
             self.tiles.remove(&oldest);
         }
     }
