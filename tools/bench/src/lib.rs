@@ -21,6 +21,7 @@ pub mod cluster;
 pub mod cost;
 pub mod latency;
 pub mod load;
+pub mod log;
 pub mod micro;
 pub mod naive;
 pub mod report;

@@ -11,6 +11,7 @@ use crate::{
     cost::{CpuCost, Memory},
     latency::Latency,
     load::{Burst, Throughput},
+    log::LogSpeed,
     micro::Micro,
     naive::Naive,
     stats::float,
@@ -20,6 +21,8 @@ use crate::{
 const RATIO_GOAL: f64 = 0.8;
 const BURST_GOAL: f64 = 1.0;
 const LATENCY_GOAL: f64 = 3.0;
+/// A long log is written as fast as a short one.
+const LOG_GOAL: f64 = 0.95;
 const COORDINATOR_GOAL_MIB: f64 = 256.0;
 const NODE_GOAL_MIB: f64 = 64.0;
 
@@ -48,6 +51,8 @@ pub struct Report {
     pub memory: Vec<Memory>,
     /// Step by step.
     pub micro: Vec<Micro>,
+    /// The log at two lengths.
+    pub log: Option<LogSpeed>,
     /// What could not be measured, and why.
     pub failures: Vec<String>,
 }
@@ -120,6 +125,7 @@ impl Report {
             latency: None,
             memory: Vec::new(),
             micro: Vec::new(),
+            log: None,
             failures: Vec::new(),
         }
     }
@@ -194,6 +200,14 @@ impl Report {
                 Some(ratio) => row("burst", times(ratio), least(ratio, BURST_GOAL), note),
                 None => row("burst", per_second(burst.per_second), String::new(), note),
             }
+        }
+        if let Some(log) = &self.log {
+            let note = format!(
+                "{:.0} entries/s at 10³, {:.0}/s at 10⁶, each committed, laid down and published",
+                log.short, log.long
+            );
+            let ratio = log.long / log.short;
+            row("log, 10⁶ ÷ 10³", format!("{ratio:.2}"), least(ratio, LOG_GOAL), note);
         }
         if let Some(latency) = &self.latency {
             let note = format!(
@@ -387,6 +401,7 @@ mod tests {
             unavoidable_ms: 2.0,
             ratio: 4.0,
         });
+        report.log = Some(crate::log::LogSpeed { short: 1_000.0, long: 900.0 });
         report.memory = vec![Memory { process: "coordinator".into(), rest_mib: 20.0, peak_mib: 300.0 }];
         let steps = vec![Step { name: "share", us: 10.0, times: 3 }];
         report.micro = vec![Micro { batch: "one", steps, total_us: 30.0 }];
@@ -399,6 +414,7 @@ mod tests {
             "< 256: MISSED",
             "NOT QUIET",
             "share",
+            "≥ 0.95: MISSED",
             "by CPU alone 2.00",
         ] {
             assert!(text.contains(part), "{part} in {text}");

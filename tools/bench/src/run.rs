@@ -12,7 +12,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::{
     args::{Args, Figure},
     cluster::Cluster,
-    cost, latency, load, micro,
+    cost, latency, load, log, micro,
     naive::{self, Naive},
     report::{NaiveFigure, Report},
     work,
@@ -57,6 +57,10 @@ async fn all(args: &Args, report: &mut Report) -> Result<()> {
         let organisations = args.organisations();
         let measured = blocking(move || micro::measure(&mut micro::Quorum::rehearse(&organisations)?)).await;
         report.micro = keep(args, report, Figure::Micro, measured)?.unwrap_or_default();
+    }
+    if args.wants(Figure::Log) {
+        note("log");
+        report.log = keep(args, report, Figure::Log, log::measure().await)?;
     }
     // The yardstick is laid on twice, before and after, so that a machine that changed its pace in between shows.
     let mut naive = Vec::new();
