@@ -5,7 +5,7 @@
 //! folder follows. One round of its writer:
 //!
 //! 1. [`Appender::append`]: documents, then tiles and entry bundles, durable;
-//! 2. [`Appender::publish`]: the checkpoint, in the place of the one before;
+//! 2. [`Appender::publish`]: the checkpoint, and after it the head for Sigstore's tools, in the place of the ones before;
 //! 3. [`Appender::forget_partials`]: partial tiles that have become full are removed;
 //! 4. the caller empties the store's staging up to there, and so tells where a restart takes up.
 //!
@@ -24,6 +24,7 @@ use rutli_log::{
     check_consistency, leaf_hash,
     limits::{MAX_CHECKPOINT_BYTES, MAX_TILE_LEVEL, TILE_WIDTH},
     sha256,
+    sigstore::SigstoreHead,
     tile::document_path,
 };
 
@@ -35,6 +36,8 @@ use batch::Batch;
 
 /// The file with the newest published head.
 const CHECKPOINT: &str = "checkpoint";
+/// The file with the newest head for Sigstore's tools: of a tree that a quorum of nodes cosigned.
+const SIGSTORE_CHECKPOINT: &str = "checkpoint-sigstore";
 
 /// The log's folder, for reading. Clones are the same folder.
 #[derive(Clone, Debug)]
@@ -118,8 +121,16 @@ impl LogFolder {
     /// # Errors
     /// [`Error::File`]
     pub fn published(&self) -> Result<Option<String>> {
-        let Some(bytes) = self.read(CHECKPOINT, MAX_CHECKPOINT_BYTES)? else { return Ok(None) };
-        String::from_utf8(bytes).map(Some).map_err(|_| self.wrong(CHECKPOINT, "it is no text".to_owned()))
+        self.note(CHECKPOINT)
+    }
+
+    /// The newest published head for Sigstore's tools, as it lies there: of the tree of [`published`](Self::published), or of
+    /// an older one.
+    ///
+    /// # Errors
+    /// [`Error::File`]
+    pub fn published_sigstore(&self) -> Result<Option<String>> {
+        self.note(SIGSTORE_CHECKPOINT)
     }
 
     /// On start: has the world seen a head that the store knows nothing of? `prove` gives the consistency proof from
@@ -180,6 +191,11 @@ impl LogFolder {
             }
         }
         Ok(bundle)
+    }
+
+    fn note(&self, name: &str) -> Result<Option<String>> {
+        let Some(bytes) = self.read(name, MAX_CHECKPOINT_BYTES)? else { return Ok(None) };
+        String::from_utf8(bytes).map(Some).map_err(|_| self.wrong(name, "it is no text".to_owned()))
     }
 
     fn tile(&self, id: TileId) -> Result<TileHashes> {
@@ -282,13 +298,22 @@ impl Appender {
         Ok(())
     }
 
-    /// Publishes a checkpoint of what is durable here, in the place of the one before: at once or not at all.
+    /// Publishes a checkpoint of what is durable here, in the place of the one before: at once or not at all. Then, if nodes
+    /// have cosigned it, the same head for Sigstore's tools; without it the one before stays.
     ///
     /// # Errors
-    /// [`Error::Store`] if it is of a tree that was not laid down, [`Error::File`] for what the disk refuses; the one
-    /// before stays.
-    pub fn publish(&self, checkpoint: &SignedCheckpoint) -> Result<()> {
+    /// [`Error::Store`] if it is of a tree that was not laid down or the heads are not the same, [`Error::File`] for what
+    /// the disk refuses; the one before stays.
+    pub fn publish(&self, checkpoint: &SignedCheckpoint, sigstore: Option<&SigstoreHead>) -> Result<()> {
         let head = checkpoint.head();
+        if let Some(other) = sigstore.map(SigstoreHead::head).filter(|other| *other != head) {
+            return Err(Error::Store {
+                reason: format!(
+                    "a head of {} entries for Sigstore's tools is to be published beside a checkpoint of {}",
+                    other.size, head.size
+                ),
+            });
+        }
         if head.size > self.head.size || (head.size == self.head.size && head.root != self.head.root) {
             return Err(Error::Store {
                 reason: format!(
@@ -300,9 +325,14 @@ impl Appender {
         let mut batch = Batch::new(&self.folder.path);
         // Crash boundary: before, the world sees the head before. After, it sees this one, and staging is not emptied
         // yet: the next round lays down and publishes the same again.
-        batch.replace(CHECKPOINT, checkpoint.to_note().as_bytes())?;
+        batch.replace(CHECKPOINT, checkpoint.to_note().as_bytes(), "log-checkpoint-written")?;
         batch.sync()?;
         crash_point("log-published");
+        if let Some(sigstore) = sigstore {
+            // Crash boundary: before, the head for Sigstore's tools is an older one than the checkpoint, never a newer one.
+            batch.replace(SIGSTORE_CHECKPOINT, sigstore.note().as_bytes(), "log-sigstore-written")?;
+            batch.sync()?;
+        }
         Ok(())
     }
 

@@ -13,7 +13,7 @@ use rutli_log::{
     entry::Dsse,
     leaf_hash,
     proof_file::ProofFile,
-    sigstore::{LoggedSignature, SigstoreSigner},
+    sigstore::{LoggedSignature, SigstoreHead, SigstoreSigner},
 };
 use rutli_release::dsse_envelope;
 use rutli_wire::v1;
@@ -88,14 +88,13 @@ impl Publisher {
         self.outside.ask(&newest);
         self.write(newest.head()).await?;
         let (checkpoint, witnessed) = self.collect(newest, asked.len()).await;
-        let checkpoint = self.publish(checkpoint).await?;
+        let sigstore = self.publish(&checkpoint, witnessed).await?;
         self.unstage(checkpoint.head()).await?;
         self.sessions.restored(checkpoint.clone()).await;
-        if !witnessed {
-            return Ok(!self.store.unproven(0, checkpoint.head().size).await?.is_empty());
+        match sigstore {
+            None => Ok(!self.store.unproven(0, checkpoint.head().size).await?.is_empty()),
+            Some(sigstore) => self.prove(&checkpoint, sigstore).await.map(|()| false),
         }
-        self.prove(&checkpoint).await?;
-        Ok(false)
     }
 
     /// A node may lie about what it keeps; so many that an organisation would not sign any more need not lie to stop
@@ -179,19 +178,26 @@ impl Publisher {
         (checkpoint, is_quorum(&cosigned))
     }
 
-    /// Publishes a head that lies in the folder.
-    async fn publish(&mut self, checkpoint: SignedCheckpoint) -> Result<SignedCheckpoint> {
-        let published = checkpoint.clone();
+    /// Publishes a head that lies in the folder; if it is witnessed, for Sigstore's tools as well. Gives the latter, once
+    /// signed for all bundles of the round.
+    async fn publish(
+        &mut self,
+        checkpoint: &SignedCheckpoint,
+        witnessed: bool,
+    ) -> Result<Option<Arc<SigstoreHead>>> {
+        let (checkpoint, sigstore) = (checkpoint.clone(), Arc::clone(&self.sigstore));
         self.with_appender(move |appender| {
-            appender.publish(&published)?;
-            appender.forget_partials(published.head().size)
+            let sigstore = witnessed.then(|| sigstore.sign_head(checkpoint.head())).transpose();
+            let sigstore = sigstore.map_err(|error| Error::Store { reason: error.to_string() })?;
+            appender.publish(&checkpoint, sigstore.as_ref())?;
+            appender.forget_partials(checkpoint.head().size)?;
+            Ok(sigstore.map(Arc::new))
         })
-        .await?;
-        Ok(checkpoint)
+        .await
     }
 
     /// Makes the proofs that are wanted below a cosigned head, and tells who waits for them.
-    async fn prove(&self, checkpoint: &SignedCheckpoint) -> Result<()> {
+    async fn prove(&self, checkpoint: &SignedCheckpoint, sigstore_head: Arc<SigstoreHead>) -> Result<()> {
         let head = checkpoint.head();
         let note: Arc<str> = checkpoint.to_note().into();
         let mut from = 0;
@@ -199,15 +205,15 @@ impl Publisher {
             let wanted = self.store.unproven(from, head.size).await?;
             let Some(last) = wanted.last() else { return Ok(()) };
             from = last.index.saturating_add(1);
-            let (log, sigstore, note) =
-                (self.store.log().clone(), Arc::clone(&self.sigstore), Arc::clone(&note));
+            let (log, sigstore) = (self.store.log().clone(), Arc::clone(&self.sigstore));
+            let (note, sigstore_head) = (Arc::clone(&note), Arc::clone(&sigstore_head));
             let proofs = tokio::task::spawn_blocking(move || {
                 let mut proofs: Vec<(ReleaseNumber, Vec<v1::SignedFile>)> = Vec::with_capacity(wanted.len());
                 let mut ids = Vec::with_capacity(wanted.len());
                 for wanted in wanted {
                     let files = log
                         .inclusion(wanted.index, leaf_hash(&wanted.leaf), head.size)
-                        .and_then(|proof| proof_files(&wanted, head, &note, proof, &sigstore));
+                        .and_then(|proof| proof_files(&wanted, &note, proof, &sigstore, &sigstore_head));
                     match files {
                         Ok(files) => {
                             proofs.push((wanted.number, files));
@@ -256,10 +262,10 @@ fn is_quorum(roster: &Roster, nodes: &[NodeId]) -> bool {
 /// proof, with the entry in it where no other file has it.
 fn proof_files(
     wanted: &Unproven,
-    head: Head,
     note: &str,
     proof: Vec<rutli_log::Hash>,
     sigstore: &SigstoreSigner,
+    head: &SigstoreHead,
 ) -> Result<Vec<v1::SignedFile>> {
     let id = &wanted.release_id;
     let unfit = |reason: String| Error::Unfit { release_id: id.to_string(), reason };

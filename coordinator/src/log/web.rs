@@ -33,13 +33,13 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tower_http::services::ServeFile;
 
-use crate::{limits, log::folder::LogFolder};
+use crate::{error::Result, limits, log::folder::LogFolder};
 
 /// What full tiles, bundles and documents are: a name has one content, for ever.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
 /// Partial tiles do not change either, but go away when the full one is there.
 const A_WHILE: &str = "public, max-age=60";
-/// The checkpoint: may be kept, and is asked for again each time.
+/// The heads: may be kept, and are asked for again each time.
 const ASK_AGAIN: &str = "no-cache";
 /// What is not there now may be soon.
 const NEVER: &str = "no-store";
@@ -107,6 +107,7 @@ async fn converse(socket: TcpStream, folder: LogFolder, index: Bytes, stopping: 
 enum Resource {
     Index,
     Checkpoint,
+    SigstoreCheckpoint,
     Tile(TileId),
     Document(Hash),
 }
@@ -117,6 +118,7 @@ impl Resource {
         match path.strip_prefix('/')? {
             "" => Some(Self::Index),
             "checkpoint" => Some(Self::Checkpoint),
+            "checkpoint-sigstore" => Some(Self::SigstoreCheckpoint),
             name => TileId::parse(name).map(Self::Tile).or_else(|| {
                 let digest = name.rsplit('/').next()?.parse().ok()?;
                 (document_path(&digest) == name).then_some(Self::Document(digest))
@@ -135,7 +137,8 @@ async fn answer<B: Body>(request: &Request<B>, folder: &LogFolder, index: Bytes)
     } else {
         match Resource::parse(request.uri().path()) {
             Some(Resource::Index) => whole(request, index, ASK_AGAIN),
-            Some(Resource::Checkpoint) => checkpoint(request, folder).await,
+            Some(Resource::Checkpoint) => note(request, folder, LogFolder::published).await,
+            Some(Resource::SigstoreCheckpoint) => note(request, folder, LogFolder::published_sigstore).await,
             Some(Resource::Tile(id)) => {
                 let caching = if id.is_full() { FOR_EVER } else { A_WHILE };
                 file(request, folder, &id.path(), caching).await
@@ -151,10 +154,14 @@ async fn answer<B: Body>(request: &Request<B>, folder: &LogFolder, index: Bytes)
     answer
 }
 
-/// The newest head. Read whole, for its name stays and its content does not.
-async fn checkpoint<B>(request: &Request<B>, folder: &LogFolder) -> Answer {
+/// A newest head. Read whole, for its name stays and its content does not.
+async fn note<B>(
+    request: &Request<B>,
+    folder: &LogFolder,
+    read: fn(&LogFolder) -> Result<Option<String>>,
+) -> Answer {
     let folder = folder.clone();
-    match tokio::task::spawn_blocking(move || folder.published()).await {
+    match tokio::task::spawn_blocking(move || read(&folder)).await {
         Ok(Ok(Some(note))) => whole(request, note.into(), ASK_AGAIN),
         Ok(Ok(None)) => not_found(),
         Ok(Err(error)) => unreadable(&error),
@@ -274,6 +281,7 @@ fn index(key: &LogKey) -> String {
          verifier key  {key}\n\
          \n\
          /checkpoint                the newest head, signed by the log and its witnesses (c2sp.org/tlog-checkpoint)\n\
+         /checkpoint-sigstore       a head for Sigstore's tools, of the same tree or an older one\n\
          /tile/<L>/<N>[.p/<W>]      256 hashes of level L, or W of them (c2sp.org/tlog-tiles)\n\
          /tile/entries/<N>[.p/<W>]  256 entries, or W of them\n\
          /sha256/<hh>/<64 hex>      a document that an entry names by its SHA-256\n\

@@ -17,7 +17,7 @@ use crate::{
     entry::{Disclosure, Dsse, Embargoed, Entry, Key, Node, NodeEvent, Outcome, OutcomeState, Request},
     finding::{Code, Finding},
     hash::Hash,
-    limits::{MAX_AWAITED_LEAVES, MAX_CHANNELS, MAX_ENDED, MAX_KEYS, MAX_OPEN},
+    limits::{MAX_AWAITED_LEAVES, MAX_CHANNELS, MAX_ENDED, MAX_KEYS, MAX_OPEN, MAX_ROSTER_NODES},
 };
 
 /// What a reader of the log keeps of what it has read.
@@ -38,10 +38,22 @@ pub struct Auditor {
     channels: BTreeMap<String, Newest>,
     /// The newest epoch of each key, by name.
     keys: BTreeMap<String, KnownKey>,
-    /// Which key each roster is of.
-    rosters: BTreeMap<Hash, String>,
+    /// The rosters that were announced.
+    rosters: BTreeMap<Hash, KnownRoster>,
     /// Something did not fit any more.
     overflowed: bool,
+}
+
+/// An organisation of a signed roster: how many of which nodes must sign.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Organisation {
+    /// Its name.
+    pub name: String,
+    /// How many.
+    pub threshold: u16,
+    /// `organisation/node` of each.
+    pub nodes: BTreeSet<String>,
 }
 
 /// A request without an outcome.
@@ -93,6 +105,17 @@ struct KnownKey {
     verifier: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct KnownRoster {
+    /// The newest entry that announced it.
+    index: u64,
+    /// The name of the key that it is of.
+    key: String,
+    /// What the signed roster says, if it was read.
+    organisations: Option<Vec<Organisation>>,
+}
+
 impl Auditor {
     /// Entries read so far: the index of the next one.
     #[must_use]
@@ -127,6 +150,22 @@ impl Auditor {
             Entry::Node(node) => findings.push(culprit(index, node)),
         }
         self.keep_bounded(index, &mut findings);
+        findings
+    }
+
+    /// Takes note of the signed roster of the key whose entry was read last, so that outcomes are judged by it. `roster` is its
+    /// hash, and whoever calls has checked that the document is the one that the entry names.
+    pub fn learn_roster(&mut self, roster: &Hash, organisations: Vec<Organisation>) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        if let Some(known) = self.rosters.get_mut(roster) {
+            known.organisations = Some(organisations);
+        }
+        while self.rosters.values().map(KnownRoster::nodes).sum::<usize>() > MAX_ROSTER_NODES {
+            let read = self.rosters.values_mut().filter(|known| known.organisations.is_some());
+            let Some(oldest) = read.min_by_key(|known| known.index) else { break };
+            oldest.organisations = None;
+            self.overflow(self.size.saturating_sub(1), &mut findings);
+        }
         findings
     }
 
@@ -228,6 +267,9 @@ impl Auditor {
         if !signed && (any || !outcome.signed_by.is_empty()) {
             wrong("it names a key or signers, although it was not signed");
         }
+        if signed {
+            self.check_quorum(index, outcome, findings);
+        }
         if signed && open.dsse {
             self.awaited.insert(index, Awaited { statement: outcome.statement, key: outcome.key.clone() });
         }
@@ -239,11 +281,38 @@ impl Auditor {
             }
         }
         if let (Some(name), Some(roster)) = (&outcome.key, &outcome.roster)
-            && self.rosters.get(roster) != Some(name)
+            && self.rosters.get(roster).is_none_or(|known| known.key != *name)
         {
             let text = format!("no entry before it announced the key {name} with the roster {roster}");
             findings.push(Finding::at(Code::KeyUnknown, index, text));
         }
+    }
+
+    /// Compares the nodes that signed with the roster that the outcome names, if that was read.
+    fn check_quorum(&self, index: u64, outcome: &Outcome, findings: &mut Vec<Finding>) {
+        let known = outcome.roster.and_then(|roster| self.rosters.get(&roster));
+        let organisations = known.and_then(|known| known.organisations.as_deref());
+        // That nobody is named at all has been found already.
+        let Some(organisations) = organisations.filter(|_| !outcome.signed_by.is_empty()) else { return };
+        let signers: BTreeSet<_> = outcome.signed_by.iter().collect();
+        let there = |organisation: &Organisation| {
+            signers.iter().filter(|node| organisation.nodes.contains(**node)).count()
+        };
+        let stranger =
+            signers.iter().find(|node| !organisations.iter().any(|known| known.nodes.contains(**node)));
+        let lacking = organisations.iter().find(|known| there(known) < usize::from(known.threshold));
+        let text = match (stranger, lacking) {
+            (Some(node), _) => format!("it names {node}, which its roster does not have"),
+            (None, Some(lacking)) => format!(
+                "{} nodes of {} are named, and its roster wants {}",
+                there(lacking),
+                lacking.name,
+                lacking.threshold
+            ),
+            (None, None) => return,
+        };
+        let text = format!("{text} (its request is entry {})", outcome.request);
+        findings.push(Finding::at(Code::QuorumMissing, index, text));
     }
 
     fn dsse(&mut self, index: u64, dsse: &Dsse, findings: &mut Vec<Finding>) {
@@ -302,7 +371,9 @@ impl Auditor {
             }
         }
         self.keys.insert(key.name.clone(), new);
-        self.rosters.insert(key.roster, key.name.clone());
+        // A hash has one roster: what was read of it holds when it is announced again.
+        let organisations = self.rosters.remove(&key.roster).and_then(|known| known.organisations);
+        self.rosters.insert(key.roster, KnownRoster { index, key: key.name.clone(), organisations });
     }
 
     fn check_roster(&self, index: u64, roster: &Hash, findings: &mut Vec<Finding>) {
@@ -357,12 +428,24 @@ impl Auditor {
             shrink(&mut self.keys, MAX_KEYS),
             shrink(&mut self.rosters, MAX_KEYS),
         ];
-        if dropped.contains(&true) && !self.overflowed {
+        if dropped.contains(&true) {
+            self.overflow(index, findings);
+        }
+    }
+
+    fn overflow(&mut self, index: u64, findings: &mut Vec<Finding>) {
+        if !self.overflowed {
             self.overflowed = true;
             let text = "more requests, embargoes, channels or keys are open than are kept: findings about old ones \
                         may be missing or wrong from here on";
             findings.push(Finding::at(Code::TooMuchOpen, index, text));
         }
+    }
+}
+
+impl KnownRoster {
+    fn nodes(&self) -> usize {
+        self.organisations.iter().flatten().map(|organisation| organisation.nodes.len()).sum()
     }
 }
 

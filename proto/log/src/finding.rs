@@ -96,6 +96,8 @@ codes! {
     CosignatureInvalid = "cosignature-invalid", Alarm, "ask the witness's operator; compare with the checkpoint of another mirror";
     /// Heads have been published without the witnesses that the policy asks for, for too long.
     CosignaturesMissing = "cosignatures-missing", Alarm, "see which witnesses are down (`rutli node list`); endpoints that ask for this policy refuse new proofs meanwhile";
+    /// The head for Sigstore's tools does not verify, or is not of this log's tree.
+    SigstoreHeadDiffers = "sigstore-head-differs", Alarm, "keep both heads as evidence, and accept no Sigstore bundle of this log without its tlog-proof (`rutli verify --policy`)";
     /// A hash tile does not hold what the entries give.
     TileForged = "tile-forged", Alarm, "proofs made from this tile are worthless: keep a copy of it as evidence, and compare with another mirror";
     /// A hash tile that the head implies cannot be read.
@@ -114,6 +116,8 @@ codes! {
     OutcomeTwice = "outcome-twice", Alarm, STOP;
     /// An outcome says other things than its request, or than its state allows.
     OutcomeMismatch = "outcome-mismatch", Alarm, STOP;
+    /// The nodes that signed are no quorum of the roster that the outcome names.
+    QuorumMissing = "quorum-missing", Alarm, STOP;
     /// A request is past its deadline, and nothing says how it ended.
     RequestWithoutOutcome = "request-without-outcome", Alarm, "it may have been signed in secret: ask the operator of the coordinator, and the nodes' journals, how it ended";
     /// A signature's leaf that no outcome announced.

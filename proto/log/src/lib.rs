@@ -33,7 +33,7 @@ pub mod sigstore;
 pub mod tile;
 pub mod tree;
 
-pub use audit::Auditor;
+pub use audit::{Auditor, Organisation};
 pub use checkpoint::{
     Checkpoint, Head, InvalidLogKey, LogKey, LogSigner, NotACheckpoint, Origin, SignedCheckpoint,
 };

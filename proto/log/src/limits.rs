@@ -37,6 +37,10 @@ pub const MAX_AWAITED_LEAVES: usize = 1_024;
 /// Keys, and rosters of keys, that an auditor keeps each: a deployment has a handful, and a refresh now and then.
 pub const MAX_KEYS: usize = 1_024;
 
+/// Nodes of all signed rosters that an auditor keeps, each with a name of 129 bytes at most: 128 of the largest rosters, so
+/// that a state file still holds them.
+pub const MAX_ROSTER_NODES: usize = 16_384;
+
 /// Channels of products that an auditor keeps.
 pub const MAX_CHANNELS: usize = 16_384;
 

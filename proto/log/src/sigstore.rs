@@ -57,6 +57,14 @@ pub struct SigstoreSigner {
     key: SigningKey,
 }
 
+/// A head that a log has signed for Sigstore's verifiers. Only [`SigstoreSigner::sign_head`] makes one, so that it verifies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SigstoreHead {
+    head: Head,
+    note: String,
+    key: SigstoreKey,
+}
+
 /// A log's public key for Sigstore's verifiers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SigstoreKey {
@@ -169,15 +177,27 @@ impl SigstoreSigner {
         &self.url
     }
 
-    /// Signs a head, for bundles. Only of a tree that nodes have cosigned.
+    /// Signs a head, for many bundles, and opens it before it is given out. Only of a tree that nodes have cosigned.
     ///
     /// # Errors
-    /// [`InvalidLogKey`]: never for a key of ours.
-    pub fn sign_head(&self, head: Head) -> Result<String, InvalidLogKey> {
+    /// [`InvalidLogKey`]: never for a key of ours and a tree of up to [`MAX_TREE_SIZE`] entries.
+    pub fn sign_head(&self, head: Head) -> Result<SigstoreHead, InvalidLogKey> {
         let key = self.public()?;
         let text = head_text(&key.name, head);
         let signature = [key.hint(), self.sign(text.as_bytes()).as_slice()].concat();
-        Ok(format!("{text}\n— {} {}\n", key.name, STANDARD.encode(signature)))
+        let note = format!("{text}\n— {} {}\n", key.name, STANDARD.encode(signature));
+        if key.open_head(&note) != Some(head) {
+            return Err(InvalidLogKey(format!(
+                "the head of {} entries that it signed does not verify",
+                head.size
+            )));
+        }
+        Ok(SigstoreHead { head, note, key })
+    }
+
+    /// Whether it was this key that signed a head, under its name of now.
+    fn has_signed(&self, head: &SigstoreHead) -> bool {
+        head.key.key == *self.key.verifying_key() && head.key.name == self.url.name
     }
 
     /// Promises that an entry is in the log: Rekor's signed entry timestamp.
@@ -194,6 +214,20 @@ impl SigstoreSigner {
 impl fmt::Debug for SigstoreSigner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SigstoreSigner({})", self.url)
+    }
+}
+
+impl SigstoreHead {
+    /// Of which tree.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        self.head
+    }
+
+    /// The signed note.
+    #[must_use]
+    pub fn note(&self) -> &str {
+        &self.note
     }
 }
 

@@ -3,9 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rutli_log::{
-    Auditor, Code, Entry, Hash,
+    Auditor, Code, Entry, Hash, Organisation,
     entry::{Key, Outcome, OutcomeState, Request, Signables, kinds},
-    limits::{MAX_ENDED, MAX_OPEN},
+    limits::{MAX_ENDED, MAX_OPEN, MAX_ROSTER_NODES},
     sha256,
 };
 use rutli_release::{Channel, Class, Product, ReleaseId, Requester, Sequence, Version};
@@ -108,4 +108,50 @@ fn what_is_overdue_is_said_once_and_ends_with_its_outcome() {
     // Stored and read back, it is the same.
     let text = serde_json::to_string(&auditor).unwrap();
     assert_eq!(serde_json::from_str::<Auditor>(&text).unwrap(), auditor);
+}
+
+/// A key of this name with its signed roster, of 128 nodes that must all sign.
+fn announce(auditor: &mut Auditor, name: String) -> Vec<Code> {
+    let roster = sha256(name.as_bytes());
+    let Entry::Key(key) = key() else { return Vec::new() };
+    auditor.read(&Entry::Key(Key { name, roster, ..key }));
+    let nodes = (0..128).map(|node| format!("vendor/vendor-{node}")).collect();
+    let organisation = Organisation { name: "vendor".into(), threshold: 128, nodes };
+    codes(&auditor.learn_roster(&roster, vec![organisation]))
+}
+
+/// What is said of a signature with this key by one node.
+fn signed_by_one(auditor: &mut Auditor, name: &str) -> Vec<Code> {
+    let index = auditor.size();
+    let request = Request { roster: sha256(name.as_bytes()), ..request(index) };
+    auditor.read(&Entry::Request(request.clone()));
+    let Entry::Outcome(outcome) = expired(index, request.statement) else { return Vec::new() };
+    codes(&auditor.read(&Entry::Outcome(Outcome {
+        key: Some(name.into()),
+        roster: Some(request.roster),
+        signatures: Some(sha256(b"signatures")),
+        signed_by: vec!["vendor/vendor-1".into()],
+        state: OutcomeState::Signed,
+        ..outcome
+    })))
+}
+
+#[test]
+fn the_newest_rosters_are_kept_and_an_older_one_is_not_judged_by() {
+    let mut auditor = Auditor::default();
+    let most = MAX_ROSTER_NODES / 128;
+    for number in 0..most {
+        assert_eq!(announce(&mut auditor, format!("key-{number}")), []);
+    }
+    assert_eq!(signed_by_one(&mut auditor, "key-0"), [Code::QuorumMissing]);
+    // Announced again, and so not the oldest.
+    announce(&mut auditor, "key-0".into());
+    assert_eq!(announce(&mut auditor, "one-more".into()), [Code::TooMuchOpen]);
+    assert_eq!(announce(&mut auditor, "two-more".into()), [], "said once");
+    for (name, kept) in
+        [("key-0", true), ("key-1", false), ("key-2", false), ("key-3", true), ("two-more", true)]
+    {
+        let expected: &[Code] = if kept { &[Code::QuorumMissing] } else { &[] };
+        assert_eq!(signed_by_one(&mut auditor, name), expected, "{name}");
+    }
 }

@@ -6,6 +6,7 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use rutli_log::{
     Frontier, Hash, Head, Tiles,
     entry::{Dsse, Entry},
+    limits::MAX_TREE_SIZE,
     sha256,
     sigstore::{
         BundleNotVerified, LogUrl, LoggedSignature, SigstoreSigner, TrustedRoot,
@@ -89,7 +90,7 @@ fn bundle() -> Vec<u8> {
         hint: "release",
         entry: &entry,
         index,
-        head: frontier.head(),
+        head: &signer().sign_head(frontier.head()).unwrap(),
         proof: &proof,
         time: 1_795_255_300,
     };
@@ -216,12 +217,13 @@ fn a_bundle_of_parts_that_do_not_belong_together_is_not_made() {
     let (one, two) = (envelope(1), envelope(2));
     let entry = dsse(&one);
     let root = Entry::Dsse(entry.clone()).leaf_hash();
+    let head = signer().sign_head(Head { size: 1, root }).unwrap();
     let logged = LoggedSignature {
         envelope: &one,
         hint: "release",
         entry: &entry,
         index: 0,
-        head: Head { size: 1, root },
+        head: &head,
         proof: &[],
         time: 1,
     };
@@ -229,18 +231,28 @@ fn a_bundle_of_parts_that_do_not_belong_together_is_not_made() {
     let made = |logged: LoggedSignature<'_>| signer().bundle(&logged).unwrap_err();
     assert_eq!(made(LoggedSignature { envelope: &two, ..logged }), BundleNotVerified::Entry);
     assert!(matches!(made(LoggedSignature { index: 1, ..logged }), BundleNotVerified::Proof(_)));
-    assert!(matches!(
-        made(LoggedSignature { head: Head { size: 2, root }, ..logged }),
-        BundleNotVerified::Proof(_)
-    ));
+    let larger = signer().sign_head(Head { size: 2, root }).unwrap();
+    assert!(matches!(made(LoggedSignature { head: &larger, ..logged }), BundleNotVerified::Proof(_)));
+    // Its head is verified no more, so it must be its own: neither of another key nor from before the log moved.
+    let foreign = SigstoreSigner::from_bytes(URL.parse().unwrap(), &[8; 32]).unwrap();
+    let moved = signer().to_pkcs8_pem().unwrap();
+    let moved = SigstoreSigner::from_pkcs8_pem("https://new.example".parse().unwrap(), &moved).unwrap();
+    for other in [foreign, moved] {
+        let head = other.sign_head(Head { size: 1, root }).unwrap();
+        let refused = made(LoggedSignature { head: &head, ..logged });
+        assert_eq!(refused, BundleNotVerified::Head("log.example:8443".into()));
+    }
 }
 
 #[test]
 fn heads_open_as_they_are_only() {
     let head = Head { size: 7, root: sha256(b"root") };
-    let note = signer().sign_head(head).unwrap();
-    let key = signer().public().unwrap();
+    let signed = signer().sign_head(head).unwrap();
+    assert_eq!(signed.head(), head);
+    let (note, key) = (signed.note().to_owned(), signer().public().unwrap());
     assert!(note.starts_with("log.example:8443 - 1\n7\n"));
+    // What no reader would open is not given out.
+    assert!(signer().sign_head(Head { size: MAX_TREE_SIZE + 1, ..head }).is_err());
     assert_eq!(key.open_head(&note), Some(head));
     for bit in 0..note.len() * 8 {
         let mut changed = note.clone().into_bytes();
@@ -260,7 +272,7 @@ fn heads_open_as_they_are_only() {
 #[test]
 fn the_other_signature_of_the_pair_is_refused() {
     use base64::{Engine as _, engine::general_purpose::STANDARD};
-    let note = signer().sign_head(Head::EMPTY).unwrap();
+    let note = signer().sign_head(Head::EMPTY).unwrap().note().to_owned();
     let encoded = note.trim_end().rsplit(' ').next().unwrap();
     let bytes = STANDARD.decode(encoded).unwrap();
     let signature = p256::ecdsa::Signature::from_der(&bytes[4..]).unwrap();

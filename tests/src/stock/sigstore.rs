@@ -337,15 +337,16 @@ fn by_foreign_log(bundle: &Value, evidence: &Evidence<'_>) -> Value {
     let proof = bundle.pointer(&at("inclusionProof/hashes")).unwrap().as_array().unwrap();
     let proof: Vec<Hash> = proof.iter().map(|text| hash(text.as_str().unwrap())).collect();
     let envelope = bundle["dsseEnvelope"].to_string();
+    let head = Head {
+        size: number("inclusionProof/treeSize"),
+        root: hash(&text(bundle, "inclusionProof/rootHash")),
+    };
     let logged = LoggedSignature {
         envelope: envelope.as_bytes(),
         hint: evidence.hint,
         entry: &entry,
         index: number("logIndex"),
-        head: Head {
-            size: number("inclusionProof/treeSize"),
-            root: hash(&text(bundle, "inclusionProof/rootHash")),
-        },
+        head: &foreign(evidence).sign_head(head).unwrap(),
         proof: &proof,
         time: number("integratedTime"),
     };

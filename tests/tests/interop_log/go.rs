@@ -1,7 +1,12 @@
 //! A log's folder, read by Go.
 
-use std::{fs, path::Path};
+use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 
+use rutli::{
+    cli::{DocumentsChecked, LogMonitor, LogPlace},
+    log::monitor,
+};
+use rutli_log::Code;
 use rutli_tests::stock::go::reads;
 
 use crate::made::MadeLog;
@@ -28,30 +33,62 @@ fn go_refuses_what_was_forged() {
     let log = MadeLog::new("https://log.example.com", 300);
     let folder = log.write_folder();
     reads(&folder, &log.vkey()).unwrap();
-    type Forgery<'a> = (&'a str, &'a dyn Fn(&Path));
+    assert_eq!(monitor_finds(&log, &folder), BTreeSet::new());
+    type Forgery<'a> = (&'a str, Code, &'a dyn Fn(&Path));
     let forgeries: [Forgery<'_>; 8] = [
-        ("an entry", &|folder| change(folder, "tile/entries/000", |bytes| bytes[100] ^= 1)),
-        ("a full tile", &|folder| change(folder, "tile/0/000", |bytes| bytes[32 * 7] ^= 1)),
-        ("a partial tile", &|folder| change(folder, "tile/0/001.p/44", |bytes| bytes[0] ^= 1)),
-        ("a tile above", &|folder| change(folder, "tile/1/000.p/1", |bytes| bytes[0] ^= 1)),
-        ("a tile cut", &|folder| change(folder, "tile/0/000", |bytes| bytes.truncate(32 * 200))),
-        ("an entry with its hash in the tile", &forge_entry),
-        ("the checkpoint", &|folder| {
+        ("an entry", Code::EntryForged, &|folder| {
+            change(folder, "tile/entries/000", |bytes| bytes[100] ^= 1)
+        }),
+        ("a full tile", Code::TileForged, &|folder| change(folder, "tile/0/000", |bytes| bytes[32 * 7] ^= 1)),
+        ("a partial tile", Code::TileForged, &|folder| {
+            change(folder, "tile/0/001.p/44", |bytes| bytes[0] ^= 1)
+        }),
+        ("a tile above", Code::TileForged, &|folder| change(folder, "tile/1/000.p/1", |bytes| bytes[0] ^= 1)),
+        ("a tile cut", Code::TileForged, &|folder| {
+            change(folder, "tile/0/000", |bytes| bytes.truncate(32 * 200))
+        }),
+        ("an entry with its hash in the tile", Code::HeadInconsistent, &forge_entry),
+        ("the checkpoint", Code::CheckpointInvalid, &|folder| {
             let path = folder.join("checkpoint");
             let text = fs::read_to_string(&path).unwrap();
             fs::write(path, text.replacen("\n300\n", "\n299\n", 1)).unwrap();
         }),
-        ("no tile", &|folder| fs::remove_file(folder.join("tile/0/000")).unwrap()),
+        ("no tile", Code::TileMissing, &|folder| fs::remove_file(folder.join("tile/0/000")).unwrap()),
     ];
-    for (what, forge) in forgeries {
+    for (what, code, forge) in forgeries {
         let folder = log.write_folder();
         forge(&folder);
         let refused = reads(&folder, &log.vkey());
         println!("{what}: {refused:?}");
         assert!(refused.is_err(), "{what} was accepted");
+        assert_eq!(monitor_finds(&log, &folder), BTreeSet::from([code.as_str().to_owned()]), "{what}");
     }
     let other = MadeLog::other_vkey();
     assert!(reads(&log.write_folder(), &other).is_err());
+}
+
+/// What `rutli log monitor --once` finds; but for what it says of each entry, which is a signature that no request led to.
+fn monitor_finds(log: &MadeLog, folder: &Path) -> BTreeSet<String> {
+    let key = log.path("log.vkey");
+    fs::write(&key, log.vkey()).unwrap();
+    let state = tempfile::tempdir().unwrap();
+    let arguments = LogMonitor {
+        place: LogPlace { log: folder.to_str().unwrap().to_owned(), key: Some(key), policy: None, ca: None },
+        state: state.path().join("state"),
+        compare: Vec::new(),
+        trusted_root: None,
+        once: true,
+        interval: Duration::from_secs(60),
+        grace: Duration::from_secs(600),
+        documents: DocumentsChecked::None,
+        metrics: None,
+    };
+    let failure = monitor::run(&arguments, true).unwrap_err();
+    let said = failure.json();
+    assert_eq!(failure.exit.code(), 1, "{said:#}");
+    let codes = said["findings"].as_array().unwrap().iter().map(|found| found["code"].as_str().unwrap());
+    let of_entries = [Code::DsseWithoutOutcome, Code::KeyUnknown].map(Code::as_str);
+    codes.filter(|code| !of_entries.contains(code)).map(str::to_owned).collect()
 }
 
 fn change(folder: &Path, name: &str, edit: impl FnOnce(&mut Vec<u8>)) {

@@ -100,7 +100,7 @@ impl MadeLog {
             hint: HINT,
             entry: &entry,
             index,
-            head: self.head(size),
+            head: &self.sigstore.sign_head(self.head(size)).unwrap(),
             proof: &self.tiles.prove_inclusion(index, size).unwrap(),
             time: TIME + index,
         });

@@ -379,6 +379,9 @@ pub struct LogMonitor {
     /// witness's checkpoint. Give it several times for several.
     #[arg(long, value_name = "URL|DIR|FILE")]
     pub compare: Vec<String>,
+    /// Compare the head that the log signs for Sigstore's tools, too: trusted_root.json.
+    #[arg(long, value_name = "FILE")]
+    pub trusted_root: Option<PathBuf>,
     /// One round, then end: with 0, with 1 for an alarm, with 3 for a source that does not answer.
     #[arg(long)]
     pub once: bool,

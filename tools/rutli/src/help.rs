@@ -56,8 +56,9 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   \"kept\"},\"nodes\":[{\"node\",\"config\",\"socket\"}],
                   \"clients\":[{\"name\",\"role\",\"profile\"}]}
   log monitor     {\"log\",\"time\",\"size\",\"root\",\"new_entries\",\"open_requests\",\"embargoes\",\"cosigned_by\":[…],
-                  \"alarms\",\"notices\",\"findings\":[{\"code\",\"severity\",\"index\",\"text\",\"help\"}]}; without --once
-                  one such line for each round. severity: alarm, notice; index: null for the log as a whole
+                  \"sigstore_size\",\"alarms\",\"notices\",\"findings\":[{\"code\",\"severity\",\"index\",\"text\",\"help\"}]}; without --once
+                  one such line for each round. severity: alarm, notice; index: null for the log as a whole;
+                  sigstore_size: entries of the head for Sigstore's tools, null where it was not compared
   log show        {\"log\",\"size\",\"releases\":[{\"index\",\"time\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
                   \"requester\",\"release\",\"statement\",\"state\",\"outcome\",\"key\",\"signed_by\":[…]}]}; under embargo
                   what is not known is null; state: open, signed, refused, expired, cancelled

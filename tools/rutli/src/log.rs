@@ -7,6 +7,7 @@
 //! | [`walk`] | all entries against all tiles against the head |
 //! | [`documents`] | statements and signed rosters against entries |
 //! | [`compare`] | heads of mirrors and witnesses |
+//! | [`sigstore`] | the head for Sigstore's tools |
 //! | [`monitor`] | `monitor`: rounds, findings; [`state`] and [`metrics`] are its files |
 //! | [`show`] | `show` and `export`: what was asked for and how it ended |
 //! | [`prove`] | `prove`, and one entry of `show` |
@@ -18,6 +19,7 @@ pub mod metrics;
 pub mod monitor;
 pub mod prove;
 pub mod show;
+pub mod sigstore;
 pub mod source;
 pub mod state;
 pub mod trust;

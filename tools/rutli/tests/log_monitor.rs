@@ -18,7 +18,7 @@ use log_folder::{Log, START, copy, impostor, replace};
 use log_server::{Manner, serve};
 use rutli_log::{
     EntryBundle, Frontier, Hash, Head, Policy, TileId, Tiles, check_inclusion, entry::NodeEvent, leaf_hash,
-    sha256,
+    sha256, sigstore::SigstoreSigner,
 };
 use serde_json::Value;
 use tempfile::TempDir;
@@ -42,6 +42,8 @@ impl Place {
         });
         let policy = Policy::of(Log::signer().public(), organisations).unwrap();
         fs::write(place.path("tlog-policy"), policy.to_string()).unwrap();
+        let trusted_root = Log::sigstore_signer().trusted_root(START).unwrap();
+        fs::write(place.path("trusted_root.json"), trusted_root).unwrap();
         place
     }
 
@@ -99,11 +101,14 @@ impl Round {
 /// Size of the honest log. Not at the end of a tile.
 const HONEST: u64 = 100_007;
 
+const TRUSTED_ROOT: [&str; 2] = ["--trusted-root", "trusted_root.json"];
+
 #[test]
 fn an_honest_log_has_nothing_wrong_and_each_fault_has_its_code() {
     let mut place = Place::new(HONEST);
-    let round = place.monitor("honest", "state", &["--metrics", "metrics"]);
+    let round = place.monitor("honest", "state", &[&["--metrics", "metrics"], &TRUSTED_ROOT[..]].concat());
     round.assert("the honest log", &[]);
+    assert_eq!(round.json["sigstore_size"].as_u64(), Some(HONEST));
     assert_eq!(
         (round.json["size"].as_u64(), round.json["new_entries"].as_u64()),
         (Some(HONEST), Some(HONEST))
@@ -137,7 +142,8 @@ fn an_honest_log_has_nothing_wrong_and_each_fault_has_its_code() {
         let metrics = fs::read_to_string(place.path("metrics")).unwrap();
         for code in expected {
             let line = metrics.lines().find(|line| line.contains(&format!("code=\"{code}\""))).unwrap();
-            assert!(line.ends_with(&format!(" {}", codes.len())), "{line}");
+            let times = codes.iter().filter(|found| **found == code).count();
+            assert!(line.ends_with(&format!(" {times}")), "{line}");
         }
         // What lies in entries is said once.
         place.monitor(&name, "copy-of-state", &[]).assert(what, &[]);
@@ -349,6 +355,71 @@ fn heads_of_other_sources_are_compared() {
     assert_eq!(output.status.code(), Some(3));
     let round = Round::of(output);
     assert!(round.json["findings"].as_array().unwrap().is_empty(), "{}", round.json);
+}
+
+#[test]
+fn the_head_for_sigstores_tools_is_compared() {
+    let mut place = Place::new(1_000);
+    let monitor = |place: &Place, grace: &str, codes: &[&str], size: Option<u64>, what: &str| {
+        let round = place.monitor("honest", "state", &[&TRUSTED_ROOT[..], &["--grace", grace]].concat());
+        round.assert(what, codes);
+        assert_eq!(round.json["sigstore_size"].as_u64(), size, "{what}");
+    };
+    monitor(&place, "10m", &[], Some(1_000), "the same head");
+    let folder = place.path("honest");
+    let publish = |note: &[u8]| replace(&folder, "checkpoint-sigstore", note);
+    let signed = |head: Head| Log::sigstore_signer().sign_head(head).unwrap().note().as_bytes().to_vec();
+    let head = |log: &Log, size| Frontier::of(&log.tiles, size).unwrap().head();
+    for size in [1, 256, 700, 999] {
+        publish(&signed(head(&place.log, size)));
+        monitor(&place, "10m", &[], Some(size), "an older head");
+    }
+    let own = head(&place.log, 1_000);
+    let foreign = SigstoreSigner::from_bytes("https://log.example.com".parse().unwrap(), &[8; 32]).unwrap();
+    for (what, note) in [
+        ("another root", signed(Head { root: sha256(b"another"), ..own })),
+        ("an older head with another root", signed(Head { root: sha256(b"another"), size: 700 })),
+        ("another size", signed(Head { size: 999, ..own })),
+        ("a foreign key", foreign.sign_head(own).unwrap().note().as_bytes().to_vec()),
+        ("the native head", place.log.checkpoint().to_note().into_bytes()),
+        ("no text", vec![0xff; 100]),
+        ("too long a text", vec![b'a'; 1 << 20]),
+    ] {
+        publish(&note);
+        for _ in 0..2 {
+            monitor(&place, "10m", &["sigstore-head-differs"], None, what);
+        }
+        place.monitor("honest", "state", &[]).assert("not asked for", &[]);
+    }
+    fs::remove_file(folder.join("checkpoint-sigstore")).unwrap();
+    monitor(&place, "10m", &[], None, "no head");
+
+    // One ahead waits for the checkpoint, but not for ever.
+    let mut grown = place.log.clone();
+    grown.sign_next();
+    publish(&signed(grown.head()));
+    monitor(&place, "0s", &[], None, "ahead");
+    std::thread::sleep(std::time::Duration::from_millis(1_100));
+    monitor(&place, "0s", &["sigstore-head-differs"], None, "ahead for long");
+    monitor(&place, "10m", &[], None, "ahead for a short time");
+    grown.publish(&folder, 1_000);
+    monitor(&place, "0s", &[], Some(grown.size()), "caught up");
+    // Nor can it be taken back.
+    place.log = grown;
+    let mut forged = place.log.clone();
+    forged.append(&forged.node(NodeEvent::Culprit));
+    publish(&signed(forged.head()));
+    monitor(&place, "10m", &[], None, "ahead, and forged");
+    publish(&signed(place.log.head()));
+    monitor(&place, "10m", &[], Some(place.log.size()), "taken back, but not forgotten");
+    place.log.sign_next();
+    place.log.publish(&folder, 1_000);
+    let size = Some(place.log.size());
+    monitor(&place, "10m", &["sigstore-head-differs"], size, "the forged head is caught up with");
+    monitor(&place, "10m", &[], size, "and said once");
+
+    let more = ["--once", "--state", "state", "--trusted-root", "log.vkey"];
+    assert_eq!(place.rutli("monitor", "honest", &more).status.code(), Some(2));
 }
 
 #[test]

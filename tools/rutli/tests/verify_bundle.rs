@@ -140,7 +140,7 @@ impl Logged {
             hint: "release",
             entry: &entry,
             index: 2,
-            head: tree.head,
+            head: &sigstore(2).sign_head(tree.head).unwrap(),
             proof: &proof.hashes,
             time: 1_795_255_300,
         };

@@ -52,11 +52,11 @@ impl<'a> Batch<'a> {
         }
     }
 
-    /// Puts a file in the place of another.
-    pub(super) fn replace(&mut self, name: &str, bytes: &[u8]) -> Result<()> {
+    /// Puts a file in the place of another. `crash`: the boundary's name at which it is whole, and not yet in its place.
+    pub(super) fn replace(&mut self, name: &str, bytes: &[u8], crash: &str) -> Result<()> {
         let path = self.enter(name)?;
         let written = write(&path, bytes)?;
-        crash_point("log-checkpoint-written");
+        crash_point(crash);
         rename(&written, &path)
     }
 

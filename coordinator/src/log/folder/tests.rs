@@ -6,7 +6,7 @@ use std::{
 };
 
 use proptest::prelude::*;
-use rutli_log::{LogSigner, Origin};
+use rutli_log::{LogSigner, Origin, sigstore::SigstoreSigner};
 
 use super::*;
 
@@ -34,6 +34,14 @@ fn head(size: u64) -> Head {
 
 fn signer() -> LogSigner {
     LogSigner::from_bytes(Origin::new("log.example/test").unwrap(), &[7; 32])
+}
+
+fn sigstore_signer() -> SigstoreSigner {
+    SigstoreSigner::from_bytes("https://log.example".parse().unwrap(), &[7; 32]).unwrap()
+}
+
+fn sigstore(head: Head) -> SigstoreHead {
+    sigstore_signer().sign_head(head).unwrap()
 }
 
 fn folder() -> (tempfile::TempDir, LogFolder) {
@@ -142,6 +150,8 @@ proptest! {
 }
 
 const SIZES: [u64; 5] = [40, 255, 256, 700, 1_100];
+/// Those that a quorum of nodes cosigned.
+const COSIGNED: [u64; 4] = [40, 256, 700, 1_100];
 
 /// The coordinator's rounds over [`SIZES`], from where its staging begins: the file beside the folder says.
 fn rounds(path: &Path) {
@@ -153,7 +163,8 @@ fn rounds(path: &Path) {
         let document = format!("document of {size}").into_bytes();
         let documents = [(sha256(&document), document)];
         appender.append(&entries(appender.head().size, size), &documents, head(size)).unwrap();
-        appender.publish(&signer().sign(head(size))).unwrap();
+        let sigstore = COSIGNED.contains(&size).then(|| sigstore(head(size)));
+        appender.publish(&signer().sign(head(size)), sigstore.as_ref()).unwrap();
         appender.forget_partials(size).unwrap();
         fs::write(&staging, size.to_string()).unwrap();
     }
@@ -191,6 +202,7 @@ fn a_crash_anywhere_is_survived() {
         "log-tiles-written",
         "log-checkpoint-written",
         "log-published",
+        "log-sigstore-written",
     ];
     let passages = |name| [1, 2, 4].into_iter().map(move |passage| (name, passage));
     let half_written = (3..20).step_by(4).map(|passage| ("log-tiles-half-written", passage));
@@ -200,13 +212,22 @@ fn a_crash_anywhere_is_survived() {
         assert_eq!(run_rounds(folder.path(), Some(&place)).signal(), Some(9), "{place} was not passed");
         // Nothing stands in its place before it is whole.
         let beside = files(&folder).keys().filter(|name| name.ends_with(".tmp")).count();
-        let in_between = matches!(name, "log-tiles-half-written" | "log-checkpoint-written");
+        let in_between =
+            matches!(name, "log-tiles-half-written" | "log-checkpoint-written" | "log-sigstore-written");
         assert_eq!(beside, usize::from(in_between), "{place}");
         // Whatever was published has its tiles.
         let note = folder.published().unwrap();
         let published = note.map_or(Head::EMPTY, |note| signer().public().open(&note).unwrap().head());
         assert_eq!(folder.resume(published).unwrap().head(), head(published.size), "{place}");
+        let note = folder.published_sigstore().unwrap();
+        let sigstore = note.map_or(0, |note| {
+            let opened = sigstore_signer().public().unwrap().open_head(&note).unwrap();
+            assert_eq!(opened, head(opened.size), "{place}");
+            opened.size
+        });
+        assert!(sigstore <= published.size, "{place}: the head for Sigstore's tools is ahead");
         match name {
+            "log-sigstore-written" => assert_eq!(published.size, COSIGNED[passage - 1], "{place}"),
             "log-published" => assert_eq!(published.size, SIZES[passage - 1], "{place}"),
             "log-tiles-half-written" => {}
             _ => assert_eq!(published.size, if passage == 1 { 0 } else { SIZES[passage - 2] }, "{place}"),
@@ -332,19 +353,21 @@ fn the_work_does_not_grow_with_the_tree() {
 fn a_disk_that_refuses_loses_nothing() {
     let (_temporary, folder) = folder();
     let mut appender = grown(&folder, &[40]);
-    appender.publish(&signer().sign(head(40))).unwrap();
+    appender.publish(&signer().sign(head(40)), None).unwrap();
     // A folder in the place of a file: nobody can write that, not even root.
-    for name in ["tile/0/.000.tmp", "tile/entries/.003.tmp", ".checkpoint.tmp"] {
+    for name in ["tile/0/.000.tmp", "tile/entries/.003.tmp", ".checkpoint.tmp", ".checkpoint-sigstore.tmp"] {
         let obstacle = folder.path().join(name);
         fs::create_dir_all(&obstacle).unwrap();
         let (from, to) = (appender.head().size, appender.head().size + 500);
         let written = appender.append(&entries(from, to), &[], head(to));
-        let error = written.and_then(|()| appender.publish(&signer().sign(head(to)))).unwrap_err();
+        let (checkpoint, sigstore) = (signer().sign(head(to)), sigstore(head(to)));
+        let error = written.and_then(|()| appender.publish(&checkpoint, Some(&sigstore))).unwrap_err();
         assert!(matches!(&error, Error::File { path, .. } if *path == obstacle), "{error}");
         fs::remove_dir(&obstacle).unwrap();
         let from = appender.head().size;
         appender.append(&entries(from, to), &[], head(to)).unwrap();
-        appender.publish(&signer().sign(head(to))).unwrap();
+        appender.publish(&signer().sign(head(to)), Some(&sigstore)).unwrap();
+        assert_eq!(folder.published_sigstore().unwrap().as_deref(), Some(sigstore.note()));
         assert_eq!(signer().public().open(&folder.published().unwrap().unwrap()).unwrap().head(), head(to));
     }
 }
@@ -371,12 +394,19 @@ fn only_what_is_laid_down_is_published() {
     assert_eq!(folder.published().unwrap(), None);
     let forked = Head { root: Hash([1; 32]), ..head(40) };
     for head in [head(41), forked] {
-        assert!(matches!(appender.publish(&signer().sign(head)), Err(Error::Store { .. })));
+        assert!(matches!(appender.publish(&signer().sign(head), None), Err(Error::Store { .. })));
         assert_eq!(folder.published().unwrap(), None);
     }
-    appender.publish(&signer().sign(head(40))).unwrap();
-    appender.publish(&signer().sign(head(40))).unwrap();
+    for other in [head(39), Head { root: Hash([1; 32]), ..head(40) }] {
+        let published = appender.publish(&signer().sign(head(40)), Some(&sigstore(other)));
+        assert!(matches!(published, Err(Error::Store { .. })));
+        assert_eq!((folder.published().unwrap(), folder.published_sigstore().unwrap()), (None, None));
+    }
+    for sigstore in [None, Some(&sigstore(head(40))), None] {
+        appender.publish(&signer().sign(head(40)), sigstore).unwrap();
+    }
     assert_eq!(folder.published().unwrap().unwrap(), signer().sign(head(40)).to_note());
+    assert_eq!(folder.published_sigstore().unwrap().as_deref(), Some(sigstore(head(40)).note()));
 }
 
 #[test]
@@ -386,7 +416,7 @@ fn a_start_with_an_older_or_another_store_is_refused() {
     let key = signer().public();
     let prove = |old| Ok(tree(400).prove_consistency(old, 400).unwrap());
     assert_eq!(folder.check_published(&key, head(400), prove).unwrap(), None);
-    appender.publish(&signer().sign(head(300))).unwrap();
+    appender.publish(&signer().sign(head(300)), None).unwrap();
     let published = folder.check_published(&key, head(400), prove).unwrap().unwrap();
     assert_eq!(published.head(), head(300));
     folder.check_published(&key, head(300), |_| Ok(Vec::new())).unwrap().unwrap();

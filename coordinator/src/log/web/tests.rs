@@ -1,6 +1,9 @@
 use std::{collections::BTreeMap, fs, net::SocketAddr, time::Duration};
 
-use rutli_log::{Frontier, Head, LogSigner, Origin, Tiles, leaf_hash};
+use rutli_log::{
+    Frontier, Head, LogSigner, Origin, Tiles, leaf_hash,
+    sigstore::{SigstoreHead, SigstoreSigner},
+};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     task::JoinHandle,
@@ -32,6 +35,11 @@ fn head(size: u64) -> Head {
     Frontier::of(&tiles, size).unwrap().head()
 }
 
+fn sigstore(size: u64) -> SigstoreHead {
+    let signer = SigstoreSigner::from_bytes("https://log.example".parse().unwrap(), &[7; 32]).unwrap();
+    signer.sign_head(head(size)).unwrap()
+}
+
 const STATEMENT: &[u8] = br#"{"statement":1}"#;
 
 impl Site {
@@ -42,7 +50,7 @@ impl Site {
         let mut appender = folder.resume(Head::EMPTY).unwrap();
         let documents = [(sha256(STATEMENT), STATEMENT.to_vec())];
         appender.append(&entries(0, 300), &documents, head(300)).unwrap();
-        appender.publish(&signer().sign(head(300))).unwrap();
+        appender.publish(&signer().sign(head(300)), Some(&sigstore(300))).unwrap();
         // What a web server must not give away, beside the folder and in it.
         fs::write(temporary.path().join("secret"), "secret").unwrap();
         fs::write(folder.path().join("secret"), "secret").unwrap();
@@ -123,6 +131,7 @@ async fn everything_is_served_as_it_lies_there() {
         ("tile/entries/001.p/44", bytes, A_WHILE),
         (&document, bytes, FOR_EVER),
         ("checkpoint", text, ASK_AGAIN),
+        ("checkpoint-sigstore", text, ASK_AGAIN),
     ] {
         let reply = site.get(&format!("/{name}")).await;
         assert_eq!((reply.status, &reply.body), (200, &site.file(name)), "{name}");
@@ -159,12 +168,14 @@ async fn everything_is_served_as_it_lies_there() {
 async fn a_new_checkpoint_has_a_new_tag_at_once() {
     let mut site = Site::start().await;
     for size in 301..310 {
-        let before = site.get("/checkpoint").await;
+        let before = [site.get("/checkpoint").await, site.get("/checkpoint-sigstore").await];
         site.appender.append(&entries(size - 1, size), &[], head(size)).unwrap();
-        site.appender.publish(&signer().sign(head(size))).unwrap();
-        let after = site.ask("GET", "/checkpoint", &[("If-None-Match", before.header("etag"))]).await;
-        assert_eq!(after.status, 200);
-        assert_eq!(after.body, signer().sign(head(size)).to_note().into_bytes());
+        site.appender.publish(&signer().sign(head(size)), Some(&sigstore(size))).unwrap();
+        let notes = [signer().sign(head(size)).to_note(), sigstore(size).note().to_owned()];
+        for ((name, before), note) in ["/checkpoint", "/checkpoint-sigstore"].iter().zip(before).zip(notes) {
+            let after = site.ask("GET", name, &[("If-None-Match", before.header("etag"))]).await;
+            assert_eq!((after.status, after.body), (200, note.into_bytes()), "{name}");
+        }
     }
 }
 
@@ -214,6 +225,8 @@ async fn nothing_else_is_served() {
         "/checkpoint/",
         "/Checkpoint",
         "/.checkpoint.tmp",
+        "/checkpoint-sigstore/",
+        "/.checkpoint-sigstore.tmp",
         "/check%70oint",
         "/tile",
         "/tile/",

@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rutli_release::{NotVerified, PAYLOAD_TYPE, ReleaseKey, Statement, verify_dsse};
 use serde::{Deserialize, Serialize};
 
-use super::{SigstoreSigner, TrustedRoot};
+use super::{SigstoreHead, SigstoreSigner, TrustedLog, TrustedRoot};
 use crate::{
     checkpoint::{Head, InvalidLogKey},
     entry::{Dsse, Entry},
@@ -28,7 +28,7 @@ pub struct LoggedSignature<'a> {
     /// Its index.
     pub index: u64,
     /// A head that nodes have cosigned.
-    pub head: Head,
+    pub head: &'a SigstoreHead,
     /// The proof that the head's tree holds the entry.
     pub proof: &'a [Hash],
     /// Unix seconds at which the entry was appended.
@@ -98,12 +98,15 @@ pub enum BundleNotVerified {
 }
 
 impl SigstoreSigner {
-    /// Makes the bundle, and verifies it before it is given out.
+    /// Makes the bundle, and verifies it before it is given out; all but the head's signature, which was when it was made.
     ///
     /// # Errors
     /// [`BundleNotVerified`]: the parts do not belong together.
     pub fn bundle(&self, logged: &LoggedSignature<'_>) -> Result<Vec<u8>, BundleNotVerified> {
-        let key = self.public()?;
+        let SigstoreHead { head, note, key } = logged.head;
+        if !self.has_signed(logged.head) {
+            return Err(BundleNotVerified::Head(self.url.name().to_owned()));
+        }
         let release_key = logged.entry.key().ok_or(BundleNotVerified::Entry)?;
         let body = Entry::Dsse(logged.entry.clone()).encode();
         let bundle = BundleJson {
@@ -117,10 +120,10 @@ impl SigstoreSigner {
                     integrated_time: Number(logged.time),
                     inclusion_proof: ProofJson {
                         log_index: Number(logged.index),
-                        root_hash: Base64(logged.head.root.0.into()),
-                        tree_size: Number(logged.head.size),
+                        root_hash: Base64(head.root.0.into()),
+                        tree_size: Number(head.size),
                         hashes: logged.proof.iter().map(|hash| Base64(hash.0.into())).collect(),
-                        checkpoint: CheckpointJson { envelope: self.sign_head(logged.head)? },
+                        checkpoint: CheckpointJson { envelope: note.clone() },
                     },
                     inclusion_promise: PromiseJson {
                         signed_entry_timestamp: Base64(self.promise(
@@ -136,7 +139,8 @@ impl SigstoreSigner {
             dsse_envelope: serde_json::from_slice(logged.envelope).map_err(form)?,
         };
         let json = serde_json::to_vec(&bundle).map_err(form)?;
-        verify(&json, &release_key, Some(logged.hint), &TrustedRoot::of(key))?;
+        let log = TrustedLog { key: key.clone(), valid_from: 0, valid_until: None };
+        check(&json, &release_key, Some(logged.hint), |_| Ok((&log, *head)))?;
         Ok(json)
     }
 }
@@ -152,6 +156,16 @@ pub fn verify(
     hint: Option<&str>,
     root: &TrustedRoot,
 ) -> Result<VerifiedBundle, BundleNotVerified> {
+    check(json, key, hint, |entry| open_head(entry, root))
+}
+
+/// Everything about a bundle, under the log and head that `open` finds in its entry.
+fn check<'a>(
+    json: &[u8],
+    key: &ReleaseKey,
+    hint: Option<&str>,
+    open: impl FnOnce(&EntryJson) -> Result<(&'a TrustedLog, Head), BundleNotVerified>,
+) -> Result<VerifiedBundle, BundleNotVerified> {
     let bundle = parse(json)?;
     let found = bundle.verification_material.public_key.hint;
     if let Some(expected) = hint.filter(|expected| *expected != found) {
@@ -163,7 +177,8 @@ pub fn verify(
         return Err(form("want an entry of the kind dsse 0.0.1"));
     }
 
-    let (log, head, log_name) = open_head(&entry, root)?;
+    let (log, head) = open(&entry)?;
+    let log_name = log.key.name().to_owned();
     let proof = &entry.inclusion_proof;
     if proof.tree_size.0 != head.size || proof.root_hash.0 != head.root.0 {
         return Err(BundleNotVerified::Contradiction("the proof is for another head"));
@@ -209,13 +224,12 @@ fn entry_of(envelope: &EnvelopeJson, canonical: &[u8], key: &ReleaseKey) -> Opti
 fn open_head<'a>(
     entry: &EntryJson,
     root: &'a TrustedRoot,
-) -> Result<(&'a super::TrustedLog, Head, String), BundleNotVerified> {
+) -> Result<(&'a TrustedLog, Head), BundleNotVerified> {
     let mut refused = BundleNotVerified::UnknownLog;
     for log in root.with_id(&entry.log_id.key_id.0) {
-        let name = log.key.name().to_owned();
         match log.key.open_head(&entry.inclusion_proof.checkpoint.envelope) {
-            Some(head) => return Ok((log, head, name)),
-            None => refused = BundleNotVerified::Head(name),
+            Some(head) => return Ok((log, head)),
+            None => refused = BundleNotVerified::Head(log.key.name().to_owned()),
         }
     }
     Err(refused)

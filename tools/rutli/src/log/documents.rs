@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::RwLock};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rutli_keys::{SignedRoster, limits::MAX_ROSTER_BYTES};
 use rutli_log::{
-    Code, Entry, Finding, Hash,
+    Code, Entry, Finding, Hash, Organisation,
     entry::{Dsse, Key, Request},
     sha256,
 };
@@ -23,22 +23,37 @@ pub struct Documents {
     keys: RwLock<BTreeMap<String, Option<ReleaseKey>>>,
 }
 
+/// What the documents of an entry say.
+#[derive(Default)]
+pub struct Checked {
+    /// What is wrong with them.
+    pub finding: Option<Finding>,
+    /// Who must sign with a key, by its signed roster, if that holds.
+    pub roster: Option<Vec<Organisation>>,
+}
+
 /// Why an entry's documents were not compared: the source does not answer.
 pub struct NotCompared(pub Unread);
 
 impl Documents {
-    /// What is wrong with the documents of an entry.
+    /// Reads and compares the documents of an entry.
     ///
     /// # Errors
     /// [`NotCompared`]
-    pub fn check(&self, source: &Source, index: u64, entry: &Entry) -> Result<Option<Finding>, NotCompared> {
-        match entry {
-            Entry::Request(request) => statement(source, index, request),
-            Entry::Disclosure(disclosure) => statement(source, index, &disclosure.opened),
-            Entry::Key(key) => roster(source, index, key),
-            Entry::Dsse(dsse) => self.signature(source, index, dsse),
-            Entry::Embargoed(_) | Entry::Outcome(_) | Entry::Node(_) => Ok(None),
-        }
+    pub fn check(&self, source: &Source, index: u64, entry: &Entry) -> Result<Checked, NotCompared> {
+        let finding = match entry {
+            Entry::Request(request) => statement(source, index, request)?,
+            Entry::Disclosure(disclosure) => statement(source, index, &disclosure.opened)?,
+            Entry::Key(key) => {
+                return Ok(match roster(source, index, key)? {
+                    Ok(roster) => Checked { roster: Some(roster), finding: None },
+                    Err(finding) => Checked { roster: None, finding: Some(finding) },
+                });
+            }
+            Entry::Dsse(dsse) => self.signature(source, index, dsse)?,
+            Entry::Embargoed(_) | Entry::Outcome(_) | Entry::Node(_) => None,
+        };
+        Ok(Checked { finding, roster: None })
     }
 
     fn signature(&self, source: &Source, index: u64, dsse: &Dsse) -> Result<Option<Finding>, NotCompared> {
@@ -98,16 +113,17 @@ fn statement(source: &Source, index: u64, request: &Request) -> Result<Option<Fi
     Ok(Some(Finding::at(Code::StatementMismatch, index, wrong)))
 }
 
-fn roster(source: &Source, index: u64, key: &Key) -> Result<Option<Finding>, NotCompared> {
+/// The organisations of a key's signed roster, or what is wrong with that.
+fn roster(source: &Source, index: u64, key: &Key) -> Result<Result<Vec<Organisation>, Finding>, NotCompared> {
     let bytes = match fetch(source, index, &key.document, "signed roster", MAX_ROSTER_BYTES)? {
         Ok(bytes) => bytes,
-        Err(finding) => return Ok(Some(finding)),
+        Err(finding) => return Ok(Err(finding)),
     };
     let signed = match SignedRoster::parse(&bytes) {
         Ok(signed) => signed,
         Err(error) => {
             let text = format!("the signed roster of the key {} does not hold: {error}", key.name);
-            return Ok(Some(Finding::at(Code::RosterInvalid, index, text)));
+            return Ok(Err(Finding::at(Code::RosterInvalid, index, text)));
         }
     };
     let roster = signed.roster();
@@ -121,11 +137,17 @@ fn roster(source: &Source, index: u64, key: &Key) -> Result<Option<Finding>, Not
         ("transcript", roster.transcript() != key.transcript.as_bytes()),
     ];
     let named: Vec<_> = differs.iter().filter(|(_, differs)| *differs).map(|(name, _)| *name).collect();
-    Ok((!named.is_empty()).then(|| {
+    if !named.is_empty() {
         let text =
             format!("the entry and the signed roster of the key {} differ: {}", key.name, named.join(", "));
-        Finding::at(Code::RosterMismatch, index, text)
-    }))
+        return Ok(Err(Finding::at(Code::RosterMismatch, index, text)));
+    }
+    let organisations = roster.organisations().iter().map(|organisation| Organisation {
+        name: organisation.name.to_string(),
+        threshold: organisation.threshold,
+        nodes: organisation.nodes.iter().map(|node| node.id.to_string()).collect(),
+    });
+    Ok(Ok(organisations.collect()))
 }
 
 /// The document with this digest, or what is wrong with it.

@@ -1,12 +1,13 @@
 //! `rutli log monitor`: follows a log and says what is wrong with it.
 //!
 //! One round: checkpoint → signature and cosignatures → all new entries, against all tiles of all levels → the root, which is
-//! the head's → entries joined → what is overdue → the heads of other sources → state. What lies in entries is reported once;
+//! the head's → entries joined → what is overdue → the head for
+//! Sigstore's tools and the heads of other sources → state. What lies in entries is reported once;
 //! what is wrong with the head is reported in every round while it is so, and the last verified head stays what it was.
 
 use std::{collections::BTreeMap, path::PathBuf, thread};
 
-use rutli_log::{Code, Finding, Head, NotWitnessed, Severity};
+use rutli_log::{Code, Entry, Finding, Head, NotWitnessed, Severity};
 use serde_json::{Value, json};
 
 use super::{
@@ -14,7 +15,8 @@ use super::{
     documents::Documents,
     limits::{MAX_COMPARED, MAX_SHOWN},
     metrics,
-    source::Source,
+    sigstore::SigstoreHeads,
+    source::{Source, Unread},
     state::State,
     trust::{Opened, Trust},
     walk::walk,
@@ -64,6 +66,7 @@ struct Monitor {
     state_file: PathBuf,
     metrics_file: Option<PathBuf>,
     documents: Option<Documents>,
+    sigstore: Option<SigstoreHeads>,
     grace: u64,
 }
 
@@ -75,6 +78,8 @@ struct Round {
     open: usize,
     embargoes: usize,
     cosigned_by: Vec<String>,
+    /// Entries of the head for Sigstore's tools, if that was compared.
+    sigstore_size: Option<u64>,
     time: u64,
     findings: Vec<Finding>,
     /// What kept other sources from being compared.
@@ -101,6 +106,7 @@ impl Monitor {
             state_file: args.state.clone(),
             metrics_file: args.metrics.clone(),
             documents,
+            sigstore: args.trusted_root.as_deref().map(SigstoreHeads::read).transpose()?,
             grace: args.grace.as_secs(),
         })
     }
@@ -120,6 +126,8 @@ impl Monitor {
     }
 
     fn read(&mut self, now: u64) -> Result<Round, Failure> {
+        // First: the head for Sigstore's tools is published after the native one, and so is never ahead of it.
+        let sigstore_note = self.sigstore.as_ref().map(|_| self.source.sigstore_checkpoint());
         let note =
             self.source.checkpoint().map_err(|error| error.into_failure("checkpoint", &self.source))?;
         let before = self.state.head();
@@ -141,7 +149,12 @@ impl Monitor {
             Err(error) => findings.push(Finding::of_log(Code::CheckpointInvalid, error.to_string())),
         }
         findings.extend(self.state.auditor.overdue(now, self.grace));
-        let problems = self.compare_others(&mut findings);
+        let mut problems = self.compare_others(&mut findings);
+        let sigstore_size =
+            self.compare_sigstore(sigstore_note, now, &mut findings).unwrap_or_else(|problem| {
+                problems.push(problem);
+                None
+            });
         self.state.count(&findings);
         let head = self.state.head();
         Ok(Round {
@@ -151,6 +164,7 @@ impl Monitor {
             open: self.state.auditor.open_requests(),
             embargoes: self.state.auditor.embargoes(),
             cosigned_by,
+            sigstore_size,
             time: now,
             findings,
             problems,
@@ -195,13 +209,18 @@ impl Monitor {
         let from = self.state.tiles.clone();
         let walked = walk(&self.source, from, &head, self.documents.as_ref(), |read| {
             match &read.entry {
-                Ok(entry) => in_entries.extend(auditor.read(entry)),
+                Ok(entry) => {
+                    in_entries.extend(auditor.read(entry));
+                    if let (Entry::Key(key), Some(organisations)) = (entry, read.documents.roster) {
+                        in_entries.extend(auditor.learn_roster(&key.roster, organisations));
+                    }
+                }
                 Err(error) => {
                     auditor.skip();
                     in_entries.push(Finding::at(Code::EntryMalformed, read.index, error.to_string()));
                 }
             }
-            in_entries.extend(read.document);
+            in_entries.extend(read.documents.finding);
         })?;
         findings.extend(walked.findings);
         if walked.holds {
@@ -211,6 +230,30 @@ impl Monitor {
             self.state.auditor = auditor;
         }
         Ok(walked.holds)
+    }
+
+    /// Compares the head for Sigstore's tools; gives its entries, if there is one.
+    fn compare_sigstore(
+        &mut self,
+        note: Option<Result<String, Unread>>,
+        now: u64,
+        findings: &mut Vec<Finding>,
+    ) -> Result<Option<u64>, Failure> {
+        let (Some(heads), Some(note)) = (&self.sigstore, note) else { return Ok(None) };
+        let published = match note {
+            Ok(note) => Some(note),
+            // Not before nodes have cosigned a head.
+            Err(Unread::Missing) => None,
+            Err(Unread::Damaged) => {
+                let text = "the file is too long or no text";
+                findings.push(Finding::of_log(Code::SigstoreHeadDiffers, text));
+                None
+            }
+            Err(error @ Unread::Failed(_)) => {
+                return Err(error.into_failure("head for Sigstore's tools", &self.source));
+            }
+        };
+        heads.compare(published, &self.source, &mut self.state, now, self.grace, findings)
     }
 
     /// Compares with all other sources; gives those that do not answer, which must not hide what was found.
@@ -265,6 +308,7 @@ impl Round {
                 "open_requests": self.open,
                 "embargoes": self.embargoes,
                 "cosigned_by": self.cosigned_by,
+                "sigstore_size": self.sigstore_size,
                 "alarms": self.alarms(),
                 "notices": self.findings.len().saturating_sub(self.alarms()),
                 "findings": findings,
@@ -282,8 +326,11 @@ impl Round {
             0 => String::new(),
             number => format!(", cosigned by {}", text::count(number, "witness", "witnesses")),
         };
+        let sigstore = self.sigstore_size.map_or_else(String::new, |size| {
+            format!(", head for Sigstore's tools of {size} entries the same")
+        });
         format!(
-            "{} {}: verified up to {} entries ({} new){cosigned}, {}: {found}",
+            "{} {}: verified up to {} entries ({} new){cosigned}{sigstore}, {}: {found}",
             text::time(self.time),
             self.origin,
             self.head.size,

@@ -1,9 +1,7 @@
 //! `rutli log prove` and `rutli log show INDEX`: one entry, with the proof that the published head commits to it.
 
-use std::fmt::Write as _;
-
 use rutli_keys::limits::MAX_ROSTER_BYTES;
-use rutli_log::{Entry, Hash, TileId, check_inclusion, leaf_hash, limits::TILE_WIDTH, sha256};
+use rutli_log::{Entry, Hash, ProofFile, TileId, check_inclusion, leaf_hash, limits::TILE_WIDTH, sha256};
 use rutli_release::limits::MAX_STATEMENT_BYTES;
 use serde_json::{Value, json};
 
@@ -25,7 +23,7 @@ struct Proved {
     index: u64,
     bytes: Vec<u8>,
     leaf: Hash,
-    proof: Vec<Hash>,
+    proof: ProofFile,
 }
 
 /// `rutli log prove`
@@ -35,7 +33,7 @@ struct Proved {
 /// answer.
 pub fn run(args: &LogProve) -> Result<Report, Failure> {
     let proved = Proved::fetch(&args.place, args.index)?;
-    let proof = proved.tlog_proof();
+    let proof = proved.proof.to_string();
     if let Some(path) = &args.out {
         files::write_atomically(path, proof.as_bytes(), Access::Public)?;
     }
@@ -139,18 +137,7 @@ impl Proved {
             Failure::failed(format!("entry {index} is not shown to be in the log: {error}"))
                 .help("run `rutli log monitor --once`, which says what is wrong and what to do")
         })?;
+        let proof = ProofFile { extra: None, index, hashes: proof, checkpoint: opened.checkpoint.to_note() };
         Ok(Self { source, opened, index, bytes, leaf, proof })
-    }
-
-    /// As c2sp.org/tlog-proof has it.
-    fn tlog_proof(&self) -> String {
-        let mut proof = format!("c2sp.org/tlog-proof@v1\nindex {}\n", self.index);
-        for hash in &self.proof {
-            // Writing to a string does not fail.
-            let _ = writeln!(proof, "{}", hash.to_base64());
-        }
-        proof.push('\n');
-        proof.push_str(&self.opened.checkpoint.to_note());
-        proof
     }
 }

@@ -100,8 +100,15 @@ impl Source {
     /// # Errors
     /// [`Unread`]
     pub fn checkpoint(&self) -> Result<String, Unread> {
-        let bytes = self.read("checkpoint", MAX_CHECKPOINT_BYTES)?;
-        String::from_utf8(bytes).map_err(|_| Unread::Damaged)
+        self.note("checkpoint")
+    }
+
+    /// The published head for Sigstore's tools.
+    ///
+    /// # Errors
+    /// [`Unread`]
+    pub fn sigstore_checkpoint(&self) -> Result<String, Unread> {
+        self.note("checkpoint-sigstore")
     }
 
     /// A tile of hashes, exactly as wide as asked for.
@@ -147,6 +154,11 @@ impl Source {
     /// [`Unread`]
     pub fn prove_inclusion(&self, index: u64, size: u64) -> Result<Vec<Hash>, Unread> {
         self.prove(size, |tiles| tiles.prove_inclusion(index, size))
+    }
+
+    fn note(&self, path: &str) -> Result<String, Unread> {
+        let bytes = self.read(path, MAX_CHECKPOINT_BYTES)?;
+        String::from_utf8(bytes).map_err(|_| Unread::Damaged)
     }
 
     fn prove(

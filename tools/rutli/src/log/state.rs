@@ -11,7 +11,10 @@ use std::{
 use rutli_log::{Auditor, Finding, Frontier, Hash, Head, Origin, Tiles, sha256};
 use serde::{Deserialize, Serialize};
 
-use super::walk::{from_right_edge, right_edge};
+use super::{
+    sigstore::Ahead,
+    walk::{from_right_edge, right_edge},
+};
 use crate::{
     files::{self, Access, MAX_SMALL_FILE_BYTES},
     report::Failure,
@@ -43,6 +46,8 @@ pub struct State {
     pub uncosigned_since: Option<u64>,
     /// Heads of other sources that were ahead, by source, as signed notes.
     pub ahead: BTreeMap<String, String>,
+    /// A head for Sigstore's tools that was ahead.
+    pub sigstore_ahead: Option<Ahead>,
     /// Findings so far, by their word.
     pub counts: BTreeMap<String, u64>,
 }
@@ -61,6 +66,7 @@ struct Record {
     auditor: Auditor,
     uncosigned_since: Option<u64>,
     ahead: BTreeMap<String, String>,
+    sigstore_ahead: Option<Ahead>,
     counts: BTreeMap<String, u64>,
 }
 
@@ -78,6 +84,7 @@ impl State {
             auditor: Auditor::default(),
             uncosigned_since: None,
             ahead: BTreeMap::new(),
+            sigstore_ahead: None,
             counts: BTreeMap::new(),
         }
     }
@@ -150,6 +157,7 @@ impl State {
             auditor: self.auditor.clone(),
             uncosigned_since: self.uncosigned_since,
             ahead: self.ahead.clone(),
+            sigstore_ahead: self.sigstore_ahead.clone(),
             counts: self.counts.clone(),
         };
         let state = serde_json::to_string(&record)
@@ -180,6 +188,7 @@ impl State {
             auditor: record.auditor,
             uncosigned_since: record.uncosigned_since,
             ahead: record.ahead,
+            sigstore_ahead: record.sigstore_ahead,
             counts: record.counts,
         })
     }

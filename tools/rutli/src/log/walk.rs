@@ -14,7 +14,7 @@ use rutli_log::{
 };
 
 use super::{
-    documents::{Documents, NotCompared},
+    documents::{Checked, Documents, NotCompared},
     limits::{BUNDLES_AT_ONCE, TILES_IN_MEMORY},
     source::{Source, Unread},
 };
@@ -30,8 +30,8 @@ pub struct Read {
     pub leaf: Hash,
     /// What it says.
     pub entry: Result<Entry, NotAnEntry>,
-    /// What is wrong with the documents that it names.
-    pub document: Option<Finding>,
+    /// What the documents that it names say.
+    pub documents: Checked,
 }
 
 /// What a walk found.
@@ -176,13 +176,13 @@ fn fetch(
 
 fn read(source: &Source, documents: Option<&Documents>, index: u64, bytes: &[u8]) -> Result<Read, Unread> {
     let entry = Entry::parse(bytes);
-    let document = match (&entry, documents) {
+    let documents = match (&entry, documents) {
         (Ok(entry), Some(documents)) => {
             documents.check(source, index, entry).map_err(|NotCompared(unread)| unread)?
         }
-        _ => None,
+        _ => Checked::default(),
     };
-    Ok(Read { index, leaf: leaf_hash(bytes), entry, document })
+    Ok(Read { index, leaf: leaf_hash(bytes), entry, documents })
 }
 
 /// Apart: what says something about the log, and what only says that the source does not answer.

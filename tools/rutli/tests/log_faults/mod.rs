@@ -59,6 +59,39 @@ pub const FAULTS: &[Fault] = &[
         outcome.signed_by.clear();
         log.append(&Entry::Outcome(outcome));
     }),
+    ("a signature by too few of an organisation", &["quorum-missing"], |log| {
+        end_signed_by(log, &["supervisor/supervisor-1", "vendor/vendor-1"]);
+    }),
+    ("a signature by a node twice", &["quorum-missing"], |log| {
+        end_signed_by(log, &["supervisor/supervisor-1", "vendor/vendor-1", "vendor/vendor-1"]);
+    }),
+    ("a signature without an organisation", &["quorum-missing"], |log| {
+        end_signed_by(log, &["vendor/vendor-1", "vendor/vendor-2", "vendor/vendor-3"]);
+    }),
+    ("a signature by a node that the roster does not have", &["quorum-missing"], |log| {
+        end_signed_by(
+            log,
+            &["supervisor/supervisor-1", "vendor/vendor-1", "vendor/vendor-2", "vendor/vendor-4"],
+        );
+    }),
+    ("a signature by more than a quorum", &[], |log| {
+        end_signed_by(
+            log,
+            &["supervisor/supervisor-1", "vendor/vendor-1", "vendor/vendor-2", "vendor/vendor-3"],
+        );
+    }),
+    ("a signature under a roster that is not there", &["document-missing"], |log| {
+        let key = GroupKey::new("ninth", 9);
+        let entry = log.key_entry(&key);
+        log.append(&Entry::Key(entry));
+        log.key = key;
+        end_signed_by(log, &["vendor/vendor-1"]);
+    }),
+    ("a signature under a roster that was announced again", &["key-reused", "quorum-missing"], |log| {
+        let entry = log.key_entry(&log.key);
+        log.append(&Entry::Key(entry));
+        end_signed_by(log, &["vendor/vendor-1"]);
+    }),
     ("a request that never ended", &["request-without-outcome"], |log| drop(log.ask_next())),
     ("a request that may still end", &[], |log| {
         let (release, mut terms) = (log.release(), log.terms());
@@ -307,3 +340,13 @@ pub const FAULTS: &[Fault] = &[
         log.append(&entry);
     }),
 ];
+
+/// A release that these nodes signed, by its outcome's account.
+fn end_signed_by(log: &mut Log, nodes: &[&str]) {
+    let asked = log.ask_next();
+    let mut outcome = log.outcome(&asked, OutcomeState::Signed);
+    outcome.signed_by = nodes.iter().map(|node| (*node).to_owned()).collect();
+    log.append(&Entry::Outcome(outcome));
+    let dsse = log.dsse(&asked, &log.key);
+    log.append(&Entry::Dsse(dsse));
+}

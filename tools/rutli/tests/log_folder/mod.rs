@@ -18,6 +18,7 @@ use rutli_log::{
         Dsse, Embargo, Key, Node, NodeEvent, Outcome, OutcomeState, Refusal, Request, RequestTerms, kinds,
     },
     leaf_hash, sha256,
+    sigstore::SigstoreSigner,
     tile::document_path,
 };
 use rutli_release::{
@@ -140,6 +141,11 @@ impl Log {
     /// The signer of logs that this name.
     pub fn signer() -> LogSigner {
         LogSigner::from_bytes(Origin::new("log.example.com/2026").unwrap(), &[9; 32])
+    }
+
+    /// The signer of its heads for Sigstore's tools.
+    pub fn sigstore_signer() -> SigstoreSigner {
+        SigstoreSigner::from_bytes("https://log.example.com".parse().unwrap(), &[9; 32]).unwrap()
     }
 
     pub fn size(&self) -> u64 {
@@ -419,7 +425,7 @@ impl Log {
         checkpoint
     }
 
-    /// Writes tiles and bundles from those that hold entry `changed` on, then the checkpoint.
+    /// Writes tiles and bundles from those that hold entry `changed` on, then the heads.
     pub fn publish(&self, folder: &Path, changed: u64) {
         for level in 0..3_u8 {
             let shift = 8 * u32::from(level);
@@ -442,6 +448,8 @@ impl Log {
             symlink(&self.documents, folder.join("sha256")).unwrap();
         }
         replace(folder, "checkpoint", self.checkpoint().to_note().as_bytes());
+        let sigstore = Self::sigstore_signer().sign_head(self.head()).unwrap();
+        replace(folder, "checkpoint-sigstore", sigstore.note().as_bytes());
     }
 }
 
