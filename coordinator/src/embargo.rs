@@ -6,6 +6,7 @@ use rand::{RngCore as _, rngs::OsRng};
 use rutli_log::{
     Entry, Hash,
     entry::{Disclosure, Embargo, Request, RequestTerms, kinds},
+    limits::MAX_EMBARGO_SECONDS,
 };
 use rutli_release::{ReleaseId, Requester};
 use rutli_wire::convert::release_from_content;
@@ -26,10 +27,10 @@ pub fn until(until: u64, now: u64) -> Result<Option<Embargo>> {
     if until == 0 {
         return Ok(None);
     }
-    if until <= now || until > now.saturating_add(limits::MAX_EMBARGO_SECONDS) {
+    if until <= now || until > now.saturating_add(MAX_EMBARGO_SECONDS) {
         let problem = format!(
             "must be later than now ({now}) and at most {} days from now",
-            limits::MAX_EMBARGO_SECONDS / 86_400
+            MAX_EMBARGO_SECONDS / 86_400
         );
         return Err(Error::Field { field: "embargo_until", problem });
     }

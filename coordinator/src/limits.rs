@@ -155,9 +155,6 @@ pub const LOG_IDLE_MS: u64 = 60_000;
 /// Seconds between two looks for embargoes that are to end.
 pub const EMBARGO_LOOK_SECONDS: u64 = 1;
 
-/// Longest embargo: a coordinated disclosure takes months, not years.
-pub const MAX_EMBARGO_SECONDS: u64 = 366 * 86_400;
-
 /// Refusals that an outcome's entry names: with reasons of 300 bytes they stay far below an entry's bound.
 pub const LOGGED_REFUSALS: usize = 64;
 

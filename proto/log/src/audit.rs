@@ -17,8 +17,15 @@ use crate::{
     entry::{Disclosure, Dsse, Embargoed, Entry, Key, Node, NodeEvent, Outcome, OutcomeState, Request},
     finding::{Code, Finding},
     hash::Hash,
-    limits::{MAX_AWAITED_LEAVES, MAX_CHANNELS, MAX_ENDED, MAX_KEYS, MAX_OPEN, MAX_ROSTER_NODES},
+    limits::{
+        MAX_AWAITED_LEAVES, MAX_CHANNELS, MAX_CLOCK_SKEW_SECONDS, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS,
+        MAX_ENDED, MAX_KEYS, MAX_OPEN, MAX_ROSTER_NODES,
+    },
 };
+
+mod leaf;
+
+pub use leaf::Leaf;
 
 /// What a reader of the log keeps of what it has read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -60,6 +67,7 @@ pub struct Organisation {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Open {
+    /// By which an outcome is due, however late the entry says.
     deadline: u64,
     /// Not known under embargo.
     statement: Option<Hash>,
@@ -72,9 +80,12 @@ struct Open {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Hidden {
+    /// With the time at which a disclosure is due, however late the entry says.
     entry: Embargoed,
     /// What its outcome said that the statement is.
     statement: Option<Hash>,
+    /// The signature, to be verified once the statement is there.
+    leaf: Option<Leaf>,
     reported: bool,
 }
 
@@ -82,6 +93,8 @@ struct Hidden {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Awaited {
+    /// Index of the request.
+    request: u64,
     statement: Hash,
     /// The key's name, as far as it is known.
     key: Option<String>,
@@ -176,7 +189,7 @@ impl Auditor {
 
     /// What should have happened by `now`, each once. `now` and `grace` in Unix seconds and seconds.
     pub fn overdue(&mut self, now: u64, grace: u64) -> Vec<Finding> {
-        let mut findings = Vec::new();
+        let mut findings = self.yet_to_come(now);
         let late = |limit: u64| limit.saturating_add(grace) < now;
         for (index, open) in self.open.iter_mut().filter(|(_, open)| !open.reported && late(open.deadline)) {
             open.reported = true;
@@ -194,11 +207,31 @@ impl Auditor {
         findings
     }
 
+    /// What is due later than anything can be that was asked for by `now`. From here on it is due as late as possible.
+    fn yet_to_come(&mut self, now: u64) -> Vec<Finding> {
+        let now = now.saturating_add(MAX_CLOCK_SKEW_SECONDS);
+        let open =
+            self.open.iter_mut().map(|(index, open)| (index, &mut open.deadline, MAX_DEADLINE_SECONDS));
+        let hidden = self.hidden.iter_mut();
+        let hidden =
+            hidden.map(|(index, hidden)| (index, &mut hidden.entry.disclose_by, MAX_EMBARGO_SECONDS));
+        let mut findings = Vec::new();
+        for (index, due, most) in open.chain(hidden) {
+            let latest = now.saturating_add(most);
+            if *due > latest {
+                let text = format!("its time is yet to come, and it lasts until {}", time(*due));
+                findings.push(Finding::at(Code::TermsExcessive, *index, text));
+                *due = latest;
+            }
+        }
+        findings
+    }
+
     fn request(&mut self, index: u64, request: &Request, findings: &mut Vec<Finding>) {
         self.check_roster(index, &request.roster, findings);
         self.check_order(index, index, request, findings);
         let open = Open {
-            deadline: request.deadline,
+            deadline: due(index, "deadline", request.time, request.deadline, MAX_DEADLINE_SECONDS, findings),
             statement: Some(request.statement),
             dsse: request.signables.dsse.is_some(),
             reported: false,
@@ -208,10 +241,13 @@ impl Auditor {
 
     fn embargoed(&mut self, index: u64, request: &Embargoed, findings: &mut Vec<Finding>) {
         self.check_roster(index, &request.roster, findings);
-        let open = Open { deadline: request.deadline, statement: None, dsse: true, reported: false };
-        self.open.insert(index, open);
-        let hidden = Hidden { entry: request.clone(), statement: None, reported: false };
-        self.hidden.insert(index, hidden);
+        let Embargoed { time, deadline, disclose_by, .. } = *request;
+        let deadline = due(index, "deadline", time, deadline, MAX_DEADLINE_SECONDS, findings);
+        let disclose_by = due(index, "disclosure", time, disclose_by, MAX_EMBARGO_SECONDS, findings);
+        self.open.insert(index, Open { deadline, statement: None, dsse: true, reported: false });
+        // The entry's own deadline: the disclosure must repeat it.
+        let entry = Embargoed { disclose_by, ..request.clone() };
+        self.hidden.insert(index, Hidden { entry, statement: None, leaf: None, reported: false });
     }
 
     fn disclosure(&mut self, index: u64, disclosure: &Disclosure, findings: &mut Vec<Finding>) {
@@ -271,7 +307,8 @@ impl Auditor {
             self.check_quorum(index, outcome, findings);
         }
         if signed && open.dsse {
-            self.awaited.insert(index, Awaited { statement: outcome.statement, key: outcome.key.clone() });
+            let awaited = Awaited { request: of, statement: outcome.statement, key: outcome.key.clone() };
+            self.awaited.insert(index, awaited);
         }
         if let Some(hidden) = self.hidden.get_mut(&of) {
             hidden.statement = Some(outcome.statement);
@@ -317,9 +354,8 @@ impl Auditor {
 
     fn dsse(&mut self, index: u64, dsse: &Dsse, findings: &mut Vec<Finding>) {
         let payload = dsse.spec.payload_hash.value;
-        // Nearly always the newest.
-        let found = self.awaited.iter().rev().find(|(_, awaited)| awaited.statement == payload);
-        let awaited = found.map(|(outcome, _)| *outcome).and_then(|outcome| self.awaited.remove(&outcome));
+        let outcome = self.outcome_of(dsse).map(|(outcome, _)| outcome);
+        let awaited = outcome.and_then(|outcome| self.awaited.remove(&outcome));
         if awaited.is_none() {
             let text = format!("no outcome before it says that the statement {payload} was signed");
             findings.push(Finding::at(Code::DsseWithoutOutcome, index, text));
@@ -447,6 +483,21 @@ impl KnownRoster {
     fn nodes(&self) -> usize {
         self.organisations.iter().flatten().map(|organisation| organisation.nodes.len()).sum()
     }
+}
+
+/// When something is due that an entry sets a time for: at most `most` seconds after the entry's own time.
+fn due(index: u64, what: &str, from: u64, to: u64, most: u64, findings: &mut Vec<Finding>) -> u64 {
+    let latest = from.saturating_add(most);
+    if !(from..=latest).contains(&to) {
+        let text = format!(
+            "its {what} is {}, and it was asked for on {}: 0 to {} days lie between them in an honest entry",
+            time(to),
+            time(from),
+            most / 86_400
+        );
+        findings.push(Finding::at(Code::TermsExcessive, index, text));
+    }
+    to.min(latest)
 }
 
 fn shrink<K: Ord, V>(map: &mut BTreeMap<K, V>, most: usize) -> bool {

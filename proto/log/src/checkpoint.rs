@@ -25,7 +25,7 @@ use zeroize::Zeroizing;
 use crate::{
     cosignature::{Cosignature, Cosigner},
     hash::Hash,
-    limits::{MAX_CHECKPOINT_BYTES, MAX_NAME_BYTES, MAX_TREE_SIZE},
+    limits::{MAX_CHECKPOINT_BYTES, MAX_NAME_BYTES, MAX_SIGNATURE_LINES, MAX_TREE_SIZE},
 };
 
 /// The type of an Ed25519 key in C2SP's signed notes.
@@ -79,6 +79,12 @@ pub enum NotACheckpoint {
     /// A signature by a known key does not verify.
     #[error("the signature of {0} does not verify")]
     Signature(String),
+    /// With one more signature line nobody could open it.
+    #[error(
+        "it has no room for the cosignature of {0}: a checkpoint has at most {MAX_SIGNATURE_LINES} of them, and \
+         {MAX_CHECKPOINT_BYTES} bytes"
+    )]
+    Full(String),
 }
 
 /// Text that is no name or key of a log or cosigner.
@@ -396,10 +402,10 @@ impl SignedCheckpoint {
             .ok_or_else(|| NotACheckpoint::Signature(line.name.clone()))
     }
 
-    /// Adds a cosignature, in place of an earlier one by the same key.
+    /// Adds a cosignature, in place of an earlier one by the same key, so that the note can still be opened.
     ///
     /// # Errors
-    /// [`NotACheckpoint::Signature`] if it does not verify.
+    /// [`NotACheckpoint::Signature`] if it does not verify; [`NotACheckpoint::Full`] if there is no room for it.
     pub fn add_cosignature(
         &mut self,
         cosigner: &Cosigner,
@@ -408,12 +414,20 @@ impl SignedCheckpoint {
         if !cosigner.verifies(&self.text(), cosignature) {
             return Err(NotACheckpoint::Signature(cosigner.name().to_owned()));
         }
-        self.lines.retain(|line| line.name != cosigner.name() || line.id != cosigner.key_id());
-        self.lines.push(Line {
+        let mut with = self.clone();
+        with.lines.retain(|line| line.name != cosigner.name() || line.id != cosigner.key_id());
+        with.lines.push(Line {
             name: cosigner.name().to_owned(),
             id: cosigner.key_id(),
             signature: cosignature.to_bytes().to_vec(),
         });
+        // The first line is the log's own.
+        if with.lines.len() > MAX_SIGNATURE_LINES.saturating_add(1)
+            || with.to_note().len() > MAX_CHECKPOINT_BYTES
+        {
+            return Err(NotACheckpoint::Full(cosigner.name().to_owned()));
+        }
+        *self = with;
         Ok(())
     }
 

@@ -16,6 +16,8 @@
 //!
 //! Fields of each struct stand in the order of their names, because that is their order in canonical JSON.
 
+mod bounds;
+
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rutli_release::{
     Channel, Class, Format, Product, ReleaseId, ReleaseKey, Requester, Sequence, SignableKind,
@@ -54,6 +56,13 @@ pub enum Entry {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("it is no entry of a Rütli log: {0}")]
 pub struct NotAnEntry(String);
+
+impl NotAnEntry {
+    /// Cut, for whoever wrote the bytes must not decide how much is kept of them.
+    fn because(problem: impl Into<String>) -> Self {
+        Self(cut(&problem.into()))
+    }
+}
 
 /// The kind of an entry, as its field `kind`.
 macro_rules! kind {
@@ -364,13 +373,13 @@ impl Entry {
         leaf_hash(&self.encode())
     }
 
-    /// Reads an entry, strictly: known kinds, known fields, one encoding.
+    /// Reads an entry, strictly: known kinds, known fields, bounded names and lists, one encoding.
     ///
     /// # Errors
     /// [`NotAnEntry`]
     pub fn parse(bytes: &[u8]) -> Result<Self, NotAnEntry> {
         if bytes.len() > MAX_ENTRY_BYTES {
-            return Err(NotAnEntry(format!("it has more than {MAX_ENTRY_BYTES} bytes")));
+            return Err(NotAnEntry::because(format!("it has more than {MAX_ENTRY_BYTES} bytes")));
         }
         let peek: Peek<'_> = read(bytes)?;
         let entry = match (peek.kind, peek.commitment.is_some()) {
@@ -381,12 +390,15 @@ impl Entry {
             ("dsse", _) => Self::Dsse(read(bytes)?),
             ("key", _) => Self::Key(read(bytes)?),
             ("node", _) => Self::Node(read(bytes)?),
-            (kind, _) => return Err(NotAnEntry(format!("its kind {kind:?} is not known here"))),
+            (kind, _) => {
+                return Err(NotAnEntry::because(format!("its kind is not known here: {:?}", cut(kind))));
+            }
         };
+        entry.check_bounds()?;
         if entry.encode() == bytes {
             return Ok(entry);
         }
-        Err(NotAnEntry("it is not in canonical JSON".into()))
+        Err(NotAnEntry::because("it is not in canonical JSON"))
     }
 
     /// The word of its kind.
@@ -561,7 +573,7 @@ struct Peek<'a> {
 }
 
 fn read<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, NotAnEntry> {
-    serde_json::from_slice(bytes).map_err(|error| NotAnEntry(error.to_string()))
+    serde_json::from_slice(bytes).map_err(|error| NotAnEntry::because(error.to_string()))
 }
 
 /// Fields stand in order and are text, integers and lists of them: what serde_json writes is canonical.

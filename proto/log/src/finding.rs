@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::limits::MAX_FINDING_BYTES;
+
 /// How grave a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -21,20 +23,38 @@ pub struct Finding {
     pub code: Code,
     /// The entry that it is about, if it is about one.
     pub index: Option<u64>,
-    /// What was found, for people. May hold text from entries: make it printable before it is shown.
+    /// What was found, for people, at most [`MAX_FINDING_BYTES`] long. May hold text from entries: make it printable
+    /// before it is shown.
     pub text: String,
+    /// How many it stands for: more than 1 where only the first of a kind are told one by one.
+    pub count: u64,
 }
 
 impl Finding {
     /// About an entry.
     pub fn at(code: Code, index: u64, text: impl Into<String>) -> Self {
-        Self { code, index: Some(index), text: text.into() }
+        Self { code, index: Some(index), text: shortened(text.into()), count: 1 }
     }
 
     /// About the log as a whole.
     pub fn of_log(code: Code, text: impl Into<String>) -> Self {
-        Self { code, index: None, text: text.into() }
+        Self { code, index: None, text: shortened(text.into()), count: 1 }
     }
+
+    /// In place of so many of one kind.
+    #[must_use]
+    pub fn more(code: Code, count: u64) -> Self {
+        Self { code, index: None, text: format!("and {count} more of this kind"), count }
+    }
+}
+
+fn shortened(mut text: String) -> String {
+    if text.len() > MAX_FINDING_BYTES {
+        text.truncate(text.floor_char_boundary(MAX_FINDING_BYTES.saturating_sub('…'.len_utf8())));
+        text.push('…');
+        text.shrink_to_fit();
+    }
+    text
 }
 
 /// Defines the codes with their words, so that no table can miss one.
@@ -98,6 +118,10 @@ codes! {
     CosignaturesMissing = "cosignatures-missing", Alarm, "see which witnesses are down (`rutli node list`); endpoints that ask for this policy refuse new proofs meanwhile";
     /// The head for Sigstore's tools does not verify, or is not of this log's tree.
     SigstoreHeadDiffers = "sigstore-head-differs", Alarm, "keep both heads as evidence, and accept no Sigstore bundle of this log without its tlog-proof (`rutli verify --policy`)";
+    /// The published head was last cosigned by a quorum longer ago than `--max-age` says.
+    HeadStale = "head-stale", Alarm, "a stale mirror, a log that stands still, or somebody who keeps newer heads from you: compare with another mirror, and with the heads that the nodes keep (`rutli node status`)";
+    /// A cosignature's time is yet to come.
+    CosignatureFuture = "cosignature-future", Notice, "compare the clock here with the witness's: it does not count for how old the head is";
     /// A hash tile does not hold what the entries give.
     TileForged = "tile-forged", Alarm, "proofs made from this tile are worthless: keep a copy of it as evidence, and compare with another mirror";
     /// A hash tile that the head implies cannot be read.
@@ -120,6 +144,8 @@ codes! {
     QuorumMissing = "quorum-missing", Alarm, STOP;
     /// A request is past its deadline, and nothing says how it ended.
     RequestWithoutOutcome = "request-without-outcome", Alarm, "it may have been signed in secret: ask the operator of the coordinator, and the nodes' journals, how it ended";
+    /// A deadline or the end of an embargo lies before its request, or more than 366 days after it.
+    TermsExcessive = "terms-excessive", Alarm, "nodes sign nothing under such terms: ask the operator of the coordinator, and the nodes' journals, what was asked for and how it ended";
     /// A signature's leaf that no outcome announced.
     DsseWithoutOutcome = "dsse-without-outcome", Alarm, "a signature is in the log that no request led to: stop trusting the release until both organisations have looked at it";
     /// A signature's leaf is not by the key of its outcome, does not verify, or is not of the form.

@@ -12,7 +12,11 @@ pub const MAX_PROOF_HASHES: usize = 64;
 /// Bytes of a checkpoint with all its signature lines: room for a hundred cosignatures of 250 bytes.
 pub const MAX_CHECKPOINT_BYTES: usize = 32 * 1024;
 
-/// Bytes of an origin and of a cosigner's name.
+/// Signature lines of others than the log in a checkpoint: with the log's own the 100 that readers of signed notes take
+/// (c2sp.org/signed-note names that bound, and `signed_note` keeps it).
+pub const MAX_SIGNATURE_LINES: usize = 99;
+
+/// Bytes of an origin, of a cosigner's name, and of a name within an entry, so that what keeps names is bounded.
 pub const MAX_NAME_BYTES: usize = 255;
 
 /// Hashes of a full tile, and entries of a full bundle (c2sp.org/tlog-tiles).
@@ -21,8 +25,25 @@ pub const TILE_WIDTH: u16 = 256;
 /// Levels of tiles of the largest tree.
 pub const MAX_TILE_LEVEL: u8 = 6;
 
-/// Bytes of a reason or a name within an entry, so that many of them fit.
+/// Bytes of a reason within an entry, so that many of them fit, and of what is said about text that is no entry.
 pub const MAX_TEXT_BYTES: usize = 300;
+
+/// Items of each list within an entry: all nodes of the largest deployment.
+pub const MAX_ITEMS: usize = 128;
+
+/// Bytes of what is said about a finding: a few names, reasons and hashes.
+pub const MAX_FINDING_BYTES: usize = 1_024;
+
+/// Seconds from a request to its deadline: the longest life of a release is a year. With no bound a request could wait
+/// for ever, and nobody would ever be told that its outcome is missing.
+pub const MAX_DEADLINE_SECONDS: u64 = 366 * 86_400;
+
+/// Seconds from a request to the end of its embargo: a coordinated disclosure takes months, not years. With no bound it
+/// could be hidden for ever.
+pub const MAX_EMBARGO_SECONDS: u64 = 366 * 86_400;
+
+/// Seconds by which the clocks of two machines may differ: whoever is further off has no time service.
+pub const MAX_CLOCK_SKEW_SECONDS: u64 = 600;
 
 /// Requests without an outcome, and embargoes without an end, that an auditor keeps each: a coordinator admits far fewer
 /// at a time, and they still fit into a state file.

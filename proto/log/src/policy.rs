@@ -14,6 +14,8 @@
 //! Narrower than the specification: logs have Ed25519 keys (type 0x01), witnesses Ed25519 cosignature keys (0x04), there is at
 //! least one log, and the text is UTF-8.
 
+mod age;
+
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
 use crate::{

@@ -3,9 +3,15 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rutli_log::{
-    Auditor, Code, Entry, Hash, Organisation,
-    entry::{Key, Outcome, OutcomeState, Request, Signables, kinds},
-    limits::{MAX_ENDED, MAX_OPEN, MAX_ROSTER_NODES},
+    Auditor, Code, Entry, Finding, Hash, Organisation,
+    entry::{
+        Dsse, Embargoed, Key, Node, NodeEvent, Outcome, OutcomeState, Refusal, Request, Signables, kinds,
+    },
+    limits::{
+        MAX_CLOCK_SKEW_SECONDS, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_ENDED, MAX_ENTRY_BYTES,
+        MAX_FINDING_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_OPEN, MAX_ROSTER_NODES, MAX_TEXT_BYTES,
+        MAX_TREE_SIZE,
+    },
     sha256,
 };
 use rutli_release::{Channel, Class, Product, ReleaseId, Requester, Sequence, Version};
@@ -59,7 +65,18 @@ fn expired(request: u64, statement: Hash) -> Entry {
     })
 }
 
-fn codes(findings: &[rutli_log::Finding]) -> Vec<Code> {
+fn embargoed(time: u64, deadline: u64, disclose_by: u64) -> Entry {
+    Entry::Embargoed(Embargoed {
+        commitment: sha256(b"commitment"),
+        deadline,
+        disclose_by,
+        kind: kinds::Request::default(),
+        roster: sha256(b"roster"),
+        time,
+    })
+}
+
+fn codes(findings: &[Finding]) -> Vec<Code> {
     findings.iter().map(|finding| finding.code).collect()
 }
 
@@ -153,5 +170,176 @@ fn the_newest_rosters_are_kept_and_an_older_one_is_not_judged_by() {
     {
         let expected: &[Code] = if kept { &[Code::QuorumMissing] } else { &[] };
         assert_eq!(signed_by_one(&mut auditor, name), expected, "{name}");
+    }
+}
+
+#[test]
+fn terms_that_would_hide_something_for_ever_are_an_alarm_at_once() {
+    const TIME: u64 = 1_000_000;
+    let (deadline, disclosure) = (TIME + MAX_DEADLINE_SECONDS, TIME + MAX_EMBARGO_SECONDS);
+    let plain = |deadline| Entry::Request(Request { time: TIME, deadline, ..request(1) });
+    for (entry, excessive) in [
+        (plain(TIME), 0),
+        (plain(deadline), 0),
+        (plain(deadline + 1), 1),
+        (plain(TIME - 1), 1),
+        (plain(MAX_TREE_SIZE), 1),
+        (embargoed(TIME, deadline, disclosure), 0),
+        (embargoed(TIME, TIME, TIME), 0),
+        (embargoed(TIME, deadline + 1, disclosure), 1),
+        (embargoed(TIME, deadline, disclosure + 1), 1),
+        (embargoed(TIME, deadline, TIME - 1), 1),
+        (embargoed(TIME, MAX_TREE_SIZE, MAX_TREE_SIZE), 2),
+        (embargoed(TIME, u64::MAX, u64::MAX), 2),
+    ] {
+        let mut auditor = Auditor::default();
+        auditor.read(&key());
+        let found = codes(&auditor.read(&entry));
+        assert_eq!(found, vec![Code::TermsExcessive; excessive], "{entry:?}");
+        assert!(found.iter().all(|code| code.severity() == rutli_log::Severity::Alarm));
+        // Whatever it says, what is missing is an alarm once the longest time is over.
+        let embargo = matches!(entry, Entry::Embargoed(_));
+        let missing = if embargo {
+            vec![Code::RequestWithoutOutcome, Code::EmbargoOverdue]
+        } else {
+            vec![Code::RequestWithoutOutcome]
+        };
+        assert_eq!(codes(&auditor.overdue(disclosure + 1, 0)), missing, "{entry:?}");
+    }
+}
+
+#[test]
+fn a_request_of_the_future_cannot_wait_for_ever_either() {
+    const NOW: u64 = 1_000_000;
+    let time = NOW + MAX_CLOCK_SKEW_SECONDS;
+    let read = |time: u64| {
+        let mut auditor = Auditor::default();
+        auditor.read(&key());
+        let entry = embargoed(time, time + MAX_DEADLINE_SECONDS, time + MAX_EMBARGO_SECONDS);
+        assert!(auditor.read(&entry).is_empty());
+        auditor
+    };
+    assert!(read(time).overdue(NOW, 0).is_empty(), "clocks may differ");
+    let mut auditor = read(time + 1_000);
+    assert_eq!(codes(&auditor.overdue(NOW, 0)), [Code::TermsExcessive; 2]);
+    assert!(auditor.overdue(NOW, 0).is_empty(), "once");
+    assert!(auditor.overdue(time + MAX_DEADLINE_SECONDS, 0).is_empty());
+    let missing = [Code::RequestWithoutOutcome, Code::EmbargoOverdue];
+    assert_eq!(codes(&auditor.overdue(time + MAX_DEADLINE_SECONDS + 1, 0)), missing);
+}
+
+/// The longest text that fits into an entry beside the rest.
+fn huge() -> String {
+    "\u{1}".repeat(MAX_ENTRY_BYTES / 6 - 200)
+}
+
+#[test]
+fn names_texts_and_lists_within_entries_are_bounded() {
+    type Change = fn(&mut Entry, usize);
+    let name = MAX_NAME_BYTES;
+    let of_key = || key();
+    let ended = || expired(1, sha256(b"statement"));
+    let node = || {
+        let (event, kind) = (NodeEvent::Culprit, kinds::Node::default());
+        Entry::Node(Node { event, kind, node: "v/n".into(), reason: String::new(), time: 0 })
+    };
+    let dsse = || {
+        let key = rutli_release::ReleaseKey::from_bytes(
+            ed25519_dalek::SigningKey::from_bytes(&[1; 32]).verifying_key().as_bytes(),
+        );
+        Entry::Dsse(Dsse::new(b"", b"", &key.unwrap(), &[0; 64]))
+    };
+    macro_rules! set {
+        ($kind:ident, $($field:tt)+) => { |entry, length| {
+            let Entry::$kind(it) = entry else { return };
+            it.$($field)+ = "x".repeat(length);
+        }};
+    }
+    let refusal = |length| Refusal { code: "x".repeat(length), node: String::new(), reason: String::new() };
+    let changes: &[(Entry, usize, Change)] = &[
+        (of_key(), name, set!(Key, name)),
+        (of_key(), name, set!(Key, purpose)),
+        (of_key(), name, set!(Key, ceremony)),
+        (node(), name, set!(Node, node)),
+        (node(), MAX_TEXT_BYTES, set!(Node, reason)),
+        (dsse(), name, set!(Dsse, api_version)),
+        (dsse(), name, set!(Dsse, spec.payload_hash.algorithm)),
+        (dsse(), name, set!(Dsse, spec.envelope_hash.algorithm)),
+        (dsse(), MAX_TEXT_BYTES, set!(Dsse, spec.signatures[0].verifier)),
+        (dsse(), MAX_TEXT_BYTES, set!(Dsse, spec.signatures[0].signature)),
+        (dsse(), MAX_ITEMS, |entry, length| {
+            let Entry::Dsse(dsse) = entry else { return };
+            dsse.spec.signatures = vec![dsse.spec.signatures[0].clone(); length];
+        }),
+        (ended(), name, |entry, length| {
+            let Entry::Outcome(outcome) = entry else { return };
+            outcome.key = Some("x".repeat(length));
+        }),
+        (ended(), name, |entry, length| {
+            let Entry::Outcome(outcome) = entry else { return };
+            outcome.signed_by = vec!["x".repeat(length)];
+        }),
+        (ended(), MAX_ITEMS, |entry, length| {
+            let Entry::Outcome(outcome) = entry else { return };
+            outcome.signed_by = vec!["x".to_owned(); length];
+        }),
+        (ended(), MAX_ITEMS, |entry, length| {
+            let Entry::Outcome(outcome) = entry else { return };
+            let empty = Refusal { code: String::new(), node: String::new(), reason: String::new() };
+            outcome.refusals = vec![empty; length];
+        }),
+        (ended(), MAX_TEXT_BYTES, |entry, length| {
+            let Entry::Outcome(outcome) = entry else { return };
+            let reason = "x".repeat(length);
+            outcome.refusals = vec![Refusal { code: String::new(), node: String::new(), reason }];
+        }),
+        (ended(), name, |entry, length| {
+            let Entry::Outcome(outcome) = entry else { return };
+            let node = "x".repeat(length);
+            outcome.refusals = vec![Refusal { code: String::new(), node, reason: String::new() }];
+        }),
+        (Entry::Request(request(1)), MAX_ITEMS, |entry, length| {
+            let Entry::Request(request) = entry else { return };
+            request.evidence = vec![sha256(b""); length];
+        }),
+    ];
+    for (place, (entry, most, change)) in changes.iter().enumerate() {
+        for (length, holds) in [(*most, true), (most + 1, false)] {
+            let mut entry = entry.clone();
+            change(&mut entry, length);
+            assert_eq!(Entry::parse(&entry.encode()).is_ok(), holds, "change {place}, {length}");
+        }
+    }
+    let mut outcome = ended();
+    let Entry::Outcome(it) = &mut outcome else { return };
+    for (length, holds) in [(name, true), (name + 1, false)] {
+        it.refusals = vec![refusal(length)];
+        assert_eq!(Entry::parse(&Entry::Outcome(it.clone()).encode()).is_ok(), holds);
+    }
+    // Six bytes in JSON for each.
+    it.refusals = vec![refusal(0)];
+    it.key = Some("\u{1}".into());
+    assert!(Entry::parse(&Entry::Outcome(it.clone()).encode()).is_err());
+}
+
+#[test]
+fn what_is_said_about_text_is_not_as_long_as_the_text() {
+    let text = serde_json::to_string(&huge()).unwrap();
+    for bytes in [
+        format!("{{\"kind\":{text}}}"),
+        format!("{{\"kind\":\"{}\"}}", "ü".repeat(MAX_ENTRY_BYTES / 2 - 20)),
+        format!("{{\"kind\":\"key\",{text}:1}}"),
+        format!("{{\"kind\":\"node\",\"event\":{text}}}"),
+    ] {
+        assert!(bytes.len() < MAX_ENTRY_BYTES, "{}", bytes.len());
+        let error = Entry::parse(bytes.as_bytes()).unwrap_err().to_string();
+        assert!(error.len() <= MAX_TEXT_BYTES + 100, "{}", error.len());
+    }
+    for text in ["x".repeat(100_000), "ü".repeat(MAX_FINDING_BYTES)] {
+        for finding in
+            [Finding::at(Code::EntryMalformed, 1, text.clone()), Finding::of_log(Code::EntryMalformed, text)]
+        {
+            assert!((MAX_FINDING_BYTES - 2..=MAX_FINDING_BYTES).contains(&finding.text.len()));
+        }
     }
 }

@@ -2,10 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use ed25519_dalek::{Signer as _, SigningKey};
 use proptest::prelude::*;
 use rutli_log::{
-    Cosigner, EntryBundle, Frontier, Hash, Head, LogKey, MissingTile, NotACheckpoint, NotProved, TileHashes,
-    TileId, Tiles, check_consistency, check_inclusion, leaf_hash, node_hash,
+    Cosignature, Cosigner, EntryBundle, Frontier, Hash, Head, LogKey, LogSigner, MissingTile, NotACheckpoint,
+    NotProved, Origin, TileHashes, TileId, Tiles, check_consistency, check_inclusion, cosigned_message,
+    leaf_hash,
+    limits::{MAX_CHECKPOINT_BYTES, MAX_NAME_BYTES, MAX_SIGNATURE_LINES},
+    node_hash, sha256,
 };
 
 fn leaf(number: u64) -> Hash {
@@ -171,4 +175,32 @@ fn the_vectors_hold() {
     );
     assert_eq!(log.to_string(), include_str!("vectors/log.vkey").trim());
     assert_eq!(witness.to_string(), include_str!("vectors/witness.vkey").trim());
+}
+
+#[test]
+fn a_checkpoint_takes_no_more_cosignatures_than_can_be_opened() {
+    let log = LogSigner::from_bytes(Origin::new("log.example/2026").unwrap(), &[1; 32]);
+    let witness = |number: usize, length: usize| {
+        let key = SigningKey::from_bytes(&sha256(&number.to_be_bytes()).0);
+        let name = format!("{number:0>length$}");
+        (Cosigner::new(name, key.verifying_key().as_bytes()).unwrap(), key)
+    };
+    for (length, most) in [(64, MAX_SIGNATURE_LINES), (MAX_NAME_BYTES, 89)] {
+        let mut checkpoint = log.sign(Head { size: 1, root: sha256(b"root") });
+        let mut add = |number| {
+            let (cosigner, key) = witness(number, length);
+            let signature = key.sign(&cosigned_message(9, &checkpoint.text())).to_bytes();
+            checkpoint.add_cosignature(&cosigner, &Cosignature { time: 9, signature })
+        };
+        let taken = (0..MAX_SIGNATURE_LINES + 30).filter(|number| add(*number).is_ok()).count();
+        assert_eq!(taken, most);
+        assert_eq!(add(0), Ok(()), "in place of an earlier one");
+        assert_eq!(add(most), Err(NotACheckpoint::Full(witness(most, length).0.name().to_owned())));
+        let note = checkpoint.to_note();
+        assert!(note.len() <= MAX_CHECKPOINT_BYTES);
+        let opened = log.public().open(&note).unwrap();
+        for number in 0..most {
+            assert!(opened.cosignature(&witness(number, length).0).unwrap().is_some());
+        }
+    }
 }
