@@ -185,6 +185,8 @@ struct RawAllow {
     product: Product,
     channels: Option<Vec<Channel>>,
     max_artifacts: Option<u32>,
+    #[serde(default)]
+    embargo: bool,
 }
 
 impl Raw {
@@ -262,6 +264,7 @@ fn allow_rule(raw: RawAllow) -> AllowRule {
         product: raw.product,
         channels: raw.channels,
         max_artifacts: raw.max_artifacts,
+        embargo: raw.embargo,
     }
 }
 
@@ -338,7 +341,14 @@ mod tests {
         assert_eq!(config.coordinators[0].server_name, ServerName::try_from("localhost").unwrap());
         assert_eq!((config.coordinators[0].host.as_str(), config.coordinators[0].port), ("127.0.0.1", 7410));
         assert_eq!(config.peers.len(), 1);
-        assert_eq!(config.allow.lines().len(), 1);
+        assert_eq!(
+            config.allow.lines(),
+            ["product-build suite (stable)"],
+            "in the open, if nothing else is said"
+        );
+        let text = format!("{}\nembargo = true", sound());
+        let config = Config::load(&self::folder(&text).path().join("node.toml")).unwrap();
+        assert_eq!(config.allow.lines(), ["product-build suite (stable, also under embargo)"]);
         assert_eq!(config.log.origin().as_str(), "log.test/1");
     }
 

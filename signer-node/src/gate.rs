@@ -5,8 +5,8 @@
 //! 1. [`Gate::take`]: the checkpoint is one that the log signed; it is not older than the own head; it does not contradict
 //!    it; the proof begins at the own head and shows that the new one extends it; and if this node was restored, its
 //!    peers have cosigned the head since.
-//! 2. [`Gate::check_entry`], for each release: an entry is named, it is under that head, and it is the one that this node
-//!    encoded itself.
+//! 2. [`Gate::check_entry`], for each release: an entry is named, it is under that head, it is the one that this node
+//!    encoded itself, and it comes due in its readers' time.
 //! 3. The driver makes the new head durable, in the transaction of the decisions ([`Gate::unsaved`], [`Gate::settle`]).
 //! 4. Only then shares leave, and the [cosignature](Gate::cosignature) of the head (c2sp.org/tlog-cosignature).
 //!
@@ -17,7 +17,10 @@ use std::{collections::BTreeMap, sync::Arc};
 use rutli_keys::{IdentityKey, IdentityPublic, NodeId, Roster, RosterHash};
 use rutli_log::{
     Cosignature, Cosigner, Entry, Hash, Head, LogKey, NotACheckpoint, Origin, SignedCheckpoint,
-    check_consistency, check_inclusion, checkpoint::InvalidLogKey, entry::RequestTerms,
+    check_consistency, check_inclusion,
+    checkpoint::InvalidLogKey,
+    entry::RequestTerms,
+    limits::{MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS},
 };
 use rutli_wire::link::{BatchItem, LogHead, LoggedEntry, Refusal, RefusalCode};
 
@@ -131,12 +134,19 @@ impl Gate {
         Ok(checkpoint.head())
     }
 
-    /// The request's entry is in the log, under a head that was taken, and it is the one that this node encoded itself
-    /// for its own roster.
+    /// The request's entry is in the log, under a head that was taken, it is the one that this node encoded itself for its
+    /// own roster, and what it promises to the log's readers comes due in their time. `now` in Unix seconds.
     ///
     /// # Errors
-    /// [`RefusalCode::NotLogged`], [`RefusalCode::LogInclusion`], [`RefusalCode::LogOtherEntry`].
-    pub fn check_entry(&self, head: &Head, item: &BatchItem, roster: RosterHash) -> Result<(), Refusal> {
+    /// [`RefusalCode::NotLogged`], [`RefusalCode::LogInclusion`], [`RefusalCode::LogOtherEntry`],
+    /// [`RefusalCode::LogTerms`].
+    pub fn check_entry(
+        &self,
+        head: &Head,
+        item: &BatchItem,
+        roster: RosterHash,
+        now: u64,
+    ) -> Result<(), Refusal> {
         let logged = item.entry.as_ref().ok_or_else(|| {
             refuse(RefusalCode::NotLogged, "the request names no entry of the log; it must be logged first")
         })?;
@@ -151,7 +161,7 @@ impl Gate {
             );
             return Err(refuse(RefusalCode::LogOtherEntry, problem));
         }
-        Ok(())
+        check_terms(logged, now)
     }
 
     /// The log forked: nothing is looked at any more.
@@ -375,6 +385,30 @@ fn own_leaf(item: &BatchItem, logged: &LoggedEntry, roster: RosterHash) -> Hash 
         embargo: logged.embargo,
     };
     Entry::request(&item.release, &terms).leaf_hash()
+}
+
+/// A monitor raises its alarm when a request has no outcome after its deadline, and when an embargo has no disclosure after
+/// its end. What is never due is never missed.
+fn check_terms(logged: &LoggedEntry, now: u64) -> Result<(), Refusal> {
+    let due = |what: &str, time: u64, most: u64| {
+        let (earliest, latest) = (
+            now.saturating_sub(limits::MAX_CLOCK_SKEW_S),
+            now.saturating_add(most).saturating_add(limits::MAX_CLOCK_SKEW_S),
+        );
+        if (earliest..=latest).contains(&time) {
+            return Ok(());
+        }
+        let problem = format!(
+            "{what} of entry {} is {time}, and this node takes {earliest} to {latest}; compare the clocks, or ask for a \
+             new release",
+            logged.index
+        );
+        Err(refuse(RefusalCode::LogTerms, problem))
+    };
+    due("the deadline", logged.deadline, MAX_DEADLINE_SECONDS)?;
+    logged
+        .embargo
+        .map_or(Ok(()), |embargo| due("the end of the embargo", embargo.disclose_by, MAX_EMBARGO_SECONDS))
 }
 
 fn forked(fork: &Fork) -> Refusal {

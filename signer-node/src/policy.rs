@@ -18,6 +18,8 @@ pub struct AllowRule {
     pub channels: Option<Vec<Channel>>,
     /// … with at most so many artifacts, or with as many as a release may have.
     pub max_artifacts: Option<u32>,
+    /// … also where the log shows a commitment instead of the request until some day. Otherwise only in the open.
+    pub embargo: bool,
 }
 
 /// Everything that is allowed. Empty: nothing.
@@ -43,19 +45,24 @@ impl AllowList {
         Self(rules)
     }
 
-    /// Permits a release, or says what is missing.
-    pub fn decide(&self, release: &Arc<VerifiedRelease>) -> Result<PermittedRelease, Refusal> {
-        if self.0.iter().any(|rule| rule.permits(release)) {
+    /// Permits a release, which the log may show as an embargo's commitment alone, or says what is missing.
+    pub fn decide(
+        &self,
+        release: &Arc<VerifiedRelease>,
+        embargoed: bool,
+    ) -> Result<PermittedRelease, Refusal> {
+        if self.0.iter().any(|rule| rule.permits(release, embargoed)) {
             return Ok(PermittedRelease(Arc::clone(release)));
         }
         Err(Refusal {
             code: RefusalCode::NotAllowed,
             reason: format!(
-                "no [[allow]] rule of this node permits {} {} in channel {} with {}; its custodian may add one",
+                "no [[allow]] rule of this node permits {} {} in channel {} with {}{}; its custodian may add one",
                 release.class().as_str(),
                 release.product(),
                 release.channel(),
-                files(release.artifacts().len())
+                files(release.artifacts().len()),
+                if embargoed { " under embargo" } else { "" }
             ),
         })
     }
@@ -68,8 +75,9 @@ impl AllowList {
 }
 
 impl AllowRule {
-    fn permits(&self, release: &VerifiedRelease) -> bool {
-        self.class == release.class()
+    fn permits(&self, release: &VerifiedRelease, embargoed: bool) -> bool {
+        (self.embargo || !embargoed)
+            && self.class == release.class()
             && self.product == *release.product()
             && self.channels.as_ref().is_none_or(|channels| channels.contains(release.channel()))
             && self
@@ -85,7 +93,8 @@ impl AllowRule {
         let most = self.max_artifacts.map_or_else(String::new, |most| {
             format!(", at most {}", files(usize::try_from(most).unwrap_or(usize::MAX)))
         });
-        format!("{} {} ({channels}{most})", self.class.as_str(), self.product)
+        let embargo = if self.embargo { ", also under embargo" } else { "" };
+        format!("{} {} ({channels}{most}{embargo})", self.class.as_str(), self.product)
     }
 }
 
@@ -99,12 +108,13 @@ mod tests {
     use crate::testing::release;
 
     fn rule(class: Class, product: &str) -> AllowRule {
-        AllowRule { class, product: Product::new(product).unwrap(), channels: None, max_artifacts: None }
+        let product = Product::new(product).unwrap();
+        AllowRule { class, product, channels: None, max_artifacts: None, embargo: false }
     }
 
     #[test]
     fn nothing_is_allowed_by_default() {
-        let refusal = AllowList::default().decide(&Arc::new(release("suite", 1, 1))).unwrap_err();
+        let refusal = AllowList::default().decide(&Arc::new(release("suite", 1, 1)), false).unwrap_err();
         assert_eq!(refusal.code, RefusalCode::NotAllowed);
         assert!(refusal.reason.contains("product-build suite in channel stable"), "{}", refusal.reason);
     }
@@ -112,7 +122,7 @@ mod tests {
     #[test]
     fn a_rule_allows_its_class_product_channels_and_size() {
         let suite = Arc::new(release("suite", 1, 3));
-        let decide = |rule: AllowRule| AllowList::new(vec![rule]).decide(&suite).is_ok();
+        let decide = |rule: AllowRule| AllowList::new(vec![rule]).decide(&suite, false).is_ok();
         assert!(decide(rule(Class::ProductBuild, "suite")));
         assert!(!decide(rule(Class::AvDatabase, "suite")));
         assert!(!decide(rule(Class::ProductBuild, "suites")));
@@ -121,5 +131,21 @@ mod tests {
         assert!(!decide(AllowRule { channels: channels("beta"), ..rule(Class::ProductBuild, "suite") }));
         assert!(decide(AllowRule { max_artifacts: Some(3), ..rule(Class::ProductBuild, "suite") }));
         assert!(!decide(AllowRule { max_artifacts: Some(2), ..rule(Class::ProductBuild, "suite") }));
+    }
+
+    /// Not even beside a rule that allows embargoes for something else.
+    #[test]
+    fn an_embargo_is_allowed_by_the_rule_that_allows_its_release() {
+        let suite = Arc::new(release("suite", 1, 1));
+        let plain = rule(Class::ProductBuild, "suite");
+        let other = AllowRule { embargo: true, ..rule(Class::ProductBuild, "other") };
+        let list = AllowList::new(vec![plain.clone(), other.clone()]);
+        assert!(list.decide(&suite, false).is_ok());
+        let refusal = list.decide(&suite, true).unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::NotAllowed);
+        assert!(refusal.reason.contains("with 1 file under embargo;"), "{}", refusal.reason);
+        let list = AllowList::new(vec![other, AllowRule { embargo: true, ..plain }]);
+        assert!(list.decide(&suite, false).is_ok() && list.decide(&suite, true).is_ok());
+        assert_eq!(list.lines()[1], "product-build suite (any channel, also under embargo)");
     }
 }

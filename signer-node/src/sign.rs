@@ -307,9 +307,10 @@ impl Signer {
         roster: RosterHash,
         now: u64,
     ) -> Result<(PermittedRelease, Novelty), Refusal> {
-        self.gate.check_entry(head, item, roster)?;
+        self.gate.check_entry(head, item, roster, now)?;
         check_time(&item.release, now)?;
-        let permitted = self.allow.decide(&item.release)?;
+        let embargoed = item.entry.as_ref().is_some_and(|entry| entry.embargo.is_some());
+        let permitted = self.allow.decide(&item.release, embargoed)?;
         let novelty = self.marks.admit(permitted.release(), permitted.release().digest())?;
         Ok((permitted, novelty))
     }
@@ -565,8 +566,9 @@ fn line(item: &BatchItem, key: &KeyName, now: u64, verdict: Verdict) -> JournalR
 
 /// Whether an item was refused for what the log has, or has not.
 fn is_unlogged(item: &ItemReply) -> bool {
-    use RefusalCode::{LogInclusion, LogOtherEntry, NotLogged};
-    item.as_ref().is_err_and(|refusal| matches!(refusal.code, NotLogged | LogInclusion | LogOtherEntry))
+    use RefusalCode::{LogInclusion, LogOtherEntry, LogTerms, NotLogged};
+    let is_log = |code| matches!(code, NotLogged | LogInclusion | LogOtherEntry | LogTerms);
+    item.as_ref().is_err_and(|refusal| is_log(refusal.code))
 }
 
 fn refuse(code: RefusalCode, reason: String) -> Refusal {

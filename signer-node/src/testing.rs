@@ -4,7 +4,7 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, LazyLock},
 };
 
 use age::x25519;
@@ -22,6 +22,7 @@ use rutli_wire::link::{LogHead, LoggedEntry};
 
 use crate::{
     ceremonies::{Ceremonies, CeremoniesHandle},
+    clock::Reading,
     config::{Seal, TlsFiles},
     gate::{Gate, LogState},
     journal::Journal,
@@ -84,8 +85,8 @@ pub fn lone_key(name: &str) -> (SignedRoster, SigningShare, NodeId) {
     (roster, share, me)
 }
 
-/// Of every logged request.
-const DEADLINE: u64 = 9_000;
+/// Of every logged request: tomorrow.
+static DEADLINE: LazyLock<u64> = LazyLock::new(|| Reading::now().unix_s() + 86_400);
 
 /// The key of the tests' log.
 pub fn log_signer() -> LogSigner {
@@ -104,7 +105,7 @@ pub fn entry_of(release: &VerifiedRelease, roster: RosterHash) -> Entry {
         release_id: ReleaseId::new("suite-1.0-0123456789ab").unwrap(),
         requester: Requester::new("ci").unwrap(),
         roster: Hash(*roster.as_bytes()),
-        deadline: DEADLINE,
+        deadline: *DEADLINE,
         evidence: Vec::new(),
         embargo: None,
     };
@@ -133,7 +134,7 @@ pub fn logged(entries: &[Entry], index: u64) -> LoggedEntry {
         index,
         leaf: entries[usize::try_from(index).unwrap()].leaf_hash(),
         proof: tiles.prove_inclusion(index, tiles.size()).unwrap(),
-        deadline: DEADLINE,
+        deadline: *DEADLINE,
         embargo: None,
     }
 }
@@ -177,8 +178,13 @@ impl TestNode {
             Arc::new(KeyStore::open(folder, Seal { recipient: secret.to_public(), identity_file }).unwrap());
         let (journal, recovered) = Journal::open(&folder.join("node.sqlite")).await.unwrap();
         let suite = Product::new("suite").unwrap();
-        let rule =
-            AllowRule { class: Class::ProductBuild, product: suite, channels: None, max_artifacts: None };
+        let rule = AllowRule {
+            class: Class::ProductBuild,
+            product: suite,
+            channels: None,
+            max_artifacts: None,
+            embargo: false,
+        };
         let allow = AllowList::new(vec![rule]);
         let peers = [(me.clone(), identity.public())].into();
         let kept = journal.log(log_signer().public().origin()).await.unwrap();

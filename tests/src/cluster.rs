@@ -492,6 +492,7 @@ auditors = ["auditor"]
 [[allow]]
 class = "product-build"
 product = "suite"
+embargo = true
 [[allow]]
 class = "av-database"
 product = "avdb"

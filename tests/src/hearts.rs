@@ -11,7 +11,7 @@ use rutli_keys::{
 };
 use rutli_log::{Hash, entry::RequestTerms};
 use rutli_release::{
-    Class, Format, Product, ReleaseId, ReleaseKey, Requester, UnverifiedArtifact, UnverifiedRelease,
+    Channel, Class, Format, Product, ReleaseId, ReleaseKey, Requester, UnverifiedArtifact, UnverifiedRelease,
     VerifiedRelease,
 };
 use rutli_signer_node::{
@@ -204,17 +204,22 @@ pub fn gate(rehearsed: &Deployment, log: &ScriptedLog, node: &NodeId, kept: LogS
     Gate::new(log.key(), node.clone(), identity, &rehearsed.peers(), kept).unwrap()
 }
 
-/// The heart of the gate's node, with its share of one key. It permits the product `suite`.
+/// The heart of the gate's node, with its share of one key. It permits the product `suite`, under embargo in the channel
+/// `stable` alone.
 #[must_use]
 pub fn signer(rehearsed: &Deployment, signed: &SignedRoster, gate: Gate) -> Signer {
     let node = gate.me().clone();
-    let allow = AllowRule {
+    let open = AllowRule {
         class: Class::ProductBuild,
         product: Product::new("suite").unwrap(),
         channels: None,
         max_artifacts: None,
+        embargo: false,
     };
-    let mut signer = Signer::new(node.clone(), AllowList::new(vec![allow]), Marks::default(), gate, None);
+    let stable = vec![Channel::new("stable").unwrap()];
+    let secret = AllowRule { channels: Some(stable), embargo: true, ..open.clone() };
+    let allow = AllowList::new(vec![open, secret]);
+    let mut signer = Signer::new(node.clone(), allow, Marks::default(), gate, None);
     let share: &SigningShare = rehearsed.keys.shares.get(&(node, signed.roster().key().clone())).unwrap();
     signer.install_key(signed.clone(), share.duplicate()).unwrap();
     signer

@@ -12,8 +12,13 @@
 )]
 
 use ed25519_dalek::{Signer as _, SigningKey};
-use rutli_log::{Cosignature, Cosigner, Entry, Hash, entry::Embargo, sha256};
-use rutli_release::{ReleaseId, Requester};
+use rutli_log::{
+    Cosignature, Cosigner, Entry, Hash,
+    entry::{Embargo, RequestTerms},
+    limits::{MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_TREE_SIZE},
+    sha256,
+};
+use rutli_release::{ReleaseId, Requester, UnverifiedRelease, VerifiedRelease};
 use rutli_signer_node::{
     gate::{KeptHead, LogState, Unsaved},
     journal::Journal,
@@ -160,8 +165,8 @@ impl Story {
 }
 
 fn is_head_level(code: RefusalCode) -> bool {
-    use RefusalCode::{LogInclusion, LogOtherEntry, NotLogged};
-    !matches!(code, NotLogged | LogInclusion | LogOtherEntry)
+    use RefusalCode::{LogInclusion, LogOtherEntry, LogTerms, NotLogged};
+    !matches!(code, NotLogged | LogInclusion | LogOtherEntry | LogTerms)
 }
 
 /// A note over any text, signed as the log signs.
@@ -513,6 +518,68 @@ async fn an_entry_of_another_request_is_refused() {
     let terms = rutli_log::entry::RequestTerms { embargo: Some(embargo), ..story.nodes.terms(&release(10)) };
     batch.items[0].entry = Some(story.nodes.log.log_release(&release(10), &terms));
     let batch = story.nodes.complete(ME, &batch);
+    story.signs(batch).await;
+}
+
+impl Story {
+    /// A batch whose entry, in the log as it should be, has these terms.
+    fn under(&mut self, release: VerifiedRelease, deadline: u64, disclose_by: Option<u64>) -> Batch {
+        let embargo = disclose_by.map(|disclose_by| Embargo { salt: Hash([70; 32]), disclose_by });
+        let terms = RequestTerms { deadline, embargo, ..self.nodes.terms(&release) };
+        let mut batch = self.nodes.batch(&QUORUM, &[release.clone()]);
+        batch.items[0].entry = Some(self.nodes.log.log_release(&release, &terms));
+        self.nodes.complete(ME, &batch)
+    }
+}
+
+/// A deadline that never comes, or an embargo without an end: no monitor would ever ask what became of it.
+#[tokio::test]
+async fn an_entry_that_comes_due_in_nobodys_time_is_refused() {
+    let mut story = Story::new().await;
+    let skew = rutli_signer_node::limits::MAX_CLOCK_SKEW_S;
+    let latest = |most: u64| NOW + most + skew;
+    let (deadline, embargo) = (latest(MAX_DEADLINE_SECONDS), latest(MAX_EMBARGO_SECONDS));
+    for (sequence, (what, deadline, disclose_by)) in (1..).zip([
+        ("a deadline that is past", NOW - skew - 1, None),
+        ("a deadline at the beginning of time", 0, None),
+        ("a deadline that is too far away", deadline + 1, None),
+        ("a deadline at the end of numbers", MAX_TREE_SIZE, None),
+        ("an embargo that is over", DEADLINE, Some(NOW - skew - 1)),
+        ("an embargo that is too long", DEADLINE, Some(embargo + 1)),
+        ("an embargo for ever", DEADLINE, Some(MAX_TREE_SIZE)),
+        ("both for ever", MAX_TREE_SIZE, Some(MAX_TREE_SIZE)),
+    ]) {
+        let batch = story.under(release(sequence), deadline, disclose_by);
+        let refusal = story.refuses(what, batch, RefusalCode::LogTerms).await;
+        assert!(refusal.reason.contains("compare the clocks"), "{}", refusal.reason);
+    }
+    for (sequence, (deadline, disclose_by)) in (20..).zip([
+        (NOW - skew, None),
+        (deadline, None),
+        (DEADLINE, Some(NOW - skew)),
+        (deadline, Some(embargo)),
+    ]) {
+        let batch = story.under(release(sequence), deadline, disclose_by);
+        story.signs(batch).await;
+    }
+}
+
+/// What the log hides is signed only where a rule says so; the same release in the open is another matter.
+#[tokio::test]
+async fn an_embargo_that_no_rule_allows_is_refused() {
+    let mut story = Story::new().await;
+    let beta = |sequence| {
+        let mut beta = UnverifiedRelease::from(&release(sequence));
+        beta.channel = "beta".into();
+        beta.verify().unwrap()
+    };
+    let batch = story.under(beta(1), DEADLINE, Some(DEADLINE));
+    let reply = story.ask(batch).await;
+    assert_eq!(refusal(&reply), RefusalCode::NotAllowed);
+    assert_eq!(story.verdicts().await, ["not-allowed"]);
+    let batch = story.under(beta(1), DEADLINE, None);
+    story.signs(batch).await;
+    let batch = story.under(release(1), DEADLINE, Some(DEADLINE));
     story.signs(batch).await;
 }
 

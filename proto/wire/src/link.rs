@@ -148,11 +148,13 @@ pub enum RefusalCode {
     LogInclusion,
     /// The entry in the log is not the one of this release.
     LogOtherEntry,
+    /// The entry's deadline, or the end of its embargo, is past or too far away.
+    LogTerms,
 }
 
 impl RefusalCode {
     /// Every code with its stable word.
-    pub const ALL: [(Self, &'static str); 23] = [
+    pub const ALL: [(Self, &'static str); 24] = [
         (Self::NotAllowed, "not-allowed"),
         (Self::SequenceBehind, "sequence-behind"),
         (Self::SequenceConflict, "sequence-conflict"),
@@ -176,6 +178,7 @@ impl RefusalCode {
         (Self::NotLogged, "not-logged"),
         (Self::LogInclusion, "log-inclusion"),
         (Self::LogOtherEntry, "log-other-entry"),
+        (Self::LogTerms, "log-terms"),
     ];
 
     /// The stable word for programs.

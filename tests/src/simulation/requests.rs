@@ -21,6 +21,7 @@ pub fn allow_rules() -> Vec<AllowRule> {
             product: Product::new(product).unwrap(),
             channels: None,
             max_artifacts: None,
+            embargo: false,
         })
         .collect()
 }

@@ -438,7 +438,8 @@ fn first_quorum(roster: &Roster) -> Result<Vec<u16>> {
 
 fn allow_list() -> Result<AllowList> {
     let rule = |class, product: &str| -> Result<AllowRule> {
-        Ok(AllowRule { class, product: Product::new(product)?, channels: None, max_artifacts: None })
+        let product = Product::new(product)?;
+        Ok(AllowRule { class, product, channels: None, max_artifacts: None, embargo: false })
     };
     Ok(AllowList::new(vec![rule(Class::ProductBuild, PRODUCTS[0])?, rule(Class::AvDatabase, AV_PRODUCT)?]))
 }

@@ -253,6 +253,7 @@ product = "sandbox"
 [[allow]]
 class = "product-build"
 product = "suite"
+embargo = true
 
 [[allow]]
 class = "av-database"

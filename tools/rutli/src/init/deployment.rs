@@ -128,6 +128,9 @@ pub struct Allow {
     /// With at most so many files. Default: the limit of all releases.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_artifacts: Option<u32>,
+    /// Also under embargo. Default: no.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub embargo: bool,
 }
 
 /// The first ceremony.
