@@ -174,9 +174,16 @@ impl Tiles {
 
     /// Forgets full tiles until at most `most` tiles are left, the oldest of the lowest level first.
     pub fn shrink(&mut self, most: usize) {
+        self.shrink_within(self.size, most);
+    }
+
+    /// The same with tiles that are full in the tree of `size` entries alone: who keeps those in files needs the others.
+    pub fn shrink_within(&mut self, size: u64, most: usize) {
+        let is_full = |id: &MissingTile| {
+            size.checked_shr(8 * (u32::from(id.level) + 1)).is_some_and(|full| id.index < full)
+        };
         while self.tiles.len() > most {
-            let oldest = self.tiles.iter().find(|(_, tile)| tile.root().is_some()).map(|(id, _)| *id);
-            let Some(oldest) = oldest else { return };
+            let Some(oldest) = self.tiles.keys().copied().find(is_full) else { return };
             self.tiles.remove(&oldest);
         }
     }
