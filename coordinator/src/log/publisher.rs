@@ -9,8 +9,9 @@ use std::{sync::Arc, time::Duration};
 
 use rutli_keys::{NodeId, Roster};
 use rutli_log::{
-    Cosigner, Entry, Head, SignedCheckpoint,
+    Cosigner, Entry, Head, SignedCheckpoint, check_inclusion,
     entry::Dsse,
+    leaf_hash,
     proof_file::ProofFile,
     sigstore::{LoggedSignature, SigstoreSigner},
 };
@@ -27,7 +28,7 @@ use crate::{
     keyring::Keyring,
     limits,
     session::Sessions,
-    store::{ReleaseNumber, Store, Unproven},
+    store::{Store, Unproven},
     waiting::Waiting,
 };
 
@@ -171,20 +172,30 @@ impl Publisher {
             if wanted.is_empty() {
                 return Ok(());
             }
-            let ids: Vec<_> = wanted.iter().map(|wanted| wanted.release_id.clone()).collect();
             let (log, sigstore, note) =
                 (self.store.log().clone(), Arc::clone(&self.sigstore), Arc::clone(&note));
             let proofs = tokio::task::spawn_blocking(move || {
-                wanted
-                    .iter()
-                    .map(|wanted| {
-                        let proof = log.inclusion(wanted.index, head.size)?;
-                        proof_files(wanted, head, &note, proof, &sigstore).map(|files| (wanted.number, files))
-                    })
-                    .collect::<Result<Vec<(ReleaseNumber, Vec<v1::SignedFile>)>>>()
+                let prove = |wanted: &Unproven| {
+                    let proof = log.inclusion(wanted.index, head.size)?;
+                    proof_files(wanted, head, &note, proof, &sigstore)
+                };
+                wanted.into_iter().map(|wanted| (prove(&wanted), wanted)).collect::<Vec<_>>()
             });
-            let proofs = proofs.await.map_err(|_| Error::Stopping)??;
-            self.store.prove(proofs, self.clock.now()).await?;
+            let (mut ids, mut proved, mut failed) = (Vec::new(), Vec::new(), Ok(()));
+            for (made, wanted) in proofs.await.map_err(|_| Error::Stopping)? {
+                match made {
+                    Ok(files) => {
+                        ids.push(wanted.release_id);
+                        proved.push((wanted.number, files));
+                    }
+                    Err(error) => failed = Err(error),
+                }
+            }
+            // One that cannot be proved does not hold up the others.
+            if proved.is_empty() {
+                return failed;
+            }
+            self.store.prove(proved, self.clock.now()).await?;
             self.waiting.proven(&ids);
         }
     }
@@ -225,6 +236,9 @@ fn proof_files(
 ) -> Result<Vec<v1::SignedFile>> {
     let id = &wanted.release_id;
     let unfit = |reason: String| Error::Unfit { release_id: id.to_string(), reason };
+    // Its hashes may come from files, which are no witnesses for themselves.
+    check_inclusion(&head, wanted.index, leaf_hash(&wanted.leaf), &proof)
+        .map_err(|error| unfit(error.to_string()))?;
     let mut files = Vec::with_capacity(2);
     let entry = Entry::parse(&wanted.leaf).map_err(|error| unfit(error.to_string()))?;
     let extra = match &entry {
@@ -274,3 +288,6 @@ impl Keyring {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;
