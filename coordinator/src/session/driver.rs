@@ -513,3 +513,6 @@ impl Driver {
         let _: Result<(), _> = self.notices.send(notice).await;
     }
 }
+
+#[cfg(test)]
+mod tests;
