@@ -259,7 +259,8 @@ impl Log {
         let size = newest.head().size;
         self.change(|tree| {
             leaves.iter().for_each(|leaf| tree.tiles.push(*leaf));
-            tree.tiles.shrink(limits::LOG_TILES_IN_MEMORY, tree.written);
+            // What is not in the folder yet is nowhere else.
+            tree.tiles.shrink_within(tree.written, limits::LOG_TILES_IN_MEMORY);
             tree.newest = newest;
         });
         self.0.size.send_replace(size);
@@ -304,3 +305,6 @@ pub fn key_entry(key: &SignedRoster, at: u64) -> Vec<u8> {
     })
     .encode()
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,8 +142,10 @@ impl SignRelease {
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
         let content = release_to_content(&release);
         let encoded = content.encode_to_vec();
-        let room =
-            embargo.and_then(|embargo| Ok((embargo, self.waiting.reserve(release.class(), encoded.len())?)));
+        let room = embargo.and_then(|embargo| {
+            self.log_has_room()?;
+            Ok((embargo, self.waiting.reserve(release.class(), encoded.len())?))
+        });
         let (embargo, mut slot) = match room {
             Ok(room) => room,
             // Whoever asks for a release that is admitted already takes no room, and must not lose its answer; nor may
@@ -153,10 +155,6 @@ impl SignRelease {
                 None => return Err(full),
             },
         };
-        let backlog = self.store.log().backlog();
-        if backlog > limits::LOG_STAGED_ENTRIES {
-            return Err(Error::QueueFull { what: format!("{backlog} log entries wait to be written") });
-        }
         let signatures = u32::try_from(release.signable_count()).unwrap_or(u32::MAX);
         let terms = RequestTerms {
             release_id: release_id.clone(),
@@ -280,6 +278,14 @@ impl SignRelease {
         let (outcome, submit) = self.order.place(submission.clone());
         submit(index);
         Ok(Unfinished { number, submission, expires_at, terms, outcome, slot })
+    }
+
+    fn log_has_room(&self) -> Result<()> {
+        let backlog = self.store.log().backlog();
+        if backlog > limits::LOG_STAGED_ENTRIES {
+            return Err(Error::QueueFull { what: format!("{backlog} log entries wait to be written") });
+        }
+        Ok(())
     }
 
     /// SHA-256 of the roster under which releases are signed now.

@@ -442,4 +442,8 @@ fn lock(data_dir: &Path) -> Result<Arc<File>> {
 }
 
 #[cfg(test)]
+mod log_open_tests;
+#[cfg(test)]
+mod log_tests;
+#[cfg(test)]
 mod tests;

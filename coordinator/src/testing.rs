@@ -1,6 +1,9 @@
-//! For tests: a PKI, a running daemon, and clients of every role.
+//! For tests: a PKI, a running daemon, and clients of every role; in [`nodes`] a coordinator without its network.
 
-use std::{path::Path, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use hyper_util::rt::TokioIo;
 use rcgen::{
@@ -8,7 +11,7 @@ use rcgen::{
 };
 use rustls::{ClientConfig, pki_types::ServerName};
 use rutli_keys::{SignedRoster, rehearsal};
-use rutli_log::{Hash, LogSigner, Origin, sigstore::SigstoreSigner};
+use rutli_log::{Hash, LogSigner, Origin};
 use rutli_wire::{
     tls::{Pem, client_config},
     v1::{
@@ -26,6 +29,8 @@ use crate::{
     log::key_entry,
     store::{CeremonyChange, CeremonyEnd, NewKey, NewLogged, Store},
 };
+
+pub(crate) mod nodes;
 
 /// The time on every test's clock: 2026-11-21T10:00:00Z.
 pub(crate) const NOW: u64 = 1_795_255_200;
@@ -112,12 +117,17 @@ impl Running {
     }
 
     pub(crate) async fn start_with(limits: Limits) -> Self {
+        Self::start_on(limits, async |data_dir| give_key(&data_dir).await).await
+    }
+
+    /// The same on data that `prepare` has laid down.
+    pub(crate) async fn start_on(limits: Limits, prepare: impl AsyncFnOnce(PathBuf)) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let authority = Arc::new(Authority::new());
         let server = authority.issue("rutli:coordinator:main");
         std::fs::write(folder.path().join("ca.pem"), &authority.pem).unwrap();
         write_identity(folder.path(), &server);
-        give_key(&folder.path().join("data")).await;
+        prepare(folder.path().join("data")).await;
         Self::open(folder, authority, limits).await
     }
 
@@ -140,8 +150,7 @@ impl Running {
             limits,
         };
         std::fs::write(&config.log.key, log_signer().to_pkcs8_pem().unwrap().as_str()).unwrap();
-        let sigstore = SigstoreSigner::from_bytes(config.log.url.parse().unwrap(), &[8; 32]).unwrap();
-        std::fs::write(&config.log.sigstore_key, sigstore.to_pkcs8_pem().unwrap().as_str()).unwrap();
+        std::fs::write(&config.log.sigstore_key, nodes::sigstore().to_pkcs8_pem().unwrap().as_str()).unwrap();
         let signals = Signals::default();
         let mut tries = 0;
         let daemon = loop {
@@ -192,22 +201,25 @@ impl Running {
 }
 
 /// A release is admitted only when there is a key to sign it with.
-async fn give_key(data_dir: &Path) {
-    let key = key();
+pub(crate) async fn give_key(data_dir: &Path) {
+    open_store(data_dir).await.unwrap().ceremony(made(&key())).await.unwrap();
+}
+
+/// The end of the ceremony that made a key.
+pub(crate) fn made(key: &SignedRoster) -> CeremonyChange {
     let new = NewKey {
         roster_hash: key.roster().hash().to_string(),
         name: key.roster().key().to_string(),
         signed_roster: key.encode(),
-        entry: key_entry(&key, NOW),
+        entry: key_entry(key, NOW),
     };
     let end = CeremonyEnd { state: v1::CeremonyState::Done, at: NOW, reason: String::new(), keys: vec![new] };
-    let change = CeremonyChange {
+    CeremonyChange {
         ceremony_id: key.roster().ceremony().to_string(),
         begun: None,
         messages: Vec::new(),
         ended: Some(end),
-    };
-    open_store(data_dir).await.unwrap().ceremony(change).await.unwrap();
+    }
 }
 
 pub(crate) fn write_identity(folder: &Path, identity: &Identity) {

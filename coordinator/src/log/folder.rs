@@ -293,7 +293,7 @@ impl Appender {
         // entries still: the next round begins where this one did, and finds equal what is there.
         batch.sync()?;
         crash_point("log-tiles-written");
-        tiles.shrink(0, u64::MAX);
+        tiles.shrink(0);
         (self.head, self.edge, self.bundle) = (to, tiles, bundle);
         Ok(())
     }

@@ -318,3 +318,6 @@ impl Keyring {
             .collect()
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -165,21 +165,22 @@ impl Appending<'_> {
             return Err(sqlx::Error::Protocol(reason.to_owned()));
         }
         let checkpoint = self.sequencer.signer.sign(self.frontier.head());
+        let swapped = sqlx::query("UPDATE log_head SET checkpoint = $1 WHERE checkpoint = $2")
+            .bind(checkpoint.to_note())
+            .bind(self.sequencer.note.clone())
+            .execute(&mut *connection)
+            .await?;
+        // Somebody else wrote, or a commit that was taken for failed was none: nothing of this may stand. Asked before the
+        // entries: theirs have the same places, and a conflict there would pass for a change that is refused.
+        if swapped.rows_affected() != 1 {
+            return Err(sqlx::Error::Protocol("the log's head is not where it was left".into()));
+        }
         for rows in self.rows.chunks(crate::limits::LOG_ROWS_PER_INSERT) {
             let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO log_entries (number, entry, release) ");
             query.push_values(rows, |mut row, (number, entry, release)| {
                 row.push_bind(signed(*number)).push_bind(entry.as_slice()).push_bind(*release);
             });
             query.build().execute(&mut *connection).await?;
-        }
-        let swapped = sqlx::query("UPDATE log_head SET checkpoint = $1 WHERE checkpoint = $2")
-            .bind(checkpoint.to_note())
-            .bind(self.sequencer.note.clone())
-            .execute(connection)
-            .await?;
-        // Somebody else wrote, or a commit that was taken for failed was none: nothing of this may stand.
-        if swapped.rows_affected() != 1 {
-            return Err(sqlx::Error::Protocol("the log's head is not where it was left".into()));
         }
         crash_point("log-before-commit");
         Ok(Some(Appended { frontier: self.frontier, leaves: self.leaves, checkpoint }))

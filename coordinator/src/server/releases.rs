@@ -360,3 +360,6 @@ pub fn is_final(state: v1::ReleaseState) -> bool {
         Unspecified | Queued | AwaitingQuorum | Signing => false,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -9,7 +9,8 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     config::Limits,
-    testing::{NOW, Running, request},
+    limits,
+    testing::{NOW, Running, give_key, log_signer, request},
 };
 
 const PIPELINE: &str = "rutli:pipeline:ci";
@@ -340,4 +341,98 @@ async fn nodes_and_watchers_hear_of_the_end() {
     };
     assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "STOPPING"));
     stopped.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn an_embargo_is_ended_by_its_pipeline_or_an_operator() {
+    let running = Running::start().await;
+    let mut client = running.releases(PIPELINE).await;
+    let mut hidden = request("job-1", 1);
+    hidden.embargo_until = NOW + 1_000;
+    let release = client.create_release(hidden.clone()).await.unwrap().into_inner();
+    assert_eq!((release.embargo_until, release.log_index), (NOW + 1_000, 1));
+    let again = client.create_release(hidden).await.unwrap().into_inner();
+    assert_eq!((again.release_id, again.embargo_until), (release.release_id.clone(), NOW + 1_000));
+    let disclose = || v1::DiscloseReleaseRequest { release_id: release.release_id.clone() };
+    let mut other = running.releases("rutli:pipeline:other").await;
+    assert_eq!(other.disclose_release(disclose()).await.unwrap_err().code(), Code::NotFound);
+    for party in ["rutli:auditor:a", NODE] {
+        let status = running.releases(party).await.disclose_release(disclose()).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::PermissionDenied, "WRONG_ROLE"));
+    }
+    let open = client.create_release(request("job-2", 2)).await.unwrap().into_inner();
+    assert_eq!(open.log_index, 2);
+    let none = v1::DiscloseReleaseRequest { release_id: open.release_id };
+    let status = client.disclose_release(none).await.unwrap_err();
+    assert_eq!(status.code(), Code::FailedPrecondition);
+    let disclosed = client.disclose_release(disclose()).await.unwrap().into_inner();
+    assert_eq!(disclosed.release_id, release.release_id);
+    running.releases("rutli:operator:o").await.disclose_release(disclose()).await.unwrap();
+    // One disclosure, however often it is asked for.
+    let third = client.create_release(request("job-3", 3)).await.unwrap().into_inner();
+    assert_eq!(third.log_index, 4);
+    let nothing = v1::DiscloseReleaseRequest { release_id: "suite-1.0-000000000000".into() };
+    assert_eq!(client.disclose_release(nothing).await.unwrap_err().code(), Code::NotFound);
+    for until in [NOW, NOW + rutli_log::limits::MAX_EMBARGO_SECONDS + 1] {
+        let mut bad = request("job-4", 4);
+        bad.embargo_until = until;
+        let status = client.create_release(bad).await.unwrap_err();
+        assert_eq!(
+            status.get_error_details().bad_request().unwrap().field_violations[0].field,
+            "embargo_until"
+        );
+    }
+    running.stop().await.unwrap();
+}
+
+/// So many entries wait for a folder that takes none.
+async fn backlog(data_dir: &std::path::Path, size: u64) {
+    use sqlx::{Connection as _, Row as _};
+    give_key(data_dir).await;
+    std::fs::write(data_dir.join("log/tile"), "no folder").unwrap();
+    let options = sqlx::sqlite::SqliteConnectOptions::new().filename(data_dir.join(crate::store::FILE_NAME));
+    let mut database = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let mut transaction = database.begin().await.unwrap();
+    let first = sqlx::query("SELECT entry FROM log_entries").fetch_one(&mut *transaction).await.unwrap();
+    let mut frontier = rutli_log::Frontier::default();
+    frontier.push(rutli_log::leaf_hash(&first.get::<Vec<u8>, _>(0)));
+    let numbers: Vec<u64> = (1..size).collect();
+    for numbers in numbers.chunks(10_000) {
+        let mut query = sqlx::QueryBuilder::<sqlx::Sqlite>::new("INSERT INTO log_entries (number, entry) ");
+        query.push_values(numbers, |mut row, number| {
+            let entry = format!("entry {number}").into_bytes();
+            frontier.push(rutli_log::leaf_hash(&entry));
+            row.push_bind(i64::try_from(*number).unwrap()).push_bind(entry);
+        });
+        query.build().execute(&mut *transaction).await.unwrap();
+    }
+    let checkpoint = log_signer().sign(frontier.head()).to_note();
+    let swap = sqlx::query("UPDATE log_head SET checkpoint = $1").bind(checkpoint);
+    swap.execute(&mut *transaction).await.unwrap();
+    transaction.commit().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_log_that_is_not_written_stops_admission_before_the_disk_is_full() {
+    let running = Running::start_on(Limits::default(), async |data_dir| {
+        backlog(&data_dir, limits::LOG_STAGED_ENTRIES).await;
+    })
+    .await;
+    let mut client = running.releases(PIPELINE).await;
+    let known = client.create_release(request("job-1", 1)).await.unwrap().into_inner();
+    assert_eq!(known.log_index, limits::LOG_STAGED_ENTRIES);
+    let status = client.create_release(request("job-2", 2)).await.unwrap_err();
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "QUEUE_FULL"));
+    assert!(status.message().contains("log entries wait"), "{status}");
+    let again = client.create_release(request("job-1", 1)).await.unwrap().into_inner();
+    assert_eq!(again.release_id, known.release_id, "who asks for what is admitted takes no room");
+    // The disk is back: all of it is written, and admission goes on.
+    std::fs::remove_file(running.folder.path().join("data/log/tile")).unwrap();
+    let admitted = async {
+        while client.create_release(request("job-2", 2)).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), admitted).await.unwrap();
+    running.stop().await.unwrap();
 }

@@ -514,3 +514,6 @@ impl Driver {
         let _: Result<(), _> = self.notices.send(notice).await;
     }
 }
+
+#[cfg(test)]
+mod tests;

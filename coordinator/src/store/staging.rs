@@ -175,8 +175,8 @@ pub(super) async fn log_again(
     }
     let index = log.push(logged.entry.clone(), disclosed(number.0, logged));
     sqlx::query(
-        "UPDATE releases SET log_index = $1, roster = $2, deadline = $3, embargo_salt = $4, disclose_by = $5 \
-         WHERE number = $6",
+        "UPDATE releases SET log_index = $1, roster = $2, deadline = $3, embargo_salt = $4, disclose_by = $5, \
+         disclosed_at = NULL WHERE number = $6",
     )
     .bind(signed(index))
     .bind(logged.roster.to_string())

@@ -7,7 +7,7 @@ use crate::testing::{new_logged, open_store};
 
 const DIGEST: [u8; 32] = [7; 32];
 
-fn release(request_id: &str, sequence: u64) -> NewRelease {
+pub(super) fn release(request_id: &str, sequence: u64) -> NewRelease {
     let requester = Requester::new("ci").unwrap();
     let request_id = RequestId::new(request_id).unwrap();
     let product = Product::new("suite").unwrap();
@@ -28,23 +28,23 @@ fn release(request_id: &str, sequence: u64) -> NewRelease {
     }
 }
 
-async fn admit(store: &Store, release: NewRelease) -> Result<Admission> {
+pub(super) async fn admit(store: &Store, release: NewRelease) -> Result<Admission> {
     store.admit(release, |_| {}).await
 }
 
-fn in_channel(channel: &str, mut release: NewRelease) -> NewRelease {
+pub(super) fn in_channel(channel: &str, mut release: NewRelease) -> NewRelease {
     release.channel = Channel::new(channel).unwrap();
     release
 }
 
-fn number(admission: Admission) -> ReleaseNumber {
+pub(super) fn number(admission: Admission) -> ReleaseNumber {
     match admission {
         Admission::New(number, _) => number,
         Admission::Known(id) => panic!("{id} was known"),
     }
 }
 
-fn signed_message() -> v1::Release {
+pub(super) fn signed_message() -> v1::Release {
     v1::Release {
         state: v1::ReleaseState::Signed.into(),
         signed_by: vec!["vendor/vendor-1".into()],
@@ -332,7 +332,7 @@ async fn a_store_that_cannot_write_is_closed_and_opens_by_itself() {
     number(admit(&store, release("c", 3)).await.unwrap());
 }
 
-async fn reopen(path: &Path) -> Store {
+pub(super) async fn reopen(path: &Path) -> Store {
     for _ in 0..100 {
         // The writer lets go of the lock shortly after the last handle is gone.
         if let Ok(store) = open_store(path).await {

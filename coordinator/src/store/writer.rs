@@ -510,14 +510,14 @@ async fn finish(
     endings: &[&Ending],
     log: &mut Appending<'_>,
 ) -> sqlx::Result<()> {
-    let ended = update_outcomes(endings).build().fetch_all(&mut *connection).await?;
-    let mut ended: HashSet<i64> = ended.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>()?;
+    // The first of several in one group: of two rows that fit, an UPDATE takes either.
+    let mut firsts = HashSet::new();
+    let endings: Vec<&Ending> =
+        endings.iter().copied().filter(|ending| firsts.insert(ending.number.0)).collect();
+    let ended = update_outcomes(&endings).build().fetch_all(&mut *connection).await?;
+    let ended: HashSet<i64> = ended.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>()?;
     let mut signed_now = Vec::new();
-    for ending in endings {
-        // The first of several in one group.
-        if !ended.remove(&ending.number.0) {
-            continue;
-        }
+    for ending in endings.into_iter().filter(|ending| ended.contains(&ending.number.0)) {
         let indices: Vec<u64> = ending.entries.iter().map(|entry| log.push(entry.clone(), None)).collect();
         if let (Some(files), Some(leaf), Some(index)) = (&ending.files, ending.entries.last(), indices.last())
         {

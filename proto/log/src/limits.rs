@@ -65,14 +65,6 @@ pub const MAX_ROSTER_NODES: usize = 16_384;
 /// Channels of products that an auditor keeps.
 pub const MAX_CHANNELS: usize = 16_384;
 
-/// Seconds from a request to its deadline: the longest lifetime that a coordinator takes (8,760 hours), and a day. A
-/// request that never has to end could be signed in secret for ever.
-pub const MAX_DEADLINE_SECONDS: u64 = 366 * 86_400;
-
-/// Seconds from a request to the promised end of its embargo, as coordinators take it: a promise for the next century is
-/// none.
-pub const MAX_EMBARGO_SECONDS: u64 = 366 * 86_400;
-
 /// Bytes of a policy: its most witnesses with names and keys of a middling length.
 pub const MAX_POLICY_BYTES: usize = 128 * 1024;
 

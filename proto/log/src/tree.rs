@@ -177,16 +177,18 @@ impl Tiles {
         self.tiles.get(&MissingTile { level, index })
     }
 
-    /// Forgets full tiles until at most `most` tiles are left, the oldest of the lowest level first; but none that
-    /// reaches beyond the first `kept` entries, whose tiles are kept elsewhere.
-    pub fn shrink(&mut self, most: usize, kept: u64) {
+    /// Forgets full tiles until at most `most` tiles are left, the oldest of the lowest level first.
+    pub fn shrink(&mut self, most: usize) {
+        self.shrink_within(self.size, most);
+    }
+
+    /// The same with tiles that are full in the tree of `size` entries alone: who keeps those in files needs the others.
+    pub fn shrink_within(&mut self, size: u64, most: usize) {
+        let is_full = |id: &MissingTile| {
+            size.checked_shr(8 * (u32::from(id.level) + 1)).is_some_and(|full| id.index < full)
+        };
         while self.tiles.len() > most {
-            let is_kept = |id: &MissingTile| {
-                let entries = u64::from(TILE_WIDTH).checked_pow(u32::from(id.level) + 1);
-                entries.and_then(|entries| (id.index + 1).checked_mul(entries)).is_some_and(|end| end <= kept)
-            };
-            let oldest = self.tiles.iter().find(|(id, tile)| tile.root().is_some() && is_kept(id));
-            let Some(oldest) = oldest.map(|(id, _)| *id) else { return };
+            let Some(oldest) = self.tiles.keys().copied().find(is_full) else { return };
             self.tiles.remove(&oldest);
         }
     }

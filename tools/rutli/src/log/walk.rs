@@ -230,7 +230,7 @@ impl Walk<'_> {
             visit(read);
         }
         self.compare_completed()?;
-        self.tiles.shrink(TILES_IN_MEMORY, u64::MAX);
+        self.tiles.shrink(TILES_IN_MEMORY);
         Ok(true)
     }
 

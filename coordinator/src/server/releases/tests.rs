@@ -1,0 +1,157 @@
+//! Watchers of a release up to its proof.
+
+use futures::StreamExt as _;
+use rutli_log::Entry;
+
+use super::*;
+use crate::{
+    ceremonies::Ceremonies,
+    log::publisher::Publisher,
+    node_link::NodeLinks,
+    testing::{NOW, nodes::Core, request},
+};
+
+type States = BoxStream<'static, Result<v1::Release, Status>>;
+
+async fn api(core: &Core) -> Api {
+    let (sessions, stopping) = (core.sessions.clone(), tokio_util::sync::CancellationToken::new());
+    let clock = core.signing.clock.clone();
+    let ceremonies =
+        Ceremonies::open(core.store.clone(), sessions.clone(), core.keyring.clone(), clock).await.unwrap();
+    let links = NodeLinks { sessions, ceremonies: Arc::clone(&ceremonies), stopping: stopping.clone() };
+    Api { signing: Arc::clone(&core.signing), ceremonies, links: Arc::new(links), stopping }
+}
+
+async fn watch(api: &Api, id: &str) -> States {
+    let watched = api.watch(&Reader::Everything, id).await.unwrap();
+    Box::pin(states(watched, api.stopping.clone(), Watched::next))
+}
+
+/// The next message in a state, whatever comes before it.
+async fn until(states: &mut States, state: v1::ReleaseState) -> v1::Release {
+    loop {
+        let next =
+            tokio::time::timeout(Duration::from_secs(5), states.next()).await.unwrap().unwrap().unwrap();
+        if next.state() == state {
+            return next;
+        }
+    }
+}
+
+async fn is_silent(states: &mut States) -> bool {
+    tokio::time::timeout(Duration::from_millis(200), states.next()).await.is_err()
+}
+
+async fn started() -> (tempfile::TempDir, Core, Publisher, Api) {
+    let folder = tempfile::tempdir().unwrap();
+    let (core, publisher) = Core::open(folder.path()).await.unwrap();
+    let api = api(&core).await;
+    (folder, core, publisher, api)
+}
+
+#[tokio::test]
+async fn a_watcher_sees_the_signature_and_then_its_proof() {
+    let (_folder, core, publisher, api) = started().await;
+    let id = core.ask(request("job-1", 1)).await.unwrap().release_id;
+    let mut early = watch(&api, &id).await;
+    assert_eq!(early.next().await.unwrap().unwrap().state(), v1::ReleaseState::Queued);
+    core.attach_all().await;
+    let signed = until(&mut early, v1::ReleaseState::Signed).await;
+    assert_eq!((signed.proven_at, signed.log_index), (0, 1));
+    assert!(!signed.files.is_empty(), "the signature is there at once");
+    assert!(is_silent(&mut early).await, "and the stream stays open");
+    // One that comes now sees it signed, at once.
+    let mut late = watch(&api, &id).await;
+    let again = late.next().await.unwrap().unwrap();
+    assert_eq!((again.state(), again.proven_at, &again.files), (v1::ReleaseState::Signed, 0, &signed.files));
+    // A third one goes before the proof is there.
+    let mut gone = watch(&api, &id).await;
+    gone.next().await.unwrap().unwrap();
+    drop(gone);
+
+    let stop = tokio_util::sync::CancellationToken::new();
+    let publishing = tokio::spawn(publisher.run(stop.clone()));
+    for states in [&mut early, &mut late] {
+        let proven = until(states, v1::ReleaseState::Signed).await;
+        assert_eq!(proven.proven_at, NOW);
+        assert_eq!(proven, core.stored(&id).await);
+        assert_eq!(proven.files.len(), signed.files.len() + 2);
+        assert!(states.next().await.is_none(), "the proof is the last word");
+    }
+    stop.cancel();
+    publishing.await.unwrap();
+    // Who comes when all is over hears it once.
+    let mut last = watch(&api, &id).await;
+    assert_eq!(last.next().await.unwrap().unwrap(), core.stored(&id).await);
+    assert!(last.next().await.is_none());
+}
+
+#[tokio::test]
+async fn a_proof_that_came_between_is_seen() {
+    let (_folder, core, _publisher, api) = started().await;
+    core.attach_all().await;
+    let id = core.ask(request("job-1", 1)).await.unwrap().release_id;
+    core.ended(&id).await;
+    let stored = core.store.release(&ReleaseId::new(id.as_str()).unwrap()).await.unwrap().unwrap();
+    let proof = v1::SignedFile { name: "proof".into(), data: vec![1].into() };
+    // The watcher has read it signed, and the proof comes before its stream is read for the first time; nobody tells it.
+    let mut between = watch(&api, &id).await;
+    core.store.prove(vec![(stored.number, vec![proof.clone()])], NOW + 1).await.unwrap();
+    let seen = between.next().await.unwrap().unwrap();
+    assert_eq!((seen.proven_at, seen.files.last()), (NOW + 1, Some(&proof)));
+    assert!(between.next().await.is_none());
+    // Said again, with other files: the first proof stands.
+    core.store.prove(vec![(stored.number, Vec::new())], NOW + 9).await.unwrap();
+    let kept = core.stored(&id).await;
+    assert_eq!((kept.proven_at, kept.files.last()), (NOW + 1, Some(&proof)));
+}
+
+#[tokio::test]
+async fn a_watcher_hears_of_the_end_while_it_waits_for_a_proof() {
+    let (_folder, core, _publisher, api) = started().await;
+    core.attach_all().await;
+    let id = core.ask(request("job-1", 1)).await.unwrap().release_id;
+    core.ended(&id).await;
+    let mut states = watch(&api, &id).await;
+    until(&mut states, v1::ReleaseState::Signed).await;
+    api.stopping.cancel();
+    let status = states.next().await.unwrap().unwrap_err();
+    assert_eq!(status.code(), tonic::Code::Unavailable);
+    assert!(states.next().await.is_none());
+}
+
+#[tokio::test]
+async fn an_embargo_ends_at_its_time_and_once() {
+    let (_folder, core, _publisher, _api) = started().await;
+    let hidden = |id: &str, sequence, until| v1::CreateReleaseRequest {
+        embargo_until: until,
+        ..request(id, sequence)
+    };
+    for (until, problem) in [(NOW, "later than now"), (NOW - 1, "later than now")] {
+        let error = core.ask(hidden("job-0", 1, until)).await.unwrap_err().to_string();
+        assert!(error.contains(problem), "{error}");
+    }
+    let beyond = NOW + rutli_log::limits::MAX_EMBARGO_SECONDS + 1;
+    assert!(core.ask(hidden("job-0", 1, beyond)).await.is_err());
+    core.ask(hidden("job-1", 1, beyond - 1)).await.unwrap();
+    let soon = core.ask(hidden("job-2", 2, NOW + 1)).await.unwrap();
+    assert_eq!((soon.embargo_until, soon.log_index), (NOW + 1, 2));
+    assert!(core.store.embargoed(NOW).await.unwrap().is_empty());
+    let due = core.store.embargoed(NOW + 1).await.unwrap();
+    assert_eq!((due.len(), &due[0].message.release_id), (1, &soon.release_id));
+    for _ in 0..2 {
+        core.signing.disclose(&ReleaseId::new(soon.release_id.as_str()).unwrap()).await.unwrap();
+    }
+    assert!(core.store.embargoed(NOW + 1).await.unwrap().is_empty());
+    let staged = core.store.staged(0, u64::MAX).await.unwrap();
+    assert_eq!(staged.entries.len(), 4, "a key, two requests, one disclosure");
+    let (Entry::Embargoed(covered), Entry::Disclosure(disclosed)) =
+        (Entry::parse(&staged.entries[2]).unwrap(), Entry::parse(&staged.entries[3]).unwrap())
+    else {
+        panic!("other entries")
+    };
+    assert!(disclosed.opens(&covered));
+    assert_eq!(disclosed.request, 2);
+    let nothing = core.signing.disclose(&ReleaseId::new("suite-9").unwrap()).await.unwrap_err();
+    assert!(matches!(nothing, Error::NotFound { .. }));
+}
