@@ -111,7 +111,7 @@ impl Log {
         let to = staged.from + u64::try_from(staged.entries.len())?;
         self.appender.append(&staged.entries, &staged.documents, self.store.log().head_at(to)?)?;
         if to == newest.head().size {
-            self.appender.publish(&newest)?;
+            self.appender.publish(&newest, None)?;
             self.appender.forget_partials(to)?;
         }
         self.store.unstage(self.appender.head()).await?;
