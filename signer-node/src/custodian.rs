@@ -420,6 +420,27 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn the_custodian_vouches_for_a_head_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut served = serve(folder.path()).await;
+        let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
+        assert_eq!((status.log_size, status.log_root), (0, Head::EMPTY.root.as_bytes().to_vec()));
+        let name = |log_size, log_root: &[u8]| v1::ResumeRequest { log_size, log_root: log_root.to_vec() };
+        for wrong in [name(7, &[]), name(7, &[9; 31]), name(MAX_TREE_SIZE + 1, &[9; 32])] {
+            assert_eq!(served.client.resume(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        let other = served.client.resume(name(0, &[9; 32])).await.unwrap_err();
+        assert_eq!(other.code(), Code::FailedPrecondition, "an empty log has one root");
+        let vouched = served.client.resume(name(7, &[9; 32])).await.unwrap().into_inner();
+        assert_eq!((vouched.log_size, vouched.log_root), (7, vec![9; 32]));
+        served.stop().await;
+        let mut served = serve(folder.path()).await;
+        let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
+        assert_eq!((status.log_size, status.log_root), (7, vec![9; 32]), "over restarts");
+        served.stop().await;
+    }
+
+    #[tokio::test]
     async fn errors_have_codes_and_say_what_to_do() {
         let folder = tempfile::tempdir().unwrap();
         let mut served = serve(folder.path()).await;
