@@ -16,6 +16,7 @@ use std::{
 use age::secrecy::SecretString;
 use futures::{Stream as FuturesStream, stream};
 use rutli_keys::{CeremonyId, IdentityPublic, NodeId};
+use rutli_log::{Hash, Head, limits::MAX_TREE_SIZE};
 use rutli_wire::v1::{
     self,
     custodian_service_server::{CustodianService, CustodianServiceServer},
@@ -196,7 +197,8 @@ impl Desk {
                 .collect(),
             allow: report.allow,
             log_origin: report.log.origin,
-            log_size: report.log.size,
+            log_size: report.log.head.size,
+            log_root: report.log.head.root.as_bytes().to_vec(),
             log_state: report.log.state.into(),
         })
     }
@@ -227,9 +229,13 @@ impl CustodianService for Desk {
         self.show_status().await
     }
 
-    async fn resume(&self, _: Request<v1::ResumeRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+    async fn resume(
+        &self,
+        request: Request<v1::ResumeRequest>,
+    ) -> Result<Response<v1::StatusResponse>, Status> {
+        let head = vouched_head(&request.into_inner()).map_err(to_status)?;
         tracing::info!("the custodian resumes the node");
-        self.node.ask(Event::Resume).await.map_err(to_status)?;
+        self.node.ask(|answer| Event::Resume(head, answer)).await.map_err(to_status)?;
         self.show_status().await
     }
 
@@ -298,6 +304,19 @@ fn ceremony_id(text: &str) -> Result<CeremonyId, Error> {
     text.parse().map_err(|_| Error::UnknownCeremony(text.chars().take(64).collect()))
 }
 
+/// The head of the log that the custodian names, if any.
+fn vouched_head(request: &v1::ResumeRequest) -> Result<Option<Head>, Error> {
+    if (request.log_size, request.log_root.is_empty()) == (0, true) {
+        return Ok(None);
+    }
+    let root = Hash::from_slice(&request.log_root)
+        .map_err(|_| Error::Request("the root of a log's head has 32 bytes".into()))?;
+    if request.log_size > MAX_TREE_SIZE {
+        return Err(Error::Request(format!("a log has at most {MAX_TREE_SIZE} entries")));
+    }
+    Ok(Some(Head { size: request.log_size, root }))
+}
+
 fn reason(text: String) -> Result<String, Error> {
     if text.len() <= limits::MAX_REASON_BYTES && !text.chars().any(char::is_control) {
         return Ok(if text.is_empty() { "no reason given".to_owned() } else { text });
@@ -313,9 +332,11 @@ fn to_status(error: Error) -> Status {
             Code::InvalidArgument
         }
         Error::KeyExists(_) => Code::AlreadyExists,
-        Error::Sealed | Error::NotSealed | Error::NameInUse(_) | Error::Ceremony(_) => {
-            Code::FailedPrecondition
-        }
+        Error::CannotVouch(_)
+        | Error::Sealed
+        | Error::NotSealed
+        | Error::NameInUse(_)
+        | Error::Ceremony(_) => Code::FailedPrecondition,
         Error::TooManyCeremonies(_) => Code::ResourceExhausted,
         Error::Journal(_) | Error::File { .. } | Error::Stopping => Code::Unavailable,
         _ => Code::Internal,
@@ -391,11 +412,32 @@ mod tests {
         let mut served = serve(folder.path()).await;
         let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
         assert!(status.reason.contains("an audit, until Monday"), "{}", status.reason);
-        let resumed = served.client.resume(v1::ResumeRequest {}).await.unwrap().into_inner();
+        let resumed = served.client.resume(v1::ResumeRequest::default()).await.unwrap().into_inner();
         assert_eq!(resumed.state, "ready");
         let path = served.path.clone();
         served.stop().await;
         assert!(!path.exists());
+    }
+
+    #[tokio::test]
+    async fn the_custodian_vouches_for_a_head_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut served = serve(folder.path()).await;
+        let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
+        assert_eq!((status.log_size, status.log_root), (0, Head::EMPTY.root.as_bytes().to_vec()));
+        let name = |log_size, log_root: &[u8]| v1::ResumeRequest { log_size, log_root: log_root.to_vec() };
+        for wrong in [name(7, &[]), name(7, &[9; 31]), name(MAX_TREE_SIZE + 1, &[9; 32])] {
+            assert_eq!(served.client.resume(wrong).await.unwrap_err().code(), Code::InvalidArgument);
+        }
+        let other = served.client.resume(name(0, &[9; 32])).await.unwrap_err();
+        assert_eq!(other.code(), Code::FailedPrecondition, "an empty log has one root");
+        let vouched = served.client.resume(name(7, &[9; 32])).await.unwrap().into_inner();
+        assert_eq!((vouched.log_size, vouched.log_root), (7, vec![9; 32]));
+        served.stop().await;
+        let mut served = serve(folder.path()).await;
+        let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
+        assert_eq!((status.log_size, status.log_root), (7, vec![9; 32]), "over restarts");
+        served.stop().await;
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use rutli_keys::{CeremonyId, InvalidIdentity, InvalidRoster, KeyName, NodeId};
 use rutli_log::checkpoint::InvalidLogKey;
 use rutli_wire::tls::BadMaterial;
 
-use crate::{locked::CannotLock, sign::KeyError};
+use crate::{gate::CannotVouch, locked::CannotLock, sign::KeyError};
 
 /// Everything that stops the daemon, or a request of its custodian.
 #[derive(Debug, thiserror::Error)]
@@ -221,6 +221,9 @@ pub enum Error {
     /// The custodian's request is too large or empty.
     #[error("{0}")]
     Request(String),
+    /// See [`CannotVouch`].
+    #[error(transparent)]
+    CannotVouch(#[from] CannotVouch),
     /// The node is on its way down.
     #[error("the node is stopping")]
     Stopping,

@@ -51,10 +51,38 @@ pub struct Fork {
 pub struct LogState {
     /// The newest head that it took; `None`: it has taken none yet.
     pub head: Option<KeptHead>,
+    /// A later one that the custodian vouched for by name, until the log has shown a head that extends it.
+    pub vouched: Option<Head>,
     /// Since this the node is closed, until its custodian vouches.
     pub fork: Option<Fork>,
     /// Unix seconds at which the node was restored from a backup, as long as it has not caught up.
     pub catching_up: Option<u64>,
+    /// Unix seconds of the newest line of the whole journal: times of cosignatures never go back behind it.
+    pub newest_at: u64,
+}
+
+/// A head for which the custodian cannot vouch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CannotVouch {
+    /// A log never gets shorter. An older head was given.
+    #[error("the head has {given} entries and this node took one of {own}; vouch for one that is as new")]
+    Behind {
+        /// Entries under the head that was given.
+        given: u64,
+        /// Entries under the node's own.
+        own: u64,
+    },
+    /// The node has seen the log sign another one. Mistyped, or the log forked.
+    #[error(
+        "this node took a head of {size} entries with root {own}, signed by the log; compare the root once more. If it \
+         is right the log has forked: vouch for a later head of the history that stands"
+    )]
+    OtherRoot {
+        /// Entries under both.
+        size: u64,
+        /// Root of the node's own.
+        own: Hash,
+    },
 }
 
 /// What the journal must hold before anything leaves the node.
@@ -121,9 +149,20 @@ impl Gate {
                 "the batch names no head of the log; nothing is signed unlogged",
             )
         })?;
-        if let Some(head) = self.own_head_again(&offered.checkpoint) {
-            return Ok(head);
-        }
+        let head = match self.own_head_again(&offered.checkpoint) {
+            Some(head) => head,
+            None => self.take_new(offered, rosters, now)?,
+        };
+        self.keep_time(now);
+        Ok(head)
+    }
+
+    fn take_new<'a>(
+        &mut self,
+        offered: &LogHead,
+        rosters: impl Iterator<Item = &'a Roster>,
+        now: u64,
+    ) -> Result<Head, Refusal> {
         let checkpoint = self.open(&offered.checkpoint)?;
         self.check_not_older(&checkpoint)?;
         self.check_no_other_root(&checkpoint, now)?;
@@ -172,7 +211,8 @@ impl Gate {
     /// The text of the own head again, whatever signature lines follow: its one signature that counts was verified when
     /// it was taken. A node that catches up wants those lines.
     fn own_head_again(&self, note: &str) -> Option<Head> {
-        let own = self.state.head.as_ref().filter(|_| self.state.catching_up.is_none())?;
+        let is_settled = self.state.catching_up.is_none() && self.state.vouched.is_none();
+        let own = self.state.head.as_ref().filter(|_| is_settled)?;
         let text = own.note.split_inclusive('\n').take(CHECKPOINT_LINES).collect::<String>();
         let lines = note.strip_prefix(&text)?.strip_prefix('\n')?;
         (!lines.is_empty() && lines.lines().all(|line| line.starts_with("— "))).then_some(own.head)
@@ -222,7 +262,7 @@ impl Gate {
     fn notice_restore(&mut self, checkpoint: &SignedCheckpoint, now: u64) {
         let beyond = checkpoint.head().size > self.size() && self.state.catching_up.is_none();
         if beyond && matches!(checkpoint.cosignature(&self.own), Ok(Some(_))) {
-            self.state.catching_up = Some(now);
+            self.state.catching_up = Some(now.max(self.state.newest_at));
             self.revision += 1;
         }
     }
@@ -248,8 +288,14 @@ impl Gate {
         })
     }
 
-    /// A node that was restored may have seen more than it knows. Peers that together with it could sign have seen it
-    /// too, and tell by cosigning since.
+    /// A node that was restored may have seen more than it knows. Every quorum that it signed with had a threshold of
+    /// each organisation, with itself in its own: at least one honest node of so many *others* has seen it too, and tells
+    /// by cosigning since. Of an organisation that has no more nodes all others are asked.
+    ///
+    /// Since: strictly later than the own clock said at the restore, for what a peer cosigned before may be as old as the
+    /// backup. Peers whose clocks are behind make it wait a little longer, which is safe: coordinators ask for
+    /// cosignatures once a minute at least. A peer whose clock is ahead might vouch with what it cosigned in the last
+    /// seconds before the restore; that is why the peers are several, and clocks are to be kept right.
     fn check_caught_up<'a>(
         &mut self,
         checkpoint: &SignedCheckpoint,
@@ -261,16 +307,16 @@ impl Gate {
             let cosigner = self.peers.get(id);
             let cosignature = cosigner.and_then(|peer| checkpoint.cosignature(peer).ok().flatten());
             cosignature.is_some_and(|cosignature| {
-                cosignature.time.saturating_add(limits::MAX_CLOCK_SKEW_S) >= since
-                    && cosignature.time <= now.saturating_add(limits::MAX_CLOCK_SKEW_S)
+                cosignature.time > since && cosignature.time <= now.saturating_add(limits::MAX_CLOCK_SKEW_S)
             })
         };
         let mut keys = 0;
         for roster in rosters {
             keys += 1;
             for organisation in roster.organisations() {
-                let nodes = organisation.nodes.iter().filter(|node| node.id == self.me || fresh(&node.id));
-                if nodes.count() < usize::from(organisation.threshold) {
+                let others = || organisation.nodes.iter().filter(|node| node.id != self.me);
+                let wanted = usize::from(organisation.threshold).min(others().count());
+                if others().filter(|node| fresh(&node.id)).count() < wanted {
                     return Err(catching_up(since));
                 }
             }
@@ -286,8 +332,17 @@ impl Gate {
 
     fn keep(&mut self, checkpoint: &SignedCheckpoint) {
         let new = kept(checkpoint);
-        if self.state.head.as_ref().is_none_or(|own| own.head != new.head) {
+        let was_vouched = self.state.vouched.take().is_some();
+        if was_vouched || self.state.head.as_ref().is_none_or(|own| own.head != new.head) {
             self.state.head = Some(new);
+            self.revision += 1;
+        }
+    }
+
+    /// Seconds are coarse: at most one more write in each.
+    fn keep_time(&mut self, now: u64) {
+        if now > self.state.newest_at {
+            self.state.newest_at = now;
             self.revision += 1;
         }
     }
@@ -307,15 +362,17 @@ impl Gate {
         self.durable = self.durable.max(saved.revision);
     }
 
-    /// This node's cosignature of its own head, made at `now`; only of a head that is durable, and that it stands by.
+    /// This node's cosignature of its own head, made at `now`, or at the newest time in the journal if that is later; only
+    /// of a head that is durable, that the log has signed, and that it stands by.
     #[must_use]
     pub fn cosignature(&self, now: u64) -> Option<Cosignature> {
         let own = self.state.head.as_ref()?;
-        if self.revision > self.durable || self.obstacle().is_some() {
+        if self.revision > self.durable || self.state.vouched.is_some() || self.obstacle().is_some() {
             return None;
         }
+        let time = now.max(self.state.newest_at);
         let checkpoint = rutli_log::Checkpoint { origin: self.log.origin().clone(), head: own.head };
-        Some(Cosignature { time: now, signature: self.identity.cosign(now, &checkpoint.text()) })
+        Some(Cosignature { time, signature: self.identity.cosign(time, &checkpoint.text()) })
     }
 
     /// Why nothing may leave now.
@@ -324,9 +381,36 @@ impl Gate {
         self.state.fork.as_ref().map(forked).or_else(|| self.state.catching_up.map(catching_up))
     }
 
-    /// The custodian vouches for the own head after a fork; the evidence stays in the journal.
-    pub fn vouch(&mut self) {
-        self.state.fork = None;
+    /// What the custodian's word makes of it, once the journal has that and [`Gate::adopt`] was called: the present time
+    /// (`now`, Unix seconds) is right; so is the own head, whatever fork of it there is; and with a `head` by name that one
+    /// is, so that the node need not wait for its peers, and takes what extends it.
+    ///
+    /// # Errors
+    /// [`CannotVouch`]: the log signed something else before.
+    pub fn vouched(&self, head: Option<Head>, now: u64) -> Result<Unsaved, CannotVouch> {
+        let mut state = self.state.clone();
+        state.fork = None;
+        state.newest_at = state.newest_at.min(now);
+        if let Some(given) = head {
+            // Not the one that was vouched for before: whoever mistyped that one must be able to say it again.
+            let own = state.head.as_ref().map_or(Head::EMPTY, |kept| kept.head);
+            if given.size < own.size {
+                return Err(CannotVouch::Behind { given: given.size, own: own.size });
+            }
+            if given.size == own.size && given.root != own.root {
+                return Err(CannotVouch::OtherRoot { size: own.size, own: own.root });
+            }
+            state.vouched = (given.size > own.size).then_some(given);
+            state.catching_up = None;
+        }
+        Ok(Unsaved { origin: self.log.origin().clone(), state, revision: self.revision + 1 })
+    }
+
+    /// The journal has the custodian's word.
+    pub fn adopt(&mut self, vouched: Unsaved) {
+        self.durable = self.durable.max(vouched.revision);
+        self.revision = vouched.revision;
+        self.state = vouched.state;
     }
 
     /// Which node this is.
@@ -341,7 +425,7 @@ impl Gate {
         self.log.origin()
     }
 
-    /// Entries under the newest head that was taken: where the next consistency proof begins.
+    /// Entries under the own head: where the next consistency proof begins.
     #[must_use]
     pub fn size(&self) -> u64 {
         self.head().size
@@ -353,8 +437,11 @@ impl Gate {
         &self.state
     }
 
-    fn head(&self) -> Head {
-        self.state.head.as_ref().map_or(Head::EMPTY, |kept| kept.head)
+    /// What the next head must extend.
+    #[must_use]
+    pub fn head(&self) -> Head {
+        let kept = self.state.head.as_ref().map_or(Head::EMPTY, |kept| kept.head);
+        self.state.vouched.unwrap_or(kept)
     }
 }
 
@@ -428,7 +515,8 @@ fn catching_up(since: u64) -> Refusal {
         RefusalCode::LogCatchingUp,
         format!(
             "this node was restored at {since}, and waits for a head of the log that its peers cosigned since; it goes on \
-             by itself once a quorum of them is up"
+             by itself once a quorum of them is up. Cannot that come? Custodians compare the newest head by telephone, and \
+             vouch for it with `resume --log-head`"
         ),
     )
 }

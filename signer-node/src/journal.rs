@@ -58,7 +58,7 @@ pub struct Recovered {
     pub marks: Marks,
     /// The custodian's reason, if the node was paused.
     pub paused: Option<String>,
-    /// Unix seconds of the newest line, 0 if there is none.
+    /// Unix seconds of the newest decision or cosignature, 0 if there is none.
     pub newest_at: u64,
     /// Decisions so far.
     pub counts: Counts,
@@ -148,20 +148,10 @@ impl Journal {
         self.prune_refusals(write, records.len() - permitted.len()).await
     }
 
-    /// Keeps a pause, or its end, over restarts.
-    pub async fn set_paused(&self, reason: Option<&str>) -> Result<(), Error> {
+    /// Keeps a pause over restarts, until [`Journal::resume`].
+    pub async fn set_paused(&self, reason: &str) -> Result<(), Error> {
         let mut write = self.write().await?;
         sqlx::query("UPDATE state SET paused = $1").bind(reason).execute(write.connection()?).await?;
-        write.commit().await
-    }
-
-    /// The custodian vouches for the present time: the newest line is no longer ahead of it.
-    pub async fn accept_clock(&self, now: u64) -> Result<(), Error> {
-        let mut write = self.write().await?;
-        sqlx::query("UPDATE state SET newest_at = min(newest_at, $1)")
-            .bind(integer(now))
-            .execute(write.connection()?)
-            .await?;
         write.commit().await
     }
 
@@ -250,6 +240,7 @@ fn migrations() -> Migrator {
     let all = [
         (1, "journal", include_str!("../migrations/0001_journal.sql")),
         (2, "log", include_str!("../migrations/0002_log.sql")),
+        (3, "vouched", include_str!("../migrations/0003_vouched.sql")),
     ];
     Migrator::with_migrations(all.into_iter().map(migration).collect())
 }
@@ -376,7 +367,7 @@ mod tests {
     use rutli_wire::link::{Refusal, RefusalCode};
 
     use super::*;
-    use crate::{marks::Novelty, testing::release};
+    use crate::{gate::LogState, marks::Novelty, testing::release};
 
     fn record(product: &str, sequence: u64, verdict: Verdict) -> JournalRecord {
         let release = release(product, sequence, 1);
@@ -416,7 +407,7 @@ mod tests {
         let records =
             [record("suite", 5, Verdict::Permitted), record("avdb", 7, Verdict::Permitted), refused(6)];
         journal.record(&records.iter().collect::<Vec<_>>(), None).await.unwrap();
-        journal.set_paused(Some("audit")).await.unwrap();
+        journal.set_paused("audit").await.unwrap();
         // No orderly end: what a killed process leaves is what is in the files now.
         let copy = tempfile::tempdir().unwrap();
         for name in ["node.sqlite", "node.sqlite-wal"] {
@@ -504,9 +495,26 @@ mod tests {
         let path = folder.path().join("node.sqlite");
         let (journal, _) = Journal::open(&path).await.unwrap();
         journal.record(&[&record("suite", 5_000, Verdict::Permitted)], None).await.unwrap();
-        journal.accept_clock(3_000).await.unwrap();
+        let origin = crate::testing::log_signer().public().origin().clone();
+        let state = journal.log(&origin).await.unwrap();
+        assert_eq!(state.newest_at, 6_000, "cosignatures are not older than decisions");
+        let state = LogState { newest_at: 3_000, ..state };
+        journal.resume(3_000, &Unsaved { origin, state, revision: 1 }, None).await.unwrap();
         let (_, recovered) = Journal::open(&path).await.unwrap();
         assert_eq!(recovered.newest_at, 3_000);
+    }
+
+    /// A clock that was set back before the restore does not make old cosignatures fresh.
+    #[tokio::test]
+    async fn a_restore_is_not_older_than_the_newest_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
+        journal.record(&[&record("suite", 5_000, Verdict::Permitted)], None).await.unwrap();
+        let origin = crate::testing::log_signer().public().origin().clone();
+        for (clock, since) in [(100, 6_000), (7_000, 7_000)] {
+            journal.set_catching_up(&origin, clock).await.unwrap();
+            assert_eq!(journal.log(&origin).await.unwrap().catching_up, Some(since));
+        }
     }
 
     #[tokio::test]

@@ -13,6 +13,7 @@ use std::{
 
 use rand::rngs::OsRng;
 use rutli_keys::{SignedRoster, SigningShare};
+use rutli_log::Head;
 use rutli_wire::link::{Batch, FromNode, LogHead, NodeStatus};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -80,8 +81,8 @@ pub struct Report {
 pub struct LogReport {
     /// Which log.
     pub origin: String,
-    /// Entries under the newest head that it took.
-    pub size: u64,
+    /// What the next head must extend: the newest that it took, or that its custodian vouched for.
+    pub head: Head,
     /// `following`, `catching-up` or `forked`.
     pub state: &'static str,
 }
@@ -99,8 +100,8 @@ pub enum Event {
     Head(StreamId, LogHead),
     /// The custodian pauses the node.
     Pause(String, Answer),
-    /// The custodian ends a pause, and vouches for the clock and for what is kept of the log.
-    Resume(Answer),
+    /// The custodian ends a pause, and vouches for the clock and for what is kept of the log, or for a head by name.
+    Resume(Option<Head>, Answer),
     /// Keys that can be signed with from now on; there may be none. Only an unsealed node has them.
     Install(Vec<OpenKey>, Answer),
     /// What is the matter?
@@ -247,12 +248,12 @@ impl Node {
             Event::Pause(reason, answer) => {
                 // At once, also if the disk is full: the custodian's word needs no journal to hold for this process.
                 self.signer.pause(reason.clone());
-                let kept = self.journal.set_paused(Some(&reason)).await;
+                let kept = self.journal.set_paused(&reason).await;
                 self.publish_status();
                 _ = answer.send(kept);
             }
-            Event::Resume(answer) => {
-                let resumed = self.resume().await;
+            Event::Resume(head, answer) => {
+                let resumed = self.resume(head).await;
                 self.publish_status();
                 _ = answer.send(resumed);
             }
@@ -334,7 +335,8 @@ impl Node {
         if records.is_empty() && log.is_none() {
             return Ok(());
         }
-        let newest = records.iter().map(|record| record.at).max().unwrap_or_default();
+        let cosigned = log.map_or(0, |log| log.state.newest_at);
+        let newest = records.iter().map(|record| record.at).max().unwrap_or_default().max(cosigned);
         let journal = self.journal.clone();
         let mut recording = std::pin::pin!(journal.record(records, log));
         let recorded = loop {
@@ -386,14 +388,16 @@ impl Node {
         }
     }
 
-    async fn resume(&mut self) -> Result<(), Error> {
+    async fn resume(&mut self, head: Option<Head>) -> Result<(), Error> {
         let now = Reading::now().unix_s();
-        self.journal.set_paused(None).await?;
-        self.journal.accept_clock(now).await?;
-        self.journal.vouch_for_log(self.signer.gate().origin(), now).await?;
+        let vouched = self.signer.gate().vouched(head, now)?;
+        self.journal.resume(now, &vouched, head).await?;
+        if let Some(Head { size, root }) = head {
+            tracing::warn!(size, %root, "the custodian vouched for a head of the log");
+        }
         self.newest_at = self.newest_at.min(now);
         self.clock_behind = false;
-        self.signer.resume();
+        self.signer.resume(vouched);
         self.reopen_if_sound();
         Ok(())
     }
@@ -431,7 +435,7 @@ impl Node {
             LogState { catching_up: Some(_), .. } => "catching-up",
             LogState { .. } => "following",
         };
-        LogReport { origin: gate.origin().to_string(), size: gate.size(), state }
+        LogReport { origin: gate.origin().to_string(), head: gate.head(), state }
     }
 
     /// Once a second.

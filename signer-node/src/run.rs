@@ -154,7 +154,7 @@ async fn open_journal(config: &Config, holds_keys: bool) -> Result<(Journal, Rec
         let reason = "(by itself) its journal was lost, and with it what it permitted before; restore it from its \
                       backup, or begin with an empty one by `resume`";
         tracing::error!("the node pauses: {reason}");
-        journal.set_paused(Some(reason)).await?;
+        journal.set_paused(reason).await?;
         journal.set_catching_up(config.log.origin(), Reading::now().unix_s()).await?;
         recovered.paused = Some(reason.to_owned());
     }

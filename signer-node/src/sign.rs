@@ -176,8 +176,11 @@ impl Signer {
         let mut records = Vec::new();
         let opened = self.open_batch(&batch).and_then(|effective| {
             let head = self.take_head(batch.head.as_ref(), now).inspect_err(|refusal| {
-                let verdict = || Verdict::Refused(refusal.clone());
-                records.extend(batch.items.iter().map(|item| line(item, &batch.key, now, verdict())));
+                // A gap is no decision: nothing is wrong, and the same comes again with the right proof. It costs no write.
+                if refusal.code != RefusalCode::LogGap {
+                    let verdict = || Verdict::Refused(refusal.clone());
+                    records.extend(batch.items.iter().map(|item| line(item, &batch.key, now, verdict())));
+                }
             })?;
             Ok((effective, head))
         });
@@ -424,10 +427,10 @@ impl Signer {
         self.paused = Some(reason);
     }
 
-    /// The custodian vouches: ends a pause, and what a fork of the log has closed.
-    pub fn resume(&mut self) {
+    /// The custodian vouches, and the journal has it: ends a pause, and goes on with the log as [`Gate::vouched`] said.
+    pub fn resume(&mut self, log: Unsaved) {
         self.paused = None;
-        self.gate.vouch();
+        self.gate.adopt(log);
     }
 
     /// Stops signing because something failed the node.

@@ -12,15 +12,16 @@
 )]
 
 use ed25519_dalek::{Signer as _, SigningKey};
+use rutli_keys::rehearsal::Cast;
 use rutli_log::{
-    Cosignature, Cosigner, Entry, Hash,
+    Cosignature, Cosigner, Entry, Hash, Head,
     entry::{Embargo, RequestTerms},
     limits::{MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_TREE_SIZE},
     sha256,
 };
 use rutli_release::{ReleaseId, Requester, UnverifiedRelease, VerifiedRelease};
 use rutli_signer_node::{
-    gate::{KeptHead, LogState, Unsaved},
+    gate::{CannotVouch, KeptHead, LogState, Unsaved},
     journal::Journal,
     marks::Marks,
     policy::AllowList,
@@ -116,6 +117,16 @@ impl Story {
         rows.fetch_all(&mut connection).await.unwrap()
     }
 
+    /// At, size, root, own size, catching up: every head that was vouched for by name.
+    async fn vouches(&self) -> Vec<String> {
+        let path = format!("sqlite://{}", self.folder.path().join("node.sqlite").display());
+        let mut connection = sqlx::SqliteConnection::connect(&path).await.unwrap();
+        let rows = sqlx::query_scalar(
+            "SELECT concat_ws(' ', at, size, lower(hex(root)), own_size, catching_up) FROM log_vouches ORDER BY id",
+        );
+        rows.fetch_all(&mut connection).await.unwrap()
+    }
+
     /// The batch costs its sender everything: no share, no cosignature, one word, in the journal too, and the node's own
     /// head stays where it was.
     async fn refuses(&mut self, what: &str, batch: Batch, code: RefusalCode) -> Refusal {
@@ -129,7 +140,9 @@ impl Story {
         if head_level {
             assert_eq!(witnessed.size, size, "{what}");
         }
-        assert_eq!(self.verdicts().await[before..], [code.as_str().to_owned()], "{what}");
+        // A gap is no decision.
+        let line = if code == RefusalCode::LogGap { vec![] } else { vec![code.as_str().to_owned()] };
+        assert_eq!(self.verdicts().await[before..], line, "{what}");
         match reply.answer {
             Err(refusal) => refusal,
             Ok(mut items) => items.remove(0).unwrap_err(),
@@ -142,6 +155,14 @@ impl Story {
         let items = reply.answer.unwrap_or_else(|refusal| panic!("{refusal:?}"));
         assert!(items.iter().all(Result::is_ok), "{items:?}");
         reply.witnessed.unwrap()
+    }
+
+    /// The custodian's word, as the driver takes it.
+    async fn resume(&mut self, head: Option<Head>) -> Result<(), CannotVouch> {
+        let vouched = self.me().gate().vouched(head, NOW)?;
+        self.journal.resume(NOW, &vouched, head).await.unwrap();
+        self.me().resume(vouched);
+        Ok(())
     }
 
     /// Whether a cosignature is this node's, over the log's head of that size.
@@ -279,6 +300,9 @@ async fn a_gap_says_where_the_proof_must_begin() {
     for from in [0, 2, 4, 99] {
         let mut batch = story.honest(1);
         batch.head = Some(story.nodes.log.head_between(from, story.nodes.log.size()));
+        let pending = story.me().receive(STREAM, batch.clone(), NOW);
+        assert!(pending.records().is_empty() && pending.log().is_none(), "it costs no write");
+        _ = story.me().release_shares(pending, Ok(()));
         let refusal = story.refuses("gap", batch, RefusalCode::LogGap).await;
         assert!(refusal.reason.contains("own head at 3"), "{}", refusal.reason);
     }
@@ -357,8 +381,7 @@ async fn a_forked_log_closes_the_node() {
     let evidence = story.journal.log(key.origin()).await.unwrap().fork.unwrap();
     let heads = [&evidence.own, &evidence.other].map(|kept| key.open(&kept.note).unwrap().head());
     assert_eq!(heads, [story.nodes.log.head_at(3), fork.head_at(3)]);
-    story.journal.vouch_for_log(key.origin(), NOW).await.unwrap();
-    story.me().resume();
+    story.resume(None).await.unwrap();
     let batch = story.honest(3);
     story.signs(batch).await;
     story.restart().await;
@@ -526,7 +549,7 @@ impl Story {
     fn under(&mut self, release: VerifiedRelease, deadline: u64, disclose_by: Option<u64>) -> Batch {
         let embargo = disclose_by.map(|disclose_by| Embargo { salt: Hash([70; 32]), disclose_by });
         let terms = RequestTerms { deadline, embargo, ..self.nodes.terms(&release) };
-        let mut batch = self.nodes.batch(&QUORUM, &[release.clone()]);
+        let mut batch = self.nodes.batch(&QUORUM, std::slice::from_ref(&release));
         batch.items[0].entry = Some(self.nodes.log.log_release(&release, &terms));
         self.nodes.complete(ME, &batch)
     }
@@ -775,33 +798,38 @@ impl Story {
     }
 }
 
-/// A restored node waits for a head that a quorum with it has cosigned since: here one vendor beside itself, and two
-/// supervisors. It needs no other word, and stays at it over restarts.
+/// A restored node waits for a head that as many others of each organisation as it takes to sign have cosigned since: here
+/// two vendors beside itself, and two supervisors. It needs no other word, and stays at it over restarts.
 #[tokio::test]
 async fn a_restored_node_waits_for_its_peers() {
     let mut story = Story::new().await;
     story.restored(NOW).await;
     story.nodes.batch(&QUORUM, &[release(1)]);
     let skew = rutli_signer_node::limits::MAX_CLOCK_SKEW_S;
+    let since = NOW + 1;
     let refresh = |story: &mut Story| _ = story.nodes.log.append_leaf(Hash([80; 32]));
     refresh(&mut story);
     story.waits("nobody cosigned", 2).await;
-    for peers in [&[0, 1][..], &[0, 4], &[0, 1, 2], &[3]] {
+    for peers in [&[0, 1][..], &[0, 4, 5], &[0, 1, 2], &[3], &[0, 1, 4], &[0, 1, 3, 4], &[0, 1, 2, 3, 5]] {
         refresh(&mut story);
-        peers.iter().for_each(|peer| story.cosign(*peer, NOW));
+        peers.iter().for_each(|peer| story.cosign(*peer, since));
         // Own cosignatures vouch for nothing.
         story.waits("too few, or of one organisation only", 2).await;
     }
-    for (time, what) in [(NOW - skew - 1, "before it was restored"), (NOW + skew + 1, "in the future")] {
+    for (time, what) in [
+        (NOW - skew, "before it was restored, by the skew of clocks"),
+        (NOW, "in the second in which it was restored"),
+        (NOW + skew + 1, "in the future"),
+    ] {
         refresh(&mut story);
-        [0, 1].into_iter().for_each(|peer| story.cosign(peer, NOW));
+        [0, 1, 5].into_iter().for_each(|peer| story.cosign(peer, since));
         story.cosign(4, time);
         story.waits(what, 2).await;
     }
     story.restart().await;
     story.waits("after a restart", 2).await;
     refresh(&mut story);
-    for (peer, time) in [(0, NOW - skew), (1, NOW), (4, NOW + skew)] {
+    for (peer, time) in [(0, since), (1, since), (4, NOW + skew), (5, since)] {
         story.cosign(peer, time);
     }
     let (witnessed, refused) = story.show(&story.nodes.log.head_for(3)).await;
@@ -836,13 +864,13 @@ async fn a_restored_node_catches_up_with_its_own_log_only() {
     story.restored(NOW).await;
     story.nodes.log = honest.fork(2);
     (0..3).for_each(|_| _ = story.nodes.log.append_leaf(Hash([81; 32])));
-    [0, 1, 4].into_iter().for_each(|peer| story.cosign(peer, NOW));
+    [0, 1, 4, 5].into_iter().for_each(|peer| story.cosign(peer, NOW + 1));
     let (_, refused) = story.show(&story.nodes.log.head_for(3)).await;
     assert_eq!(refused.unwrap().code, RefusalCode::LogInconsistent);
     story.nodes.log = honest;
     let (_, refused) = story.show(&story.nodes.log.head_between(2, 2)).await;
     assert_eq!(refused.unwrap().code, RefusalCode::LogBehind);
-    [0, 1, 4].into_iter().for_each(|peer| story.cosign(peer, NOW));
+    [0, 1, 4, 5].into_iter().for_each(|peer| story.cosign(peer, NOW + 1));
     let (witnessed, refused) = story.show(&story.nodes.log.head_for(3)).await;
     assert_eq!((witnessed.size, refused), (3, None));
     story.restart().await;
@@ -876,10 +904,136 @@ async fn a_node_notices_by_itself_that_it_was_restored() {
     assert_eq!((witnessed.size, witnessed.cosignature), (3, None));
     story.restart().await;
     story.waits("over restarts", 2).await;
-    [0, 1, 4].into_iter().for_each(|peer| story.cosign(peer, NOW));
+    [0, 1, 4, 5].into_iter().for_each(|peer| story.cosign(peer, NOW + 1));
     let (witnessed, refused) = story.show(&story.nodes.log.head_for(3)).await;
     assert_eq!(refused, None);
     assert!(story.is_cosigned(&witnessed));
+}
+
+/// Every node of an organisation may be needed: a quorum that is all of them waits for all others, and never for itself.
+#[tokio::test]
+async fn a_restored_node_of_a_small_organisation_waits_for_all_others() {
+    let cast = Cast::new(&[("lone", 1, 1), ("pair", 2, 2)], &["release"], [1; 32]).unwrap();
+    let keys = cast.run().unwrap();
+    let deployment = Deployment { cast, keys };
+    let roster = deployment.keys.rosters[0].roster().clone();
+    let ids: Vec<_> = roster.nodes().map(|node| node.id.clone()).collect();
+    assert_eq!(
+        ids.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["lone/lone-1", "pair/pair-1", "pair/pair-2"]
+    );
+    for (me, peers) in [(0, [1, 2]), (1, [0, 2])] {
+        for cosigners in [&peers[..1], &peers[1..], &peers[..]] {
+            let mut log = ScriptedLog::new(ORIGIN, SEED);
+            _ = log.append_leaf(Hash([1; 32]));
+            for peer in cosigners {
+                let node = roster.node(*peer).unwrap();
+                let text = log.checkpoint(1).text();
+                let signature = deployment.cast.identities[&node.id].cosign(NOW + 1, &text);
+                let cosigner = Cosigner::new(node.id.to_string(), &node.identity.to_bytes()).unwrap();
+                assert!(log.cosign(cosigner, Cosignature { time: NOW + 1, signature }));
+            }
+            let kept = LogState { catching_up: Some(NOW), ..LogState::default() };
+            let mut gate = gate(&deployment, &log, &ids[me], kept);
+            let taken = gate.take(Some(&log.head_for(0)), std::iter::once(&roster), NOW).map(drop);
+            let wanted = if cosigners.len() == 2 { Ok(()) } else { Err(RefusalCode::LogCatchingUp) };
+            assert_eq!(taken.map_err(|refusal| refusal.code), wanted, "{} with {cosigners:?}", ids[me]);
+        }
+    }
+}
+
+/// Two of two are restored, and each waits for the other: their custodians compare the newest head, and vouch for it. From
+/// there on the log is followed as ever.
+#[tokio::test]
+async fn a_custodian_vouches_for_a_head_by_name() {
+    let mut story = Story::new().await;
+    story.restored(NOW).await;
+    (0..4).for_each(|number| _ = story.nodes.log.append_leaf(Hash([80 + number; 32])));
+    let honest = story.nodes.log.fork(7);
+    story.waits("nobody cosigned", 1).await;
+    // A plain word is not enough, nor is one against what the node has seen itself.
+    story.resume(None).await.unwrap();
+    story.waits("a head must be named", 2).await;
+    let own = story.nodes.log.head_at(3);
+    let behind = story.resume(Some(story.nodes.log.head_at(2))).await.unwrap_err();
+    assert_eq!(behind, CannotVouch::Behind { given: 2, own: 3 });
+    let other = story.resume(Some(Head { root: Hash([9; 32]), ..own })).await.unwrap_err();
+    assert_eq!(other, CannotVouch::OtherRoot { size: 3, own: own.root });
+    story.nodes.log = honest.fork(7);
+    // Mistyped: no log of this name has that head, and it can be said again.
+    story.resume(Some(Head { size: 1_000, root: Hash([9; 32]) })).await.unwrap();
+    let (witnessed, refused) = story.show(&story.nodes.log.head_for(3)).await;
+    assert_eq!((witnessed.size, witnessed.cosignature), (1_000, None));
+    assert_eq!(refused.unwrap().code, RefusalCode::LogBehind);
+    story.resume(Some(story.nodes.log.head_at(5))).await.unwrap();
+    for _ in 0..2 {
+        assert_eq!(story.me().status().condition, Condition::Ready);
+        assert_eq!(story.me().gate().head(), story.nodes.log.head_at(5));
+        assert!(story.me().gate().cosignature(NOW).is_none(), "the log has not signed it yet");
+        story.restart().await;
+    }
+    // What does not extend it is refused, whatever it extends: here the own head of three entries.
+    story.nodes.log = honest.fork(4);
+    (0..4).for_each(|_| _ = story.nodes.log.append_leaf(Hash([90; 32])));
+    for head in [story.nodes.log.head_between(5, 8), story.nodes.log.head_between(5, 5)] {
+        let (witnessed, refused) = story.show(&head).await;
+        assert_eq!(refused.unwrap().code, RefusalCode::LogInconsistent);
+        assert_eq!((witnessed.size, witnessed.cosignature), (5, None));
+    }
+    story.nodes.log = honest;
+    let (_, refused) = story.show(&story.nodes.log.head_for(3)).await;
+    assert_eq!(refused.unwrap().code, RefusalCode::LogGap);
+    let batch = story.honest(20);
+    let witnessed = story.signs(batch).await;
+    assert!(story.is_cosigned(&witnessed));
+    assert_eq!(story.me().gate().state().vouched, None);
+    story.restart().await;
+    assert_eq!(story.me().gate().head(), story.nodes.log.head_at(8));
+    let root = story.nodes.log.head_at(5).root;
+    let vouches = [format!("{NOW} 1000 {} 3 {NOW}", Hash([9; 32])), format!("{NOW} 5 {root} 3")];
+    assert_eq!(story.vouches().await, vouches);
+}
+
+/// The head that it has is the newest there is: the same word opens the node, and that very head is cosigned.
+#[tokio::test]
+async fn a_custodian_vouches_for_the_own_head() {
+    let mut story = Story::new().await;
+    story.restored(NOW).await;
+    story.resume(Some(story.nodes.log.head_at(3))).await.unwrap();
+    story.restart().await;
+    assert_eq!(story.me().gate().state().vouched, None);
+    let (witnessed, refused) = story.show(&story.nodes.log.head_for(3)).await;
+    assert_eq!((witnessed.size, refused), (3, None));
+    assert!(story.is_cosigned(&witnessed));
+    let batch = story.honest(1);
+    story.signs(batch).await;
+}
+
+/// A node that only witnesses has no decisions in its journal: its time goes up all the same, over restarts, and whatever
+/// the clock says it does not cosign in the past.
+#[tokio::test]
+async fn times_of_cosignatures_never_go_back() {
+    let mut story = Story::new().await;
+    let head = story.nodes.log.head_for(3);
+    let (witnessed, _) = story.show_at(&head, NOW + 100).await;
+    assert_eq!(witnessed.cosignature.unwrap().time, NOW + 100, "also of a head that it has already");
+    story.restart().await;
+    let (journal, recovered) = Journal::open(story.journal.path()).await.unwrap();
+    assert_eq!(recovered.newest_at, NOW + 100, "a clock far behind this closes the node");
+    journal.close().await.unwrap();
+    let (witnessed, _) = story.show_at(&head, NOW + 50).await;
+    assert_eq!(witnessed.cosignature.unwrap().time, NOW + 100);
+    assert!(story.is_cosigned(&witnessed));
+    // A restore is noted by the same time.
+    _ = story.nodes.log.append_leaf(Hash([40; 32]));
+    story.cosign(ME, NOW);
+    let (_, refused) = story.show_at(&story.nodes.log.head_for(3), NOW + 50).await;
+    assert_eq!(refused.unwrap().code, RefusalCode::LogCatchingUp);
+    assert_eq!(story.me().gate().state().catching_up, Some(NOW + 100));
+    // The custodian vouches for the clock.
+    story.resume(Some(story.nodes.log.head_at(4))).await.unwrap();
+    let (witnessed, _) = story.show(&story.nodes.log.head_for(4)).await;
+    assert_eq!(witnessed.cosignature.unwrap().time, NOW);
 }
 
 /// A line in this node's name that it did not write says nothing: anybody could stop it by writing one.

@@ -288,7 +288,9 @@ fn paused_and_sealed_nodes_refuse() {
     let batch = nodes.batch(&[0, 1, 3, 4], &[release(1)]);
     nodes.signers.get_mut(3).unwrap().pause("audit".into());
     assert_eq!(refusal(&nodes.ask(3, &batch)), RefusalCode::Paused);
-    nodes.signers.get_mut(3).unwrap().resume();
+    let signer = nodes.signers.get_mut(3).unwrap();
+    let vouched = signer.gate().vouched(None, NOW).unwrap();
+    signer.resume(vouched);
     assert_eq!(refusal(&nodes.ask(3, &batch)), RefusalCode::UnknownCommitment);
     let again = nodes.batch(&[0, 1, 3, 4], &[release(1)]);
     assert_eq!(shares_of(&nodes.ask(3, &again)).len(), 1);

@@ -13,10 +13,14 @@ impl Journal {
     /// What is kept of a log; nothing yet of one that this node has not followed.
     pub async fn log(&self, origin: &Origin) -> Result<LogState, Error> {
         let mut write = self.write().await?;
-        let head = sqlx::query("SELECT size, root, note, catching_up FROM log_heads WHERE origin = $1")
-            .bind(origin.as_str())
-            .fetch_optional(write.connection()?)
-            .await?;
+        let head = sqlx::query(
+            "SELECT size, root, note, catching_up, vouched_size, vouched_root FROM log_heads WHERE origin = $1",
+        )
+        .bind(origin.as_str())
+        .fetch_optional(write.connection()?)
+        .await?;
+        let newest_at: i64 =
+            sqlx::query_scalar("SELECT newest_at FROM state").fetch_one(write.connection()?).await?;
         let fork = sqlx::query(
             "SELECT size, root, note, other_root, other_note, at FROM log_forks
             WHERE origin = $1 AND vouched_at IS NULL ORDER BY at LIMIT 1",
@@ -25,11 +29,18 @@ impl Journal {
         .fetch_optional(write.connection()?)
         .await?;
         write.commit().await?;
-        let mut state = LogState { fork: fork.as_ref().map(fork_of).transpose()?, ..LogState::default() };
+        let mut state = LogState {
+            fork: fork.as_ref().map(fork_of).transpose()?,
+            newest_at: unsigned(newest_at)?,
+            ..LogState::default()
+        };
         if let Some(row) = head {
             let kept = kept_head(&row, 0, 1, 2)?;
             state.head = (!kept.note.is_empty()).then_some(kept);
             state.catching_up = row.try_get::<Option<i64>, _>(3)?.map(unsigned).transpose()?;
+            if row.try_get::<Option<i64>, _>(4)?.is_some() {
+                state.vouched = Some(head_of(&row, 4, 5)?);
+            }
         }
         Ok(state)
     }
@@ -45,11 +56,12 @@ impl Journal {
         Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
     }
 
-    /// From now on (Unix seconds) this node neither signs nor cosigns until it has caught up with this log.
+    /// From now on (Unix seconds) this node neither signs nor cosigns until it has caught up with this log. Where the journal
+    /// has a later time than the clock shows, from then on: what peers cosigned before vouches for nothing.
     pub async fn set_catching_up(&self, origin: &Origin, now: u64) -> Result<(), Error> {
         let mut write = self.write().await?;
         sqlx::query(
-            "INSERT INTO log_heads (origin, size, root, note, catching_up) VALUES ($1, 0, $2, '', $3)
+            "INSERT INTO log_heads (origin, size, root, note, catching_up) VALUES ($1, 0, $2, '', max($3, (SELECT newest_at FROM state)))
             ON CONFLICT (origin) DO UPDATE SET catching_up = excluded.catching_up",
         )
         .bind(origin.as_str())
@@ -60,32 +72,72 @@ impl Journal {
         write.commit().await
     }
 
-    /// The custodian vouches for this node's own head, whatever else the log signed.
-    pub async fn vouch_for_log(&self, origin: &Origin, now: u64) -> Result<(), Error> {
+    /// The custodian's word, all of it or nothing: a pause is over, the present time (Unix seconds) is right, whatever the
+    /// journal says, and the log goes on as the gate made it of that word ([`crate::gate::Gate::vouched`]), with the `head`
+    /// that was named.
+    pub async fn resume(&self, now: u64, log: &Unsaved, head: Option<Head>) -> Result<(), Error> {
         let mut write = self.write().await?;
-        sqlx::query("UPDATE log_forks SET vouched_at = $1 WHERE origin = $2 AND vouched_at IS NULL")
+        sqlx::query("UPDATE state SET paused = NULL, newest_at = min(newest_at, $1)")
             .bind(integer(now))
-            .bind(origin.as_str())
             .execute(write.connection()?)
             .await?;
+        sqlx::query("UPDATE log_forks SET vouched_at = $1 WHERE origin = $2 AND vouched_at IS NULL")
+            .bind(integer(now))
+            .bind(log.origin.as_str())
+            .execute(write.connection()?)
+            .await?;
+        if let Some(head) = head {
+            note_vouched(write.connection()?, now, &log.origin, head).await?;
+        }
+        keep(write.connection()?, log).await?;
         write.commit().await
     }
 }
 
+/// What was vouched for, and what the node itself knew until now.
+async fn note_vouched(
+    connection: &mut SqliteConnection,
+    now: u64,
+    origin: &Origin,
+    head: Head,
+) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO log_vouches (at, origin, size, root, own_size, own_root, catching_up)
+        SELECT $1, $2, $3, $4, coalesce(max(size), 0), coalesce(max(root), $5), max(catching_up)
+        FROM log_heads WHERE origin = $2",
+    )
+    .bind(integer(now))
+    .bind(origin.as_str())
+    .bind(integer(head.size))
+    .bind(head.root.as_bytes().as_slice())
+    .bind(Head::EMPTY.root.as_bytes().as_slice())
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Writes what the gate knows, within the transaction of the decisions that rest on it.
 pub(super) async fn keep(connection: &mut SqliteConnection, log: &Unsaved) -> Result<(), Error> {
-    let LogState { head, fork, catching_up } = &log.state;
+    let LogState { head, vouched, fork, catching_up, newest_at } = &log.state;
+    sqlx::query("UPDATE state SET newest_at = max(newest_at, $1)")
+        .bind(integer(*newest_at))
+        .execute(&mut *connection)
+        .await?;
     let (newest, note) = head.as_ref().map_or((Head::EMPTY, ""), |kept| (kept.head, kept.note.as_str()));
     sqlx::query(
-        "INSERT INTO log_heads (origin, size, root, note, catching_up) VALUES ($1, $2, $3, $4, $5)
+        "INSERT INTO log_heads (origin, size, root, note, catching_up, vouched_size, vouched_root)
+        VALUES ($1, $2, $3, $4, $5, $6, $7)
         ON CONFLICT (origin) DO UPDATE SET
-            size = excluded.size, root = excluded.root, note = excluded.note, catching_up = excluded.catching_up",
+            size = excluded.size, root = excluded.root, note = excluded.note, catching_up = excluded.catching_up,
+            vouched_size = excluded.vouched_size, vouched_root = excluded.vouched_root",
     )
     .bind(log.origin.as_str())
     .bind(integer(newest.size))
     .bind(newest.root.as_bytes().as_slice())
     .bind(note)
     .bind(catching_up.map(integer))
+    .bind(vouched.map(|head| integer(head.size)))
+    .bind(vouched.map(|head| head.root.as_bytes().to_vec()))
     .execute(&mut *connection)
     .await?;
     let Some(Fork { at, own, other }) = fork else { return Ok(()) };
@@ -116,9 +168,12 @@ fn fork_of(row: &SqliteRow) -> Result<Fork, Error> {
 }
 
 fn kept_head(row: &SqliteRow, size: usize, root: usize, note: usize) -> Result<KeptHead, Error> {
+    Ok(KeptHead { head: head_of(row, size, root)?, note: row.try_get(note)? })
+}
+
+fn head_of(row: &SqliteRow, size: usize, root: usize) -> Result<Head, Error> {
     let root: Vec<u8> = row.try_get(root)?;
     let root = Hash::from_slice(&root)
         .map_err(|_| Error::JournalRow("the root of a log's head has not 32 bytes".into()))?;
-    let head = Head { size: unsigned(row.try_get(size)?)?, root };
-    Ok(KeptHead { head, note: row.try_get(note)? })
+    Ok(Head { size: unsigned(row.try_get(size)?)?, root })
 }

@@ -175,7 +175,7 @@ async fn a_pause_holds_at_once_and_over_restarts() {
     let status = node.node.report().await.unwrap().status;
     assert_eq!((status.condition, status.keys.len()), (Condition::Paused, 1));
     assert!(status.reason.contains("audit"));
-    node.node.ask(Event::Resume).await.unwrap();
+    node.node.ask(|answer| Event::Resume(None, answer)).await.unwrap();
     assert_eq!(node.node.report().await.unwrap().status.condition, Condition::Ready);
 }
 
@@ -237,7 +237,7 @@ async fn a_clock_behind_the_journal_closes_the_node_until_the_custodian_vouches(
     });
     let reason = report.await.unwrap().status.reason;
     assert!(reason.contains("clock") && reason.contains("resume"), "{reason}");
-    node.node.ask(Event::Resume).await.unwrap();
+    node.node.ask(|answer| Event::Resume(None, answer)).await.unwrap();
     assert_eq!(node.node.report().await.unwrap().status.condition, Condition::Ready);
 }
 
@@ -288,7 +288,7 @@ async fn a_head_is_durable_before_it_is_cosigned_and_there_after_a_restart() {
     let node = TestNode::start(folder.path()).await;
     assert_eq!(node.node.log_size(), 3);
     let log = node.node.report().await.unwrap().log;
-    assert_eq!((log.origin.as_str(), log.size, log.state), ("log.test/1", 3, "following"));
+    assert_eq!((log.origin.as_str(), log.head.size, log.state), ("log.test/1", 3, "following"));
 }
 
 #[tokio::test]
@@ -339,10 +339,10 @@ async fn a_forked_log_closes_the_node_over_restarts_until_the_custodian_vouches(
     let opened = [&fork.own, &fork.other].map(|kept| log.open(&kept.note).unwrap().head());
     assert_eq!(opened, [fork.own.head, fork.other.head]);
     assert!(opened[0].size == opened[1].size && opened[0].root != opened[1].root);
-    node.node.ask(Event::Resume).await.unwrap();
+    node.node.ask(|answer| Event::Resume(None, answer)).await.unwrap();
     assert_eq!(node.node.report().await.unwrap().log.state, "following");
     drop(node);
     let node = TestNode::start(folder.path()).await;
     let report = node.node.report().await.unwrap();
-    assert_eq!((report.log.state, report.log.size), ("following", 2), "the own head stays");
+    assert_eq!((report.log.state, report.log.head.size), ("following", 2), "the own head stays");
 }

@@ -23,7 +23,7 @@ use rutli_keys::{IdentityKey, IdentityPublic, NodeId, SignedRoster, SigningShare
 use rutli_log::{Hash, entry::RequestTerms};
 use rutli_release::{ReleaseId, Requester};
 use rutli_signer_node::{
-    gate::{Gate, LogState},
+    gate::{Gate, LogState, Unsaved},
     marks::Marks,
     policy::AllowList,
     sign::{JournalRecord, Pending, PendingHead, Signer, StreamId as NodeStream, Verdict},

@@ -31,6 +31,14 @@ impl Node {
         }
     }
 
+    /// The custodian's word about the log, if the node runs; the disk has it at once.
+    fn vouch(&mut self, now: u64) -> Option<Unsaved> {
+        let log = self.signer.as_ref()?.gate().vouched(None, now).unwrap();
+        self.log = log.state.clone();
+        self.log_revision = log.revision;
+        Some(log)
+    }
+
     pub(super) fn marks(&self) -> Marks {
         let permitted = self.journal.iter().filter(|record| record.verdict == Verdict::Permitted);
         Marks::from_rows(permitted.map(|record| {
@@ -97,15 +105,14 @@ impl World<'_> {
 
     pub(super) fn pause(&mut self, id: &NodeId, paused: Option<String>) -> Result<(), String> {
         self.tell(format!("{id} is {}", if paused.is_some() { "paused" } else { "resumed" }));
+        let now = EPOCH + self.now / 1_000;
         let node = self.node(id);
         node.paused.clone_from(&paused);
-        if paused.is_none() {
-            node.log.fork = None;
-        }
+        let log = if paused.is_none() { node.vouch(now) } else { None };
         let life = node.life;
-        self.with_signer(id, life, |signer| match paused {
-            Some(reason) => signer.pause(reason),
-            None => signer.resume(),
+        self.with_signer(id, life, |signer| match (paused, log) {
+            (Some(reason), _) => signer.pause(reason),
+            (None, log) => signer.resume(log.unwrap()),
         })
     }
 

@@ -47,8 +47,13 @@ async fn without_the_supervisor_nothing_is_signed() {
     awaits(&cluster, &id, &["supervisor-1", "paused", "audit of the third party"]).await;
     let info = cluster.until_node("supervisor-1", "paused", |info| info.state == "paused").await;
     println!("paused: {}", info.reason);
-    let status =
-        cluster.custodian("supervisor-1").await.resume(v1::ResumeRequest {}).await.unwrap().into_inner();
+    let status = cluster
+        .custodian("supervisor-1")
+        .await
+        .resume(v1::ResumeRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
     assert_eq!(status.state, "ready");
     let release = finished(cluster.channel("pipeline").await, &id, SOON).await;
     check(&key, &asked, &release);
@@ -83,7 +88,7 @@ async fn a_vendor_node_dies_in_the_middle_of_500_signatures() {
     }
     // A batch is at vendor-1, which has it for sure and does not answer.
     cluster.process("vendor-1").freeze();
-    cluster.custodian("supervisor-1").await.resume(v1::ResumeRequest {}).await.unwrap();
+    cluster.custodian("supervisor-1").await.resume(v1::ResumeRequest::default()).await.unwrap();
     eventually("a batch is at the nodes", SOON, async || {
         let mut states = Vec::new();
         for id in &ids {
@@ -98,7 +103,7 @@ async fn a_vendor_node_dies_in_the_middle_of_500_signatures() {
     })
     .await;
     cluster.kill("vendor-1");
-    cluster.custodian("vendor-3").await.resume(v1::ResumeRequest {}).await.unwrap();
+    cluster.custodian("vendor-3").await.resume(v1::ResumeRequest::default()).await.unwrap();
     let mut signatures = 0;
     for (request, id) in asked.iter().zip(&ids) {
         let release = finished(channel.clone(), id, SOON).await;

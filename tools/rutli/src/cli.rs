@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser, builder::TypedValueParser};
 use clap_complete::Shell;
+use rutli_log::Head;
 use rutli_release::{Channel, Class, Format, Product, RequestId, Requester, Sequence, Version};
 
 /// Over the flags that all commands have.
@@ -310,8 +311,13 @@ pub enum Node {
         #[arg(long)]
         reason: String,
     },
-    /// Have a paused node sign again (with --socket).
-    Resume,
+    /// Have a paused node sign again; vouches for its clock, and for its head of the log if that forked (with --socket).
+    Resume {
+        /// Vouch for this head of the log, SIZE:ROOT as `rutli node status` and a checkpoint show it: the node takes what
+        /// extends it, and waits for no peer if it was restored. Only after the custodians have compared it by telephone.
+        #[arg(long, value_name = "SIZE:ROOT", value_parser = crate::nodes::parse_head)]
+        log_head: Option<Head>,
+    },
     /// Give a sealed node its passphrase (with --socket): asks, or reads a line from stdin.
     Unseal,
     /// List the nodes as the coordinator sees them (with --profile of an operator or auditor).

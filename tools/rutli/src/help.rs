@@ -48,7 +48,7 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
   ceremony list   {\"ceremonies\":[as above…]}
   node status|…   {\"node\",\"state\",\"reason\",\"version\",\"identity\",\"keys\":[…],\"coordinators\":[{\"url\",\"connected\",
                   \"error\"}],\"permitted\",\"refused\",\"shares\",\"marks\":[{\"product\",\"channel\",\"sequence\"}],\"allow\":[…],
-                  \"log\":{\"origin\",\"size\",\"state\"}}; log state: following, catching-up, forked
+                  \"log\":{\"origin\",\"size\",\"root\",\"state\"}}; log state: following, catching-up, forked
   node list       {\"nodes\":[{\"node\",\"connected\",\"state\",\"reason\",\"version\",\"culprit\",\"keys\":[…],\"commitments\"}]}
   keys …          {\"keys\":[{\"name\",\"purpose\",\"key_id\",\"public_key\",\"epoch\",\"roster_hash\",\"words\",
                   \"organisations\":[{\"name\",\"threshold\",\"nodes\":[…]}]}],\"written\":[PATH…]}

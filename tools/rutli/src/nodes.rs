@@ -3,6 +3,7 @@
 use std::io::{BufRead, IsTerminal};
 
 use rutli_keys::NodeId;
+use rutli_log::{Hash, Head, limits::MAX_TREE_SIZE};
 use rutli_wire::v1;
 use serde_json::{Value, json};
 use tonic::{Code, Response, Status, transport::Channel};
@@ -21,7 +22,7 @@ pub async fn at_node(command: cli::Node, channel: Channel) -> Result<Report, Fai
     let mut client = client::custodian(channel);
     let answer = match command {
         cli::Node::Pause { reason } => client.pause(v1::PauseRequest { reason }).await,
-        cli::Node::Resume => client.resume(v1::ResumeRequest {}).await,
+        cli::Node::Resume { log_head } => client.resume(resume_request(log_head)).await,
         cli::Node::Unseal => {
             let answer = client.unseal(v1::UnsealRequest { passphrase: passphrase()? }).await;
             return match answer {
@@ -34,6 +35,25 @@ pub async fn at_node(command: cli::Node, channel: Channel) -> Result<Report, Fai
         }
     };
     report(answer)
+}
+
+/// A head of the log as people name it: `SIZE:ROOT`, the root in hexadecimal or, as a checkpoint has it, in base64.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn parse_head(text: &str) -> Result<Head, String> {
+    let wrong = || "want SIZE:ROOT, as `rutli node status` or a checkpoint has them".to_owned();
+    let (size, root) = text.split_once(':').ok_or_else(wrong)?;
+    let size = size.parse().ok().filter(|size| *size <= MAX_TREE_SIZE).ok_or_else(wrong)?;
+    let root = root.parse().or_else(|_| Hash::from_base64(root)).map_err(|error| error.to_string())?;
+    Ok(Head { size, root })
+}
+
+fn resume_request(log_head: Option<Head>) -> v1::ResumeRequest {
+    log_head.map_or_else(v1::ResumeRequest::default, |head| v1::ResumeRequest {
+        log_size: head.size,
+        log_root: head.root.as_bytes().to_vec(),
+    })
 }
 
 /// `rutli node list`
@@ -120,7 +140,12 @@ pub fn status_json(node: &v1::StatusResponse) -> Value {
             "sequence": mark.sequence,
         })).collect::<Vec<_>>(),
         "allow": node.allow,
-        "log": { "origin": node.log_origin, "size": node.log_size, "state": node.log_state },
+        "log": {
+            "origin": node.log_origin,
+            "size": node.log_size,
+            "root": hex::encode(&node.log_root),
+            "state": node.log_state,
+        },
     })
 }
 
@@ -196,10 +221,12 @@ fn describe(node: &v1::StatusResponse) -> String {
         (
             "log",
             format!(
-                "{}: {} seen, {}",
+                "{}: {} seen, {}; head {}:{}",
                 text::or_dash(&node.log_origin),
                 text::count(usize::try_from(node.log_size).unwrap_or(usize::MAX), "entry", "entries"),
-                text::or_dash(&node.log_state)
+                text::or_dash(&node.log_state),
+                node.log_size,
+                hex::encode(&node.log_root)
             ),
         ),
         ("allows", lines(node.allow.iter().map(|rule| text::printable(rule)).collect())),
@@ -275,14 +302,34 @@ mod tests {
         let node = v1::StatusResponse {
             log_origin: "log.example/1".to_owned(),
             log_size: 7,
+            log_root: vec![0xab; 32],
             log_state: "catching-up".to_owned(),
             ..Default::default()
         };
-        assert!(describe(&node).contains("log.example/1: 7 entries seen, catching-up"));
+        let root = "ab".repeat(32);
+        let text = describe(&node);
+        assert!(
+            text.contains(&format!("log.example/1: 7 entries seen, catching-up; head 7:{root}")),
+            "{text}"
+        );
         assert_eq!(
             status_json(&node)["log"],
-            json!({ "origin": "log.example/1", "size": 7, "state": "catching-up" })
+            json!({ "origin": "log.example/1", "size": 7, "root": root, "state": "catching-up" })
         );
+    }
+
+    #[test]
+    fn a_node_is_vouched_for_only_if_a_head_is_named() {
+        assert_eq!(resume_request(None), v1::ResumeRequest::default());
+        for root in ["ab".repeat(32), Hash([0xab; 32]).to_base64()] {
+            let request = resume_request(Some(parse_head(&format!("7:{root}")).unwrap()));
+            assert_eq!((request.log_size, request.log_root), (7, vec![0xab; 32]));
+        }
+        for wrong in
+            ["7", "7:", "7:abab", &format!("x:{}", "ab".repeat(32)), &format!("-1:{}", "ab".repeat(32))]
+        {
+            assert!(parse_head(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]
