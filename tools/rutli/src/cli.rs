@@ -397,6 +397,9 @@ pub struct LogMonitor {
     /// How late outcomes, disclosures and cosignatures may be.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
     pub grace: std::time::Duration,
+    /// How long ago a quorum may have cosigned the published head, with a policy; 0 for a log that was stopped.
+    #[arg(long, value_name = "TIME", value_parser = parse_wait, default_value = "1h")]
+    pub max_age: std::time::Duration,
     /// Whether to compare statements and rosters, too.
     #[arg(long, value_enum, default_value = "all")]
     pub documents: DocumentsChecked,

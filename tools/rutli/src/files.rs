@@ -26,16 +26,21 @@ pub const MAX_SMALL_FILE_BYTES: u64 = 16 << 20;
 /// # Errors
 /// Says which file and why, with exit code 2: a file that cannot be used is a matter of usage.
 pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    read_within(path, MAX_SMALL_FILE_BYTES)
+}
+
+/// Reads a file whole that has a bound of its own.
+///
+/// # Errors
+/// As [`read`].
+pub fn read_within(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Failure> {
     let file = File::open(path).map_err(|error| cannot("read", path, &error))?;
     let mut bytes = Vec::new();
-    let read = file.take(MAX_SMALL_FILE_BYTES + 1).read_to_end(&mut bytes);
+    let read = file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);
     let length = read.map_err(|error| cannot("read", path, &error))?;
-    if u64::try_from(length).is_ok_and(|length| length > MAX_SMALL_FILE_BYTES) {
-        return Err(Failure::usage(format!(
-            "{} is larger than {MAX_SMALL_FILE_BYTES} bytes",
-            path.display()
-        ))
-        .help("is it the right file?"));
+    if u64::try_from(length).is_ok_and(|length| length > max_bytes) {
+        return Err(Failure::usage(format!("{} is larger than {max_bytes} bytes", path.display()))
+            .help("is it the right file?"));
     }
     Ok(bytes)
 }

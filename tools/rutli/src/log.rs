@@ -8,12 +8,13 @@
 //! | [`documents`] | statements and signed rosters against entries |
 //! | [`compare`] | heads of mirrors and witnesses |
 //! | [`sigstore`] | the head for Sigstore's tools |
-//! | [`monitor`] | `monitor`: rounds, findings; [`state`] and [`metrics`] are its files |
+//! | [`monitor`] | `monitor`: rounds, [`findings`]; [`state`] and [`metrics`] are its files |
 //! | [`show`] | `show` and `export`: what was asked for and how it ended |
 //! | [`prove`] | `prove`, and one entry of `show` |
 
 pub mod compare;
 pub mod documents;
+pub mod findings;
 pub mod limits;
 pub mod metrics;
 pub mod monitor;

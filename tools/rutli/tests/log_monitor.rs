@@ -14,12 +14,15 @@ use std::{
 };
 
 use log_faults::FAULTS;
-use log_folder::{Log, START, copy, impostor, replace};
+use log_folder::{FUTURE, Log, START, copy, impostor, replace, time_digits, unix_now};
 use log_server::{Manner, serve};
 use rutli_log::{
-    EntryBundle, Frontier, Hash, Head, Policy, TileId, Tiles, check_inclusion, entry::NodeEvent, leaf_hash,
-    sha256, sigstore::SigstoreSigner,
+    Entry, EntryBundle, Frontier, Hash, Head, Policy, TileId, Tiles, check_inclusion,
+    entry::{Dsse, NodeEvent, Outcome, OutcomeState, Refusal, kinds},
+    leaf_hash, sha256,
+    sigstore::SigstoreSigner,
 };
+use rutli_release::{PAYLOAD_TYPE, Timestamp, pae};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -42,7 +45,7 @@ impl Place {
         });
         let policy = Policy::of(Log::signer().public(), organisations).unwrap();
         fs::write(place.path("tlog-policy"), policy.to_string()).unwrap();
-        let trusted_root = Log::sigstore_signer().trusted_root(START).unwrap();
+        let trusted_root = Log::sigstore_signer().trusted_root(*START).unwrap();
         fs::write(place.path("trusted_root.json"), trusted_root).unwrap();
         place
     }
@@ -233,8 +236,8 @@ fn what_cannot_be_read_or_is_not_the_log_is_found() {
             grown.publish(folder, 1_000);
             let bundle = TileId::in_tree(None, 3, grown.size()).unwrap();
             let mut bytes = fs::read(folder.join(bundle.path())).unwrap();
-            let at = bytes.windows(5).position(|bytes| bytes == b"17000").unwrap();
-            bytes[at + 4] = b'1';
+            let at = bytes.windows(5).position(|bytes| bytes == time_digits().0).unwrap();
+            bytes[at..at + 5].copy_from_slice(&time_digits().1);
             replace(folder, &bundle.path(), &bytes);
         }),
         ("a history that was written anew", &["head-inconsistent"], |folder, log| {
@@ -309,6 +312,133 @@ fn rounds_go_on_where_the_last_one_ended() {
     place.monitor("honest", "second", &now).assert("cosigned again", &[]);
     replace(&place.path("honest"), "checkpoint", uncosigned.as_bytes());
     place.monitor("honest", "second", &now).assert("not cosigned since now", &[]);
+}
+
+#[test]
+fn a_head_that_no_quorum_cosigned_of_late_is_an_alarm() {
+    let place = Place::new(300);
+    let now = unix_now();
+    let publish = |times| {
+        replace(&place.path("honest"), "checkpoint", place.log.checkpoint_at(times).to_note().as_bytes());
+    };
+    let stale: &[&str] = &["head-stale"];
+    for (times, more, codes) in [
+        ([now - 3_000, now - 60, now - 3_000], &[][..], &[][..]),
+        // One of each organisation is young, but the quorum is not.
+        ([now, now, now - 3_700], &[], stale),
+        ([now - 3_700, now, now], &[], stale),
+        ([now - 3_700; 3], &["--max-age", "2h"], &[]),
+        ([now - 9_000; 3], &["--max-age", "2h"], stale),
+        ([9; 3], &["--max-age", "0"], &[]),
+        ([9; 3], &["--key", "log.vkey"], &[]),
+        ([now, now, now + 300], &[], &[]),
+        // A clock that is wrong makes no head young.
+        ([now, now, now + 900], &[], &["cosignature-future", "head-stale"]),
+        ([now, now, u64::MAX], &["--max-age", "0"], &["cosignature-future"]),
+    ] {
+        publish(times);
+        let round = place.monitor("honest", "state", more);
+        round.assert(&format!("{times:?} {more:?}"), codes);
+        // So it is for as long as it is so.
+        place.monitor("honest", "state", more).assert("again", codes);
+    }
+    publish([now - 3_700; 3]);
+    let round = place.monitor("honest", "state", &[]);
+    assert!(
+        round.json["findings"][0]["text"].as_str().unwrap().contains("say --max-age 0"),
+        "{}",
+        round.json
+    );
+    // What lacks a quorum is told by another finding.
+    let mut checkpoint = Log::signer().sign(place.log.head());
+    place.log.key.cosign(0, now - 9_000, &mut checkpoint);
+    replace(&place.path("honest"), "checkpoint", checkpoint.to_note().as_bytes());
+    place.monitor("honest", "state", &[]).assert("no quorum", &[]);
+}
+
+#[test]
+fn a_signature_under_embargo_is_verified_when_it_is_disclosed() {
+    let place = Place::new(300);
+    let mut log = place.log.clone();
+    let mut asked = Vec::new();
+    for forged in [false, true] {
+        let (release, terms) = (log.release(), log.embargo(*FUTURE));
+        let request = log.ask(release, &terms);
+        let outcome = log.outcome(&request, OutcomeState::Signed);
+        log.append(&Entry::Outcome(outcome));
+        let statement = request.release.statement();
+        let message = if forged { b"another".to_vec() } else { pae(PAYLOAD_TYPE, &statement) };
+        let dsse = Dsse::new(b"", &statement, &log.key.public(), &log.key.sign(&message));
+        let leaf = log.append(&Entry::Dsse(dsse));
+        asked.push((request, terms, leaf));
+    }
+    log.publish(&place.path("honest"), 256);
+    let none = ["--documents", "none"];
+    place.monitor("honest", "state", &[]).assert("under embargo", &[]);
+    place.monitor("honest", "without", &none).assert("under embargo", &[]);
+    for (request, terms, leaf) in asked.iter().rev() {
+        log.disclose(request, terms);
+        log.publish(&place.path("honest"), 256);
+        let round = place.monitor("honest", "state", &[]);
+        let forged = *leaf == asked[1].2;
+        round.assert("disclosed", if forged { &["dsse-mismatch"] } else { &[] });
+        assert_eq!(round.findings().first().and_then(|(_, index)| *index), forged.then_some(*leaf));
+    }
+    place.monitor("honest", "without", &none).assert("no documents", &[]);
+    // Whoever comes later has the statement at once, and is told once.
+    let round = place.monitor("honest", "later", &[]);
+    assert_eq!(round.findings(), [("dsse-mismatch", Some(asked[1].2))]);
+}
+
+/// Bundles and entries of the most bytes there may be, all of which lie there well-formed: a server must not decide how
+/// much memory is taken to find out that they are wrong, nor how long the list of findings is.
+#[test]
+fn no_log_takes_as_much_memory_as_it_likes() {
+    const BUNDLES: u64 = 20;
+    let place = Place::new(8);
+    let names = vec!["n".repeat(255); 128];
+    let refusal = |_| Refusal { code: "c".repeat(255), node: "n".repeat(255), reason: "r".repeat(300) };
+    let entry = Entry::Outcome(Outcome {
+        key: None,
+        kind: kinds::Outcome::default(),
+        refusals: (0..36).map(refusal).collect(),
+        request: 1,
+        roster: None,
+        signatures: None,
+        signed_by: names,
+        state: OutcomeState::Refused,
+        statement: sha256(b""),
+        time: *START,
+    });
+    let bytes = entry.encode();
+    assert!((60_000..65_536).contains(&bytes.len()), "{}", bytes.len());
+    let mut tiles = Tiles::default();
+    (0..BUNDLES * 256).for_each(|_| tiles.push(leaf_hash(&bytes)));
+    let head = Frontier::of(&tiles, BUNDLES * 256).unwrap().head();
+    let mut bundle = EntryBundle::default();
+    (0..256).for_each(|_| assert!(bundle.push(&bytes)));
+    let folder = place.path("greedy");
+    let path = |index| TileId::in_tree(None, index, head.size).unwrap().path();
+    replace(&folder, &path(0), &bundle.into_bytes());
+    (1..BUNDLES).for_each(|index| fs::hard_link(folder.join(path(0)), folder.join(path(index))).unwrap());
+    replace(&folder, "checkpoint", Log::signer().sign(head).to_note().as_bytes());
+
+    let limited =
+        "ulimit -d 200000 && exec \"$0\" --json log monitor --once --log greedy --key log.vkey --state state";
+    let output = Command::new("sh")
+        .args(["-c", limited, env!("CARGO_BIN_EXE_rutli")])
+        .env_remove("RUTLI_LOG")
+        .current_dir(place.folder.path())
+        .output()
+        .unwrap();
+    let round = Round::of(output);
+    assert_eq!((round.exit, round.json["size"].as_u64()), (1, Some(head.size)), "{:#}", round.json);
+    let outcomes = |shown: &&Value| shown["code"] == "outcome-without-request";
+    let shown: Vec<&Value> = round.json["findings"].as_array().unwrap().iter().filter(outcomes).collect();
+    assert_eq!(shown.len(), 251);
+    assert_eq!(shown[250]["text"], format!("and {} more of this kind", head.size - 250));
+    let tiles = round.findings().iter().filter(|(code, _)| *code == "tile-missing").count() as u64;
+    assert_eq!(round.json["alarms"].as_u64(), Some(head.size + tiles));
 }
 
 #[test]
@@ -480,8 +610,8 @@ fn releases_are_shown_proved_and_exported() {
     assert_eq!(refused["releases"].as_array().unwrap().len(), states["refused"]);
     let (_, none) = run("show", &["--product", "other"]);
     assert!(none["releases"].as_array().unwrap().is_empty());
-    let (_, early) = run("show", &["--until", "2023-11-14T22:15:00Z", "--limit", "1000"]);
-    assert!(early["releases"].as_array().unwrap().iter().all(|it| it["time"].as_u64() < Some(START + 100)));
+    let (_, early) = run("show", &["--until", &Timestamp(*START + 100).rfc3339(), "--limit", "1000"]);
+    assert!(early["releases"].as_array().unwrap().iter().all(|it| it["time"].as_u64() < Some(*START + 100)));
 
     let signed = releases.iter().find(|release| release["state"] == "signed").unwrap();
     let index = signed["index"].to_string();
@@ -517,15 +647,16 @@ fn releases_are_shown_proved_and_exported() {
     // A log that does not hold is neither shown, nor proved, nor exported.
     let bundle = place.path("honest/tile/entries/001");
     let mut bytes = fs::read(&bundle).unwrap();
-    let at = bytes.windows(5).position(|bytes| bytes == b"17000").unwrap();
-    bytes[at + 4] = b'1';
+    let at = bytes.windows(5).position(|bytes| bytes == time_digits().0).unwrap();
+    bytes[at..at + 5].copy_from_slice(&time_digits().1);
     fs::write(&bundle, bytes).unwrap();
     assert_eq!(run("show", &[]).0, 1);
     assert_eq!(run("export", &["--out", "forged.jsonl"]).0, 1);
     assert!(!place.path("forged.jsonl").exists());
     let forged = fs::read(&bundle).unwrap();
     let entries = EntryBundle::parse(&forged, 256).unwrap();
-    let changed = entries.iter().position(|entry| entry.windows(5).any(|bytes| bytes == b"17001")).unwrap();
+    let changed =
+        entries.iter().position(|entry| entry.windows(5).any(|bytes| bytes == time_digits().1)).unwrap();
     assert_eq!(run("prove", &[&(256 + changed).to_string()]).0, 1);
     // Nor is one that its witnesses have not cosigned.
     replace(&place.path("honest"), "checkpoint", Log::signer().sign(place.log.head()).to_note().as_bytes());

@@ -165,10 +165,12 @@ impl Workplace {
         let log = if up { log_url.to_owned() } else { quoted(&self.deployment.join("coordinator/data/log")) };
         let (program, policy) = (quoted(&self.program("rutli")), quoted(&self.log_trust().policy));
         let state = quoted(&self.dir.join("monitor.state"));
+        // Nobody cosigns its head any more once the demo has ended.
+        let age = if up { "" } else { " --max-age 0" };
         let look = format!(
             "Look at the log, and verify all of it:\n  \
              {program} log show --log {log} --policy {policy}\n  \
-             {program} log monitor --once --log {log} --policy {policy} --state {state}"
+             {program} log monitor --once --log {log} --policy {policy} --state {state}{age}"
         );
         if !up {
             return format!(

@@ -2,10 +2,10 @@
 
 use std::{collections::BTreeMap, sync::RwLock};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rutli_keys::{SignedRoster, limits::MAX_ROSTER_BYTES};
 use rutli_log::{
     Code, Entry, Finding, Hash, Organisation,
+    audit::Leaf,
     entry::{Dsse, Key, Request},
     sha256,
 };
@@ -23,55 +23,52 @@ pub struct Documents {
     keys: RwLock<BTreeMap<String, Option<ReleaseKey>>>,
 }
 
-/// What the documents of an entry say.
-#[derive(Default)]
-pub struct Checked {
-    /// What is wrong with them.
-    pub finding: Option<Finding>,
-    /// Who must sign with a key, by its signed roster, if that holds.
-    pub roster: Option<Vec<Organisation>>,
-}
-
 /// Why an entry's documents were not compared: the source does not answer.
 pub struct NotCompared(pub Unread);
 
+/// What documents say of an entry.
+pub enum Checked {
+    /// Nothing against it.
+    Fine,
+    /// Nothing against it, and who must sign with the key that it names.
+    Roster(Vec<Organisation>),
+    /// Something else than the entry.
+    Wrong(Finding),
+    /// Nothing yet: the statement of a signature is not there. It is under embargo, or its request's entry was found wrong
+    /// already.
+    Absent,
+}
+
 impl Documents {
-    /// Reads and compares the documents of an entry.
+    /// Reads the documents of an entry and compares them with it.
     ///
     /// # Errors
     /// [`NotCompared`]
     pub fn check(&self, source: &Source, index: u64, entry: &Entry) -> Result<Checked, NotCompared> {
-        let finding = match entry {
+        let wrong = match entry {
             Entry::Request(request) => statement(source, index, request)?,
             Entry::Disclosure(disclosure) => statement(source, index, &disclosure.opened)?,
             Entry::Key(key) => {
-                return Ok(match roster(source, index, key)? {
-                    Ok(roster) => Checked { roster: Some(roster), finding: None },
-                    Err(finding) => Checked { roster: None, finding: Some(finding) },
-                });
+                let read = roster(source, index, key)?;
+                return Ok(read.map_or_else(Checked::Wrong, Checked::Roster));
             }
-            Entry::Dsse(dsse) => self.signature(source, index, dsse)?,
+            Entry::Dsse(dsse) => return self.signature(source, index, dsse),
             Entry::Embargoed(_) | Entry::Outcome(_) | Entry::Node(_) => None,
         };
-        Ok(Checked { finding, roster: None })
+        Ok(wrong.map_or(Checked::Fine, Checked::Wrong))
     }
 
-    fn signature(&self, source: &Source, index: u64, dsse: &Dsse) -> Result<Option<Finding>, NotCompared> {
-        let [signature] = dsse.spec.signatures.as_slice() else { return Ok(None) };
-        let statement = match source.document(&dsse.spec.payload_hash.value, MAX_STATEMENT_BYTES) {
-            Ok(statement) if sha256(&statement) == dsse.spec.payload_hash.value => statement,
-            Err(error @ Unread::Failed(_)) => return Err(NotCompared(error)),
-            // Not there under embargo; else the request's entry has been found wrong already.
-            _ => return Ok(None),
+    fn signature(&self, source: &Source, index: u64, dsse: &Dsse) -> Result<Checked, NotCompared> {
+        let [signature] = dsse.spec.signatures.as_slice() else { return Ok(Checked::Fine) };
+        let wrong = || Ok(Checked::Wrong(unverified(index)));
+        let (Some(key), Some(raw)) = (self.key(dsse, &signature.verifier), dsse.signature()) else {
+            return wrong();
         };
-        let verifies = || {
-            let key = self.key(dsse, &signature.verifier)?;
-            let raw: [u8; 64] = STANDARD.decode(&signature.signature).ok()?.try_into().ok()?;
-            key.verify(&pae(PAYLOAD_TYPE, &statement), &raw).ok()
-        };
-        Ok(verifies().is_none().then(|| {
-            Finding::at(Code::DsseMismatch, index, "its signature of the statement does not verify")
-        }))
+        match signed(source, &dsse.spec.payload_hash.value)? {
+            None => Ok(Checked::Absent),
+            Some(message) if key.verify(&message, &raw).is_ok() => Ok(Checked::Fine),
+            Some(_) => wrong(),
+        }
     }
 
     fn key(&self, dsse: &Dsse, verifier: &str) -> Option<ReleaseKey> {
@@ -87,6 +84,29 @@ impl Documents {
             keys.insert(verifier.to_owned(), key);
         }
         key
+    }
+}
+
+/// Verifies a signature that was made under embargo, once its statement is disclosed.
+///
+/// # Errors
+/// [`NotCompared`]
+pub fn disclosed(source: &Source, leaf: &Leaf, statement: &Hash) -> Result<Option<Finding>, NotCompared> {
+    let message = signed(source, statement)?;
+    // Without its statement the disclosure has been found wrong already.
+    Ok(message.filter(|message| !leaf.verifies(message)).map(|_| unverified(leaf.index)))
+}
+
+fn unverified(leaf: u64) -> Finding {
+    Finding::at(Code::DsseMismatch, leaf, "its signature of the statement does not verify")
+}
+
+/// What is signed of the statement with this digest, if that is there.
+fn signed(source: &Source, digest: &Hash) -> Result<Option<Vec<u8>>, NotCompared> {
+    match source.document(digest, MAX_STATEMENT_BYTES) {
+        Ok(statement) if sha256(&statement) == *digest => Ok(Some(pae(PAYLOAD_TYPE, &statement))),
+        Err(error @ Unread::Failed(_)) => Err(NotCompared(error)),
+        _ => Ok(None),
     }
 }
 

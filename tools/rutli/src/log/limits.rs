@@ -2,9 +2,16 @@
 
 use std::time::Duration;
 
-/// Entry bundles that are read and parsed side by side before their entries are joined in order: work for many threads,
-/// and 16 MiB of memory for entries of a kilobyte.
+/// Bytes of a monitor's state: an auditor that keeps as much as it ever does has 25 MB of it.
+pub const MAX_STATE_BYTES: u64 = 64 << 20;
+
+/// Entry bundles that are read and parsed side by side before their entries are joined in order: work for many threads.
 pub const BUNDLES_AT_ONCE: u64 = 64;
+
+/// Bytes of each bundle that is read beside others: 256 entries of 4 KiB, and 64 MiB for all of them. Entries are a
+/// kilobyte long. A larger bundle, of at most 16 MiB, is read again when it is its turn, one at a time: so no server
+/// decides how much memory it takes to find out that it lies.
+pub const MAX_BYTES_SIDE_BY_SIDE: usize = 1 << 20;
 
 /// Requests under way at a time where the log is behind a network: there, waiting is what takes time.
 pub const REQUESTS_AT_ONCE: usize = 16;
@@ -21,8 +28,9 @@ pub const TRIES: u32 = 4;
 /// Wait before the second try; twice as long before each further one.
 pub const FIRST_WAIT: Duration = Duration::from_millis(250);
 
-/// Findings of a round that are shown; all are counted. A log that is wrong a thousand times needs no longer list.
-pub const MAX_SHOWN: usize = 1_000;
+/// Findings of one code that a round tells one by one; the rest is counted. A log that is wrong so often needs no longer
+/// list.
+pub const MAX_OF_A_CODE: usize = 250;
 
 /// Full tiles in memory while the tree grows: only those of its right edge are needed.
 pub const TILES_IN_MEMORY: usize = 64;

@@ -7,19 +7,22 @@
 
 use std::{collections::BTreeMap, path::PathBuf, thread};
 
-use rutli_log::{Code, Entry, Finding, Head, NotWitnessed, Severity};
+use rutli_log::{
+    Auditor, Code, Entry, Finding, Head, NotWitnessed, Severity, limits::MAX_CLOCK_SKEW_SECONDS,
+};
 use serde_json::{Value, json};
 
 use super::{
     compare::{Compared, Other},
-    documents::Documents,
-    limits::{MAX_COMPARED, MAX_SHOWN},
+    documents::{self, Checked, Documents, NotCompared},
+    findings::Findings,
+    limits::MAX_COMPARED,
     metrics,
     sigstore::SigstoreHeads,
     source::{Source, Unread},
     state::State,
     trust::{Opened, Trust},
-    walk::walk,
+    walk::{Read, walk},
 };
 use crate::{
     cli::{DocumentsChecked, LogMonitor},
@@ -68,6 +71,8 @@ struct Monitor {
     documents: Option<Documents>,
     sigstore: Option<SigstoreHeads>,
     grace: u64,
+    /// 0: heads of any age will do.
+    max_age: u64,
 }
 
 /// What a round found.
@@ -108,6 +113,7 @@ impl Monitor {
             documents,
             sigstore: args.trusted_root.as_deref().map(SigstoreHeads::read).transpose()?,
             grace: args.grace.as_secs(),
+            max_age: args.max_age.as_secs(),
         })
     }
 
@@ -136,6 +142,7 @@ impl Monitor {
         match self.trust.open(&note) {
             Ok(opened) => {
                 self.check_cosignatures(&opened, now, &mut findings);
+                self.check_age(&opened, now, &mut findings);
                 let head = opened.checkpoint.head();
                 cosigned_by = opened.cosigned_by;
                 if self.follow(head, &mut findings)? {
@@ -155,6 +162,9 @@ impl Monitor {
                 problems.push(problem);
                 None
             });
+        let mut bounded = Findings::default();
+        bounded.extend(findings);
+        let findings = bounded.into_vec();
         self.state.count(&findings);
         let head = self.state.head();
         Ok(Round {
@@ -187,6 +197,39 @@ impl Monitor {
         }
     }
 
+    /// How old the head is, by those who cosigned it: a log that runs publishes one with fresh cosignatures every minute, and
+    /// an old one can be shown for ever.
+    fn check_age(&self, opened: &Opened, now: u64, findings: &mut Vec<Finding>) {
+        let latest = now.saturating_add(MAX_CLOCK_SKEW_SECONDS);
+        let ahead = self.trust.cosigned_after(&opened.checkpoint, latest);
+        if !ahead.is_empty() {
+            let text = format!(
+                "it is {} here, and cosigned later than {}: {}",
+                text::time(now),
+                text::time(latest),
+                ahead.join(", ")
+            );
+            findings.push(Finding::of_log(Code::CosignatureFuture, text));
+        }
+        // What lacks cosignatures is another finding.
+        if self.max_age == 0 || !self.trust.has_quorum() || opened.lacks.is_some() {
+            return;
+        }
+        let cosigned = self.trust.cosigned_at(&opened.checkpoint, latest);
+        if cosigned.is_some_and(|cosigned| cosigned.saturating_add(self.max_age) >= now) {
+            return;
+        }
+        let last = cosigned.map_or_else(
+            || "at a time that is yet to come".to_owned(),
+            |cosigned| format!("on {}", text::time(cosigned)),
+        );
+        let text = format!(
+            "a quorum cosigned it last {last}, and a log that runs has that done every minute; if this one was stopped, \
+             say --max-age 0"
+        );
+        findings.push(Finding::of_log(Code::HeadStale, text));
+    }
+
     /// Takes over a published head, if it is one and extends the last; says whether it did.
     fn follow(&mut self, head: Head, findings: &mut Vec<Finding>) -> Result<bool, Failure> {
         let last = self.state.head();
@@ -205,26 +248,20 @@ impl Monitor {
         }
         // Entries count only once their tree is the head's: until then on a copy.
         let mut auditor = self.state.auditor.clone();
-        let mut in_entries = Vec::new();
-        let from = self.state.tiles.clone();
-        let walked = walk(&self.source, from, &head, self.documents.as_ref(), |read| {
-            match &read.entry {
-                Ok(entry) => {
-                    in_entries.extend(auditor.read(entry));
-                    if let (Entry::Key(key), Some(organisations)) = (entry, read.documents.roster) {
-                        in_entries.extend(auditor.learn_roster(&key.roster, organisations));
-                    }
-                }
-                Err(error) => {
-                    auditor.skip();
-                    in_entries.push(Finding::at(Code::EntryMalformed, read.index, error.to_string()));
-                }
+        let mut in_entries = Findings::default();
+        let mut unread = None;
+        let (from, documents) = (self.state.tiles.clone(), self.documents.as_ref());
+        let walked = walk(&self.source, from, &head, documents, |read| {
+            if let Err(error) = self.read_entry(&mut auditor, read, &mut in_entries) {
+                unread.get_or_insert(error);
             }
-            in_entries.extend(read.documents.finding);
         })?;
+        if let Some(error) = unread {
+            return Err(error);
+        }
         findings.extend(walked.findings);
         if walked.holds {
-            findings.extend(in_entries);
+            findings.extend(in_entries.into_vec());
             self.state.tiles = walked.tiles;
             self.state.root = head.root;
             self.state.auditor = auditor;
@@ -254,6 +291,42 @@ impl Monitor {
             }
         };
         heads.compare(published, &self.source, &mut self.state, now, self.grace, findings)
+    }
+
+    fn read_entry(&self, auditor: &mut Auditor, read: Read, findings: &mut Findings) -> Result<(), Failure> {
+        let Read { index, entry, document, .. } = read;
+        let entry = match entry {
+            Ok(entry) => entry,
+            Err(error) => {
+                auditor.skip();
+                findings.push(Finding::at(Code::EntryMalformed, index, error.to_string()));
+                return Ok(());
+            }
+        };
+        let hidden = match (&entry, &document) {
+            (Entry::Dsse(dsse), Checked::Absent) => {
+                auditor.keep_leaf(dsse);
+                None
+            }
+            (Entry::Disclosure(disclosure), _) if self.documents.is_some() => {
+                let leaf = auditor.kept_leaf(disclosure.request).cloned();
+                leaf.map(|leaf| (leaf, disclosure.opened.statement))
+            }
+            _ => None,
+        };
+        findings.extend(auditor.read(&entry));
+        match (document, &entry) {
+            (Checked::Wrong(finding), _) => findings.push(finding),
+            (Checked::Roster(organisations), Entry::Key(key)) => {
+                findings.extend(auditor.learn_roster(&key.roster, organisations));
+            }
+            _ => {}
+        }
+        if let Some((leaf, statement)) = hidden {
+            let finding = documents::disclosed(&self.source, &leaf, &statement);
+            findings.extend(finding.map_err(|NotCompared(unread)| unread.into_failure("log", &self.source))?);
+        }
+        Ok(())
     }
 
     /// Compares with all other sources; gives those that do not answer, which must not hide what was found.
@@ -289,14 +362,15 @@ impl Monitor {
 }
 
 impl Round {
-    fn alarms(&self) -> usize {
-        self.findings.iter().filter(|finding| finding.code.severity() == Severity::Alarm).count()
+    fn count(&self, of: Severity) -> usize {
+        let counted = self.findings.iter().filter(|finding| finding.code.severity() == of);
+        usize::try_from(counted.map(|finding| finding.count).sum::<u64>()).unwrap_or(usize::MAX)
     }
 
     fn report(&self) -> Report {
-        let shown = self.findings.iter().take(MAX_SHOWN);
-        let lines: Vec<String> = std::iter::once(self.summary()).chain(shown.clone().map(describe)).collect();
-        let findings: Vec<Value> = shown.map(to_json).collect();
+        let lines: Vec<String> =
+            std::iter::once(self.summary()).chain(self.findings.iter().map(describe)).collect();
+        let findings: Vec<Value> = self.findings.iter().map(to_json).collect();
         Report::new(
             lines.join("\n"),
             json!({
@@ -309,17 +383,16 @@ impl Round {
                 "embargoes": self.embargoes,
                 "cosigned_by": self.cosigned_by,
                 "sigstore_size": self.sigstore_size,
-                "alarms": self.alarms(),
-                "notices": self.findings.len().saturating_sub(self.alarms()),
+                "alarms": self.count(Severity::Alarm),
+                "notices": self.count(Severity::Notice),
                 "findings": findings,
             }),
         )
     }
 
     fn summary(&self) -> String {
-        let found = match self.findings.len() {
+        let found = match self.count(Severity::Alarm).saturating_add(self.count(Severity::Notice)) {
             0 => "nothing found".to_owned(),
-            number if number > MAX_SHOWN => format!("{number} findings, the first {MAX_SHOWN} are"),
             number => text::count(number, "finding", "findings"),
         };
         let cosigned = match self.cosigned_by.len() {
@@ -340,7 +413,7 @@ impl Round {
     }
 
     fn into_result(self, json: bool) -> Result<Report, Failure> {
-        let (report, alarms) = (self.report(), self.alarms());
+        let (report, alarms) = (self.report(), self.count(Severity::Alarm));
         let failure = match self.problems.into_iter().next() {
             None if alarms == 0 => return Ok(report),
             Some(problem) if alarms == 0 => problem,

@@ -127,7 +127,16 @@ impl Source {
     /// # Errors
     /// [`Unread`]
     pub fn bundle(&self, id: TileId) -> Result<Bundle, Unread> {
-        let (bytes, found) = self.partial_or_full(id, |id| EntryBundle::max_bytes(id.width))?;
+        self.bundle_within(id, usize::MAX)
+    }
+
+    /// The same, [`Unread::Damaged`] if it has more bytes than this.
+    ///
+    /// # Errors
+    /// [`Unread`]
+    pub fn bundle_within(&self, id: TileId, max_bytes: usize) -> Result<Bundle, Unread> {
+        let (bytes, found) =
+            self.partial_or_full(id, |id| EntryBundle::max_bytes(id.width).min(max_bytes))?;
         Ok(Bundle { bytes, width: found.width, wanted: id.width })
     }
 

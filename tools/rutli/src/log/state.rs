@@ -12,11 +12,12 @@ use rutli_log::{Auditor, Finding, Frontier, Hash, Head, Origin, Tiles, sha256};
 use serde::{Deserialize, Serialize};
 
 use super::{
+    limits::MAX_STATE_BYTES,
     sigstore::Ahead,
     walk::{from_right_edge, right_edge},
 };
 use crate::{
-    files::{self, Access, MAX_SMALL_FILE_BYTES},
+    files::{self, Access},
     report::Failure,
 };
 
@@ -98,7 +99,8 @@ impl State {
         if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
             return Ok(Self::new(origin.clone()));
         }
-        let state = Self::decode(&files::read_text(path)?).ok_or_else(|| {
+        let bytes = files::read_within(path, MAX_STATE_BYTES)?;
+        let state = String::from_utf8(bytes).ok().and_then(|text| Self::decode(&text)).ok_or_else(|| {
             Failure::usage(format!("the state {} is damaged", path.display())).help(
                 "put back a copy of it; without one move it away and the log is read anew from its beginning, but \
                  then compare with another monitor (--compare), for a fork before today would not be seen",
@@ -121,7 +123,7 @@ impl State {
     /// Exit code 2, with the file.
     pub fn write(&self, path: &Path) -> Result<(), Failure> {
         let text = self.encode()?;
-        if u64::try_from(text.len()).is_ok_and(|length| length > MAX_SMALL_FILE_BYTES) {
+        if u64::try_from(text.len()).is_ok_and(|length| length > MAX_STATE_BYTES) {
             return Err(Failure::failed("the state does not fit into a file any more")
                 .help("see which requests are open for ever: `rutli log show --state open`"));
         }
@@ -140,7 +142,7 @@ impl State {
     pub fn count(&mut self, findings: &[Finding]) {
         for finding in findings {
             let count = self.counts.entry(finding.code.as_str().to_owned()).or_default();
-            *count = count.saturating_add(1);
+            *count = count.saturating_add(finding.count);
         }
     }
 
@@ -196,9 +198,116 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use rutli_log::leaf_hash;
+    use rutli_log::{
+        Entry,
+        entry::{Dsse, Embargoed, Key, Outcome, OutcomeState, Request, Signables, kinds},
+        leaf_hash,
+        limits::{
+            MAX_CHECKPOINT_BYTES, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_KEYS, MAX_NAME_BYTES,
+            MAX_OPEN, MAX_TREE_SIZE,
+        },
+    };
+    use rutli_release::{Channel, Class, Product, ReleaseId, ReleaseKey, Requester, Sequence, Version};
 
     use super::*;
+    use crate::log::limits::MAX_COMPARED;
+
+    /// Entries that an auditor keeps as much of as it ever does, each as long as it may be.
+    fn greedy(auditor: &mut Auditor) {
+        let long = |number: usize| format!("{number:0>64}");
+        let quotes = |number: usize| format!("{}{number:0>5}", "\"".repeat(MAX_NAME_BYTES - 5));
+        let time = MAX_TREE_SIZE - MAX_EMBARGO_SECONDS;
+        let (deadline, disclose_by) = (time + MAX_DEADLINE_SECONDS, time + MAX_EMBARGO_SECONDS);
+        let signer = frost_ed25519::SigningKey::deserialize(&[1; 32]).unwrap();
+        let public: [u8; 32] =
+            frost_ed25519::VerifyingKey::from(&signer).serialize().unwrap().try_into().unwrap();
+        let key = ReleaseKey::from_bytes(&public).unwrap();
+        let mut read = |entry: Entry| {
+            if auditor.size().is_multiple_of(1_000) {
+                assert_eq!(
+                    Entry::parse(&entry.encode()).as_ref(),
+                    Ok(&entry),
+                    "it is no longer than it may be"
+                );
+            }
+            if let Entry::Dsse(dsse) = &entry {
+                auditor.keep_leaf(dsse);
+            }
+            auditor.read(&entry);
+            auditor.size() - 1
+        };
+        for number in 0..MAX_KEYS {
+            read(Entry::Key(Key {
+                ceremony: String::new(),
+                document: Hash::EMPTY_ROOT,
+                epoch: MAX_TREE_SIZE,
+                kind: kinds::Key::default(),
+                name: quotes(number),
+                public_key: Hash(public),
+                purpose: quotes(number),
+                roster: sha256(&number.to_be_bytes()),
+                time,
+                transcript: Hash::EMPTY_ROOT,
+            }));
+        }
+        for number in 0..MAX_OPEN {
+            let (statement, roster) = (number.to_be_bytes(), Hash::EMPTY_ROOT);
+            let (commitment, kind) = (Hash::EMPTY_ROOT, kinds::Request::default());
+            let request =
+                read(Entry::Embargoed(Embargoed { commitment, deadline, disclose_by, kind, roster, time }));
+            read(Entry::Outcome(Outcome {
+                key: Some(quotes(number)),
+                kind: kinds::Outcome::default(),
+                refusals: Vec::new(),
+                request,
+                roster: Some(roster),
+                signatures: Some(roster),
+                signed_by: vec![String::new()],
+                state: OutcomeState::Signed,
+                statement: sha256(&statement),
+                time,
+            }));
+            read(Entry::Dsse(Dsse::new(b"", &statement, &key, &[255; 64])));
+        }
+        for number in 0..MAX_OPEN {
+            read(Entry::Request(Request {
+                channel: Channel::new(long(number)).unwrap(),
+                class: Class::ProductBuild,
+                deadline,
+                evidence: Vec::new(),
+                kind: kinds::Request::default(),
+                product: Product::new(long(number)).unwrap(),
+                release: ReleaseId::new("r").unwrap(),
+                requester: Requester::new("ci").unwrap(),
+                roster: Hash::EMPTY_ROOT,
+                sequence: Sequence::new(MAX_TREE_SIZE).unwrap(),
+                signables: Signables::default(),
+                statement: Hash::EMPTY_ROOT,
+                time,
+                version: Version::new(long(number)).unwrap(),
+            }));
+        }
+    }
+
+    #[test]
+    fn the_largest_state_can_be_written_and_read() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, origin) = (folder.path().join("state"), Origin::new("log.example/2026").unwrap());
+        let mut state = State::new(origin.clone());
+        greedy(&mut state.auditor);
+        while state.tiles.size() < state.auditor.size() {
+            state.tiles.push(leaf_hash(b""));
+        }
+        state.root = Frontier::of(&state.tiles, state.tiles.size()).unwrap().head().root;
+        let note = "\n".repeat(MAX_CHECKPOINT_BYTES);
+        state.note = Some(note.clone());
+        state.ahead = (0..MAX_COMPARED).map(|number| (number.to_string(), note.clone())).collect();
+        state.write(&path).unwrap();
+        let read = State::read(&path, &origin).unwrap();
+        assert_eq!(read.auditor, state.auditor);
+        assert_eq!(read.auditor.embargoes(), MAX_OPEN);
+        assert_eq!(read.auditor.open_requests(), MAX_OPEN);
+    }
 
     #[test]
     fn a_state_is_read_back_and_damage_is_seen() {

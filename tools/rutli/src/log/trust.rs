@@ -80,6 +80,28 @@ impl Trust {
         Err(refused)
     }
 
+    /// When a quorum cosigned a checkpoint last, see [`Policy::cosigned_at`].
+    #[must_use]
+    pub fn cosigned_at(&self, checkpoint: &SignedCheckpoint, latest: u64) -> Option<u64> {
+        self.policy.cosigned_at(checkpoint, latest)
+    }
+
+    /// Whether cosignatures are asked for at all.
+    #[must_use]
+    pub fn has_quorum(&self) -> bool {
+        self.policy.has_quorum()
+    }
+
+    /// Names of known witnesses who say that they cosigned a checkpoint later than this, in Unix seconds.
+    #[must_use]
+    pub fn cosigned_after(&self, checkpoint: &SignedCheckpoint, time: u64) -> Vec<&str> {
+        let later = |(name, key)| {
+            let cosignature = checkpoint.cosignature(key).ok().flatten()?;
+            (cosignature.time > time).then_some(name)
+        };
+        self.policy.witnesses().filter_map(later).collect()
+    }
+
     /// Opens a checkpoint that has all cosignatures that the policy asks for.
     ///
     /// # Errors

@@ -15,7 +15,8 @@ use rutli_log::{
 
 use super::{
     documents::{Checked, Documents, NotCompared},
-    limits::{BUNDLES_AT_ONCE, TILES_IN_MEMORY},
+    findings::Findings,
+    limits::{BUNDLES_AT_ONCE, MAX_BYTES_SIDE_BY_SIDE, TILES_IN_MEMORY},
     source::{Source, Unread},
 };
 use crate::report::Failure;
@@ -30,8 +31,8 @@ pub struct Read {
     pub leaf: Hash,
     /// What it says.
     pub entry: Result<Entry, NotAnEntry>,
-    /// What the documents that it names say.
-    pub documents: Checked,
+    /// What the documents that it names say of it; nothing without documents.
+    pub document: Checked,
 }
 
 /// What a walk found.
@@ -68,7 +69,7 @@ pub fn walk(
         by_tiles: None,
         differing: Vec::new(),
         changed: None,
-        findings: Vec::new(),
+        findings: Findings::default(),
     };
     let (mut bundle, last) = (walk.tiles.size() / WIDTH, head.size.div_ceil(WIDTH));
     let mut complete = true;
@@ -76,11 +77,19 @@ pub fn walk(
         let next = bundle.saturating_add(BUNDLES_AT_ONCE).min(last);
         let known = walk.known();
         let start = walk.tiles.size();
+        let fetch = |bundle, most| {
+            fetch(source, documents, TileId::in_tree(None, bundle, head.size), start, &known, most)
+        };
         let fetched: Vec<_> = threads.install(|| {
-            let fetch = |bundle| fetch(source, documents, bundle, start, head.size, &known);
-            (bundle..next).into_par_iter().map(fetch).collect()
+            (bundle..next).into_par_iter().map(|bundle| fetch(bundle, MAX_BYTES_SIDE_BY_SIDE)).collect()
         });
-        for fetched in fetched {
+        for (bundle, fetched) in (bundle..next).zip(fetched) {
+            let alone = || threads.install(|| fetch(bundle, usize::MAX));
+            let fetched = match fetched {
+                // Or only too long to be read beside others.
+                Ok(Fetched { reads: Err(Unread::Damaged), .. }) => alone(),
+                fetched => fetched,
+            };
             let fetched = fetched.map_err(|error| error.into_failure("log", source))?;
             complete = walk.append(fetched, &mut visit)?;
             if !complete {
@@ -140,14 +149,14 @@ struct Fetched {
 fn fetch(
     source: &Source,
     documents: Option<&Documents>,
-    bundle: u64,
+    bundle: Option<TileId>,
     start: u64,
-    size: u64,
     known: &[Hash],
+    max_bytes: usize,
 ) -> Result<Fetched, Unread> {
-    let id = TileId::in_tree(None, bundle, size).ok_or(Unread::Damaged)?;
+    let id = bundle.ok_or(Unread::Damaged)?;
     let tile = answered(source.tile(TileId { level: Some(0), ..id }))?;
-    let lying = match answered(source.bundle(id))? {
+    let lying = match answered(source.bundle_within(id, max_bytes))? {
         Ok(lying) => lying,
         Err(unread) => return Ok(Fetched { bundle: id, reads: Err(unread), changed: None, tile }),
     };
@@ -155,7 +164,7 @@ fn fetch(
         Ok(entries) => entries,
         Err(unread) => return Ok(Fetched { bundle: id, reads: Err(unread), changed: None, tile }),
     };
-    let first = bundle.saturating_mul(WIDTH);
+    let first = id.index.saturating_mul(WIDTH);
     let old = usize::try_from(start.saturating_sub(first)).unwrap_or(usize::MAX).min(entries.len());
     let (old, new) = entries.split_at(old);
     let same = |(entry, leaf): (&&[u8], &Hash)| leaf_hash(entry) == *leaf;
@@ -176,13 +185,13 @@ fn fetch(
 
 fn read(source: &Source, documents: Option<&Documents>, index: u64, bytes: &[u8]) -> Result<Read, Unread> {
     let entry = Entry::parse(bytes);
-    let documents = match (&entry, documents) {
+    let document = match (&entry, documents) {
         (Ok(entry), Some(documents)) => {
             documents.check(source, index, entry).map_err(|NotCompared(unread)| unread)?
         }
-        _ => Checked::default(),
+        _ => Checked::Fine,
     };
-    Ok(Read { index, leaf: leaf_hash(bytes), entry, documents })
+    Ok(Read { index, leaf: leaf_hash(bytes), entry, document })
 }
 
 /// Apart: what says something about the log, and what only says that the source does not answer.
@@ -202,7 +211,7 @@ struct Walk<'a> {
     differing: Vec<TileId>,
     /// The first entry that was read before, and is another now.
     changed: Option<u64>,
-    findings: Vec<Finding>,
+    findings: Findings,
 }
 
 impl Walk<'_> {
@@ -332,7 +341,7 @@ impl Walk<'_> {
             );
             self.findings.push(Finding::of_log(Code::HeadInconsistent, text));
         }
-        Walked { tiles: self.tiles, holds, findings: self.findings }
+        Walked { tiles: self.tiles, holds, findings: self.findings.into_vec() }
     }
 }
 

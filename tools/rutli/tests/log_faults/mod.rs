@@ -7,10 +7,7 @@ use rutli_log::{
 };
 use rutli_release::{Product, Version};
 
-use crate::log_folder::{GroupKey, Log, START};
-
-/// Far enough ahead that nothing is overdue.
-const FUTURE: u64 = 4_000_000_000;
+use crate::log_folder::{FUTURE, GroupKey, Log};
 
 /// What it is, the codes of all its findings, and how to append it to an honest log.
 pub type Fault = (&'static str, &'static [&'static str], fn(&mut Log));
@@ -95,7 +92,7 @@ pub const FAULTS: &[Fault] = &[
     ("a request that never ended", &["request-without-outcome"], |log| drop(log.ask_next())),
     ("a request that may still end", &[], |log| {
         let (release, mut terms) = (log.release(), log.terms());
-        terms.deadline = FUTURE;
+        terms.deadline = *FUTURE;
         log.ask(release, &terms);
     }),
     ("a leaf that no outcome announced", &["dsse-without-outcome"], |log| {
@@ -165,14 +162,14 @@ pub const FAULTS: &[Fault] = &[
         let asked = log.sign_next();
         let sequence = asked.plain.sequence.get();
         let (release, mut terms) = (log.release_with(sequence, "1.99999999"), log.terms());
-        terms.deadline = FUTURE;
+        terms.deadline = *FUTURE;
         log.ask(release, &terms);
     }),
     ("a version that goes down", &["version-backwards"], |log| {
         log.sign_next();
         let sequence = log.release().sequence().get();
         let (release, mut terms) = (log.release_with(sequence, "1.0.9"), log.terms());
-        terms.deadline = FUTURE;
+        terms.deadline = *FUTURE;
         log.ask(release, &terms);
     }),
     ("a request under an unknown roster", &["roster-unknown"], |log| {
@@ -257,40 +254,61 @@ pub const FAULTS: &[Fault] = &[
         log.end_signed(&asked);
     }),
     ("an embargo, kept and disclosed", &[], |log| {
-        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        let (release, terms) = (log.release(), log.embargo(*FUTURE));
         let asked = log.ask(release, &terms);
         log.sign_next();
         log.disclose(&asked, &terms);
         log.end_signed(&asked);
     }),
     ("an embargo, not yet disclosed", &[], |log| {
-        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        let (release, terms) = (log.release(), log.embargo(*FUTURE));
         let asked = log.ask(release, &terms);
         log.end_signed(&asked);
     }),
     ("an embargo without an end", &["embargo-overdue"], |log| {
-        let (release, terms) = (log.release(), log.embargo(START));
+        let (release, terms) = (log.release(), log.embargo(log.now()));
         let asked = log.ask(release, &terms);
         log.end_signed(&asked);
     }),
+    ("a deadline that never comes", &["terms-excessive"], |log| {
+        let (release, mut terms) = (log.release(), log.terms());
+        terms.deadline = (1 << 53) - 1;
+        log.ask(release, &terms);
+    }),
+    ("an embargo for ever", &["terms-excessive", "terms-excessive"], |log| {
+        let (release, mut terms) = (log.release(), log.embargo((1 << 53) - 1));
+        terms.deadline = (1 << 53) - 1;
+        log.ask(release, &terms);
+    }),
+    ("an embargo whose leaf does not verify once it is disclosed", &["dsse-mismatch"], |log| {
+        let (release, terms) = (log.release(), log.embargo(*FUTURE));
+        let asked = log.ask(release, &terms);
+        let outcome = log.outcome(&asked, OutcomeState::Signed);
+        log.append(&Entry::Outcome(outcome));
+        let signature = log.key.sign(b"another");
+        let dsse =
+            rutli_log::entry::Dsse::new(b"", &asked.release.statement(), &log.key.public(), &signature);
+        log.append(&Entry::Dsse(dsse));
+        log.disclose(&asked, &terms);
+    }),
     ("an embargoed request that never ended", &["request-without-outcome"], |log| {
-        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        let (release, terms) = (log.release(), log.embargo(*FUTURE));
         log.ask(release, &terms);
     }),
     ("a disclosure of what was no secret", &["disclosure-without-request"], |log| {
-        let terms = log.embargo(FUTURE);
+        let terms = log.embargo(*FUTURE);
         let asked = log.sign_next();
         log.disclose(&asked, &terms);
     }),
     ("a disclosure with another salt", &["disclosure-mismatch"], |log| {
-        let (release, mut terms) = (log.release(), log.embargo(FUTURE));
+        let (release, mut terms) = (log.release(), log.embargo(*FUTURE));
         let asked = log.ask(release, &terms);
         log.end_signed(&asked);
         terms.embargo.as_mut().unwrap().salt = sha256(b"another");
         log.disclose(&asked, &terms);
     }),
     ("an embargo whose outcome was about another statement", &["disclosure-mismatch"], |log| {
-        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        let (release, terms) = (log.release(), log.embargo(*FUTURE));
         let asked = log.ask(release, &terms);
         let mut outcome = log.outcome(&asked, OutcomeState::Expired);
         outcome.statement = sha256(b"another");
@@ -298,7 +316,7 @@ pub const FAULTS: &[Fault] = &[
         log.disclose(&asked, &terms);
     }),
     ("an outcome about another statement than was disclosed", &["outcome-mismatch"], |log| {
-        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        let (release, terms) = (log.release(), log.embargo(*FUTURE));
         let asked = log.ask(release, &terms);
         log.disclose(&asked, &terms);
         let mut outcome = log.outcome(&asked, OutcomeState::Expired);
@@ -307,7 +325,7 @@ pub const FAULTS: &[Fault] = &[
     }),
     ("a sequence that an embargo hid", &["sequence-backwards"], |log| {
         let sequence = log.sign_next().plain.sequence.get();
-        let (release, terms) = (log.release_with(sequence + 1, "1.99999998"), log.embargo(FUTURE));
+        let (release, terms) = (log.release_with(sequence + 1, "1.99999998"), log.embargo(*FUTURE));
         let hidden = log.ask(release, &terms);
         log.end_signed(&hidden);
         let (release, plain) = (log.release_with(sequence + 1, "1.99999999"), log.terms());
@@ -316,7 +334,7 @@ pub const FAULTS: &[Fault] = &[
         log.disclose(&hidden, &terms);
     }),
     ("a reason that tells what an embargo hides", &["embargo-leak"], |log| {
-        let (release, terms) = (log.release(), log.embargo(FUTURE));
+        let (release, terms) = (log.release(), log.embargo(*FUTURE));
         let asked = log.ask(release, &terms);
         let mut outcome = log.outcome(&asked, OutcomeState::Refused);
         let node = "vendor/vendor-1".to_owned();

@@ -5,6 +5,7 @@ use std::{
     fs,
     os::unix::fs::symlink,
     path::{Path, PathBuf},
+    sync::LazyLock,
 };
 
 use ed25519_dalek::SigningKey;
@@ -26,8 +27,22 @@ use rutli_release::{
     VerifiedRelease, pae,
 };
 
-/// Unix seconds of the first entry.
-pub const START: u64 = 1_700_000_000;
+/// Unix seconds of the first entry: round, and 115 to 231 days ago, so that what is overdue is, and the longest embargo is
+/// not over.
+pub static START: LazyLock<u64> = LazyLock::new(|| (unix_now() / 10_000_000 - 1) * 10_000_000);
+
+/// As a deadline or the end of an embargo: not yet, and not too late.
+pub static FUTURE: LazyLock<u64> = LazyLock::new(|| *START + 360 * 86_400);
+
+pub fn unix_now() -> u64 {
+    rutli::clock::unix_now()
+}
+
+/// The digits that each time of a small log begins with, and others.
+pub fn time_digits() -> (Vec<u8>, Vec<u8>) {
+    let digits = |time: u64| time.to_string().into_bytes()[..5].to_vec();
+    (digits(*START), digits(*START + 100_000))
+}
 
 /// Seconds from a request to its deadline.
 pub const PATIENCE: u64 = 600;
@@ -158,7 +173,7 @@ impl Log {
 
     /// Unix seconds of the next entry.
     pub fn now(&self) -> u64 {
-        START + self.size()
+        *START + self.size()
     }
 
     pub fn append(&mut self, entry: &Entry) -> u64 {
@@ -367,7 +382,7 @@ impl Log {
                     log.append(&Entry::Outcome(outcome));
                 }
                 2 => {
-                    let (release, terms) = (log.release(), log.embargo(START));
+                    let (release, terms) = (log.release(), log.embargo(log.now() + PATIENCE));
                     let asked = log.ask(release, &terms);
                     log.end_signed(&asked);
                     log.disclose(&asked, &terms);
@@ -378,7 +393,7 @@ impl Log {
         while log.size() < size {
             // The last ones may still end.
             let (release, mut terms) = (log.release(), log.terms());
-            terms.deadline = 4_000_000_000;
+            terms.deadline = *FUTURE;
             log.ask(release, &terms);
         }
         log
@@ -416,11 +431,16 @@ impl Log {
         self.from = from;
     }
 
-    /// A checkpoint that a whole quorum cosigned.
+    /// A checkpoint that a whole quorum just cosigned.
     pub fn checkpoint(&self) -> SignedCheckpoint {
+        self.checkpoint_at([unix_now(); 3])
+    }
+
+    /// A checkpoint that a supervisor's node and two of the vendor cosigned at these times.
+    pub fn checkpoint_at(&self, times: [u64; 3]) -> SignedCheckpoint {
         let mut checkpoint = Self::signer().sign(self.head());
-        for node in [0, 1, 3] {
-            self.key.cosign(node, self.now(), &mut checkpoint);
+        for (node, time) in [0, 1, 3].into_iter().zip(times) {
+            self.key.cosign(node, time, &mut checkpoint);
         }
         checkpoint
     }
