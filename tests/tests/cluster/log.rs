@@ -20,6 +20,7 @@ use super::{SOON, create, get};
 struct Reader {
     folder: PathBuf,
     policy: PathBuf,
+    trusted_root: PathBuf,
     key: LogKey,
     state: tempfile::TempDir,
 }
@@ -30,6 +31,7 @@ impl Reader {
         Self {
             folder: cluster.data("coordinator").join("log"),
             policy: log.policy.clone(),
+            trusted_root: log.trusted_root.clone(),
             key: std::fs::read_to_string(&log.key).unwrap().trim().parse().unwrap(),
             state: tempfile::tempdir().unwrap(),
         }
@@ -57,6 +59,8 @@ impl Reader {
         let output = std::process::Command::new(program("rutli"))
             .args(["--json", "log", "monitor", "--once", "--log", place, "--policy"])
             .arg(&self.policy)
+            .arg("--trusted-root")
+            .arg(&self.trusted_root)
             .arg("--state")
             .arg(self.state.path().join("state"))
             .output()
@@ -65,10 +69,11 @@ impl Reader {
         (output, said)
     }
 
-    /// The monitor finds nothing wrong.
-    fn holds(&self) {
+    /// The monitor finds nothing wrong. Gives the entries of the head for Sigstore's tools.
+    fn holds(&self) -> Option<u64> {
         let (output, said) = self.monitor(self.folder.to_str().unwrap());
         assert!(output.status.success(), "{said:#} {}", String::from_utf8_lossy(&output.stderr));
+        said["sigstore_size"].as_u64()
     }
 }
 
@@ -194,7 +199,7 @@ fn log_url(cluster: &Cluster) -> String {
 }
 
 /// Where the coordinator may die while it writes the log.
-const CRASHES: [&str; 9] = [
+const CRASHES: [&str; 10] = [
     "log-before-commit:3",
     "log-committed:3",
     "log-committed:6",
@@ -203,6 +208,7 @@ const CRASHES: [&str; 9] = [
     "log-tiles-written:2",
     "log-checkpoint-written:2",
     "log-published:2",
+    "log-sigstore-written:2",
     "log-unstaged:2",
 ];
 
@@ -254,6 +260,29 @@ async fn a_coordinator_killed_at_any_boundary_never_forks_the_log_nor_loses_an_e
         let status = cluster.status(&node).await;
         assert!(status.log_size <= reader.size(), "{node} has seen {} entries", status.log_size);
     }
+}
+
+/// No witness cosigns the head for Sigstore's tools, so it is only made of what a quorum has cosigned in the native one.
+#[tokio::test(flavor = "multi_thread")]
+async fn sigstores_tools_see_no_head_before_a_quorum_of_nodes_has() {
+    let mut cluster = Cluster::start(Setup::default()).await;
+    let reader = Reader::of(&cluster);
+    let first = sign(&cluster, build("stable", 1, 1), SOON).await;
+    proven(&cluster, &first.release_id).await;
+    let cosigned = reader.holds();
+    assert_eq!(cosigned, Some(reader.size()));
+
+    cluster.stop("supervisor-1");
+    let id = create(&cluster, build("stable", 2, 1)).await;
+    eventually("the request is published", SOON, async || {
+        if Some(reader.size()) > cosigned { Ok(()) } else { Err("it is not".to_owned()) }
+    })
+    .await;
+    assert_eq!(reader.holds(), cosigned);
+
+    cluster.start_party("supervisor-1");
+    proven(&cluster, &id).await;
+    assert_eq!(reader.holds(), Some(reader.size()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
