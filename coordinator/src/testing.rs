@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use hyper_util::rt::TokioIo;
@@ -97,6 +98,28 @@ pub(crate) fn key() -> SignedRoster {
     cast.run().unwrap().rosters.into_iter().next().unwrap()
 }
 
+/// What kill -9 leaves behind of a store, without its log's folder: the files as they are, no connection closed.
+pub(crate) fn copy_of(data_dir: &Path) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    for file in std::fs::read_dir(data_dir).unwrap().map(|file| file.unwrap().path()) {
+        if file.is_file() && !file.to_str().unwrap().ends_with("-shm") {
+            std::fs::copy(&file, copy.path().join(file.file_name().unwrap())).unwrap();
+        }
+    }
+    copy
+}
+
+/// Waits until something is so, which takes milliseconds; 10 seconds at most.
+pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
+    for _ in 0..1_000 {
+        if is_so().await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    panic!("it does not come to this: {what}")
+}
+
 /// How a release is logged.
 pub(crate) fn new_logged() -> NewLogged {
     NewLogged { entry: b"{}".to_vec(), roster: Hash([1; 32]), deadline: NOW + 60, embargo: None }
@@ -158,7 +181,7 @@ impl Running {
                 Ok(daemon) => break daemon,
                 // The daemon before lets go of its lock when its last task is gone.
                 Err(error) if tries == 200 => panic!("{error}"),
-                Err(_) => tokio::time::sleep(std::time::Duration::from_millis(20)).await,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
             }
             tries += 1;
         };

@@ -38,7 +38,10 @@ async fn closed(written: Option<u64>, published: bool) -> (tempfile::TempDir, Si
     drop((store, appender));
     // The writer closes its connection shortly after the last handle is gone.
     drop(reopen(folder.path()).await);
-    while lock(folder.path()).is_err() {
+    for _ in 0..200 {
+        if lock(folder.path()).is_ok() {
+            break;
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     (folder, newest)

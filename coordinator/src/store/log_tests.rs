@@ -7,7 +7,7 @@ use super::{
     tests::{admit, number, release, reopen, signed_message},
     *,
 };
-use crate::testing::{log_signer, open_store};
+use crate::testing::{copy_of, log_signer, open_store, request};
 
 /// A release whose entry says which it is.
 pub(super) fn logged(request_id: &str, sequence: u64) -> NewRelease {
@@ -136,19 +136,12 @@ async fn request_index_and_head_are_durable_together() {
     grow(&store, "before").await.unwrap();
     let told = Arc::new(std::sync::Mutex::new(None));
     let teller = Arc::clone(&told);
-    let copy = tempfile::tempdir().unwrap();
-    let (from, to) = (folder.path().to_owned(), copy.path().to_owned());
-    // What kill -9 leaves behind at the very moment at which somebody is told for the first time.
-    let kill = move |index| {
-        for file in std::fs::read_dir(&from).unwrap().map(|file| file.unwrap().path()) {
-            if file.is_file() && !file.to_str().unwrap().ends_with("-shm") {
-                std::fs::copy(&file, to.join(file.file_name().unwrap())).unwrap();
-            }
-        }
-        *teller.lock().unwrap() = Some(index);
-    };
+    let data_dir = folder.path().to_owned();
+    // Copied at the very moment at which somebody is told for the first time.
+    let kill = move |index| *teller.lock().unwrap() = Some((index, copy_of(&data_dir)));
     store.admit(logged("a", 1), kill).await.unwrap();
-    assert_eq!(*told.lock().unwrap(), Some(1));
+    let (index, copy) = told.lock().unwrap().take().unwrap();
+    assert_eq!(index, 1);
     let again = open_store(copy.path()).await.unwrap();
     assert_log(&again, copy.path(), &["before", "request a"]).await;
     let terms = again.unfinished().await.unwrap().remove(0).logged.unwrap();
@@ -182,6 +175,8 @@ async fn an_ending_is_logged_once_and_is_the_one_that_is_kept() {
         .iter()
         .map(|row| (row.get(0), row.get(1)))
         .collect();
+    assert!(store.unproven(2).await.unwrap().is_empty(), "an entry that is not below the head is not proved");
+    store.unproven(3).await.unwrap_err();
     assert_eq!(proofs, [(b"dsse a".to_vec(), 2)], "the last entry of an ending is the one that is proved");
 }
 
@@ -377,4 +372,40 @@ async fn a_commit_that_failed_and_happened_is_taken_over() {
         let proof = store.log().inclusion(index, leaf_hash(entry.as_bytes()), head.size).unwrap();
         rutli_log::check_inclusion(&head, index, leaf_hash(entry.as_bytes()), &proof).unwrap();
     }
+}
+
+#[tokio::test]
+async fn staging_is_handed_out_in_bounded_pieces() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_store(folder.path()).await.unwrap();
+    let mut other = beside(folder.path()).await;
+    execute(
+        &mut other,
+        "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 5000) \
+         INSERT INTO log_entries (number, entry) SELECT i + 7, x'7b7d' FROM n",
+    )
+    .await;
+    let staged = store.staged(u64::MAX).await.unwrap();
+    assert_eq!((staged.from, staged.entries.len()), (7, 4_096));
+    let staged = store.staged(9).await.unwrap();
+    assert_eq!((staged.from, staged.entries.len()), (7, 2));
+
+    // Statements of the largest releases beside each entry: bounded by their bytes.
+    let mut message = request("job-1", 1);
+    let artifact = message.artifacts.remove(0);
+    let name = |number| format!("{}{number:04}", "f".repeat(200));
+    message.artifacts =
+        (0..5_000).map(|number| v1::Artifact { name: name(number), ..artifact.clone() }).collect();
+    let largest = rutli_wire::convert::release_from_request(message, 1).unwrap();
+    let new = NewRelease {
+        content: rutli_wire::convert::release_to_content(&largest).encode_to_vec(),
+        ..logged("a", 1)
+    };
+    let first = number(admit(&store, new).await.unwrap());
+    sqlx::query("UPDATE log_entries SET release = $1").bind(first.0).execute(&mut other).await.unwrap();
+    let staged = store.staged(u64::MAX).await.unwrap();
+    let bytes: usize = staged.documents.iter().map(|(_, document)| document.len()).sum();
+    assert_eq!(staged.entries.len(), staged.documents.len());
+    assert!(staged.documents.len() > 1 && bytes <= limits::LOG_WRITE_BYTES, "{bytes}");
+    assert!(bytes + largest.statement().len() > limits::LOG_WRITE_BYTES);
 }

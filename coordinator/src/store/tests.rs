@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::testing::{new_logged, open_store};
+use crate::testing::{copy_of, new_logged, open_store};
 
 const DIGEST: [u8; 32] = [7; 32];
 
@@ -206,14 +206,7 @@ async fn all_is_there_after_the_process_was_killed() {
         .await
         .unwrap();
 
-    // What kill -9 leaves behind: the files as they are, no connection closed, no log checkpointed.
-    let copy = tempfile::tempdir().unwrap();
-    for file in std::fs::read_dir(folder.path()).unwrap() {
-        let file = file.unwrap();
-        if file.path().is_file() && !file.file_name().to_str().unwrap().ends_with("-shm") {
-            std::fs::copy(file.path(), copy.path().join(file.file_name())).unwrap();
-        }
-    }
+    let copy = copy_of(folder.path());
     let again = open_store(copy.path()).await.unwrap();
     let unfinished = again.unfinished().await.unwrap();
     assert_eq!(

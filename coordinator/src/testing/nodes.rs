@@ -3,8 +3,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     path::Path,
-    sync::{Arc, Mutex},
-    time::Duration,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use frost_ed25519::{self as frost, SigningPackage, round1::SigningNonces};
@@ -26,7 +28,7 @@ use rutli_wire::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{NOW, log_signer, made};
+use super::{NOW, eventually, log_signer, made};
 use crate::{
     Clock, Result,
     keyring::Keyring,
@@ -48,6 +50,8 @@ pub(crate) struct Core {
     pub(crate) keyring: Keyring,
     pub(crate) waiting: Arc<Waiting>,
     pub(crate) signing: Arc<SignRelease>,
+    /// What its clock shows; [`NOW`] until somebody sets it.
+    pub(crate) time: Arc<AtomicU64>,
 }
 
 impl Core {
@@ -66,7 +70,9 @@ impl Core {
             Sessions::start(vec![roster.clone()], BTreeMap::new(), None, log.clone());
         tokio::spawn(async move { while notices.recv().await.is_some() {} });
         let waiting = Waiting::new(100);
-        let clock = Clock::new(|| NOW);
+        let time = Arc::new(AtomicU64::new(NOW));
+        let shown = Arc::clone(&time);
+        let clock = Clock::new(move || shown.load(Ordering::Relaxed));
         let publisher = Publisher {
             store: store.clone(),
             sessions: sessions.clone(),
@@ -86,7 +92,7 @@ impl Core {
             lifetime_s: 3_600,
             order: Order::start(sessions.clone()),
         });
-        Ok((Self { cast, roster, shares, store, sessions, keyring, waiting, signing }, publisher))
+        Ok((Self { cast, roster, shares, store, sessions, keyring, waiting, signing, time }, publisher))
     }
 
     /// What a verifier asks of the log.
@@ -147,13 +153,14 @@ impl Core {
 
     /// A release as the store has it once it is final.
     pub(crate) async fn ended(&self, release_id: &str) -> v1::Release {
-        loop {
-            let stored = self.stored(release_id).await;
-            if stored.state() != v1::ReleaseState::Queued {
-                return stored;
-            }
-            tokio::time::sleep(Duration::from_millis(5)).await;
-        }
+        let id = ReleaseId::new(release_id).unwrap();
+        // Its task is over, too: the log in memory has its outcome.
+        eventually("a release ends", async || {
+            self.waiting.follow(&id).is_none()
+                && self.stored(release_id).await.state() != v1::ReleaseState::Queued
+        })
+        .await;
+        self.stored(release_id).await
     }
 
     /// A release as the store has it.

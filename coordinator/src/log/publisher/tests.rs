@@ -11,7 +11,7 @@ use rutli_release::ReleaseId;
 
 use super::*;
 use crate::testing::{
-    NOW,
+    NOW, eventually,
     nodes::{Conduct, Core, sigstore},
     request,
 };
@@ -39,15 +39,15 @@ async fn signed(core: &Core, message: v1::CreateReleaseRequest) -> v1::Release {
 /// Another coordinator over the same data, once the first is gone.
 async fn restarted(data_dir: &Path, before: (Core, Publisher)) -> (Core, Publisher) {
     drop(before);
-    loop {
+    for _ in 0..200 {
         match Core::open(data_dir).await {
-            Ok(again) => return again,
             Err(error) if error.to_string().contains("another coordinator") => {
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
-            Err(error) => panic!("{error}"),
+            opened => return opened.unwrap(),
         }
     }
+    panic!("the store stays locked")
 }
 
 fn published(core: &Core, data_dir: &Path) -> (SignedCheckpoint, Vec<String>) {
@@ -81,7 +81,12 @@ async fn a_round_writes_publishes_and_proves() {
     let names = |release: &v1::Release| {
         release.files.iter().map(|file| file.name.clone()).collect::<std::collections::BTreeSet<_>>()
     };
+    let began = Instant::now();
     assert!(!publisher.round().await.unwrap(), "nothing is left to wait for");
+    assert!(
+        began.elapsed() < Duration::from_millis(limits::LOG_COSIGN_MS),
+        "who has answered is not waited for"
+    );
 
     let (checkpoint, cosigners) = published(&core, folder.path());
     assert_eq!(checkpoint.head(), core.store.log().newest().head());
@@ -183,11 +188,7 @@ async fn a_log_without_nodes_is_published_and_nodes_that_come_prove() {
     let running = tokio::spawn(publisher.run(stop.clone()));
     core.attach_all().await;
     let id = signed(&core, request("job-1", 1)).await.release_id;
-    let mut told = core.waiting.unproven(&ReleaseId::new(id.as_str()).unwrap());
-    while core.stored(&id).await.proven_at == 0 {
-        let _ = tokio::time::timeout(Duration::from_millis(50), told.changed()).await;
-    }
-    assert!(began.elapsed() < Duration::from_secs(10), "the log's growth begins a round");
+    eventually("the log's growth begins a round", async || core.stored(&id).await.proven_at != 0).await;
     stop.cancel();
     running.await.unwrap();
 }
@@ -197,18 +198,12 @@ async fn a_node_that_attaches_begins_a_round() {
     let folder = tempfile::tempdir().unwrap();
     let (core, publisher) = Core::open(folder.path()).await.unwrap();
     tokio::spawn(publisher.run(CancellationToken::new()));
-    while !folder.path().join("log/checkpoint").exists() {
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    let checkpoint = folder.path().join("log/checkpoint");
+    eventually("a first round", async || checkpoint.exists()).await;
     tokio::time::sleep(Duration::from_millis(500)).await;
     core.attach_all().await;
-    let cosigned = async {
-        while published(&core, folder.path()).1.len() < 4 {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
     // Far before a log at rest is published anew.
-    tokio::time::timeout(Duration::from_secs(10), cosigned).await.unwrap();
+    eventually("they cosign", async || published(&core, folder.path()).1.len() == 4).await;
 }
 
 #[tokio::test]
@@ -220,12 +215,7 @@ async fn a_restored_node_gets_the_head_that_the_others_cosigned() {
     }
     let restored = core.attach("vendor-3", Conduct::Restored).await;
     publisher.round().await.unwrap();
-    let caught_up = async {
-        while restored.size() == 0 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(5), caught_up).await.unwrap();
+    eventually("it has caught up", async || restored.size() != 0).await;
     let offered = restored.offered.lock().unwrap().clone();
     let (checkpoint, _) = published(&core, folder.path());
     assert_eq!(offered.last().unwrap().checkpoint, checkpoint.to_note(), "with all cosignatures");
@@ -421,4 +411,28 @@ async fn a_quorum_is_a_threshold_of_every_organisation() {
     assert!(!quorum(&["vendor-1", "vendor-2", "vendor-3"]));
     assert!(!quorum(&["vendor-1", "supervisor-1"]));
     assert!(!quorum(&["vendor-1", "vendor-9", "supervisor-1"]));
+}
+
+#[tokio::test]
+async fn a_round_waits_for_a_store_that_is_closed() {
+    let (folder, core, mut publisher, _nodes) = attended().await;
+    let id = signed(&core, request("job-1", 1)).await.release_id;
+    let options =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join(crate::store::FILE_NAME));
+    let mut database = sqlx::ConnectOptions::connect(&options).await.unwrap();
+    let mut set = async |note: String| {
+        let set = sqlx::query("UPDATE log_head SET checkpoint = $1").bind(note);
+        set.execute(&mut database).await.unwrap();
+    };
+    set("nothing".into()).await;
+    let node = NodeId::new("vendor", "vendor-9").unwrap();
+    let closed = core.store.culprit(&node, Some(("x".into(), 1)), b"{}".to_vec()).await;
+    assert!(matches!(closed, Err(Error::StoreClosed { .. })));
+    let round = tokio::spawn(async move { publisher.round().await });
+    tokio::time::sleep(Duration::from_millis(1_500)).await;
+    assert!(!round.is_finished());
+    set(core.store.log().newest().to_note()).await;
+    assert!(!tokio::time::timeout(Duration::from_secs(10), round).await.unwrap().unwrap().unwrap());
+    assert_eq!(core.stored(&id).await.proven_at, NOW);
+    assert_eq!(core.store.log().backlog(), 0);
 }

@@ -8,7 +8,7 @@ use crate::{
     ceremonies::Ceremonies,
     log::publisher::Publisher,
     node_link::NodeLinks,
-    testing::{NOW, nodes::Core, request},
+    testing::{NOW, copy_of, nodes::Core, request},
 };
 
 type States = BoxStream<'static, Result<v1::Release, Status>>;
@@ -154,4 +154,50 @@ async fn an_embargo_ends_at_its_time_and_once() {
     assert_eq!(disclosed.request, 2);
     let nothing = core.signing.disclose(&ReleaseId::new("suite-9").unwrap()).await.unwrap_err();
     assert!(matches!(nothing, Error::NotFound { .. }));
+}
+
+#[tokio::test]
+async fn an_embargo_is_ended_by_the_clock() {
+    let (_folder, core, _publisher, api) = started().await;
+    let hidden = v1::CreateReleaseRequest { embargo_until: NOW + 5, ..request("job-1", 1) };
+    core.ask(hidden).await.unwrap();
+    let size = core.store.log().size();
+    let ending = tokio::spawn(Arc::clone(&core.signing).end_embargoes(api.stopping.clone()));
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    assert_eq!(*size.borrow(), 2, "not before its time");
+    core.time.store(NOW + 5, std::sync::atomic::Ordering::Relaxed);
+    tokio::time::timeout(Duration::from_secs(5), size.clone().wait_for(|size| *size == 3))
+        .await
+        .unwrap()
+        .unwrap();
+    tokio::time::sleep(Duration::from_millis(1_300)).await;
+    assert_eq!(*size.borrow(), 3, "once");
+    api.stopping.cancel();
+    ending.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_release_that_was_logged_for_another_key_is_logged_anew() {
+    let (folder, core, _publisher, _api) = started().await;
+    let ids = [request("job-1", 1), request("job-2", 2)].map(|message| core.ask(message));
+    let ids = futures::future::try_join_all(ids).await.unwrap();
+    let mut database = sqlx::ConnectOptions::connect(
+        &sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join(crate::store::FILE_NAME)),
+    )
+    .await
+    .unwrap();
+    // As if the second had been admitted under an earlier key.
+    let other = sqlx::query("UPDATE releases SET roster = $1 WHERE release_id = $2");
+    let other = other.bind("11".repeat(32)).bind(ids[1].release_id.clone());
+    other.execute(&mut database).await.unwrap();
+    // What kill -9 leaves behind; the releases of a process that goes on wait in it.
+    let copy = copy_of(folder.path());
+    let (core, _publisher) = Core::open(copy.path()).await.unwrap();
+    assert_eq!(core.signing.resume().await.unwrap(), 2);
+    assert_eq!(core.stored(&ids[0].release_id).await.log_index, 1, "as it was");
+    assert_eq!(core.stored(&ids[1].release_id).await.log_index, 3, "anew");
+    core.attach_all().await;
+    for id in &ids {
+        assert_eq!(core.ended(&id.release_id).await.state(), v1::ReleaseState::Signed);
+    }
 }
