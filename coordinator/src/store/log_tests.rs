@@ -175,8 +175,11 @@ async fn an_ending_is_logged_once_and_is_the_one_that_is_kept() {
         .iter()
         .map(|row| (row.get(0), row.get(1)))
         .collect();
-    assert!(store.unproven(2).await.unwrap().is_empty(), "an entry that is not below the head is not proved");
-    store.unproven(3).await.unwrap_err();
+    assert!(
+        store.unproven(0, 2).await.unwrap().is_empty(),
+        "an entry that is not below the head is not proved"
+    );
+    store.unproven(0, 3).await.unwrap_err();
     assert_eq!(proofs, [(b"dsse a".to_vec(), 2)], "the last entry of an ending is the one that is proved");
 }
 
@@ -385,9 +388,9 @@ async fn staging_is_handed_out_in_bounded_pieces() {
          INSERT INTO log_entries (number, entry) SELECT i + 7, x'7b7d' FROM n",
     )
     .await;
-    let staged = store.staged(u64::MAX).await.unwrap();
+    let staged = store.staged(0, u64::MAX).await.unwrap();
     assert_eq!((staged.from, staged.entries.len()), (7, 4_096));
-    let staged = store.staged(9).await.unwrap();
+    let staged = store.staged(0, 9).await.unwrap();
     assert_eq!((staged.from, staged.entries.len()), (7, 2));
 
     // Statements of the largest releases beside each entry: bounded by their bytes.
@@ -403,7 +406,7 @@ async fn staging_is_handed_out_in_bounded_pieces() {
     };
     let first = number(admit(&store, new).await.unwrap());
     sqlx::query("UPDATE log_entries SET release = $1").bind(first.0).execute(&mut other).await.unwrap();
-    let staged = store.staged(u64::MAX).await.unwrap();
+    let staged = store.staged(0, u64::MAX).await.unwrap();
     let bytes: usize = staged.documents.iter().map(|(_, document)| document.len()).sum();
     assert_eq!(staged.entries.len(), staged.documents.len());
     assert!(staged.documents.len() > 1 && bytes <= limits::LOG_WRITE_BYTES, "{bytes}");

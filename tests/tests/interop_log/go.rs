@@ -80,6 +80,7 @@ fn monitor_finds(log: &MadeLog, folder: &Path) -> BTreeSet<String> {
         once: true,
         interval: Duration::from_secs(60),
         grace: Duration::from_secs(600),
+        max_age: Duration::ZERO,
         documents: DocumentsChecked::None,
         metrics: None,
     };
