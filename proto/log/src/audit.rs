@@ -4,13 +4,10 @@
 //! the keys that were announced. It is handed entries that belong to a verified tree, and the time; documents beside the
 //! tree are for whoever can read files. Its state is bounded and can be stored.
 
-use std::{
-    cmp::Ordering,
-    collections::{BTreeMap, BTreeSet},
-};
+use std::collections::{BTreeMap, BTreeSet};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rutli_release::{ReleaseKey, Sequence, Version};
+use rutli_release::ReleaseKey;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -24,8 +21,10 @@ use crate::{
 };
 
 mod leaf;
+mod order;
 
 pub use leaf::Leaf;
+use order::{Asked, Order};
 
 /// What a reader of the log keeps of what it has read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -41,8 +40,8 @@ pub struct Auditor {
     ended: BTreeSet<u64>,
     /// Signed releases whose `dsse` leaf may come, by the index of the outcome.
     awaited: BTreeMap<u64, Awaited>,
-    /// The newest request of each class, product and channel.
-    channels: BTreeMap<String, Newest>,
+    /// What is known of each class, product and channel.
+    channels: BTreeMap<String, Order>,
     /// The newest epoch of each key, by name.
     keys: BTreeMap<String, KnownKey>,
     /// The rosters that were announced.
@@ -71,6 +70,8 @@ struct Open {
     deadline: u64,
     /// Not known under embargo.
     statement: Option<Hash>,
+    /// Likewise.
+    asked: Option<Asked>,
     /// Whether a `dsse` leaf may come of it.
     dsse: bool,
     reported: bool,
@@ -84,6 +85,8 @@ struct Hidden {
     entry: Embargoed,
     /// What its outcome said that the statement is.
     statement: Option<Hash>,
+    /// How it ended.
+    state: Option<OutcomeState>,
     /// The signature, to be verified once the statement is there.
     leaf: Option<Leaf>,
     reported: bool,
@@ -98,14 +101,6 @@ struct Awaited {
     statement: Hash,
     /// The key's name, as far as it is known.
     key: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Newest {
-    index: u64,
-    sequence: Sequence,
-    version: Version,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,10 +224,11 @@ impl Auditor {
 
     fn request(&mut self, index: u64, request: &Request, findings: &mut Vec<Finding>) {
         self.check_roster(index, &request.roster, findings);
-        self.check_order(index, index, request, findings);
+        findings.extend(self.check_order(index, index, request, None));
         let open = Open {
             deadline: due(index, "deadline", request.time, request.deadline, MAX_DEADLINE_SECONDS, findings),
             statement: Some(request.statement),
+            asked: Some(Asked::of(request)),
             dsse: request.signables.dsse.is_some(),
             reported: false,
         };
@@ -244,10 +240,11 @@ impl Auditor {
         let Embargoed { time, deadline, disclose_by, .. } = *request;
         let deadline = due(index, "deadline", time, deadline, MAX_DEADLINE_SECONDS, findings);
         let disclose_by = due(index, "disclosure", time, disclose_by, MAX_EMBARGO_SECONDS, findings);
-        self.open.insert(index, Open { deadline, statement: None, dsse: true, reported: false });
+        self.open.insert(index, Open { deadline, statement: None, asked: None, dsse: true, reported: false });
         // The entry's own deadline: the disclosure must repeat it.
         let entry = Embargoed { disclose_by, ..request.clone() };
-        self.hidden.insert(index, Hidden { entry, statement: None, leaf: None, reported: false });
+        self.hidden
+            .insert(index, Hidden { entry, statement: None, state: None, leaf: None, reported: false });
     }
 
     fn disclosure(&mut self, index: u64, disclosure: &Disclosure, findings: &mut Vec<Finding>) {
@@ -267,12 +264,14 @@ impl Auditor {
             let text = format!("the outcome of entry {of} was about another statement");
             findings.push(Finding::at(Code::DisclosureMismatch, index, text));
         }
+        let state = hidden.state;
         self.hidden.remove(&of);
         if let Some(open) = self.open.get_mut(&of) {
             open.statement = Some(statement);
+            open.asked = Some(Asked::of(&disclosure.opened));
             open.dsse = disclosure.opened.signables.dsse.is_some();
         }
-        self.check_order(index, of, &disclosure.opened, findings);
+        findings.extend(self.check_order(index, of, &disclosure.opened, state));
     }
 
     fn outcome(&mut self, index: u64, outcome: &Outcome, findings: &mut Vec<Finding>) {
@@ -287,6 +286,7 @@ impl Auditor {
             return;
         };
         self.ended.insert(of);
+        findings.extend(open.asked.and_then(|asked| self.end(index, of, asked, outcome.state)));
         let mut wrong = |text: &str| {
             let text = format!("{text} (its request is entry {of})");
             findings.push(Finding::at(Code::OutcomeMismatch, index, text));
@@ -312,6 +312,7 @@ impl Auditor {
         }
         if let Some(hidden) = self.hidden.get_mut(&of) {
             hidden.statement = Some(outcome.statement);
+            hidden.state = Some(outcome.state);
             if outcome.refusals.iter().any(|refusal| !refusal.reason.is_empty()) {
                 let text = format!("it says why entry {of} was refused, which is under embargo");
                 findings.push(Finding::at(Code::EmbargoLeak, index, text));
@@ -419,34 +420,29 @@ impl Auditor {
         }
     }
 
-    /// Compares a request with the newest one of its channel. `of` is the index of the request, `index` that of the entry
-    /// that said it.
-    fn check_order(&mut self, index: u64, of: u64, request: &Request, findings: &mut Vec<Finding>) {
-        let channel = format!("{} {} {}", request.class, request.product, request.channel);
-        let this = Newest { index: of, sequence: request.sequence, version: request.version.clone() };
-        let Some(newest) = self.channels.get(&channel) else {
-            self.channels.insert(channel, this);
-            return;
+    /// Compares a request with the others of its channel. `of` is the index of the request, `index` that of the entry that
+    /// said it, `state` how it has ended already.
+    fn check_order(
+        &mut self,
+        index: u64,
+        of: u64,
+        request: &Request,
+        state: Option<OutcomeState>,
+    ) -> Vec<Finding> {
+        let asked = Asked::of(request);
+        let backwards = match self.channels.get_mut(&asked.channel) {
+            Some(order) => order.ask(index, of, request, state),
+            None => {
+                self.channels.insert(asked.channel.clone(), Order::new(of, request));
+                None
+            }
         };
-        // What was under embargo may be older than what was read before it.
-        let (older, younger) = if newest.index < of { (newest, &this) } else { (&this, newest) };
-        if younger.sequence <= older.sequence {
-            let text = format!(
-                "in {channel} the sequence went from {} (entry {}) to {} (entry {})",
-                older.sequence, older.index, younger.sequence, younger.index
-            );
-            findings.push(Finding::at(Code::SequenceBackwards, index, text));
-        }
-        if compare_versions(&older.version, &younger.version) == Some(Ordering::Greater) {
-            let text = format!(
-                "in {channel} the version went from {} (entry {}) to {} (entry {})",
-                older.version, older.index, younger.version, younger.index
-            );
-            findings.push(Finding::at(Code::VersionBackwards, index, text));
-        }
-        if newest.index < of {
-            self.channels.insert(channel, this);
-        }
+        let ended = state.and_then(|state| self.end(index, of, asked, state));
+        backwards.into_iter().chain(ended).collect()
+    }
+
+    fn end(&mut self, index: u64, of: u64, asked: Asked, state: OutcomeState) -> Option<Finding> {
+        self.channels.get_mut(&asked.channel)?.end(index, of, asked, state)
     }
 
     /// Forgets what is oldest of what does not fit; says so once where that could hide something.
@@ -516,24 +512,6 @@ fn culprit(index: u64, node: &Node) -> Finding {
     Finding::at(code, index, format!("{} {what} on {}: {}", node.node, time(node.time), node.reason))
 }
 
-/// The order of two versions by the dotted numbers that they begin with; `None` where one has none. Versions are not
-/// interpreted anywhere else, so only what everybody reads in the same way counts: 1.10 comes after 1.9, and a release
-/// candidate neither before nor after its release.
-fn compare_versions(a: &Version, b: &Version) -> Option<Ordering> {
-    let (mut a, mut b) = (numbers(a.as_str())?, numbers(b.as_str())?);
-    let length = a.len().max(b.len());
-    a.resize(length, 0);
-    b.resize(length, 0);
-    Some(a.cmp(&b))
-}
-
-fn numbers(version: &str) -> Option<Vec<u64>> {
-    let version = version.strip_prefix('v').unwrap_or(version);
-    let end = version.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(version.len());
-    let dotted = version.get(..end)?.trim_end_matches('.');
-    dotted.split('.').map(|number| number.parse().ok()).collect()
-}
-
 fn time(seconds: u64) -> String {
     rutli_release::Timestamp(seconds).rfc3339()
 }
@@ -541,18 +519,6 @@ fn time(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn versions_are_compared_by_their_numbers_alone() {
-        let compare =
-            |a: &str, b: &str| compare_versions(&Version::new(a).unwrap(), &Version::new(b).unwrap());
-        assert_eq!(compare("1.9", "1.10"), Some(Ordering::Less));
-        assert_eq!(compare("v2.0.0", "1.10"), Some(Ordering::Greater));
-        assert_eq!(compare("1.0-rc.2", "1.0.0"), Some(Ordering::Equal));
-        assert_eq!(compare("1.0", "1.0.1-beta"), Some(Ordering::Less));
-        assert_eq!(compare("nightly", "1.0"), None);
-        assert_eq!(compare("99999999999999999999999", "1.0"), None);
-    }
 
     #[test]
     fn every_code_has_a_word_of_its_own() {

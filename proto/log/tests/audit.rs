@@ -343,3 +343,61 @@ fn what_is_said_about_text_is_not_as_long_as_the_text() {
         }
     }
 }
+
+/// Asks for a release and ends it; what is said of both. Nobody announced its key, which is another finding.
+fn ask_and_end(auditor: &mut Auditor, request: &Request, state: OutcomeState) -> Vec<Code> {
+    let index = auditor.size();
+    let asked = auditor.read(&Entry::Request(request.clone()));
+    let Entry::Outcome(outcome) = expired(index, request.statement) else { return Vec::new() };
+    let ended = auditor.read(&Entry::Outcome(Outcome { state, ..outcome }));
+    let order = |code: &Code| matches!(code, Code::SequenceBackwards | Code::VersionBackwards);
+    codes(&asked).into_iter().chain(codes(&ended)).filter(order).collect()
+}
+
+#[test]
+fn versions_are_compared_with_what_was_signed_alone() {
+    let release =
+        |sequence, version| Request { version: Version::new(version).unwrap(), ..request(sequence) };
+    let mut auditor = Auditor::default();
+    auditor.read(&key());
+    for (number, state) in
+        [OutcomeState::Cancelled, OutcomeState::Refused, OutcomeState::Expired].into_iter().enumerate()
+    {
+        let sequence = 10 * u64::try_from(number + 1).unwrap();
+        assert!(ask_and_end(&mut auditor, &release(sequence, "9.0"), state).is_empty());
+        assert!(ask_and_end(&mut auditor, &release(sequence + 1, "1.4"), OutcomeState::Signed).is_empty());
+        assert!(ask_and_end(&mut auditor, &release(sequence + 2, "1.3"), state).is_empty());
+    }
+    assert_eq!(
+        ask_and_end(&mut auditor, &release(40, "1.3"), OutcomeState::Signed),
+        [Code::VersionBackwards]
+    );
+    // Asked for in order, and signed in the other one.
+    let (first, second) = (auditor.size(), auditor.size() + 1);
+    auditor.read(&Entry::Request(release(41, "2.0")));
+    auditor.read(&Entry::Request(release(42, "2.1")));
+    for (index, sequence) in [(second, 42), (first, 41)] {
+        let Entry::Outcome(outcome) = expired(index, request(sequence).statement) else { return };
+        let signed = Entry::Outcome(Outcome { state: OutcomeState::Signed, ..outcome });
+        assert!(!codes(&auditor.read(&signed)).contains(&Code::VersionBackwards));
+    }
+}
+
+#[test]
+fn a_cancelled_release_may_be_asked_for_anew() {
+    for state in [OutcomeState::Cancelled, OutcomeState::Refused, OutcomeState::Expired, OutcomeState::Signed]
+    {
+        let mut auditor = Auditor::default();
+        auditor.read(&key());
+        assert!(ask_and_end(&mut auditor, &request(7), state).is_empty());
+        let another = Request { statement: sha256(b"another"), ..request(7) };
+        let mut other = auditor.clone();
+        assert_eq!(ask_and_end(&mut other, &another, OutcomeState::Signed), [Code::SequenceBackwards]);
+        let lower = Request { statement: request(7).statement, ..request(6) };
+        let mut other = auditor.clone();
+        assert_eq!(ask_and_end(&mut other, &lower, OutcomeState::Signed), [Code::SequenceBackwards]);
+        let again = ask_and_end(&mut auditor, &request(7), OutcomeState::Signed);
+        assert_eq!(again.is_empty(), state == OutcomeState::Cancelled, "{state:?}");
+        assert_eq!(ask_and_end(&mut auditor, &request(7), OutcomeState::Signed), [Code::SequenceBackwards]);
+    }
+}

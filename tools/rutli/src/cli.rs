@@ -7,6 +7,8 @@ use clap_complete::Shell;
 use rutli_log::Head;
 use rutli_release::{Channel, Class, Format, Product, RequestId, Requester, Sequence, Version};
 
+use crate::log::limits::MIN_INTERVAL;
+
 /// Over the flags that all commands have.
 const EVERYWHERE: &str = "Everywhere";
 
@@ -391,8 +393,8 @@ pub struct LogMonitor {
     /// One round, then end: with 0, with 1 for an alarm, with 3 for a source that does not answer.
     #[arg(long)]
     pub once: bool,
-    /// Time between rounds, as 90s, 10m or 2h.
-    #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "60s", conflicts_with = "once")]
+    /// Time between rounds, as 90s, 10m or 2h; at least 1s.
+    #[arg(long, value_name = "TIME", value_parser = parse_interval, default_value = "60s", conflicts_with = "once")]
     pub interval: std::time::Duration,
     /// How late outcomes, disclosures and cosignatures may be.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
@@ -455,8 +457,8 @@ pub struct LogShow {
     #[command(flatten)]
     pub filter: LogFilter,
     /// At most so many.
-    #[arg(long, default_value_t = 50)]
-    pub limit: usize,
+    #[arg(long, default_value = "50")]
+    pub limit: std::num::NonZeroUsize,
 }
 
 /// `rutli log prove`
@@ -532,6 +534,13 @@ fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
     std::time::Duration::try_from(duration).map_err(|_| "give a time above zero".to_owned())
 }
 
+fn parse_interval(text: &str) -> Result<std::time::Duration, String> {
+    match parse_duration(text)? {
+        interval if interval < MIN_INTERVAL => Err("give a time of at least 1s".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
 /// As [`parse_duration`], or 0.
 fn parse_wait(text: &str) -> Result<std::time::Duration, String> {
     if text == "0" { Ok(std::time::Duration::ZERO) } else { parse_duration(text) }
@@ -557,6 +566,12 @@ mod tests {
         assert!(parse_wait("0").unwrap().is_zero() && parse_wait("0s").unwrap().is_zero());
         assert_eq!(parse_wait("2m").unwrap().as_secs(), 120);
         assert!(parse_wait("1").is_err());
+        assert!(parse_interval("0s").is_err() && parse_interval("999ms").is_err());
+        assert_eq!(parse_interval("1s").unwrap().as_secs(), 1);
+        let show = |limit| {
+            Cli::try_parse_from(["rutli", "log", "show", "--log", "l", "--key", "k", "--limit", limit])
+        };
+        assert!(show("1").is_ok() && show("0").is_err());
         assert_eq!(parse_time("1970-01-02T00:00:00Z").unwrap(), 86_400);
         assert!(parse_time("1969-01-02T00:00:00Z").is_err());
         assert!(parse_sequence("0").is_err());

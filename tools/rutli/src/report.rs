@@ -57,11 +57,13 @@ pub struct Failure {
     pub help: Option<String>,
     /// More for programs: fields beside `error`.
     pub details: Map<String, Value>,
+    /// Stdout has the document for programs already: this goes to stderr.
+    pub shown: bool,
 }
 
 impl Failure {
     fn new(exit: Exit, problem: impl Into<String>) -> Self {
-        Self { exit, problem: problem.into(), help: None, details: Map::new() }
+        Self { exit, problem: problem.into(), help: None, details: Map::new(), shown: false }
     }
 
     /// Not verified, refused, or failed (1).

@@ -46,7 +46,7 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(failure) => failure,
     };
     // Where stdout fails too, the problem must still be seen.
-    if !json || print(&pretty(&failure.json())).is_err() {
+    if !json || failure.shown || print(&pretty(&failure.json())).is_err() {
         eprintln!("{failure}");
     }
     ExitCode::from(failure.exit.code())

@@ -311,7 +311,41 @@ fn rounds_go_on_where_the_last_one_ended() {
     replace(&place.path("honest"), "checkpoint", head.as_bytes());
     place.monitor("honest", "second", &now).assert("cosigned again", &[]);
     replace(&place.path("honest"), "checkpoint", uncosigned.as_bytes());
-    place.monitor("honest", "second", &now).assert("not cosigned since now", &[]);
+    let round = place.monitor("honest", "second", &now);
+    round.assert("not cosigned since now", &[]);
+    assert_eq!(round.json["quorum"], false);
+}
+
+/// A finding that could not be shown, or not be counted, is found again or was shown.
+#[test]
+fn what_fails_beside_a_round_hides_nothing() {
+    let mut place = Place::new(300);
+    place.monitor("honest", "state", &[]).assert("first", &[]);
+    place.log.append(&place.log.node(NodeEvent::Culprit));
+    drop(place.log.ask_next());
+    place.log.publish(&place.path("honest"), 256);
+    let codes = ["node-culprit", "request-without-outcome"];
+    let before = fs::read(place.path("state")).unwrap();
+    let mut full = Command::new(env!("CARGO_BIN_EXE_rutli"));
+    full.args(["log", "monitor", "--log", "honest", "--policy", "tlog-policy", "--once", "--state", "state"]);
+    full.current_dir(place.folder.path()).stdout(fs::File::create("/dev/full").unwrap());
+    assert_eq!(full.output().unwrap().status.code(), Some(1));
+    assert_eq!(fs::read(place.path("state")).unwrap(), before, "what was not shown is not kept");
+    let metrics = ["--once", "--state", "state", "--metrics", "none/metrics"];
+    let output = place.rutli("monitor", "honest", &metrics);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("none/metrics"));
+    Round::of(output).assert("without metrics", &codes);
+    let output = place.rutli("monitor", "honest", &metrics);
+    assert_eq!(output.status.code(), Some(2), "they were said once, and the file is still not there");
+    // The first round of a log that is another one than was meant leaves nothing behind.
+    let other = rutli_log::Origin::new("log.example.com/2025").unwrap();
+    let other = rutli_log::LogSigner::from_bytes(other, &[7; 32]).public().to_string();
+    fs::write(place.path("other.vkey"), other).unwrap();
+    let output = place.rutli("monitor", "honest", &["--key", "other.vkey", "--once", "--state", "other"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(!place.path("other").exists());
+    let times = ["--since", "2026-01-02T00:00:00Z", "--until", "2026-01-01T00:00:00Z"];
+    assert_eq!(place.rutli("show", "honest", &times).status.code(), Some(2));
 }
 
 #[test]
@@ -561,7 +595,9 @@ fn over_http_too() {
     assert_eq!(round.json["new_entries"].as_u64(), Some(700));
     // Busy now and then: asked again.
     let (busy, _guard) = serve(&place.path("honest"), Manner::Busy);
-    place.monitor(&busy, "busy", &["--documents", "none"]).assert("busy", &[]);
+    let output = place.rutli("monitor", &busy, &["--once", "--state", "busy", "--documents", "none"]);
+    assert!(String::from_utf8_lossy(&output.stderr).contains("checkpoint is asked for again: "));
+    Round::of(output).assert("busy", &[]);
     for (manner, exit) in [(Manner::Redirects, 3), (Manner::Endless, 1), (Manner::Empty, 3)] {
         let (url, _guard) = serve(&place.path("honest"), manner);
         let output = place.rutli("monitor", &url, &["--once", "--state", "other"]);

@@ -16,17 +16,27 @@ pub const MAX_BYTES_SIDE_BY_SIDE: usize = 1 << 20;
 /// Requests under way at a time where the log is behind a network: there, waiting is what takes time.
 pub const REQUESTS_AT_ONCE: usize = 16;
 
-/// Time for one answer over the network, from the name to the last byte of 16 MiB, which is more than a bundle has.
+/// Time for a checkpoint over the network, which has a few kilobytes, and how often it is asked for: somebody waits for it,
+/// and a monitor asks again in its next round.
+pub const CHECKPOINT_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// See [`CHECKPOINT_TIMEOUT`].
+pub const CHECKPOINT_TRIES: u32 = 2;
+
+/// Time for any other answer over the network, from the name to the last byte of 16 MiB, which is more than a bundle has.
 pub const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Time to connect.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How often a file is asked for while the other side does not answer or says that it is busy.
+/// How often any other file is asked for while the other side does not answer or says that it is busy.
 pub const TRIES: u32 = 4;
 
 /// Wait before the second try; twice as long before each further one.
 pub const FIRST_WAIT: Duration = Duration::from_millis(250);
+
+/// Shortest time between the rounds of a monitor: a log publishes a head every minute, and a loop without a wait only harms.
+pub const MIN_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Findings of one code that a round tells one by one; the rest is counted. A log that is wrong so often needs no longer
 /// list.

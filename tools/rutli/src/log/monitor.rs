@@ -8,7 +8,8 @@
 use std::{collections::BTreeMap, path::PathBuf, thread};
 
 use rutli_log::{
-    Auditor, Code, Entry, Finding, Head, NotWitnessed, Severity, limits::MAX_CLOCK_SKEW_SECONDS,
+    Auditor, Code, Entry, Finding, Head, NotACheckpoint, NotWitnessed, Severity,
+    limits::MAX_CLOCK_SKEW_SECONDS,
 };
 use serde_json::{Value, json};
 
@@ -39,9 +40,7 @@ use crate::{
 pub fn run(args: &LogMonitor, json: bool) -> Result<Report, Failure> {
     let mut monitor = Monitor::open(args)?;
     if args.once {
-        let round = monitor.round(clock::unix_now())?;
-        monitor.keep()?;
-        return round.into_result(json);
+        return monitor.once(json);
     }
     loop {
         match monitor.round(clock::unix_now()) {
@@ -52,6 +51,7 @@ pub fn run(args: &LogMonitor, json: bool) -> Result<Report, Failure> {
                 round.problems.iter().for_each(|problem| eprintln!("{problem}"));
                 // Shown before it is kept: what a crash cuts off is found again.
                 monitor.keep()?;
+                monitor.measure(true).unwrap_or_else(|problem| eprintln!("{problem}"));
             }
             // A source that does not answer is asked again; a file that cannot be used stays so.
             Err(failure) if failure.exit == Exit::Unreachable => eprintln!("{failure}"),
@@ -87,6 +87,10 @@ struct Round {
     sigstore_size: Option<u64>,
     time: u64,
     findings: Vec<Finding>,
+    /// Whether it is cosigned as the policy asks, if it is a head of the log.
+    quorum: Option<bool>,
+    /// For how many seconds it may be not.
+    grace: u64,
     /// What kept other sources from being compared.
     problems: Vec<Failure>,
 }
@@ -117,18 +121,48 @@ impl Monitor {
         })
     }
 
+    /// One round, shown before it is kept: what could not be shown is found again.
+    fn once(&mut self, json: bool) -> Result<Report, Failure> {
+        let round = self.round(clock::unix_now())?;
+        let Report { text, json: mut document } = round.report();
+        let failure = round.into_failure();
+        if let Some(failure) = &failure {
+            document = failure.clone().with(document).json();
+        }
+        run::show(&Report::new(text, document), json)?;
+        let mut failure = match (failure, self.keep().and_then(|()| self.measure(true))) {
+            (None, Ok(())) => return Ok(Report::default()),
+            (None, Err(problem)) => problem,
+            (Some(failure), Ok(())) => failure,
+            // An alarm weighs more than a file, and a file of ours more than a source that may answer next time.
+            (Some(alarm), Err(problem)) if alarm.exit == Exit::Failed => {
+                eprintln!("{problem}");
+                alarm
+            }
+            (Some(failure), Err(problem)) => {
+                eprintln!("{failure}");
+                problem
+            }
+        };
+        failure.shown = true;
+        Err(failure)
+    }
+
     fn round(&mut self, now: u64) -> Result<Round, Failure> {
         let result = self.read(now);
-        if let (Err(_), Some(path)) = (&result, &self.metrics_file) {
-            metrics::write(path, &self.state, false)?;
+        if result.is_err() {
+            self.measure(false).unwrap_or_else(|problem| eprintln!("{problem}"));
         }
         result
     }
 
     /// Makes what the last round found out durable.
     fn keep(&self) -> Result<(), Failure> {
-        self.state.write(&self.state_file)?;
-        self.metrics_file.as_ref().map_or(Ok(()), |path| metrics::write(path, &self.state, true))
+        self.state.write(&self.state_file)
+    }
+
+    fn measure(&self, up: bool) -> Result<(), Failure> {
+        self.metrics_file.as_ref().map_or(Ok(()), |path| metrics::write(path, &self.state, up))
     }
 
     fn read(&mut self, now: u64) -> Result<Round, Failure> {
@@ -139,8 +173,10 @@ impl Monitor {
         let before = self.state.head();
         let mut findings = Vec::new();
         let mut cosigned_by = Vec::new();
+        let mut quorum = None;
         match self.trust.open(&note) {
             Ok(opened) => {
+                quorum = Some(opened.lacks.is_none());
                 self.check_cosignatures(&opened, now, &mut findings);
                 self.check_age(&opened, now, &mut findings);
                 let head = opened.checkpoint.head();
@@ -152,6 +188,15 @@ impl Monitor {
                     self.state.note = Some(note);
                     self.state.verified = now;
                 }
+            }
+            // Nothing was ever verified here: more likely the wrong file than a wrong log.
+            Err(error @ NotACheckpoint::Origin { .. }) if self.state.note.is_none() => {
+                return Err(Failure::usage(format!(
+                    "the checkpoint at {} is not what you trust: {}",
+                    self.source.name(),
+                    text::printable(&error.to_string())
+                ))
+                .help("give the policy or key of the log that is there, or the address of the log that you mean"));
             }
             Err(error) => findings.push(Finding::of_log(Code::CheckpointInvalid, error.to_string())),
         }
@@ -177,6 +222,8 @@ impl Monitor {
             sigstore_size,
             time: now,
             findings,
+            quorum,
+            grace: self.grace,
             problems,
         })
     }
@@ -382,6 +429,7 @@ impl Round {
                 "open_requests": self.open,
                 "embargoes": self.embargoes,
                 "cosigned_by": self.cosigned_by,
+                "quorum": self.quorum,
                 "sigstore_size": self.sigstore_size,
                 "alarms": self.count(Severity::Alarm),
                 "notices": self.count(Severity::Notice),
@@ -392,6 +440,7 @@ impl Round {
 
     fn summary(&self) -> String {
         let found = match self.count(Severity::Alarm).saturating_add(self.count(Severity::Notice)) {
+            0 if self.quorum == Some(false) => "nothing else found".to_owned(),
             0 => "nothing found".to_owned(),
             number => text::count(number, "finding", "findings"),
         };
@@ -399,11 +448,18 @@ impl Round {
             0 => String::new(),
             number => format!(", cosigned by {}", text::count(number, "witness", "witnesses")),
         };
+        let found_already =
+            |finding: &Finding| matches!(finding.code, Code::CosignaturesMissing | Code::CosignatureInvalid);
+        let lacks = if self.quorum == Some(false) && !self.findings.iter().any(found_already) {
+            format!(", NOT cosigned as the policy asks (an alarm after {} s)", self.grace)
+        } else {
+            String::new()
+        };
         let sigstore = self.sigstore_size.map_or_else(String::new, |size| {
             format!(", head for Sigstore's tools of {size} entries the same")
         });
         format!(
-            "{} {}: verified up to {} entries ({} new){cosigned}{sigstore}, {}: {found}",
+            "{} {}: verified up to {} entries ({} new){cosigned}{lacks}{sigstore}, {}: {found}",
             text::time(self.time),
             self.origin,
             self.head.size,
@@ -412,19 +468,14 @@ impl Round {
         )
     }
 
-    fn into_result(self, json: bool) -> Result<Report, Failure> {
-        let (report, alarms) = (self.report(), self.count(Severity::Alarm));
-        let failure = match self.problems.into_iter().next() {
-            None if alarms == 0 => return Ok(report),
-            Some(problem) if alarms == 0 => problem,
-            _ => Failure::failed(text::count(alarms, "alarm", "alarms"))
-                .help("`rutli help log-alarms` says what each one means"),
-        };
-        if json {
-            return Err(failure.with(report.json));
+    fn into_failure(self) -> Option<Failure> {
+        match self.count(Severity::Alarm) {
+            0 => self.problems.into_iter().next(),
+            alarms => Some(
+                Failure::failed(text::count(alarms, "alarm", "alarms"))
+                    .help("`rutli help log-alarms` says what each one means"),
+            ),
         }
-        run::show(&report, false)?;
-        Err(failure)
     }
 }
 

@@ -41,10 +41,11 @@ struct Release {
 /// # Errors
 /// Exit code 1 for a log that does not hold, 2 for files, 3 for a source that does not answer.
 pub fn show(args: &LogShow) -> Result<Report, Failure> {
+    args.filter.check()?;
     let trust = Trust::read(&args.place)?;
     let (head, releases) = releases(&args.place, &trust, |_| {})?;
     let wanted: Vec<&Release> =
-        releases.values().rev().filter(|release| args.filter.takes(release)).take(args.limit).collect();
+        releases.values().rev().filter(|release| args.filter.takes(release)).take(args.limit.get()).collect();
     let json: Vec<Value> = wanted.iter().map(|release| release.to_json()).collect();
     let text = if wanted.is_empty() {
         format!("no such release in the log {} of {} entries", trust.origin(), head.size)
@@ -71,6 +72,7 @@ pub fn show(args: &LogShow) -> Result<Report, Failure> {
 /// # Errors
 /// As [`show`].
 pub fn export(args: &LogExport) -> Result<Report, Failure> {
+    args.filter.check()?;
     let trust = Trust::read(&args.place)?;
     let unwritable = |error: &std::io::Error| files::cannot("write", &args.out, error);
     let folder = args.out.parent().filter(|folder| !folder.as_os_str().is_empty());
@@ -174,6 +176,16 @@ impl LogFilter {
             && state.is_none()
             && since.is_none()
             && until.is_none()
+    }
+
+    fn check(&self) -> Result<(), Failure> {
+        match (self.since, self.until) {
+            (Some(since), Some(until)) if since > until => {
+                Err(Failure::usage("--since is later than --until: no release lies between them")
+                    .help("exchange the two times"))
+            }
+            _ => Ok(()),
+        }
     }
 
     fn takes(&self, release: &Release) -> bool {

@@ -8,8 +8,12 @@ use std::{
     fs::File,
     io::{ErrorKind, Read as _},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
+    time::Duration,
 };
 
 use rutli_log::{
@@ -22,9 +26,10 @@ use ureq::{
 };
 
 use super::limits::{
-    ANSWER_TIMEOUT, CONNECT_TIMEOUT, FIRST_WAIT, MAX_TILES_OF_A_PROOF, REQUESTS_AT_ONCE, TRIES,
+    ANSWER_TIMEOUT, CHECKPOINT_TIMEOUT, CHECKPOINT_TRIES, CONNECT_TIMEOUT, FIRST_WAIT, MAX_TILES_OF_A_PROOF,
+    REQUESTS_AT_ONCE, TRIES,
 };
-use crate::{files, report::Failure};
+use crate::{files, report::Failure, text};
 
 /// A place that a log is read from.
 pub struct Source {
@@ -34,8 +39,24 @@ pub struct Source {
 
 enum Place {
     Folder(PathBuf),
-    Server { base: String, agent: Agent },
+    Server {
+        base: String,
+        agent: Agent,
+        /// Since the last checkpoint was asked for it was said that the server does not answer at once.
+        told: AtomicBool,
+    },
 }
+
+/// How long a server is waited for.
+#[derive(Clone, Copy)]
+struct Patience {
+    /// For each answer.
+    timeout: Duration,
+    tries: u32,
+}
+
+const FOR_CHECKPOINTS: Patience = Patience { timeout: CHECKPOINT_TIMEOUT, tries: CHECKPOINT_TRIES };
+const FOR_OTHERS: Patience = Patience { timeout: ANSWER_TIMEOUT, tries: TRIES };
 
 /// Why a file was not read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +87,8 @@ impl Source {
         let name = place.to_owned();
         if place.starts_with("https://") || place.starts_with("http://") {
             let base = place.trim_end_matches('/').to_owned();
-            return Ok(Self { name, place: Place::Server { base, agent: agent(ca)? } });
+            let place = Place::Server { base, agent: agent(ca)?, told: AtomicBool::new(false) };
+            return Ok(Self { name, place });
         }
         if place.contains("://") {
             return Err(Failure::usage(format!("{place} is no address of a log"))
@@ -145,7 +167,7 @@ impl Source {
     /// # Errors
     /// [`Unread`]
     pub fn document(&self, sha256: &Hash, max_bytes: usize) -> Result<Vec<u8>, Unread> {
-        self.read(&document_path(sha256), max_bytes)
+        self.read(&document_path(sha256), max_bytes, FOR_OTHERS)
     }
 
     /// The proof that the tree of `new` entries begins with that of `old`, from the tiles that lie here. Only checking it
@@ -166,7 +188,10 @@ impl Source {
     }
 
     fn note(&self, path: &str) -> Result<String, Unread> {
-        let bytes = self.read(path, MAX_CHECKPOINT_BYTES)?;
+        if let Place::Server { told, .. } = &self.place {
+            told.store(false, Ordering::Relaxed);
+        }
+        let bytes = self.read(path, MAX_CHECKPOINT_BYTES, FOR_CHECKPOINTS)?;
         String::from_utf8(bytes).map_err(|_| Unread::Damaged)
     }
 
@@ -192,20 +217,36 @@ impl Source {
         id: TileId,
         max_bytes: impl Fn(TileId) -> usize,
     ) -> Result<(Vec<u8>, TileId), Unread> {
-        match self.read(&id.path(), max_bytes(id)) {
+        match self.read(&id.path(), max_bytes(id), FOR_OTHERS) {
             Err(Unread::Missing) if !id.is_full() => {
                 let full = id.full();
-                Ok((self.read(&full.path(), max_bytes(full))?, full))
+                Ok((self.read(&full.path(), max_bytes(full), FOR_OTHERS)?, full))
             }
             result => Ok((result?, id)),
         }
     }
 
-    fn read(&self, path: &str, max_bytes: usize) -> Result<Vec<u8>, Unread> {
-        match &self.place {
-            Place::Folder(folder) => read_file(&folder.join(path), max_bytes),
-            Place::Server { base, agent } => download(agent, &format!("{base}/{path}"), max_bytes),
+    fn read(&self, path: &str, max_bytes: usize, patience: Patience) -> Result<Vec<u8>, Unread> {
+        let (base, agent, told) = match &self.place {
+            Place::Folder(folder) => return read_file(&folder.join(path), max_bytes),
+            Place::Server { base, agent, told } => (base, agent, told),
+        };
+        let url = format!("{base}/{path}");
+        let mut wait = FIRST_WAIT;
+        for _ in 1..patience.tries {
+            match try_download(agent, &url, max_bytes, patience.timeout) {
+                Err(Unread::Failed(why)) => {
+                    // Once for all files of a round.
+                    if !told.swap(true, Ordering::Relaxed) {
+                        eprintln!("{url} is asked for again: {}", text::printable(&why));
+                    }
+                    thread::sleep(wait);
+                }
+                result => return result,
+            }
+            wait = wait.saturating_mul(2);
         }
+        try_download(agent, &url, max_bytes, patience.timeout)
     }
 }
 
@@ -278,7 +319,6 @@ fn agent(ca: Option<&Path>) -> Result<Agent, Failure> {
         .http_status_as_error(false)
         .max_redirects(0)
         .max_redirects_will_error(false)
-        .timeout_global(Some(ANSWER_TIMEOUT))
         .timeout_connect(Some(CONNECT_TIMEOUT))
         .max_idle_connections(REQUESTS_AT_ONCE)
         .max_idle_connections_per_host(REQUESTS_AT_ONCE)
@@ -302,20 +342,9 @@ fn authorities(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
     Ok(certificates)
 }
 
-fn download(agent: &Agent, url: &str, max_bytes: usize) -> Result<Vec<u8>, Unread> {
-    let mut wait = FIRST_WAIT;
-    for _ in 1..TRIES {
-        match try_download(agent, url, max_bytes) {
-            Err(Unread::Failed(_)) => thread::sleep(wait),
-            result => return result,
-        }
-        wait = wait.saturating_mul(2);
-    }
-    try_download(agent, url, max_bytes)
-}
-
-fn try_download(agent: &Agent, url: &str, max_bytes: usize) -> Result<Vec<u8>, Unread> {
-    let mut response = agent.get(url).call().map_err(|error| Unread::Failed(error.to_string()))?;
+fn try_download(agent: &Agent, url: &str, max_bytes: usize, timeout: Duration) -> Result<Vec<u8>, Unread> {
+    let request = agent.get(url).config().timeout_global(Some(timeout)).build();
+    let mut response = request.call().map_err(|error| Unread::Failed(error.to_string()))?;
     match response.status().as_u16() {
         200 => {}
         404 | 410 => return Err(Unread::Missing),

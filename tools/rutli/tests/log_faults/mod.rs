@@ -84,11 +84,16 @@ pub const FAULTS: &[Fault] = &[
         log.key = key;
         end_signed_by(log, &["vendor/vendor-1"]);
     }),
-    ("a signature under a roster that was announced again", &["key-reused", "quorum-missing"], |log| {
-        let entry = log.key_entry(&log.key);
-        log.append(&Entry::Key(entry));
-        end_signed_by(log, &["vendor/vendor-1"]);
-    }),
+    (
+        "a signature under a roster that was announced again, without its document",
+        &["key-reused", "document-missing", "quorum-missing"],
+        |log| {
+            let mut entry = log.key_entry(&log.key);
+            entry.document = sha256(b"not there");
+            log.append(&Entry::Key(entry));
+            end_signed_by(log, &["vendor/vendor-1"]);
+        },
+    ),
     ("a request that never ended", &["request-without-outcome"], |log| drop(log.ask_next())),
     ("a request that may still end", &[], |log| {
         let (release, mut terms) = (log.release(), log.terms());
@@ -170,7 +175,8 @@ pub const FAULTS: &[Fault] = &[
         let sequence = log.release().sequence().get();
         let (release, mut terms) = (log.release_with(sequence, "1.0.9"), log.terms());
         terms.deadline = *FUTURE;
-        log.ask(release, &terms);
+        let asked = log.ask(release, &terms);
+        log.end_signed(&asked);
     }),
     ("a request under an unknown roster", &["roster-unknown"], |log| {
         let (release, mut terms) = (log.release(), log.terms());
