@@ -428,7 +428,7 @@ fn a_signature_under_embargo_is_verified_when_it_is_disclosed() {
 /// much memory is taken to find out that they are wrong, nor how long the list of findings is.
 #[test]
 fn no_log_takes_as_much_memory_as_it_likes() {
-    const BUNDLES: u64 = 20;
+    const BUNDLES: u64 = 8;
     let place = Place::new(8);
     let names = vec!["n".repeat(255); 128];
     let refusal = |_| Refusal { code: "c".repeat(255), node: "n".repeat(255), reason: "r".repeat(300) };
@@ -458,10 +458,12 @@ fn no_log_takes_as_much_memory_as_it_likes() {
     replace(&folder, "checkpoint", Log::signer().sign(head).to_note().as_bytes());
 
     let limited =
-        "ulimit -d 200000 && exec \"$0\" --json log monitor --once --log greedy --key log.vkey --state state";
+        "ulimit -d 80000 && exec \"$0\" --json log monitor --once --log greedy --key log.vkey --state state";
     let output = Command::new("sh")
         .args(["-c", limited, env!("CARGO_BIN_EXE_rutli")])
         .env_remove("RUTLI_LOG")
+        // Each thread has a stack.
+        .env("RAYON_NUM_THREADS", "2")
         .current_dir(place.folder.path())
         .output()
         .unwrap();
