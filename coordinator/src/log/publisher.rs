@@ -93,7 +93,7 @@ impl Publisher {
         self.sessions.restored(checkpoint.clone()).await;
         match sigstore {
             None => Ok(!self.store.unproven(0, checkpoint.head().size).await?.is_empty()),
-            Some(sigstore) => self.prove(&checkpoint, sigstore).await.map(|()| false),
+            Some(sigstore) => self.prove(&checkpoint, sigstore).await,
         }
     }
 
@@ -196,15 +196,16 @@ impl Publisher {
         .await
     }
 
-    /// Makes the proofs that are wanted below a cosigned head, and tells who waits for them.
-    async fn prove(&self, checkpoint: &SignedCheckpoint, sigstore_head: Arc<SigstoreHead>) -> Result<()> {
+    /// Makes the proofs that are wanted below a cosigned head, and tells who waits for them. True if one could not be made.
+    async fn prove(&self, checkpoint: &SignedCheckpoint, sigstore_head: Arc<SigstoreHead>) -> Result<bool> {
         let head = checkpoint.head();
         let note: Arc<str> = checkpoint.to_note().into();
-        let mut from = 0;
+        let (mut from, mut failed) = (0, false);
         loop {
             let wanted = self.store.unproven(from, head.size).await?;
-            let Some(last) = wanted.last() else { return Ok(()) };
+            let Some(last) = wanted.last() else { return Ok(failed) };
             from = last.index.saturating_add(1);
+            let count = wanted.len();
             let (log, sigstore) = (self.store.log().clone(), Arc::clone(&self.sigstore));
             let (note, sigstore_head) = (Arc::clone(&note), Arc::clone(&sigstore_head));
             let proofs = tokio::task::spawn_blocking(move || {
@@ -228,6 +229,7 @@ impl Publisher {
                 (proofs, ids)
             });
             let (proofs, ids) = proofs.await.map_err(|_| Error::Stopping)?;
+            failed |= proofs.len() < count;
             self.store.prove(proofs, self.clock.now()).await?;
             self.waiting.proven(&ids);
         }

@@ -169,16 +169,18 @@ async fn a_store_of_the_first_version_gets_its_log() {
     let folder = tempfile::tempdir().unwrap();
     first_version(folder.path(), &v1::ReleaseContent::default(), &key()).await;
     let store = open_store(folder.path()).await.unwrap();
-    assert_log(&store, folder.path(), &[]).await;
+    // Its key comes first: whatever is signed refers to it.
+    let made = String::from_utf8(crate::log::key_entry(&key(), 1)).unwrap();
+    assert_log(&store, folder.path(), &[&made]).await;
     let stored = store.unfinished().await.unwrap().remove(0);
     assert_eq!(stored.logged, None);
-    assert_eq!(store.log_again(stored.number, logged("anew", 1).logged, None).await.unwrap(), 0);
-    assert_log(&store, folder.path(), &["request anew"]).await;
+    assert_eq!(store.log_again(stored.number, logged("anew", 1).logged, None).await.unwrap(), 1);
+    assert_log(&store, folder.path(), &[&made, "request anew"]).await;
     number(admit(&store, in_channel("beta", logged("b", 1))).await.unwrap());
     drop(store);
     let store = reopen(folder.path()).await;
-    assert_eq!(store.unfinished().await.unwrap()[0].logged.as_ref().unwrap().index, 0);
-    assert_eq!(store.log().newest().head().size, 2);
+    assert_eq!(store.unfinished().await.unwrap()[0].logged.as_ref().unwrap().index, 1);
+    assert_eq!(store.log().newest().head().size, 3);
 }
 
 #[tokio::test]
@@ -191,22 +193,22 @@ async fn releases_of_the_first_version_are_logged_when_they_are_taken_up() {
     .await;
     let mut client = running.releases("rutli:pipeline:ci").await;
     let get = v1::GetReleaseRequest { release_id: "suite-1".into() };
-    assert_eq!(client.get_release(get).await.unwrap().into_inner().log_index, 0);
+    assert_eq!(client.get_release(get).await.unwrap().into_inner().log_index, 1);
     client.create_release(request("job-2", 2)).await.unwrap();
     let temporary = Arc::clone(&running.folder);
     let data_dir = temporary.path().join("data");
     let folder = LogFolder::open(&data_dir.join("log")).unwrap();
     let two = async {
         let size = |note: Option<String>| note.and_then(|note| note.lines().nth(1)?.parse::<u64>().ok());
-        while size(folder.published().unwrap()) != Some(2) {
+        while size(folder.published().unwrap()) != Some(3) {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
     tokio::time::timeout(Duration::from_secs(10), two).await.unwrap();
     running.stop().await.unwrap();
-    let bundle = std::fs::read(data_dir.join("log/tile/entries/000.p/2")).unwrap();
-    let entries = rutli_log::EntryBundle::parse(&bundle, 2).unwrap();
-    let Entry::Request(entry) = Entry::parse(entries[0]).unwrap() else { panic!("another entry") };
+    let bundle = std::fs::read(data_dir.join("log/tile/entries/000.p/3")).unwrap();
+    let entries = rutli_log::EntryBundle::parse(&bundle, 3).unwrap();
+    let Entry::Request(entry) = Entry::parse(entries[1]).unwrap() else { panic!("another entry") };
     assert_eq!(entry.roster.as_bytes(), key().roster().hash().as_bytes());
     assert_eq!((entry.time, entry.release.as_str()), (NOW, "suite-1"));
     assert_eq!(entry.deadline, NOW + 168 * 3_600, "from its admission");
