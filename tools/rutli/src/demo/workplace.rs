@@ -328,6 +328,22 @@ mod tests {
     }
 
     #[test]
+    fn a_log_that_was_stopped_is_not_too_old_to_be_verified() {
+        let folder = tempfile::tempdir().unwrap();
+        for program in ["rutli", "rutli-coordinator", "rutli-signer"] {
+            std::fs::write(folder.path().join(program), "x").unwrap();
+        }
+        let (dir, bin_dir) = (Some(folder.path().join("demo")), Some(folder.path().to_owned()));
+        let args = cli::Demo { dir, bin_dir, python: None, files: Vec::new(), keep: false };
+        let workplace = Workplace::prepare(&args).unwrap();
+        let (up, ended) =
+            (workplace.next_steps(true, "http://log"), workplace.next_steps(false, "http://log"));
+        assert!(!up.contains("--max-age"), "{up}");
+        let line = ended.lines().find(|line| line.contains("log monitor --once")).unwrap();
+        assert!(line.ends_with(" --max-age 0"), "{line}");
+    }
+
+    #[test]
     fn deep_folders_get_their_sockets_elsewhere() {
         assert!(sockets_for(Path::new("/tmp/demo")).unwrap().is_none());
         let elsewhere = sockets_for(&Path::new("/tmp").join("x".repeat(80))).unwrap().unwrap();
