@@ -152,7 +152,7 @@ codes! {
     DsseMismatch = "dsse-mismatch", Alarm, STOP;
     /// A sequence does not go up in its channel.
     SequenceBackwards = "sequence-backwards", Alarm, "an older release may be on offer as a new one: do not install it, ask who asked for it";
-    /// A version goes down in its channel.
+    /// The version of a signed release is lower than that of the one signed before it in its channel.
     VersionBackwards = "version-backwards", Alarm, "ask who asked for the release whether it was meant; endpoints take it for an update";
     /// Signed with a key, or under a roster of a key, that no entry named before.
     KeyUnknown = "key-unknown", Alarm, KEY_HOLDERS;
