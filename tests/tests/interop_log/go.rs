@@ -1,13 +1,10 @@
 //! A log's folder, read by Go.
 
-use std::{collections::BTreeSet, fs, path::Path, time::Duration};
+use std::{collections::BTreeSet, fs, path::Path, process::Command};
 
-use rutli::{
-    cli::{DocumentsChecked, LogMonitor, LogPlace},
-    log::monitor,
-};
 use rutli_log::Code;
-use rutli_tests::stock::go::reads;
+use rutli_tests::{cluster::process::program, stock::go::reads};
+use serde_json::Value;
 
 use crate::made::MadeLog;
 
@@ -72,21 +69,17 @@ fn monitor_finds(log: &MadeLog, folder: &Path) -> BTreeSet<String> {
     let key = log.path("log.vkey");
     fs::write(&key, log.vkey()).unwrap();
     let state = tempfile::tempdir().unwrap();
-    let arguments = LogMonitor {
-        place: LogPlace { log: folder.to_str().unwrap().to_owned(), key: Some(key), policy: None, ca: None },
-        state: state.path().join("state"),
-        compare: Vec::new(),
-        trusted_root: None,
-        once: true,
-        interval: Duration::from_secs(60),
-        grace: Duration::from_secs(600),
-        max_age: Duration::ZERO,
-        documents: DocumentsChecked::None,
-        metrics: None,
-    };
-    let failure = monitor::run(&arguments, true).unwrap_err();
-    let said = failure.json();
-    assert_eq!(failure.exit.code(), 1, "{said:#}");
+    let monitor = Command::new(program("rutli"))
+        .args(["--json", "log", "monitor", "--once", "--documents", "none", "--max-age", "0", "--log"])
+        .arg(folder)
+        .arg("--key")
+        .arg(key)
+        .arg("--state")
+        .arg(state.path().join("state"))
+        .output()
+        .unwrap();
+    let said: Value = serde_json::from_slice(&monitor.stdout).unwrap();
+    assert_eq!(monitor.status.code(), Some(1), "{said:#}");
     let codes = said["findings"].as_array().unwrap().iter().map(|found| found["code"].as_str().unwrap());
     let of_entries = [Code::DsseWithoutOutcome, Code::KeyUnknown].map(Code::as_str);
     codes.filter(|code| !of_entries.contains(code)).map(str::to_owned).collect()
