@@ -4,11 +4,9 @@
 //! swapped in each; then tiles, bundles and `checkpoint`, as the publisher's rounds do. Nothing else: no release, no node.
 
 use anyhow::{Result, ensure};
-use rutli_coordinator::{
-    log::folder::Appender,
-    store::{NewLogged, ReleaseNumber, Store},
-};
-use rutli_log::{Hash, LogSigner, Origin};
+use rutli_coordinator::{log::folder::Appender, store::Store};
+use rutli_keys::NodeId;
+use rutli_log::{LogSigner, Origin};
 use serde::Serialize;
 use tempfile::TempDir;
 
@@ -93,12 +91,14 @@ impl Log {
 
     /// So many entries of the size of a request's, that wait together.
     async fn append(&mut self, count: u64) -> Result<()> {
-        let appending = (self.next..self.next + count).map(|number| {
+        let (store, mut appending) = (&self.store, Vec::new());
+        for number in self.next..self.next + count {
             let entry = format!("{{\"kind\":\"bench\",\"number\":{number:>580}}}").into_bytes();
-            let logged = NewLogged { entry, roster: Hash([1; 32]), deadline: 1, embargo: None };
-            // Of a release that is not there: the log's part of an admission, and no other.
-            self.store.log_again(ReleaseNumber(-1), logged, None)
-        });
+            // A node is named and put back, again and again: the smallest change that the log tells of.
+            let node = NodeId::new("vendor", format!("n{}", number / 2 % AT_ONCE))?;
+            let named = (number % 2 == 0).then(|| ("bench".to_owned(), 1));
+            appending.push(async move { store.culprit(&node, named, entry).await });
+        }
         futures::future::try_join_all(appending).await?;
         self.next += count;
         Ok(())
