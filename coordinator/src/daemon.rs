@@ -148,6 +148,7 @@ impl Daemon {
             }
         });
         tokio::spawn(Arc::clone(&signing).end_embargoes(stopping.clone()));
+        tokio::spawn(Arc::clone(&signing).resume_when_reopened(stopping.clone()));
         tracing::info!(resumed, keys = signing.keyring.all().len(), "took up where the store says it was");
         Ok(Self {
             api: Api { signing, ceremonies, links, stopping },

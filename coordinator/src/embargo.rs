@@ -8,8 +8,7 @@ use rutli_log::{
     entry::{Disclosure, Embargo, Request, RequestTerms, kinds},
     limits::MAX_EMBARGO_SECONDS,
 };
-use rutli_release::{ReleaseId, Requester};
-use rutli_wire::convert::release_from_content;
+use rutli_release::ReleaseId;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -51,30 +50,20 @@ impl SignRelease {
     }
 
     async fn disclose_stored(&self, stored: StoredRelease) -> Result<()> {
-        let StoredRelease { number, message, logged } = stored;
-        let Some((logged, embargo)) = logged.and_then(|logged| Some((logged.clone(), logged.embargo?)))
-        else {
-            return Ok(());
+        let (release, terms) = stored.request()?;
+        let (Some(logged), Some(embargo)) = (&stored.logged, terms.embargo) else { return Ok(()) };
+        let mut commitments = self.store.superseded(stored.number).await?;
+        commitments.push((logged.index, terms.roster));
+        let disclosure = |(index, roster)| {
+            let terms = RequestTerms { roster, ..terms.clone() };
+            let opened = Request::new(&release, &terms);
+            let kind = kinds::Disclosure::default();
+            let disclosure = Disclosure { kind, opened, request: index, salt: embargo.salt };
+            Entry::Disclosure(Box::new(disclosure)).encode()
         };
-        let broken = |error: &dyn std::fmt::Display| Error::Store { reason: error.to_string() };
-        let release = release_from_content(message.content.unwrap_or_default())?;
-        let terms = RequestTerms {
-            release_id: ReleaseId::new(message.release_id.as_str()).map_err(|e| broken(&e))?,
-            requester: Requester::new(message.requester.as_str()).map_err(|e| broken(&e))?,
-            roster: logged.roster,
-            deadline: logged.deadline,
-            evidence: Vec::new(),
-            embargo: Some(embargo),
-        };
-        let disclosure = Disclosure {
-            kind: kinds::Disclosure::default(),
-            opened: Request::new(&release, &terms),
-            request: logged.index,
-            salt: embargo.salt,
-        };
-        let entry = Entry::Disclosure(Box::new(disclosure)).encode();
-        self.store.disclose(number, entry, self.clock.now()).await?;
-        tracing::info!(release = message.release_id, "disclosed");
+        let entries = commitments.into_iter().map(disclosure).collect();
+        self.store.disclose(stored.number, entries, self.clock.now()).await?;
+        tracing::info!(release = %terms.release_id, "disclosed");
         Ok(())
     }
 

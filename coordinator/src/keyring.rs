@@ -5,7 +5,8 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use rutli_keys::{KeyName, Purpose, RosterHash, SignedRoster};
+use rutli_keys::{KeyName, NodeId, Purpose, RosterHash, SignedRoster};
+use rutli_log::Cosigner;
 use rutli_release::ReleaseKey;
 use rutli_wire::{convert::key_to_wire, v1};
 
@@ -72,6 +73,20 @@ impl Keyring {
     #[must_use]
     pub fn release_key(&self, name: &KeyName) -> Option<ReleaseKey> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).release_keys.get(name).copied()
+    }
+
+    /// Every node that holds a share of a key, as a cosigner of the log.
+    #[must_use]
+    pub fn cosigners(&self) -> BTreeMap<NodeId, Cosigner> {
+        let keys = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        keys.rosters
+            .iter()
+            .flat_map(|key| key.roster().nodes())
+            .filter_map(|node| {
+                let cosigner = Cosigner::new(node.id.to_string(), &node.identity.to_bytes()).ok()?;
+                Some((node.id.clone(), cosigner))
+            })
+            .collect()
     }
 
     /// Whether a name is taken.

@@ -4,8 +4,10 @@
 /// task and its content in memory.
 pub const DEFAULT_WAITING_RELEASES: u32 = 10_000;
 
-/// Most unfinished releases that a configuration may ask for.
-pub const MAX_WAITING_RELEASES: u32 = 1_000_000;
+/// Most unfinished releases that a configuration may ask for: as many as monitors keep in mind
+/// ([`rutli_log::limits::MAX_OPEN`]).
+pub const MAX_WAITING_RELEASES: u32 = 20_000;
+const _: () = assert!(MAX_WAITING_RELEASES as usize <= rutli_log::limits::MAX_OPEN);
 
 /// Bytes of content of all unfinished releases together. They are kept decoded, in about the same size again, and the
 /// whole process has to stay below 256 MiB; a release of one file takes 0.3 KiB, the largest 2.2 MB.

@@ -27,7 +27,7 @@ use rutli_log::{
     entry::{self, NodeEvent, kinds},
     sha256,
 };
-use rutli_wire::link::{LoggedEntry, Witnessed};
+use rutli_wire::link::Witnessed;
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -171,15 +171,6 @@ impl Log {
         Ok(proof)
     }
 
-    /// Adds the proof to an entry that is in the tree of `size` entries.
-    ///
-    /// # Errors
-    /// As [`Log::inclusion`].
-    pub fn prove(&self, entry: &mut LoggedEntry, size: u64) -> Result<()> {
-        entry.proof = self.inclusion(entry.index, entry.leaf, size)?;
-        Ok(())
-    }
-
     /// Begins to collect the cosignatures of the newest head.
     pub fn collect(&self) -> SignedCheckpoint {
         let newest = self.newest();
@@ -250,7 +241,7 @@ impl Log {
     }
 
     /// Everything below `size` lies in the folder.
-    fn written(&self, size: u64) {
+    pub(crate) fn written(&self, size: u64) {
         self.change(|tree| tree.written = size);
     }
 

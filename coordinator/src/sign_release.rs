@@ -21,6 +21,7 @@ use rutli_wire::{
     v1,
 };
 use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
@@ -29,7 +30,7 @@ use crate::{
     keyring::Keyring,
     limits, publish,
     session::{Outcome, Sessions, Stopped, Submission},
-    store::{Admission, NewLogged, NewRelease, ReleaseNumber, Store, StoredRelease},
+    store::{Admission, Health, NewLogged, NewRelease, ReleaseNumber, Store, StoredRelease},
     waiting::{Slot, Waiting},
 };
 
@@ -66,8 +67,6 @@ pub struct Unfinished {
     pub number: ReleaseNumber,
     /// What the session engine gets.
     pub submission: Submission,
-    /// Unix seconds.
-    pub expires_at: u64,
     /// What its entry in the log says of it.
     pub terms: RequestTerms,
     outcome: PendingOutcome,
@@ -115,19 +114,48 @@ impl SignRelease {
         }
     }
 
-    /// Takes up every release that was acknowledged and not finished before the process stopped.
+    /// Takes up every release that is admitted, not finished, and carried by nobody: after a start, and after a commit
+    /// that was taken for failed and had happened.
     ///
     /// # Errors
     /// [`Error::Store`], also if what is stored is no release any more.
     pub async fn resume(self: &Arc<Self>) -> Result<usize> {
-        let unfinished = self.store.unfinished().await?;
-        let count = unfinished.len();
-        for stored in unfinished {
-            let release = self.restore(stored).await?;
+        let mut count = 0;
+        for stored in self.store.unfinished().await? {
+            let (number, id) = (stored.number, stored.release_id()?);
+            let mut slot = self.waiting.restore(stored.message.encoded_len());
+            if !slot.carries(&id) {
+                continue;
+            }
+            // Carried first, then read: whoever carried it until now may just have ended it.
+            let Some(stored) = self.store.release(&id).await?.filter(StoredRelease::is_unfinished) else {
+                continue;
+            };
+            debug_assert_eq!(stored.number, number, "a release has one number");
+            let release = self.restore(stored, slot).await?;
             let this = Arc::clone(self);
             tokio::spawn(async move { this.complete(release).await });
+            count += 1;
         }
         Ok(count)
+    }
+
+    /// Takes up what a failing disk left behind, whenever the store is open again, until the process stops.
+    pub async fn resume_when_reopened(self: Arc<Self>, stop: CancellationToken) {
+        let mut health = self.store.health();
+        let mut reopened = async || {
+            health.wait_for(|health| *health != Health::Open).await?;
+            health.wait_for(|health| *health == Health::Open).await.map(drop)
+        };
+        while let Some(Ok(())) = stop.run_until_cancelled(reopened()).await {
+            match self.resume().await {
+                Ok(0) => {}
+                Ok(count) => tracing::info!(count, "taken up: the commit that failed had happened"),
+                Err(error) => {
+                    tracing::error!(%error, "what was admitted is not taken up before the next start")
+                }
+            }
+        }
     }
 
     /// Validates, takes room in the queue, and makes the release durable; or finds that it is.
@@ -165,19 +193,10 @@ impl SignRelease {
             embargo,
         };
         let (logged, entry) = logged(&release, &terms);
-        let submission = Submission {
-            release_id: release_id.clone(),
-            requester: requester.clone(),
-            release: Arc::clone(&release),
-            entry,
-            resumed: false,
-        };
-        let (outcome, submit) = self.order.place(submission.clone());
-        let (waiting, shown) = (Arc::clone(&self.waiting), release_id.clone());
         let new = NewRelease {
             release_id: release_id.clone(),
             requester: requester.clone(),
-            request_id: request_id.clone(),
+            request_id,
             request_digest: release.request_digest(),
             product: release.product().clone(),
             channel: release.channel().clone(),
@@ -187,33 +206,27 @@ impl SignRelease {
             created_at: now,
             logged,
         };
+        let mut message = queued(&new, content);
+        let submission =
+            Submission { release_id: release_id.clone(), requester, release, entry, resumed: false };
+        let (outcome, submit) = self.order.place(submission.clone());
+        slot.carries(&release_id);
+        let waiting = Arc::clone(&self.waiting);
         // Crash boundary: before this the client has no answer and asks again, and the log knows nothing of it; after it
         // the release is in the log and taken up at the next start, acknowledged or not.
         let admission = self.store.admit(new, move |index| {
-            waiting.show(&shown);
+            waiting.show(&release_id);
             submit(index);
         });
         let (number, index) = match admission.await? {
             Admission::New(number, index) => (number, index),
-            Admission::Known(known) => return self.known(&known, &release).await,
+            Admission::Known(known) => return self.known(&known, &submission.release).await,
         };
-        slot.is_of(&release_id);
-        let message = v1::Release {
-            release_id: release_id.to_string(),
-            request_id: request_id.to_string(),
-            requester: requester.to_string(),
-            content: Some(content),
-            state: v1::ReleaseState::Queued.into(),
-            signatures_total: signatures,
-            created_at: now,
-            embargo_until: terms.embargo.map_or(0, |embargo| embargo.disclose_by),
-            log_index: index,
-            ..v1::Release::default()
-        };
+        message.log_index = index;
+        let Submission { release_id, requester, release, .. } = &submission;
         tracing::info!(release = %release_id, %requester, class = %release.class(), signatures, index, "admitted");
         let submission = placed_at(submission, index);
-        let expires_at = terms.deadline;
-        let unfinished = Unfinished { number, submission, expires_at, terms, outcome, slot };
+        let unfinished = Unfinished { number, submission, terms, outcome, slot };
         Ok(Admitted::New(Box::new(unfinished), Box::new(message)))
     }
 
@@ -234,36 +247,24 @@ impl SignRelease {
         Ok(Admitted::Known(Box::new(message)))
     }
 
-    async fn restore(&self, stored: StoredRelease) -> Result<Unfinished> {
+    async fn restore(&self, stored: StoredRelease, slot: Slot) -> Result<Unfinished> {
+        let (release, mut terms) = stored.request()?;
         let StoredRelease { number, message, logged: before } = stored;
-        let broken = |error: &dyn std::fmt::Display| Error::Store {
-            reason: format!("release {} does not read: {error}", message.release_id),
-        };
-        let content = message.content.clone().unwrap_or_default();
-        let mut slot = self.waiting.restore(content.encoded_len());
-        let release = Arc::new(release_from_content(content).map_err(|e| broken(&e))?);
-        let release_id = ReleaseId::new(message.release_id.as_str()).map_err(|e| broken(&e))?;
-        let requester = Requester::new(message.requester.as_str()).map_err(|e| broken(&e))?;
-        self.waiting.show(&release_id);
-        slot.is_of(&release_id);
         // Without a key nothing is signed until the next start; an entry that names no roster lets nobody sign.
-        let roster =
-            self.active_roster().or(before.as_ref().map(|before| before.roster)).unwrap_or(Hash([0; 32]));
-        let terms = RequestTerms {
-            release_id: release_id.clone(),
-            requester: requester.clone(),
-            roster,
-            deadline: before
-                .as_ref()
-                .map_or_else(|| self.expiry(&release, message.created_at), |before| before.deadline),
-            evidence: Vec::new(),
-            embargo: before.as_ref().and_then(|before| before.embargo),
-        };
+        let roster = self.active_roster().unwrap_or(terms.roster);
+        let stands = before.as_ref().filter(|before| before.roster == roster).map(|before| before.index);
+        if stands.is_none() {
+            terms.roster = roster;
+            terms.embargo = terms.embargo.filter(|_| message.disclosed_at == 0);
+        }
+        if before.is_none() {
+            terms.deadline = self.expiry(&release, message.created_at);
+        }
         let (logged, entry) = logged(&release, &terms);
-        let index = match before {
-            Some(before) if before.roster == roster => before.index,
+        let index = match stands {
+            Some(index) => index,
             // Logged for another key, or by a version without a log: nodes would find another entry than they encode.
-            before => {
+            None => {
                 let superseded = before.map(|before| {
                     let mut outcome = entry::Outcome::new(before.index, &release, self.clock.now());
                     outcome.state = OutcomeState::Cancelled;
@@ -272,12 +273,13 @@ impl SignRelease {
                 self.store.log_again(number, logged, superseded).await?
             }
         };
-        let expires_at = terms.deadline;
-        let submission =
-            placed_at(Submission { release_id, requester, release, entry, resumed: true }, index);
+        let (release_id, requester) = (terms.release_id.clone(), terms.requester.clone());
+        self.waiting.show(&release_id);
+        let submission = Submission { release_id, requester, release: release.into(), entry, resumed: true };
+        let submission = placed_at(submission, index);
         let (outcome, submit) = self.order.place(submission.clone());
         submit(index);
-        Ok(Unfinished { number, submission, expires_at, terms, outcome, slot })
+        Ok(Unfinished { number, submission, terms, outcome, slot })
     }
 
     fn log_has_room(&self) -> Result<()> {
@@ -297,7 +299,7 @@ impl SignRelease {
     async fn session(&self, release: &mut Unfinished) -> Result<publish::Ended, Stopped> {
         tokio::select! {
             outcome = &mut release.outcome => return outcome.map(publish::Ended::from),
-            () = self.expired(release.expires_at) => {}
+            () = self.expired(release.terms.deadline) => {}
         }
         let id = &release.submission.release_id;
         tracing::info!(release = %id, "expired");
@@ -377,6 +379,21 @@ impl Order {
             drop(order.send(Placed { submission: placed_at(submission, index), answer }));
         };
         (outcome.boxed(), submit)
+    }
+}
+
+/// What a client is told of a release that is to be admitted, but for its place in the log.
+fn queued(new: &NewRelease, content: v1::ReleaseContent) -> v1::Release {
+    v1::Release {
+        release_id: new.release_id.to_string(),
+        request_id: new.request_id.to_string(),
+        requester: new.requester.to_string(),
+        content: Some(content),
+        state: v1::ReleaseState::Queued.into(),
+        signatures_total: new.signatures,
+        created_at: new.created_at,
+        embargo_until: new.logged.embargo.map_or(0, |embargo| embargo.disclose_by),
+        ..v1::Release::default()
     }
 }
 

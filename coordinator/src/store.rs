@@ -45,6 +45,7 @@ use crate::{
     },
 };
 use writer::{Done, Job, OnAdmitted, Op, Writer};
+pub(crate) use writer::{signed, unsigned};
 
 /// The file in the data folder.
 pub const FILE_NAME: &str = "coordinator.sqlite";
@@ -279,12 +280,12 @@ impl Store {
         }
     }
 
-    /// Ends an embargo: the `disclosure` is in the log once this returns. Safe to repeat.
+    /// Ends an embargo: the `disclosure` entries are in the log once this returns. Safe to repeat.
     ///
     /// # Errors
     /// [`Error::StoreClosed`]
-    pub async fn disclose(&self, number: ReleaseNumber, entry: Vec<u8>, at: u64) -> Result<()> {
-        self.write(Op::Disclose { number, entry, at }, None).await.map(drop)
+    pub async fn disclose(&self, number: ReleaseNumber, entries: Vec<Vec<u8>>, at: u64) -> Result<()> {
+        self.write(Op::Disclose { number, entries, at }, None).await.map(drop)
     }
 
     /// Everything below this head lies in the log's folder, durable: its staging is emptied.
@@ -292,7 +293,9 @@ impl Store {
     /// # Errors
     /// [`Error::StoreClosed`]
     pub async fn unstage(&self, written: Head) -> Result<()> {
-        self.write(Op::Unstage(written), None).await.map(drop)
+        self.write(Op::Unstage(written), None).await?;
+        self.log.written(written.size);
+        Ok(())
     }
 
     /// Makes the proofs of signed releases durable: number and further files of each.
@@ -408,6 +411,7 @@ fn migrations() -> Migrator {
     let files = [
         (1, "initial", include_str!("../migrations/0001_initial.sql")),
         (2, "log", include_str!("../migrations/0002_log.sql")),
+        (3, "superseded", include_str!("../migrations/0003_superseded.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

@@ -30,6 +30,8 @@ pub struct Waiting {
 struct State {
     count: usize,
     bytes: usize,
+    /// How many tasks have a release in hand: more than one while the same request is on its way twice.
+    carried: HashMap<ReleaseId, usize>,
     seen: HashMap<ReleaseId, watch::Sender<Seen>>,
     /// Signed releases whose proof somebody waits for.
     unproven: HashMap<ReleaseId, watch::Sender<()>>,
@@ -75,7 +77,7 @@ impl Waiting {
         Ok(self.take(&mut state, bytes))
     }
 
-    /// Room for a release that was admitted before this process started: it was promised, whatever the bounds are now.
+    /// Room for a release that was admitted, and that nobody carries: it was promised, whatever the bounds are now.
     #[must_use]
     pub fn restore(self: &Arc<Self>, bytes: usize) -> Slot {
         self.take(&mut self.state(), bytes)
@@ -87,7 +89,7 @@ impl Waiting {
         Slot { waiting: Arc::clone(self), bytes, id: None }
     }
 
-    /// Lets watchers find a release that is new or taken up again. Its [`Slot`] has to be told, too.
+    /// Lets watchers find a release that is new or taken up again, as long as a [`Slot`] carries it.
     pub fn show(&self, id: &ReleaseId) {
         let queued = v1::Release { state: v1::ReleaseState::Queued.into(), ..v1::Release::default() };
         let (seen, _) = watch::channel(Seen::Unfinished(Arc::new(queued)));
@@ -189,9 +191,14 @@ pub struct Slot {
 }
 
 impl Slot {
-    /// The release that has this room, after [`Waiting::show`]; its watchers lose it when the room is given back.
-    pub fn is_of(&mut self, id: &ReleaseId) {
+    /// Says which release has this room; true if no other slot carries it. To be said before the release is durable, for
+    /// what is durable and not carried is taken up again. Watchers lose it when the last slot is given back.
+    pub fn carries(&mut self, id: &ReleaseId) -> bool {
         self.id = Some(id.clone());
+        let mut state = self.waiting.state();
+        let carriers = state.carried.entry(id.clone()).or_default();
+        *carriers += 1;
+        *carriers == 1
     }
 
     /// Tells the watchers how it ended, which must be durable already, and gives the room back.
@@ -209,8 +216,14 @@ impl Drop for Slot {
         let mut state = self.waiting.state();
         state.count = state.count.saturating_sub(1);
         state.bytes = state.bytes.saturating_sub(self.bytes);
-        if let Some(id) = &self.id {
-            state.seen.remove(id);
+        if let Some(id) = &self.id
+            && let Some(carriers) = state.carried.get_mut(id)
+        {
+            *carriers = carriers.saturating_sub(1);
+            if *carriers == 0 {
+                state.carried.remove(id);
+                state.seen.remove(id);
+            }
         }
     }
 }
@@ -245,7 +258,7 @@ mod tests {
         let id = ReleaseId::new("suite-1-000000000000").unwrap();
         let mut slot = waiting.reserve(Class::ProductBuild, 1).unwrap();
         waiting.show(&id);
-        slot.is_of(&id);
+        assert!(slot.carries(&id));
         let mut follower = waiting.follow(&id).unwrap();
         let signing = v1::Release { state: v1::ReleaseState::Signing.into(), ..v1::Release::default() };
         waiting.progress(&id, signing.clone());

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use rutli_keys::{NodeId, Roster};
 use rutli_log::{
-    Cosigner, Entry, Head, SignedCheckpoint,
+    Entry, Head, SignedCheckpoint,
     entry::Dsse,
     leaf_hash,
     proof_file::ProofFile,
@@ -137,7 +137,6 @@ impl Publisher {
             }
         }
         crash_point("log-unstaged");
-        self.store.log().written(written.size);
         Ok(())
     }
 
@@ -304,21 +303,6 @@ fn proof_files(
 fn envelope(wanted: &Unproven, leaf: &Dsse) -> Option<Vec<u8>> {
     let signature = leaf.signature()?;
     dsse_envelope(&wanted.release, &leaf.key()?, &[signature]).map(|(envelope, _)| envelope)
-}
-
-impl Keyring {
-    /// Every node that holds a share of a key, as a cosigner of the log.
-    #[must_use]
-    pub fn cosigners(&self) -> std::collections::BTreeMap<NodeId, Cosigner> {
-        self.all()
-            .iter()
-            .flat_map(|key| key.roster().nodes().cloned().collect::<Vec<_>>())
-            .filter_map(|node| {
-                let cosigner = Cosigner::new(node.id.to_string(), &node.identity.to_bytes()).ok()?;
-                Some((node.id, cosigner))
-            })
-            .collect()
-    }
 }
 
 #[cfg(test)]

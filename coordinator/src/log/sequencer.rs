@@ -3,6 +3,7 @@
 //! The head in memory follows the one in the store: [`Sequencer::committed`] after a commit, and
 //! [`Sequencer::catch_up`] when nobody knows whether a commit happened.
 
+use futures::TryStreamExt as _;
 use rutli_keys::SignedRoster;
 use rutli_log::{Frontier, Hash, Head, LogSigner, SignedCheckpoint, leaf_hash};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
@@ -15,6 +16,7 @@ use super::{
 use crate::{
     crash::crash_point,
     error::{Error, Result},
+    store::{signed, unsigned},
 };
 
 /// The one writer's view of the log.
@@ -73,14 +75,8 @@ impl Sequencer {
         })?;
         let appender = folder.resume(written)?;
         let mut tiles = appender.edge().clone();
-        for (number, entry) in staged(connection, written.size).await? {
-            if number != tiles.size() {
-                return Err(Error::Log(format!(
-                    "entry {} is neither in the folder nor in the store; restore the store's newest copy",
-                    tiles.size()
-                )));
-            }
-            tiles.push(leaf_hash(&entry));
+        for leaf in staged_leaves(connection, written.size).await? {
+            tiles.push(leaf);
         }
         let frontier = Frontier::of(&tiles, tiles.size())
             .map_err(|missing| Error::Log(format!("the log's folder is incomplete: {missing}")))?;
@@ -131,8 +127,7 @@ impl Sequencer {
             return Ok(());
         }
         let mut frontier = self.frontier.clone();
-        let entries = staged(connection, frontier.size()).await?;
-        let leaves: Vec<Hash> = entries.iter().map(|(_, entry)| leaf_hash(entry)).collect();
+        let leaves = staged_leaves(connection, frontier.size()).await?;
         leaves.iter().for_each(|leaf| frontier.push(*leaf));
         let checkpoint = self.log.key().open(&note).ok().filter(|newest| newest.head() == frontier.head());
         let checkpoint = checkpoint.ok_or_else(|| {
@@ -224,24 +219,22 @@ async fn begin(connection: &mut SqliteConnection, signer: &LogSigner, folder: &L
     Ok(note)
 }
 
-/// What is staged from an index on.
-async fn staged(connection: &mut SqliteConnection, from: u64) -> Result<Vec<(u64, Vec<u8>)>> {
-    let rows = sqlx::query("SELECT number, entry FROM log_entries WHERE number >= $1 ORDER BY number")
+/// The leaves of what is staged from an index on, without a gap.
+async fn staged_leaves(connection: &mut SqliteConnection, from: u64) -> Result<Vec<Hash>> {
+    let mut rows = sqlx::query("SELECT number, entry FROM log_entries WHERE number >= $1 ORDER BY number")
         .bind(signed(from))
-        .fetch_all(connection)
-        .await
-        .map_err(failed)?;
-    rows.iter()
-        .map(|row| Ok((unsigned(row.try_get(0).map_err(failed)?), row.try_get(1).map_err(failed)?)))
-        .collect()
-}
-
-fn signed(number: u64) -> i64 {
-    i64::try_from(number).unwrap_or(i64::MAX)
-}
-
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
+        .fetch(connection);
+    let mut leaves = Vec::new();
+    for expected in from.. {
+        let Some(row) = rows.try_next().await.map_err(failed)? else { break };
+        if unsigned(row.try_get(0).map_err(failed)?) != expected {
+            return Err(Error::Log(format!(
+                "entry {expected} is neither in the folder nor in the store; restore the store's newest copy"
+            )));
+        }
+        leaves.push(leaf_hash(row.try_get(1).map_err(failed)?));
+    }
+    Ok(leaves)
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

@@ -453,7 +453,9 @@ impl Driver {
             let newest = self.log.newest();
             let head = newest.head();
             let mut entries: Vec<_> = batch.items.iter().map(|item| item.entry.clone()).collect();
-            entries.iter_mut().flatten().try_for_each(|entry| self.log.prove(entry, head.size))?;
+            for entry in entries.iter_mut().flatten() {
+                entry.proof = self.log.inclusion(entry.index, entry.leaf, head.size)?;
+            }
             self.proved = Some((batch.id, Proved { note: newest.to_note(), head, entries }));
         }
         let Some((_, proved)) = &self.proved else { return Ok(batch) };

@@ -216,7 +216,7 @@ async fn what_changes_nothing_is_not_logged() {
         CeremonyChange { ceremony_id: id.into(), ended: Some(end), ..Default::default() }
     };
     store.ceremony(made("c1")).await.unwrap();
-    store.disclose(first, b"disclosed".to_vec(), 7).await.unwrap();
+    store.disclose(first, vec![b"disclosed".to_vec()], 7).await.unwrap();
     let all = ["request a", "named", "key", "disclosed"];
     assert_log(&store, folder.path(), &all).await;
 
@@ -229,8 +229,8 @@ async fn what_changes_nothing_is_not_logged() {
     store.ceremony(made("c1")).await.unwrap();
     store.ceremony(made("c2")).await.unwrap();
     let (one, two) = tokio::join!(
-        store.disclose(first, b"disclosed".to_vec(), 8),
-        store.disclose(first, b"disclosed".to_vec(), 8),
+        store.disclose(first, vec![b"disclosed".to_vec()], 8),
+        store.disclose(first, vec![b"disclosed".to_vec()], 8),
     );
     one.unwrap();
     two.unwrap();
@@ -267,7 +267,7 @@ async fn logged_anew_it_has_another_place() {
     let mut new = logged("a", 1);
     new.logged.embargo = embargo;
     let first = number(admit(&store, new.clone()).await.unwrap());
-    store.disclose(first, b"disclosed".to_vec(), 50).await.unwrap();
+    store.disclose(first, vec![b"disclosed".to_vec()], 50).await.unwrap();
     assert!(store.embargoed(100).await.unwrap().is_empty());
     let again =
         NewLogged { entry: b"anew".to_vec(), roster: Hash([2; 32]), deadline: 77, ..new.logged.clone() };

@@ -2,9 +2,12 @@
 
 use futures::TryStreamExt as _;
 use prost::{Message as _, bytes::Bytes};
-use rutli_log::{Hash, entry::Embargo};
-use rutli_release::{ReleaseId, RequestId, Requester};
-use rutli_wire::v1;
+use rutli_log::{
+    Hash,
+    entry::{Embargo, RequestTerms},
+};
+use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
+use rutli_wire::{convert::release_from_content, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use super::{
@@ -26,6 +29,47 @@ pub struct StoredRelease {
     pub message: v1::Release,
     /// Its entry in the log; none if it was admitted by a version without one.
     pub logged: Option<LoggedTerms>,
+}
+
+impl StoredRelease {
+    /// Its name.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub fn release_id(&self) -> Result<ReleaseId> {
+        ReleaseId::new(self.message.release_id.as_str()).map_err(|error| self.broken(&error))
+    }
+
+    /// Whether it is still to be signed.
+    #[must_use]
+    pub fn is_unfinished(&self) -> bool {
+        self.message.state() == v1::ReleaseState::Queued
+    }
+
+    /// What was asked for, with the terms of its entry in the log. Without an entry roster and deadline are zero.
+    ///
+    /// # Errors
+    /// [`Error::Store`] if what is stored is no release any more.
+    pub fn request(&self) -> Result<(VerifiedRelease, RequestTerms)> {
+        let content = self.message.content.clone().unwrap_or_default();
+        let release = release_from_content(content).map_err(|error| self.broken(&error))?;
+        let requester =
+            Requester::new(self.message.requester.as_str()).map_err(|error| self.broken(&error))?;
+        let logged = self.logged.as_ref();
+        let terms = RequestTerms {
+            release_id: self.release_id()?,
+            requester,
+            roster: logged.map_or(Hash([0; 32]), |logged| logged.roster),
+            deadline: logged.map_or(0, |logged| logged.deadline),
+            evidence: Vec::new(),
+            embargo: logged.and_then(|logged| logged.embargo),
+        };
+        Ok((release, terms))
+    }
+
+    fn broken(&self, error: &dyn std::fmt::Display) -> Error {
+        Error::Store { reason: format!("release {} does not read: {error}", self.message.release_id) }
+    }
 }
 
 /// Which releases a list has.
@@ -74,7 +118,7 @@ macro_rules! select_release {
     ($more:literal) => {
         concat!(
             "SELECT number, release_id, requester, request_id, content, signatures, created_at, state, outcome, \
-             log_index, roster, deadline, embargo_salt, disclose_by, \
+             log_index, roster, deadline, embargo_salt, disclose_by, disclosed_at, \
              (SELECT proven_at FROM proofs WHERE proofs.number = releases.number)",
             $more
         )
@@ -83,9 +127,10 @@ macro_rules! select_release {
 
 /// Columns of [`select_release`] beyond the first nine, and what follows on them for one release.
 const LOG_INDEX: usize = 9;
-const PROVEN_AT: usize = 14;
-const FILES: usize = 15;
-const PROOF_FILES: usize = 16;
+const DISCLOSED_AT: usize = 14;
+const PROVEN_AT: usize = 15;
+const FILES: usize = 16;
+const PROOF_FILES: usize = 17;
 
 impl Store {
     /// One release with its files.
@@ -125,6 +170,25 @@ impl Store {
         .await
         .map_err(failed)?;
         rows.iter().map(stored_release).collect()
+    }
+
+    /// The entries of a release under embargo in whose place another stands: index, and roster that they name.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn superseded(&self, number: ReleaseNumber) -> Result<Vec<(u64, Hash)>> {
+        let rows =
+            sqlx::query("SELECT log_index, roster FROM superseded WHERE release = $1 ORDER BY log_index")
+                .bind(number.0)
+                .fetch_all(&self.reads)
+                .await
+                .map_err(failed)?;
+        rows.iter()
+            .map(|row| {
+                let roster: String = row.try_get(1).map_err(failed)?;
+                Ok((unsigned(row.try_get(0).map_err(failed)?), roster.parse().map_err(failed)?))
+            })
+            .collect()
     }
 
     /// The release that a requester asked for under this id.
@@ -289,7 +353,11 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
         release.message.log_index = logged.index;
         release.message.embargo_until = logged.embargo.map_or(0, |embargo| embargo.disclose_by);
     }
-    release.message.proven_at = row.try_get::<Option<i64>, _>(PROVEN_AT).map_err(failed)?.map_or(0, unsigned);
+    let time = |column: usize| -> Result<u64> {
+        Ok(row.try_get::<Option<i64>, _>(column).map_err(failed)?.map_or(0, unsigned))
+    };
+    release.message.disclosed_at = time(DISCLOSED_AT)?;
+    release.message.proven_at = time(PROVEN_AT)?;
     release.message.content = Some(v1::ReleaseContent::decode(content.as_slice()).map_err(failed)?);
     if let Some(outcome) = outcome {
         let outcome = v1::Release::decode(outcome.as_slice()).map_err(failed)?;

@@ -1,5 +1,6 @@
 //! The store's side of the log: what is staged until it lies in the folder, what waits to be proved or disclosed.
 
+use futures::TryStreamExt as _;
 use prost::Message as _;
 use rutli_log::{Entry, Hash, Head, entry::Embargo, sha256};
 use rutli_release::{ReleaseId, VerifiedRelease};
@@ -66,22 +67,21 @@ impl Store {
     /// # Errors
     /// [`Error::Store`]
     pub async fn staged(&self, from: u64, size: u64) -> Result<Staged> {
-        let rows = sqlx::query(
-            "SELECT number, entry, release FROM log_entries WHERE number >= $1 AND number < $2 ORDER BY number LIMIT $3",
+        let mut rows = sqlx::query(
+            "SELECT log_entries.number, entry, content FROM log_entries \
+             LEFT JOIN releases ON releases.number = log_entries.release \
+             WHERE log_entries.number >= $1 AND log_entries.number < $2 ORDER BY log_entries.number LIMIT $3",
         )
         .bind(signed(from))
-            .bind(signed(size))
+        .bind(signed(size))
         .bind(limits::LOG_WRITE_ENTRIES)
-        .fetch_all(&self.reads)
-        .await
-        .map_err(failed)?;
+        .fetch(&self.reads);
         let mut staged = Staged::default();
         let mut bytes = 0_usize;
-        for row in rows {
-            let number = unsigned(row.try_get(0).map_err(failed)?);
+        while let Some(row) = rows.try_next().await.map_err(failed)? {
             let entry: Vec<u8> = row.try_get(1).map_err(failed)?;
-            let document = match row.try_get::<Option<i64>, _>(2).map_err(failed)? {
-                Some(release) => Some(self.statement(release).await?),
+            let document = match row.try_get::<Option<&[u8]>, _>(2).map_err(failed)? {
+                Some(content) => Some(release(content)?.statement()),
                 None => self.roster_of(&entry).await?,
             };
             if let Some(document) = document {
@@ -92,7 +92,7 @@ impl Store {
                 staged.documents.push((sha256(&document), document));
             }
             if staged.entries.is_empty() {
-                staged.from = number;
+                staged.from = unsigned(row.try_get(0).map_err(failed)?);
             }
             staged.entries.push(entry);
         }
@@ -143,15 +143,6 @@ impl Store {
             .await
             .map_err(failed)
     }
-
-    async fn statement(&self, number: i64) -> Result<Vec<u8>> {
-        let content: Vec<u8> = sqlx::query_scalar("SELECT content FROM releases WHERE number = $1")
-            .bind(number)
-            .fetch_one(&self.reads)
-            .await
-            .map_err(failed)?;
-        Ok(release(&content)?.statement())
-    }
 }
 
 fn release(content: &[u8]) -> Result<VerifiedRelease> {
@@ -174,6 +165,14 @@ pub(super) async fn log_again(
         log.push(outcome.to_vec(), None);
     }
     let index = log.push(logged.entry.clone(), disclosed(number.0, logged));
+    // The commitment that is in the log already is opened with the new one.
+    sqlx::query(
+        "INSERT INTO superseded (log_index, release, roster) SELECT log_index, number, roster FROM releases \
+         WHERE number = $1 AND log_index IS NOT NULL AND embargo_salt IS NOT NULL AND disclosed_at IS NULL",
+    )
+    .bind(number.0)
+    .execute(&mut *connection)
+    .await?;
     sqlx::query(
         "UPDATE releases SET log_index = $1, roster = $2, deadline = $3, embargo_salt = $4, disclose_by = $5, \
          disclosed_at = NULL WHERE number = $6",
@@ -192,7 +191,7 @@ pub(super) async fn log_again(
 pub(super) async fn disclose(
     connection: &mut SqliteConnection,
     number: ReleaseNumber,
-    entry: &[u8],
+    entries: &[Vec<u8>],
     at: u64,
     log: &mut Appending<'_>,
 ) -> sqlx::Result<()> {
@@ -203,7 +202,9 @@ pub(super) async fn disclose(
             .execute(connection)
             .await?;
     if disclosed.rows_affected() > 0 {
-        log.push(entry.to_vec(), Some(number.0));
+        for entry in entries {
+            log.push(entry.clone(), Some(number.0));
+        }
     }
     Ok(())
 }

@@ -55,7 +55,7 @@ pub(super) enum Op {
     Culprit { node: String, named: Option<(String, u64)>, entry: Vec<u8> },
     Ceremony(CeremonyChange),
     LogAgain { number: ReleaseNumber, logged: NewLogged, superseded: Option<Vec<u8>> },
-    Disclose { number: ReleaseNumber, entry: Vec<u8>, at: u64 },
+    Disclose { number: ReleaseNumber, entries: Vec<Vec<u8>>, at: u64 },
     Unstage(Head),
     Prove { proofs: Vec<(ReleaseNumber, Vec<u8>)>, at: u64 },
 }
@@ -264,11 +264,24 @@ impl Writer {
 impl Op {
     fn bytes(&self) -> usize {
         match self {
-            Self::Admit(release) => release.content.len(),
-            Self::Finish(ending) => ending.outcome.len() + ending.files.as_ref().map_or(0, Vec::len),
-            Self::Ceremony(change) => change.messages.iter().map(Vec::len).sum(),
+            Self::Admit(release) => release.content.len() + release.logged.entry.len(),
+            Self::Finish(ending) => {
+                let entries: usize = ending.entries.iter().map(Vec::len).sum();
+                ending.outcome.len() + ending.files.as_ref().map_or(0, Vec::len) + entries
+            }
+            Self::Ceremony(change) => {
+                let keys = change.ended.iter().flat_map(|end| &end.keys);
+                let keys: usize = keys.map(|key| key.signed_roster.len() + key.entry.len()).sum();
+                let begun = change.begun.as_ref().map_or(0, |(proposal, _)| proposal.len());
+                change.messages.iter().map(Vec::len).sum::<usize>() + begun + keys
+            }
             Self::Prove { proofs, .. } => proofs.iter().map(|(_, files)| files.len()).sum(),
-            Self::Culprit { .. } | Self::LogAgain { .. } | Self::Disclose { .. } | Self::Unstage(_) => 0,
+            Self::LogAgain { logged, superseded, .. } => {
+                logged.entry.len() + superseded.as_ref().map_or(0, Vec::len)
+            }
+            Self::Culprit { entry, .. } => entry.len(),
+            Self::Disclose { entries, .. } => entries.iter().map(Vec::len).sum(),
+            Self::Unstage(_) => 0,
         }
     }
 }
@@ -325,8 +338,8 @@ async fn transact(
                     staging::log_again(&mut transaction, *number, logged, superseded, &mut log).await?;
                 *done = Ok(Done::Logged(index));
             }
-            Op::Disclose { number, entry, at } => {
-                staging::disclose(&mut transaction, *number, entry, *at, &mut log).await?;
+            Op::Disclose { number, entries, at } => {
+                staging::disclose(&mut transaction, *number, entries, *at, &mut log).await?;
             }
             Op::Unstage(written) => staging::unstage(&mut transaction, *written).await?,
             Op::Prove { proofs, at } => staging::prove(&mut transaction, proofs, *at).await?,
@@ -641,12 +654,12 @@ async fn forget_aborted(connection: &mut SqliteConnection) -> sqlx::Result<()> {
         .map(drop)
 }
 
-/// Times and sequences are bounded far below 2^63 where they come in.
-pub(super) fn signed(number: u64) -> i64 {
+/// Times, sequences and sizes are bounded far below 2^63 where they come in.
+pub(crate) fn signed(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
 }
 
-pub(super) fn unsigned(number: i64) -> u64 {
+pub(crate) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 

@@ -31,8 +31,8 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
   sign, release   {\"release_id\",\"request_id\",\"requester\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
    show|watch|    \"issued_at\",\"expires_at\",\"formats\":[…],\"artifacts\":[{\"name\",\"size\",\"sha256\",\"sha512\",\"blake2b\"}],
    cancel|fetch|  \"state\",\"waiting_for\":[…],\"refusals\":[{\"node\",\"code\",\"reason\"}],\"signatures\":{\"done\",\"total\"},
-   disclose       \"signed_by\":[…],\"key\",\"created_at\",\"finished_at\",\"embargo_until\",\"log_index\",\"proven\",
-                  \"proven_at\",\"files\":[NAME…],\"written\":[PATH…]}
+   disclose       \"signed_by\":[…],\"key\",\"created_at\",\"finished_at\",\"embargo_until\",\"disclosed_at\",\"log_index\",
+                  \"proven\",\"proven_at\",\"files\":[NAME…],\"written\":[PATH…]}
                   key: null until it is signed; log_index: the request's entry in the log, counted from 0; proven: the
                   proof that the signature is in the log is among the files
                   state: queued, awaiting-quorum, signing, signed, refused, cancelled, expired

@@ -374,6 +374,7 @@ pub fn to_json(release: &v1::Release) -> Value {
         "created_at": release.created_at,
         "finished_at": (release.finished_at != 0).then_some(release.finished_at),
         "embargo_until": (release.embargo_until != 0).then_some(release.embargo_until),
+        "disclosed_at": (release.disclosed_at != 0).then_some(release.disclosed_at),
         "log_index": release.log_index,
         "proven": release.proven_at != 0,
         "proven_at": (release.proven_at != 0).then_some(release.proven_at),
@@ -407,7 +408,10 @@ fn describe(release: &v1::Release) -> String {
     if release.embargo_until != 0 {
         rows.push((
             "embargo",
-            format!("until {}, or until it is disclosed", text::time(release.embargo_until)),
+            match release.disclosed_at {
+                0 => format!("until {}, or until it is disclosed", text::time(release.embargo_until)),
+                at => format!("disclosed {}", text::time(at)),
+            },
         ));
     }
     if content.expires_at != 0 {
@@ -501,6 +505,10 @@ pub(crate) mod tests {
         let json = to_json(&waiting);
         assert_eq!((&json["log_index"], &json["proven"]), (&json!(7), &json!(false)));
         assert_eq!((&json["embargo_until"], &json["proven_at"]), (&json!(86_400), &Value::Null));
+        assert_eq!(json["disclosed_at"], Value::Null);
+        let disclosed = v1::Release { disclosed_at: 43_200, ..waiting.clone() };
+        assert!(describe(&disclosed).contains("disclosed 1970-01-01T12:00:00Z"), "{}", describe(&disclosed));
+        assert_eq!(to_json(&disclosed)["disclosed_at"], 43_200);
         let proven = v1::Release { proven_at: 86_400, ..waiting };
         assert!(describe(&proven).contains("there since 1970-01-02T00:00:00Z"));
         assert_eq!(to_json(&proven)["proven"], true);

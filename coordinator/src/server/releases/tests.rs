@@ -8,7 +8,7 @@ use crate::{
     ceremonies::Ceremonies,
     log::publisher::Publisher,
     node_link::NodeLinks,
-    testing::{NOW, copy_of, nodes::Core, request},
+    testing::{NOW, copy_of, made, nodes::Core, request},
 };
 
 type States = BoxStream<'static, Result<v1::Release, Status>>;
@@ -200,4 +200,73 @@ async fn a_release_that_was_logged_for_another_key_is_logged_anew() {
     for id in &ids {
         assert_eq!(core.ended(&id.release_id).await.state(), v1::ReleaseState::Signed);
     }
+}
+
+#[tokio::test]
+async fn an_embargo_that_is_logged_anew_is_opened_whole() {
+    let (folder, core, _publisher, _api) = started().await;
+    let hidden = v1::CreateReleaseRequest { embargo_until: NOW + 5, ..request("job-1", 1) };
+    let asked = core.ask(hidden).await.unwrap();
+    let copy = copy_of(folder.path());
+    let (core, _publisher) = Core::open(copy.path()).await.unwrap();
+    let other = crate::testing::key();
+    core.store.ceremony(made(&other)).await.unwrap();
+    core.keyring.add(other);
+    assert_eq!(core.signing.resume().await.unwrap(), 1);
+    assert_eq!(
+        core.stored(&asked.release_id).await.log_index,
+        4,
+        "after the key and the end of the one before"
+    );
+    for _ in 0..2 {
+        core.signing.disclose(&ReleaseId::new(asked.release_id.as_str()).unwrap()).await.unwrap();
+    }
+    assert_eq!(core.stored(&asked.release_id).await.disclosed_at, NOW);
+    let staged = core.store.staged(0, u64::MAX).await.unwrap();
+    let mut auditor = rutli_log::Auditor::default();
+    let mut codes = Vec::new();
+    for entry in &staged.entries {
+        codes.extend(auditor.read(&Entry::parse(entry).unwrap()).into_iter().map(|finding| finding.code));
+    }
+    assert_eq!(staged.entries.len(), 7, "two keys, the request, its end, the request anew, two disclosures");
+    assert_eq!(
+        codes,
+        [rutli_log::Code::KeyReused],
+        "the test's own two ceremonies, and nothing of the embargo"
+    );
+    assert_eq!((auditor.embargoes(), auditor.open_requests()), (0, 1));
+    // What the world has seen is not hidden again.
+    let copy = copy_of(copy.path());
+    let (core, _publisher) = Core::open(copy.path()).await.unwrap();
+    assert_eq!(core.signing.resume().await.unwrap(), 1);
+    let staged = core.store.staged(7, u64::MAX).await.unwrap();
+    let again = staged.entries.last().map(|entry| Entry::parse(entry).unwrap());
+    assert!(matches!(again, Some(Entry::Request(_))), "{again:?}");
+}
+
+#[tokio::test]
+async fn what_a_failed_commit_left_behind_is_taken_up_when_the_store_is_open_again() {
+    let (folder, core, _publisher, _api) = started().await;
+    let id = core.ask(request("job-1", 1)).await.unwrap().release_id;
+    let copy = copy_of(folder.path());
+    // Durable, and carried by nobody: as after a commit that happened, and of which the writer heard that it failed.
+    let (core, _publisher) = Core::open(copy.path()).await.unwrap();
+    let stop = tokio_util::sync::CancellationToken::new();
+    let resuming = tokio::spawn(Arc::clone(&core.signing).resume_when_reopened(stop.clone()));
+    let database =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(copy.path().join(crate::store::FILE_NAME));
+    let mut database = sqlx::ConnectOptions::connect(&database).await.unwrap();
+    let head = core.store.log().newest();
+    let moved = "UPDATE log_head SET checkpoint = $1";
+    sqlx::query(moved).bind("elsewhere").execute(&mut database).await.unwrap();
+    let refused = core.ask(request("job-2", 2)).await.unwrap_err();
+    assert!(matches!(refused, Error::StoreClosed { .. }), "{refused}");
+    assert!(core.waiting.follow(&ReleaseId::new(id.as_str()).unwrap()).is_none());
+    sqlx::query(moved).bind(head.to_note()).execute(&mut database).await.unwrap();
+    core.attach_all().await;
+    assert_eq!(core.ended(&id).await.state(), v1::ReleaseState::Signed);
+    let next = core.ask(request("job-3", 3)).await.unwrap();
+    assert_eq!(core.signing.resume().await.unwrap(), 0, "{} has its task", next.release_id);
+    stop.cancel();
+    resuming.await.unwrap();
 }
