@@ -134,7 +134,16 @@ impl Daemon {
             outside: OutsideWitnesses::start(&config.log.witness, store.log(), &stopping)?,
             appender: Some(appender),
         };
-        let signing = Arc::new(SignRelease { store, sessions, waiting, keyring, clock, lifetime_s, order });
+        let signing = Arc::new(SignRelease {
+            store,
+            sessions,
+            waiting,
+            keyring,
+            clock,
+            lifetime_s,
+            order,
+            admitting: tokio::sync::RwLock::default(),
+        });
         let resumed = signing.resume().await?;
         tokio::spawn({
             let stop = stopping.clone();

@@ -38,6 +38,17 @@ pub fn until(until: u64, now: u64) -> Result<Option<Embargo>> {
     Ok(Some(Embargo { salt, disclose_by: until }))
 }
 
+/// Whether another request may be hidden while so many are.
+///
+/// # Errors
+/// [`Error::QueueFull`]
+pub fn has_room(embargoes: u64) -> Result<()> {
+    if embargoes >= limits::MAX_EMBARGOES {
+        return Err(Error::QueueFull { what: format!("{embargoes} embargoes have not ended") });
+    }
+    Ok(())
+}
+
 impl SignRelease {
     /// Ends the embargo of a release; one that has none, or none any more, stays as it is.
     ///
@@ -46,10 +57,10 @@ impl SignRelease {
     pub async fn disclose(&self, id: &ReleaseId) -> Result<()> {
         let stored = self.store.release(id).await?;
         let stored = stored.ok_or_else(|| Error::NotFound { kind: "release", name: id.to_string() })?;
-        self.disclose_stored(stored).await
+        self.disclose_stored(&stored).await
     }
 
-    async fn disclose_stored(&self, stored: StoredRelease) -> Result<()> {
+    pub(crate) async fn disclose_stored(&self, stored: &StoredRelease) -> Result<()> {
         let (release, terms) = stored.request()?;
         let (Some(logged), Some(embargo)) = (&stored.logged, terms.embargo) else { return Ok(()) };
         let mut commitments = self.store.superseded(stored.number).await?;
@@ -74,14 +85,15 @@ impl SignRelease {
                 () = stop.cancelled() => return,
                 () = tokio::time::sleep(Duration::from_secs(limits::EMBARGO_LOOK_SECONDS)) => {}
             }
-            let disclosed = async {
-                for due in self.store.embargoed(self.clock.now()).await? {
-                    self.disclose_stored(due).await?;
+            let due = self.store.embargoed(self.clock.now()).await.unwrap_or_else(|error| {
+                tracing::error!(%error, "embargoes are not ended in the log; it is tried again");
+                Vec::new()
+            });
+            for due in due {
+                if let Err(error) = self.disclose_stored(&due).await {
+                    let release = due.message.release_id;
+                    tracing::error!(release, %error, "an embargo is not ended in the log; it is tried again");
                 }
-                Ok::<_, Error>(())
-            };
-            if let Err(error) = disclosed.await {
-                tracing::error!(%error, "an embargo is not ended in the log; it is tried again");
             }
         }
     }

@@ -4,6 +4,9 @@
 /// task and its content in memory.
 pub const DEFAULT_WAITING_RELEASES: u32 = 10_000;
 
+/// Embargoes that have not ended: half of what monitors keep in mind, for as many may be admitted while they are counted.
+pub const MAX_EMBARGOES: u64 = 10_000;
+
 /// Most unfinished releases that a configuration may ask for: as many as monitors keep in mind
 /// ([`rutli_log::limits::MAX_OPEN`]).
 pub const MAX_WAITING_RELEASES: u32 = 20_000;

@@ -20,7 +20,7 @@ use rutli_wire::{
     link::LoggedEntry,
     v1,
 };
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{RwLock, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -50,6 +50,8 @@ pub struct SignRelease {
     pub lifetime_s: u64,
     /// Where admitted releases go, in the order of admission.
     pub order: Order,
+    /// Read by admissions; written while what a failed commit left behind is taken up.
+    pub admitting: RwLock<()>,
 }
 
 /// A pipeline's request.
@@ -122,7 +124,7 @@ impl SignRelease {
     pub async fn resume(self: &Arc<Self>) -> Result<usize> {
         let mut count = 0;
         for stored in self.store.unfinished().await? {
-            let (number, id) = (stored.number, stored.release_id()?);
+            let id = stored.release_id()?;
             let mut slot = self.waiting.restore(stored.message.encoded_len());
             if !slot.carries(&id) {
                 continue;
@@ -131,7 +133,14 @@ impl SignRelease {
             let Some(stored) = self.store.release(&id).await?.filter(StoredRelease::is_unfinished) else {
                 continue;
             };
-            debug_assert_eq!(stored.number, number, "a release has one number");
+            // What is logged anew must not be hidden longer than was promised.
+            let due = stored.message.embargo_until != 0 && stored.message.embargo_until <= self.clock.now();
+            let stored = if due && stored.message.disclosed_at == 0 {
+                self.disclose_stored(&stored).await?;
+                self.store.release(&id).await?.unwrap_or(stored)
+            } else {
+                stored
+            };
             let release = self.restore(stored, slot).await?;
             let this = Arc::clone(self);
             tokio::spawn(async move { this.complete(release).await });
@@ -140,26 +149,40 @@ impl SignRelease {
         Ok(count)
     }
 
-    /// Takes up what a failing disk left behind, whenever the store is open again, until the process stops.
+    /// Takes up what a failing disk left behind, whenever the store is open again, until the process stops. Nothing is
+    /// admitted meanwhile: a retry would find its release and leave it to nobody, and a later one of its channel would
+    /// go first.
     pub async fn resume_when_reopened(self: Arc<Self>, stop: CancellationToken) {
-        let mut health = self.store.health();
-        let mut reopened = async || {
-            health.wait_for(|health| *health != Health::Open).await?;
-            health.wait_for(|health| *health == Health::Open).await.map(drop)
-        };
-        while let Some(Ok(())) = stop.run_until_cancelled(reopened()).await {
-            match self.resume().await {
-                Ok(0) => {}
-                Ok(count) => tracing::info!(count, "taken up: the commit that failed had happened"),
-                Err(error) => {
-                    tracing::error!(%error, "what was admitted is not taken up before the next start")
+        let resuming = async {
+            let mut health = self.store.health();
+            loop {
+                health.wait_for(|health| *health != Health::Open).await?;
+                let _nobody_is_admitted = self.admitting.write().await;
+                let mut left = true;
+                while left {
+                    health.wait_for(|health| *health == Health::Open).await?;
+                    let resumed = self.resume().await;
+                    match &resumed {
+                        Ok(0) => {}
+                        Ok(count) => tracing::info!(count, "taken up: a commit that failed had happened"),
+                        Err(error) => {
+                            tracing::error!(%error, "nothing is admitted until all that was is taken up");
+                            tokio::time::sleep(Duration::from_secs(limits::PROBE_SECONDS)).await;
+                        }
+                    }
+                    // It may have closed and opened meanwhile.
+                    left = resumed.is_err() || health.has_changed()?;
                 }
             }
-        }
+        };
+        let _: Option<Result<(), watch::error::RecvError>> = stop.run_until_cancelled(resuming).await;
     }
 
     /// Validates, takes room in the queue, and makes the release durable; or finds that it is.
     async fn admit(&self, request: Request) -> Result<Admitted> {
+        let _admitting = self.admitting.try_read().map_err(|_| Error::StoreClosed {
+            reason: "it was closed, and what it had is being taken up".into(),
+        })?;
         let request_id = RequestId::new(request.message.request_id.as_str())
             .map_err(|error| Error::Field { field: "request_id", problem: error.to_string() })?;
         let requester = request.requester;
@@ -170,8 +193,10 @@ impl SignRelease {
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
         let content = release_to_content(&release);
         let encoded = content.encode_to_vec();
+        let embargoes = if matches!(embargo, Ok(Some(_))) { self.store.embargoes().await? } else { 0 };
         let room = embargo.and_then(|embargo| {
             self.log_has_room()?;
+            embargo::has_room(embargoes)?;
             Ok((embargo, self.waiting.reserve(release.class(), encoded.len())?))
         });
         let (embargo, mut slot) = match room {

@@ -5,11 +5,15 @@
 //! made good at the next start: entries are staged until they lie in the folder, and proofs are wanted until they are
 //! there. A round begins when the log grew, a node attached, or something waits.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use rutli_keys::{NodeId, Roster};
 use rutli_log::{
-    Entry, Head, SignedCheckpoint,
+    Cosignature, Cosigner, Entry, Head, SignedCheckpoint,
     entry::Dsse,
     leaf_hash,
     proof_file::ProofFile,
@@ -146,14 +150,15 @@ impl Publisher {
         let roster = self.keyring.active();
         let is_quorum =
             |nodes: &[NodeId]| roster.as_ref().is_some_and(|roster| is_quorum(roster.roster(), nodes));
+        let mut cosigned = Cosigned::by(self.keyring.cosigners());
         let mut patience = Instant::now() + Duration::from_millis(limits::LOG_COSIGN_MS);
         loop {
-            let there: Vec<NodeId> = log.collected().into_keys().collect();
-            if there.len() >= asked {
+            cosigned.take(&mut checkpoint, log.collected());
+            if cosigned.heard.len() >= asked {
                 break;
             }
-            // Whoever is away, closed or silent does not keep the others' proofs waiting.
-            if is_quorum(&there) {
+            // Whoever is away, closed or silent does not keep the others' proofs waiting; nor does whoever lies.
+            if is_quorum(&cosigned.nodes) {
                 patience = patience.min(Instant::now() + Duration::from_millis(limits::LOG_STRAGGLERS_MS));
             }
             if timeout_at(patience, log.said()).await.is_err() {
@@ -163,18 +168,10 @@ impl Publisher {
         let patience = Instant::now() + Duration::from_millis(limits::LOG_OUTSIDE_MS);
         while self.outside.awaited(checkpoint.head().size) && timeout_at(patience, log.said()).await.is_ok() {
         }
-        let cosigners = self.keyring.cosigners();
-        let mut cosigned = Vec::new();
-        for (node, cosignature) in log.collected() {
-            let Some(cosigner) = cosigners.get(&node) else { continue };
-            match checkpoint.add_cosignature(cosigner, &cosignature) {
-                Ok(()) => cosigned.push(node),
-                Err(problem) => tracing::error!(%node, %problem, "a node's cosignature of the log"),
-            }
-        }
         // The nodes' lines first, for there is room for so many.
+        cosigned.take(&mut checkpoint, log.collected());
         self.outside.add_cosignatures(&mut checkpoint);
-        (checkpoint, is_quorum(&cosigned))
+        (checkpoint, is_quorum(&cosigned.nodes))
     }
 
     /// Publishes a head that lies in the folder; if it is witnessed, for Sigstore's tools as well. Gives the latter, once
@@ -248,6 +245,33 @@ impl Publisher {
         let (appender, done) = worked.await.map_err(|_| Error::Stopping)?;
         self.appender = Some(appender);
         done
+    }
+}
+
+/// The nodes that were heard of one head, and those of them whose cosignatures hold.
+struct Cosigned {
+    cosigners: BTreeMap<NodeId, Cosigner>,
+    heard: BTreeSet<NodeId>,
+    nodes: Vec<NodeId>,
+}
+
+impl Cosigned {
+    fn by(cosigners: BTreeMap<NodeId, Cosigner>) -> Self {
+        Self { cosigners, heard: BTreeSet::new(), nodes: Vec::new() }
+    }
+
+    /// Adds to a checkpoint what is new and holds; the first word of a node counts.
+    fn take(&mut self, checkpoint: &mut SignedCheckpoint, collected: BTreeMap<NodeId, Cosignature>) {
+        for (node, cosignature) in collected {
+            let Some(cosigner) = self.cosigners.get(&node) else { continue };
+            if !self.heard.insert(node.clone()) {
+                continue;
+            }
+            match checkpoint.add_cosignature(cosigner, &cosignature) {
+                Ok(()) => self.nodes.push(node),
+                Err(problem) => tracing::error!(%node, %problem, "a node's cosignature of the log"),
+            }
+        }
     }
 }
 

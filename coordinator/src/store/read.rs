@@ -172,6 +172,22 @@ impl Store {
         rows.iter().map(stored_release).collect()
     }
 
+    /// Commitments in the log that are not opened.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn embargoes(&self) -> Result<u64> {
+        let count: i64 = sqlx::query_scalar(
+            "SELECT (SELECT count(*) FROM releases WHERE disclose_by IS NOT NULL AND disclosed_at IS NULL) + \
+             (SELECT count(*) FROM superseded JOIN releases ON releases.number = superseded.release \
+              WHERE disclosed_at IS NULL)",
+        )
+        .fetch_one(&self.reads)
+        .await
+        .map_err(failed)?;
+        Ok(unsigned(count))
+    }
+
     /// The entries of a release under embargo in whose place another stands: index, and roster that they name.
     ///
     /// # Errors

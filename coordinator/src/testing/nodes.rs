@@ -91,6 +91,7 @@ impl Core {
             clock,
             lifetime_s: 3_600,
             order: Order::start(sessions.clone()),
+            admitting: tokio::sync::RwLock::default(),
         });
         Ok((Self { cast, roster, shares, store, sessions, keyring, waiting, signing, time }, publisher))
     }
@@ -181,6 +182,8 @@ pub(crate) enum Conduct {
     Honest,
     /// It says nothing to heads of the log.
     Silent,
+    /// It cosigns heads of the log, after a while in which stragglers are given up.
+    Slow,
     /// Its cosignatures do not verify.
     Forges,
     /// It was restored: it takes only heads that others have cosigned, and is honest then.
@@ -271,6 +274,10 @@ impl Work {
                 }
                 ToNode::Head(_) if self.node.conduct() == Conduct::Silent => continue,
                 ToNode::Head(offered) => {
+                    if self.node.conduct() == Conduct::Slow {
+                        tokio::time::sleep(std::time::Duration::from_millis(2 * limits::LOG_STRAGGLERS_MS))
+                            .await;
+                    }
                     let refusal = self.node.take(&offered).err();
                     FromNode::Head(self.witnessed(&offered), refusal)
                 }

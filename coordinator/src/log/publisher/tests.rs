@@ -177,6 +177,22 @@ async fn without_a_quorum_it_is_published_and_proved_later() {
 }
 
 #[tokio::test]
+async fn a_node_that_lies_does_not_shorten_the_wait_for_one_that_is_far_away() {
+    let (folder, core, mut publisher, nodes) = attended().await;
+    let id = signed(&core, request("job-1", 1)).await.release_id;
+    nodes[0].set(Conduct::Forges);
+    nodes[1].set(Conduct::Silent);
+    nodes[2].set(Conduct::Slow);
+    assert!(publisher.round().await.unwrap(), "one vendor node of the two that it takes");
+    let (_, cosigners) = published(&core, folder.path());
+    assert_eq!(cosigners, ["supervisor/supervisor-1", "vendor/vendor-3"]);
+    nodes[1].set(Conduct::Forges);
+    nodes[0].set(Conduct::Honest);
+    assert!(!publisher.round().await.unwrap());
+    assert_eq!(core.stored(&id).await.proven_at, NOW);
+}
+
+#[tokio::test]
 async fn a_log_without_nodes_is_published_and_nodes_that_come_prove() {
     let folder = tempfile::tempdir().unwrap();
     let (core, mut publisher) = Core::open(folder.path()).await.unwrap();

@@ -235,6 +235,7 @@ async fn an_embargo_that_is_logged_anew_is_opened_whole() {
         "the test's own two ceremonies, and nothing of the embargo"
     );
     assert_eq!((auditor.embargoes(), auditor.open_requests()), (0, 1));
+    assert_eq!(core.store.embargoes().await.unwrap(), 0);
     // What the world has seen is not hidden again.
     let copy = copy_of(copy.path());
     let (core, _publisher) = Core::open(copy.path()).await.unwrap();
@@ -242,6 +243,46 @@ async fn an_embargo_that_is_logged_anew_is_opened_whole() {
     let staged = core.store.staged(7, u64::MAX).await.unwrap();
     let again = staged.entries.last().map(|entry| Entry::parse(entry).unwrap());
     assert!(matches!(again, Some(Entry::Request(_))), "{again:?}");
+}
+
+#[tokio::test]
+async fn an_embargo_whose_time_came_while_nobody_looked_is_opened_before_it_is_logged_anew() {
+    let (folder, core, _publisher, _api) = started().await;
+    let hidden = v1::CreateReleaseRequest { embargo_until: NOW + 5, ..request("job-1", 1) };
+    let asked = core.ask(hidden).await.unwrap();
+    let copy = copy_of(folder.path());
+    let (core, _publisher) = Core::open(copy.path()).await.unwrap();
+    core.time.store(NOW + 5, std::sync::atomic::Ordering::Relaxed);
+    core.keyring.add(crate::testing::key());
+    assert_eq!(core.signing.resume().await.unwrap(), 1);
+    let staged = core.store.staged(2, u64::MAX).await.unwrap();
+    let entries: Vec<_> = staged.entries.iter().map(|entry| Entry::parse(entry).unwrap()).collect();
+    assert!(
+        matches!(&entries[..], [Entry::Disclosure(_), Entry::Outcome(_), Entry::Request(_)]),
+        "of {}: {entries:?}",
+        asked.release_id
+    );
+}
+
+#[tokio::test]
+async fn as_many_embargoes_wait_as_monitors_keep_in_mind() {
+    let (folder, core, _publisher, _api) = started().await;
+    let hidden =
+        |id: &str, sequence| v1::CreateReleaseRequest { embargo_until: NOW + 5, ..request(id, sequence) };
+    core.ask(hidden("job-1", 1)).await.unwrap();
+    let database =
+        sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join(crate::store::FILE_NAME));
+    let mut database = sqlx::ConnectOptions::connect(&database).await.unwrap();
+    let many = "WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 10098) \
+                INSERT INTO superseded (log_index, release, roster) SELECT i, 1, '' FROM n";
+    sqlx::query(many).execute(&mut database).await.unwrap();
+    assert_eq!(core.store.embargoes().await.unwrap(), limits::MAX_EMBARGOES);
+    let full = core.ask(hidden("job-2", 2)).await.unwrap_err();
+    assert!(matches!(&full, Error::QueueFull { what } if what.contains("embargoes")), "{full}");
+    core.ask(hidden("job-1", 1)).await.expect("what is admitted already is answered");
+    core.ask(request("job-2", 2)).await.unwrap();
+    sqlx::query("DELETE FROM superseded WHERE log_index = 100").execute(&mut database).await.unwrap();
+    core.ask(hidden("job-3", 3)).await.unwrap();
 }
 
 #[tokio::test]
@@ -265,6 +306,13 @@ async fn what_a_failed_commit_left_behind_is_taken_up_when_the_store_is_open_aga
     sqlx::query(moved).bind(head.to_note()).execute(&mut database).await.unwrap();
     core.attach_all().await;
     assert_eq!(core.ended(&id).await.state(), v1::ReleaseState::Signed);
+    let held = core.signing.admitting.write().await;
+    let early = core.ask(request("job-3", 3)).await.unwrap_err();
+    assert!(
+        matches!(early, Error::StoreClosed { .. }),
+        "a retry would find its release and carry it nowhere"
+    );
+    drop(held);
     let next = core.ask(request("job-3", 3)).await.unwrap();
     assert_eq!(core.signing.resume().await.unwrap(), 0, "{} has its task", next.release_id);
     stop.cancel();
