@@ -276,22 +276,19 @@ impl Appender {
                 ),
             });
         }
-        let mut batch = Batch::new(&self.folder.path);
+        let mut batch = Batch::new(&self.folder.path)?;
         for (digest, document) in documents {
             if sha256(document) != *digest {
                 return Err(Error::Store { reason: format!("the document {digest} has another digest") });
             }
             batch.put(&document_path(digest), document)?;
         }
-        // Crash boundary: documents without an entry that names them. The next round finds them equal.
-        batch.sync()?;
-        crash_point("log-documents-written");
         let bundle = self.put_bundles(&mut batch, entries)?;
         self.put_tiles(&mut batch, &tiles)?;
         // Crash boundary: before, any of the tiles are there, whole or not at all, as each is renamed into its place when
         // its bytes are on the disk. After, all are. No published head tells of them yet, and staging has their
         // entries still: the next round begins where this one did, and finds equal what is there.
-        batch.sync()?;
+        batch.sync("log-tiles-beside")?;
         crash_point("log-tiles-written");
         tiles.shrink(0);
         (self.head, self.edge, self.bundle) = (to, tiles, bundle);
@@ -322,16 +319,19 @@ impl Appender {
                 ),
             });
         }
-        let mut batch = Batch::new(&self.folder.path);
+        let replace = |name, note: &str, crash| {
+            let mut batch = Batch::new(&self.folder.path)?;
+            let path = batch.enter(name)?;
+            batch.replace(path, note.as_bytes())?;
+            batch.sync(crash)
+        };
         // Crash boundary: before, the world sees the head before. After, it sees this one, and staging is not emptied
         // yet: the next round lays down and publishes the same again.
-        batch.replace(CHECKPOINT, checkpoint.to_note().as_bytes(), "log-checkpoint-written")?;
-        batch.sync()?;
+        replace(CHECKPOINT, &checkpoint.to_note(), "log-checkpoint-written")?;
         crash_point("log-published");
         if let Some(sigstore) = sigstore {
             // Crash boundary: before, the head for Sigstore's tools is an older one than the checkpoint, never a newer one.
-            batch.replace(SIGSTORE_CHECKPOINT, sigstore.note().as_bytes(), "log-sigstore-written")?;
-            batch.sync()?;
+            replace(SIGSTORE_CHECKPOINT, sigstore.note(), "log-sigstore-written")?;
         }
         Ok(())
     }

@@ -199,12 +199,13 @@ fn log_url(cluster: &Cluster) -> String {
 }
 
 /// Where the coordinator may die while it writes the log.
-const CRASHES: [&str; 10] = [
+const CRASHES: [&str; 11] = [
     "log-before-commit:3",
     "log-committed:3",
     "log-committed:6",
-    "log-documents-written:2",
     "log-tiles-half-written:2",
+    "log-tiles-beside:2",
+    "log-half-renamed:2",
     "log-tiles-written:2",
     "log-checkpoint-written:2",
     "log-published:2",
