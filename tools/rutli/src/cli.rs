@@ -347,7 +347,7 @@ pub enum Keys {
 /// `rutli log …`
 #[derive(Debug, Subcommand)]
 pub enum Log {
-    /// Follow the log, verify all of it, and say what is wrong.
+    /// Follow the log, verify all of it, and say what is wrong; ends on Ctrl-C or SIGTERM, see `rutli help exit-codes`.
     Monitor(LogMonitor),
     /// List the log's releases and how they ended, newest first; or show one entry.
     Show(LogShow),
@@ -355,6 +355,14 @@ pub enum Log {
     Prove(LogProve),
     /// Write entries as JSON lines.
     Export(LogExport),
+}
+
+impl Log {
+    /// Whether it goes on until somebody ends it.
+    #[must_use]
+    pub fn follows(&self) -> bool {
+        matches!(self, Self::Monitor(monitor) if !monitor.once)
+    }
 }
 
 /// Which log, and whom to trust about it.

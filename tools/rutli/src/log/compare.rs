@@ -33,15 +33,15 @@ pub enum Compared {
 }
 
 impl Other {
-    /// A folder or address of a mirror, or a file with a checkpoint.
+    /// A folder or address of a mirror, which `open` opens, or a file with a checkpoint.
     ///
     /// # Errors
     /// Exit code 2.
-    pub fn open(place: &str, ca: Option<&Path>) -> Result<Self, Failure> {
+    pub fn open(place: &str, open: impl FnOnce(&str) -> Result<Source, Failure>) -> Result<Self, Failure> {
         if Path::new(place).is_file() {
             return Ok(Self::Note { name: place.to_owned() });
         }
-        Source::open(place, ca).map(Self::Mirror)
+        open(place).map(Self::Mirror)
     }
 
     /// As it was given.

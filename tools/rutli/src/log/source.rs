@@ -44,6 +44,8 @@ enum Place {
         agent: Agent,
         /// Since the last checkpoint was asked for it was said that the server does not answer at once.
         told: AtomicBool,
+        /// Never say so.
+        silent: bool,
     },
 }
 
@@ -87,7 +89,8 @@ impl Source {
         let name = place.to_owned();
         if place.starts_with("https://") || place.starts_with("http://") {
             let base = place.trim_end_matches('/').to_owned();
-            let place = Place::Server { base, agent: agent(ca)?, told: AtomicBool::new(false) };
+            let place =
+                Place::Server { base, agent: agent(ca)?, silent: false, told: AtomicBool::new(false) };
             return Ok(Self { name, place });
         }
         if place.contains("://") {
@@ -100,6 +103,15 @@ impl Source {
                 .help("give the folder with the log's `checkpoint`, or its address as https://…"));
         }
         Ok(Self { name, place: Place::Folder(folder) })
+    }
+
+    /// The same, and nobody is told that it is asked again.
+    #[must_use]
+    pub fn silent(mut self) -> Self {
+        if let Place::Server { silent, .. } = &mut self.place {
+            *silent = true;
+        }
+        self
     }
 
     /// As it was given.
@@ -227,9 +239,9 @@ impl Source {
     }
 
     fn read(&self, path: &str, max_bytes: usize, patience: Patience) -> Result<Vec<u8>, Unread> {
-        let (base, agent, told) = match &self.place {
+        let (base, agent, silent, told) = match &self.place {
             Place::Folder(folder) => return read_file(&folder.join(path), max_bytes),
-            Place::Server { base, agent, told } => (base, agent, told),
+            Place::Server { base, agent, silent, told } => (base, agent, *silent, told),
         };
         let url = format!("{base}/{path}");
         let mut wait = FIRST_WAIT;
@@ -237,7 +249,7 @@ impl Source {
             match try_download(agent, &url, max_bytes, patience.timeout) {
                 Err(Unread::Failed(why)) => {
                     // Once for all files of a round.
-                    if !told.swap(true, Ordering::Relaxed) {
+                    if !told.swap(true, Ordering::Relaxed) && !silent {
                         eprintln!("{url} is asked for again: {}", text::printable(&why));
                     }
                     thread::sleep(wait);

@@ -24,6 +24,12 @@ pub enum Manner {
     Endless,
     /// With status 404.
     Empty,
+    /// Not at all.
+    Silent,
+    /// With what is no HTTP.
+    Babbling,
+    /// By hanging up.
+    HangsUp,
 }
 
 /// Ends the server when it goes.
@@ -83,6 +89,9 @@ fn answer(mut stream: TcpStream, folder: &Path, manner: Manner, asked: &AtomicUs
                     format!("HTTP/1.1 302 Found\r\nLocation: /elsewhere/{path}\r\nContent-Length: 0\r\n\r\n");
                 stream.write_all(head.as_bytes())?;
             }
+            (Manner::Silent, _) => thread::sleep(std::time::Duration::from_secs(3_600)),
+            (Manner::Babbling, _) => return stream.write_all(b"220 mail.example.com ESMTP\r\n\r\n"),
+            (Manner::HangsUp, _) => return Ok(()),
             (Manner::Endless, _) => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
                 loop {
