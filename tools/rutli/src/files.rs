@@ -34,15 +34,23 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 /// # Errors
 /// As [`read`].
 pub fn read_within(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Failure> {
-    let file = File::open(path).map_err(|error| cannot("read", path, &error))?;
-    let mut bytes = Vec::new();
-    let read = file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);
-    let length = read.map_err(|error| cannot("read", path, &error))?;
-    if u64::try_from(length).is_ok_and(|length| length > max_bytes) {
+    let bytes = read_start(path, max_bytes.saturating_add(1))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > max_bytes) {
         return Err(Failure::usage(format!("{} is larger than {max_bytes} bytes", path.display()))
             .help("is it the right file?"));
     }
     Ok(bytes)
+}
+
+/// Reads a file, but no more than so many bytes.
+///
+/// # Errors
+/// As [`read`], but not for its size.
+pub fn read_start(path: &Path, bytes: u64) -> Result<Vec<u8>, Failure> {
+    let file = File::open(path).map_err(|error| cannot("read", path, &error))?;
+    let mut start = Vec::new();
+    file.take(bytes).read_to_end(&mut start).map_err(|error| cannot("read", path, &error))?;
+    Ok(start)
 }
 
 /// Reads a small text file whole.

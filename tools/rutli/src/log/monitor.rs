@@ -362,7 +362,7 @@ impl Monitor {
         for other in &self.others {
             let waiting = self.state.ahead.get(other.name()).cloned();
             let mut failed = |problem| problems.insert(Subject::Other(other.name().to_owned()), problem);
-            let published = match other.note() {
+            let published = match other.note(&self.trust) {
                 Ok(note) => Some(note).filter(|note| waiting.as_ref() != Some(note)),
                 Err(problem) => {
                     failed(problem);

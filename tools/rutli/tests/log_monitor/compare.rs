@@ -55,6 +55,49 @@ fn heads_of_other_sources_are_compared() {
     assert!(round.json["findings"].as_array().unwrap().is_empty(), "{}", round.json);
 }
 
+/// What is no checkpoint at all says nothing about the log: a wrong file, or a login page in a mirror's place.
+#[test]
+fn what_is_no_checkpoint_is_not_compared() {
+    let place = Place::new(300);
+    let page = |length| format!("\n<!DOCTYPE html><html>{}</html>", "x".repeat(length)).into_bytes();
+    let unsigned = place.log.checkpoint().to_note();
+    let unsigned = unsigned.split_once("\n\n").unwrap().0.as_bytes().to_vec();
+    for (number, (bytes, what)) in [
+        (b"host-1\n".to_vec(), "other text"),
+        (Vec::new(), "empty"),
+        (vec![0xff; 100], "no text, or too long"),
+        (page(10), "a web page"),
+        (page(1 << 20), "no text, or too long"),
+        (unsigned, "other text"),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let (file, mirror) = (format!("file-{number}"), format!("mirror-{number}"));
+        fs::write(place.path(&file), &bytes).unwrap();
+        copy(&place.path("honest"), &place.path(&mirror));
+        replace(&place.path(&mirror), "checkpoint", &bytes);
+        for other in [&file, &mirror] {
+            for _ in 0..2 {
+                let output =
+                    place.rutli("monitor", "honest", &["--once", "--state", "state", "--compare", other]);
+                let round = Round::of(output);
+                assert_eq!((round.exit, round.codes()), (3, Vec::new()), "{other}: {}", round.json);
+                let error = &round.json["error"];
+                let problem = error["problem"].as_str().unwrap();
+                assert!(problem.starts_with(&format!("cannot compare with {other}: ")), "{problem}");
+                assert!(problem.contains(what) && error["help"].is_string(), "{error}");
+            }
+        }
+    }
+    // Nothing of it is kept.
+    fs::write(place.path("file-0"), place.log.checkpoint().to_note()).unwrap();
+    place.monitor("honest", "state", &["--compare", "file-0"]).assert("a checkpoint in its place", &[]);
+    // The log itself is not excused.
+    replace(&place.path("honest"), "checkpoint", &page(10));
+    place.monitor("honest", "state", &[]).assert("a web page", &["checkpoint-invalid"]);
+}
+
 #[test]
 fn the_head_for_sigstores_tools_is_compared() {
     let mut place = Place::new(1_000);
