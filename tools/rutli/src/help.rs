@@ -68,8 +68,11 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   {\"log\",\"time\",\"over\":{\"problem\"}} when that is over. An error is also the last line, if it ends
                   with another exit code than 0 and this was not told yet
   log show        {\"log\",\"size\",\"releases\":[{\"index\",\"time\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
-                  \"requester\",\"release\",\"statement\",\"state\",\"outcome\",\"key\",\"signed_by\":[…]}]}; under embargo
-                  what is not known is null; state: open, signed, refused, expired, cancelled
+                  \"requester\",\"release\",\"statement\",\"state\",\"outcome\",\"dsse\",\"key\",\"signed_by\":[…],
+                  \"refusals\":[{\"node\",\"code\",\"reason\"}]}]}; under embargo what is not known is null, and reasons are
+                  empty; state: open, signed, refused, expired, cancelled; release: its id at the coordinator;
+                  outcome, dsse: indexes of the entries that say how it ended and hold the signature of its statement,
+                  null where there is none
   log show INDEX  {\"log\",\"size\",\"index\",\"leaf\",\"entry\":{…},\"document\":TEXT or null}
   log prove       {\"log\",\"size\",\"index\",\"leaf\",\"cosigned_by\":[…],\"proof\":TEXT,\"written\":PATH or null}
   log export      {\"log\",\"size\",\"entries\",\"written\"}; in the file one {\"index\",\"leaf\",\"entry\":{…}} on each line

@@ -48,6 +48,13 @@ impl Place {
         rutli.env_remove("RUTLI_LOG").current_dir(self.folder.path()).output().unwrap()
     }
 
+    /// `rutli log show` for eyes.
+    pub fn show(&self) -> Output {
+        let mut rutli = Command::new(env!("CARGO_BIN_EXE_rutli"));
+        rutli.args(["log", "show", "--log", "honest", "--policy", "tlog-policy"]);
+        rutli.env_remove("RUTLI_LOG").current_dir(self.folder.path()).output().unwrap()
+    }
+
     pub fn monitor(&self, log: &str, state: &str, more: &[&str]) -> Round {
         let more = [&["--once", "--state", state], more].concat();
         Round::of(self.rutli("monitor", log, &more))

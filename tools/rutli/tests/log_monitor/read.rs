@@ -2,12 +2,16 @@
 
 use std::{collections::BTreeMap, fs};
 
-use rutli_log::{EntryBundle, Hash, check_inclusion, leaf_hash};
+use rutli_log::{
+    Entry, EntryBundle, Hash, check_inclusion,
+    entry::{OutcomeState, Refusal},
+    leaf_hash,
+};
 use rutli_release::Timestamp;
 use serde_json::Value;
 
 use crate::{
-    folder::{Log, START, replace, time_digits},
+    folder::{FUTURE, Log, START, replace, time_digits},
     place::Place,
 };
 
@@ -83,6 +87,77 @@ fn releases_are_shown_proved_and_exported() {
     replace(&place.path("honest"), "checkpoint", Log::signer().sign(place.log.head()).to_note().as_bytes());
     assert_eq!(run("prove", &["3"]).0, 1);
     assert_eq!(run("prove", &["3", "--key", "log.vkey"]).0, 0);
+}
+
+/// What one asks the log after a release: what it is called, which entry proves its signature, and why it was refused.
+#[test]
+fn a_release_is_shown_with_its_name_its_signature_and_its_refusals() {
+    let mut place = Place::new(300);
+    let first = place.log.size();
+    // Two at a time, with outcomes in the other order; one without a DSSE; and one under embargo.
+    let (one, two) = (place.log.ask_next(), place.log.ask_next());
+    place.log.end_signed(&two);
+    place.log.end_signed(&one);
+    let alone = place.log.ask_next();
+    let signed = place.log.outcome(&alone, OutcomeState::Signed);
+    place.log.append(&Entry::Outcome(signed));
+    let (release, terms) = (place.log.release(), place.log.embargo(*FUTURE));
+    let hidden = place.log.ask(release, &terms);
+    place.log.end_signed(&hidden);
+    let refused = place.log.ask_next();
+    let mut outcome = place.log.outcome(&refused, OutcomeState::Refused);
+    let words = "the release is not for this day of the week ".repeat(6);
+    for (node, reason) in
+        [("vendor/vendor-1", words.trim()), ("vendor/vendor-2", ""), ("vendor/vendor-3", "\u{1b}[2J")]
+    {
+        let (code, node, reason) = ("not-allowed".to_owned(), node.to_owned(), reason.to_owned());
+        outcome.refusals.push(Refusal { code, node, reason });
+    }
+    place.log.append(&Entry::Outcome(outcome));
+    place.log.publish(&place.path("honest"), 256);
+
+    let shown: Value = serde_json::from_slice(&place.rutli("show", "honest", &[]).stdout).unwrap();
+    let of =
+        |index: u64| shown["releases"].as_array().unwrap().iter().find(|it| it["index"] == index).unwrap();
+    for (asked, outcome, dsse) in [
+        (&one, first + 4, Some(first + 5)),
+        (&two, first + 2, Some(first + 3)),
+        (&alone, first + 7, None),
+        (&hidden, first + 9, Some(first + 10)),
+        (&refused, first + 12, None),
+    ] {
+        let release = of(asked.index);
+        assert_eq!(
+            (release["outcome"].as_u64(), release["dsse"].as_u64()),
+            (Some(outcome), dsse),
+            "{release}"
+        );
+    }
+    assert_eq!(of(one.index)["release"], format!("suite-{first}"));
+    assert!(of(hidden.index)["release"].is_null());
+    assert_eq!(of(one.index)["refusals"], serde_json::json!([]));
+    assert_eq!(
+        of(refused.index)["refusals"],
+        serde_json::json!([
+            { "node": "vendor/vendor-1", "code": "not-allowed", "reason": words.trim() },
+            { "node": "vendor/vendor-2", "code": "not-allowed", "reason": "" },
+            { "node": "vendor/vendor-3", "code": "not-allowed", "reason": "\u{1b}[2J" },
+        ])
+    );
+
+    let text = String::from_utf8(place.show().stdout).unwrap();
+    let wide: Vec<_> = text.lines().filter(|line| line.chars().count() > 100).collect();
+    assert!(wide.is_empty(), "{wide:#?}");
+    assert!(!text.contains('\u{1b}'));
+    for words in [
+        format!("{:<7}{}  signed   suite-{first}\n", one.index, Timestamp(*START + first).rfc3339()),
+        format!("its signature is entry {}: key release", first + 5),
+        format!("signed by entry {}", first + 7),
+        "\n       vendor/vendor-1 refused, not-allowed: the release is not for".to_owned(),
+        "\n       vendor/vendor-2 refused, not-allowed\n".to_owned(),
+    ] {
+        assert!(text.contains(&words), "{words:?} is not in\n{text}");
+    }
 }
 
 fn disclosures(place: &Place) -> u64 {
