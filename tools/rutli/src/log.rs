@@ -3,6 +3,7 @@
 //! | module | does |
 //! | --- | --- |
 //! | [`source`] | a folder or server that the log is read from |
+//! | [`unanswered`] | why it does not answer, in plain words |
 //! | [`trust`] | the log's key, and the witnesses that one asks for |
 //! | [`walk`] | all entries against all tiles against the head |
 //! | [`documents`] | statements and signed rosters against entries |
@@ -28,6 +29,7 @@ pub mod sigstore;
 pub mod source;
 pub mod state;
 pub mod trust;
+pub mod unanswered;
 pub mod walk;
 
 use crate::{

@@ -81,11 +81,13 @@ fn execute(cli: Cli) -> Result<Report, Failure> {
             Ok(Report::new(script.clone(), json!({ "script": script })))
         }
         _ => {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-                .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(
+                    |error| {
+                        Failure::failed(format!("cannot start: {error}"))
+                            .help("see how many threads and files this user may have (`ulimit -a`)")
+                    },
+                )?;
             let result = runtime.block_on(execute_online(cli));
             // Hashing that was interrupted is not waited for.
             runtime.shutdown_background();

@@ -12,12 +12,14 @@ use std::{
 };
 
 /// How it answers.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
     /// With the file.
     Plain,
     /// With status 503 every third time.
     Busy,
+    /// With status 503.
+    Unavailable,
     /// With a redirect to where the file is.
     Redirects,
     /// Without an end.
@@ -80,8 +82,10 @@ fn answer(mut stream: TcpStream, folder: &Path, manner: Manner, asked: &AtomicUs
         }
         let number = asked.fetch_add(1, Ordering::SeqCst);
         let content = std::fs::read(folder.join(path.trim_start_matches("elsewhere/")));
+        let manner =
+            if manner == Manner::Busy && number.is_multiple_of(3) { Manner::Unavailable } else { manner };
         match (manner, content) {
-            (Manner::Busy, _) if number.is_multiple_of(3) => {
+            (Manner::Unavailable, _) => {
                 stream.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")?;
             }
             (Manner::Redirects, _) if !path.starts_with("elsewhere/") => {
