@@ -48,7 +48,7 @@ const CHANNEL: &str = "stable";
 /// # Errors
 /// The step that failed, after everything was stopped.
 pub async fn run(args: cli::Demo, json: bool) -> Result<Report, Failure> {
-    let mut interruption = Interruption::listen()?;
+    let mut interruption = Interruption::listen()?.or_hang_up()?;
     let workplace = Workplace::prepare(&args)?;
     let mut processes = Processes::default();
     let mut outcome = tokio::select! {

@@ -20,8 +20,8 @@ Exit codes of all commands:
   3  The coordinator, the node or the log cannot be reached, or does not permit it to this certificate.
   4  Time is up, or Ctrl-C: what was asked for still goes on. Run the command again to wait for it.
 
-`log monitor` without --once runs until Ctrl-C, SIGTERM or SIGHUP. Its state is saved then, and it ends with 1 if it
-found an alarm since it was started, else with 3 if it could not read a source in the end, else with 0.
+`log monitor` without --once runs until Ctrl-C or SIGTERM. Its state is saved then, and it ends with 1 if it found an
+alarm since it was started, else with 3 if it could not read a source in the end, else with 0.
 
 Every error says the problem, and on a line `help:` the way out.";
 
@@ -66,7 +66,7 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   Without --once one such object on a line for each round; and, on a line of its own, what kept it
                   from looking, once: {\"log\",\"time\",\"error\":{\"exit\",\"problem\",\"help\"}}, and
                   {\"log\",\"time\",\"over\":{\"problem\"}} when that is over. An error is also the last line, if it ends
-                  with another exit code than 0 and this was not told yet
+                  with another exit code than 0 and this was not told yet; log: null before it is known
   log show        {\"log\",\"size\",\"releases\":[{\"index\",\"time\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
                   \"requester\",\"release\",\"statement\",\"state\",\"outcome\",\"dsse\",\"key\",\"signed_by\":[…],
                   \"refusals\":[{\"node\",\"code\",\"reason\"}]}]}; under embargo what is not known is null, and reasons are

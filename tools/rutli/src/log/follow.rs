@@ -28,8 +28,9 @@ use crate::{
 /// looking. At once: exit code 2 for files that cannot be used.
 pub async fn run(args: &LogMonitor, json: bool) -> Result<Report, Failure> {
     let mut interruption = Interruption::listen()?;
-    let mut monitor = Monitor::open(args)?;
-    let mut teller = Teller { origin: monitor.origin().clone(), json, problems: BTreeMap::new(), alarms: 0 };
+    let mut monitor = Monitor::open(args).map_err(|failure| before(failure, json))?;
+    let mut teller =
+        Teller { origin: monitor.origin().clone(), json, problems: BTreeMap::new(), alarmed: false };
     loop {
         let reading = tokio::task::spawn_blocking(move || {
             let round = monitor.round(clock::unix_now());
@@ -58,8 +59,15 @@ struct Teller {
     json: bool,
     /// What was told and is not over.
     problems: BTreeMap<Subject, Failure>,
-    /// In all rounds.
-    alarms: usize,
+    /// In any round.
+    alarmed: bool,
+}
+
+/// A failure before it is known which log it is. A program reads lines from the first on.
+fn before(failure: Failure, json: bool) -> Failure {
+    let document = failure.clone().with(json!({ "log": null, "time": clock::unix_now() })).json();
+    let said = json && run::show(&Report::new(document.to_string(), Value::Null), false).is_ok();
+    Failure { said, ..failure }
 }
 
 impl Teller {
@@ -70,7 +78,7 @@ impl Teller {
                 let report = round.report();
                 let line = if self.json { report.json.to_string() } else { report.text };
                 run::show(&Report::new(line, Value::Null), false)?;
-                self.alarms = self.alarms.saturating_add(round.count(Severity::Alarm));
+                self.alarmed |= round.count(Severity::Alarm) > 0;
                 monitor.keep()?;
                 (round.problems, true)
             }
@@ -119,10 +127,10 @@ impl Teller {
     /// How the process ends that is told to stop.
     fn end(self, signal: &str) -> Result<Report, Failure> {
         eprintln!("{} {}: ended by {signal}", text::time(clock::unix_now()), self.origin);
-        match (self.alarms, self.problems.values().next()) {
-            (0, None) => Ok(Report::default()),
-            (0, Some(told)) => Err(Failure { said: true, ..told.clone() }),
-            (alarms, _) => Err(self.give_up(alarmed(alarms, " since it was started"))),
+        match self.problems.values().next() {
+            _ if self.alarmed => Err(self.give_up(alarmed("there were alarms since it was started"))),
+            None => Ok(Report::default()),
+            Some(told) => Err(Failure { said: true, ..told.clone() }),
         }
     }
 

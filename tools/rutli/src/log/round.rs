@@ -120,16 +120,15 @@ impl Round {
     pub fn into_failure(self) -> Option<Failure> {
         match self.count(Severity::Alarm) {
             0 => self.problems.into_values().next(),
-            alarms => Some(alarmed(alarms, "")),
+            alarms => Some(alarmed(text::count(alarms, "alarm", "alarms"))),
         }
     }
 }
 
 /// The failure of a monitor that found alarms.
 #[must_use]
-pub fn alarmed(alarms: usize, when: &str) -> Failure {
-    Failure::failed(format!("{}{when}", text::count(alarms, "alarm", "alarms")))
-        .help("`rutli help log-alarms` says what each one means")
+pub fn alarmed(problem: impl Into<String>) -> Failure {
+    Failure::failed(problem).help("`rutli help log-alarms` says what each one means")
 }
 
 fn describe(finding: &Finding) -> String {

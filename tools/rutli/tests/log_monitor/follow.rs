@@ -29,7 +29,9 @@ struct Follower {
 
 impl Follower {
     fn start(place: &Place, log: &str, state: &str, more: &[&str]) -> Self {
-        let mut rutli = Command::new(env!("CARGO_BIN_EXE_rutli"));
+        // As under `nohup`.
+        let mut rutli = Command::new("sh");
+        rutli.args(["-c", "trap '' HUP; exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_rutli")]);
         rutli.args(["log", "monitor", "--interval", "1s", "--policy", "tlog-policy"]);
         rutli.args(["--log", log, "--state", state]).args(more);
         rutli.env_remove("RUTLI_LOG").current_dir(place.folder.path());
@@ -58,9 +60,13 @@ impl Follower {
         }
     }
 
+    fn send(&self, signal: Signal) {
+        nix::sys::signal::kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+    }
+
     /// Tells it to stop; gives its exit code and what it wrote to stderr.
     fn stop(mut self, signal: Signal) -> (Option<i32>, String) {
-        nix::sys::signal::kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+        self.send(signal);
         let mut stderr = String::new();
         self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
         (self.child.wait().unwrap().code(), stderr)
@@ -137,9 +143,10 @@ fn following_for_eyes_tells_problems_with_their_time_too() {
 #[test]
 fn a_monitor_that_is_told_to_stop_ends_with_what_it_found() {
     let mut place = Place::new(300);
-    for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
+    for signal in [Signal::SIGINT, Signal::SIGTERM] {
         let follower = Follower::start(&place, "honest", "state", &["--json"]);
         follower.line();
+        follower.send(Signal::SIGHUP);
         // The state is kept after a round is shown; a second round comes after that.
         follower.line();
         let (exit, stderr) = follower.stop(signal);
@@ -155,7 +162,7 @@ fn a_monitor_that_is_told_to_stop_ends_with_what_it_found() {
     while !follower.line().contains("nothing found") {}
     let (exit, stderr) = follower.stop(Signal::SIGTERM);
     assert_eq!(exit, Some(1), "{stderr}");
-    assert!(stderr.contains("error: 1 alarm"), "{stderr}");
+    assert!(stderr.contains("error: there were alarms"), "{stderr}");
     // In the midst of a round.
     let (silent, _guard) = serve(&place.path("honest"), Manner::Silent);
     let follower = Follower::start(&place, &silent, "other", &["--json"]);
@@ -172,6 +179,12 @@ fn a_file_that_cannot_be_used_ends_a_following_monitor_with_one_line() {
     follower.line();
     let error: Value = serde_json::from_str(&follower.line()).unwrap();
     assert_eq!(error["error"]["exit"], 2, "{error}");
+    assert_eq!(follower.child.wait().unwrap().code(), Some(2));
+    assert!(follower.lines.recv_timeout(PATIENCE).is_err(), "one line, and no other");
+    // So it is before it is known which log it is.
+    let mut follower = Follower::start(&place, "nowhere", "state", &["--json"]);
+    let error: Value = serde_json::from_str(&follower.line()).unwrap();
+    assert_eq!((error["error"]["exit"].as_u64(), error["time"].is_u64()), (Some(2), true), "{error}");
     assert_eq!(follower.child.wait().unwrap().code(), Some(2));
     assert!(follower.lines.recv_timeout(PATIENCE).is_err(), "one line, and no other");
 }
