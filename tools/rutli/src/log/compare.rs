@@ -68,7 +68,7 @@ impl Other {
                 Err(self.no_checkpoint(kind_of(&note)))
             }
             (Ok(note), _) => Ok(note),
-            (Err(Unread::Damaged), _) => Err(self.no_checkpoint("no text, or too long for one")),
+            (Err(Unread::Damaged), _) => Err(self.no_checkpoint("what is no text, or too long")),
             (Err(error), Self::Mirror(source)) => Err(error.into_failure("checkpoint", source)),
             (Err(error), Self::Note { .. }) => Err(self.no_checkpoint(&error.to_string())),
         }
@@ -136,7 +136,7 @@ impl Other {
             }
         };
         let name = text::printable(self.name());
-        Failure::unreachable(format!("cannot compare with {name}: its checkpoint is none, but {what}"))
+        Failure::unreachable(format!("cannot compare with {name}: there is no checkpoint, but {what}"))
             .help(help)
     }
 
@@ -156,7 +156,7 @@ fn read_note(path: &Path) -> Result<Result<String, Unread>, Failure> {
 /// What a text is that is no checkpoint, without a word of it: it may be a file that was not meant.
 fn kind_of(note: &str) -> &'static str {
     match note.trim_start() {
-        "" => "empty",
+        "" => "an empty file",
         text if text.starts_with('<') => "a web page",
         _ => "other text",
     }

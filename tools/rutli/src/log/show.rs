@@ -291,20 +291,12 @@ impl Release {
             ));
         }
         let Some((index, outcome)) = &self.outcome else { return details };
-        let state = self.state();
-        details.push(match (&outcome.key, self.dsse) {
-            (Some(key), Some(dsse)) => format!(
-                "{state} by entry {index}, its signature is entry {dsse}: key {}, {}",
-                text::printable(key),
-                text::list(&outcome.signed_by)
-            ),
-            (Some(key), None) => format!(
-                "{state} by entry {index}: key {}, {}",
-                text::printable(key),
-                text::list(&outcome.signed_by)
-            ),
-            (None, _) => format!("{state} by entry {index}"),
-        });
+        let signature = self.dsse.map(|dsse| format!(", signature in entry {dsse}")).unwrap_or_default();
+        let signers = outcome
+            .key
+            .as_ref()
+            .map(|key| format!(": key {}, by {}", text::printable(key), text::list(&outcome.signed_by)));
+        details.push(format!("outcome in entry {index}{signature}{}", signers.unwrap_or_default()));
         details.extend(outcome.refusals.iter().map(|Refusal { node, code, reason }| {
             let why = if reason.is_empty() { code.clone() } else { format!("{code}: {reason}") };
             text::printable(&format!("{node} refused, {why}"))

@@ -151,8 +151,8 @@ fn a_release_is_shown_with_its_name_its_signature_and_its_refusals() {
     assert!(!text.contains('\u{1b}'));
     for words in [
         format!("{:<7}{}  signed   suite-{first}\n", one.index, Timestamp(*START + first).rfc3339()),
-        format!("its signature is entry {}: key release", first + 5),
-        format!("signed by entry {}", first + 7),
+        format!("signature in entry {}: key release, by supervisor/", first + 5),
+        format!("outcome in entry {}: key release", first + 7),
         "\n       vendor/vendor-1 refused, not-allowed: the release is not for".to_owned(),
         "\n       vendor/vendor-2 refused, not-allowed\n".to_owned(),
     ] {
