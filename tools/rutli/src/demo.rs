@@ -14,7 +14,6 @@ use std::{path::Path, time::Duration};
 use rutli_release::{Channel, Class, Product, ReleaseKey, Sequence, Version};
 use rutli_wire::v1;
 use serde_json::{Value, json};
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::transport::Channel as Connection;
 
 use self::{
@@ -28,6 +27,7 @@ use crate::{
     client::Profile,
     files::{self, Access},
     init::{NodeFiles, deployment::ClientRole},
+    interruption::Interruption,
     keys, releases,
     report::{Failure, Report},
     run,
@@ -48,7 +48,7 @@ const CHANNEL: &str = "stable";
 /// # Errors
 /// The step that failed, after everything was stopped.
 pub async fn run(args: cli::Demo, json: bool) -> Result<Report, Failure> {
-    let mut interruption = Interruption::listen()?;
+    let mut interruption = Interruption::listen()?.or_hang_up()?;
     let workplace = Workplace::prepare(&args)?;
     let mut processes = Processes::default();
     let mut outcome = tokio::select! {
@@ -330,34 +330,6 @@ fn report(
         fields.insert("checks".to_owned(), checks.iter().map(Check::to_json).collect());
     }
     Report::new(text, json)
-}
-
-/// Ctrl-C, and the other polite ways of ending a program.
-struct Interruption {
-    interrupt: Signal,
-    terminate: Signal,
-    hang_up: Signal,
-}
-
-impl Interruption {
-    fn listen() -> Result<Self, Failure> {
-        let listen = |kind| {
-            signal(kind).map_err(|error| Failure::failed(format!("cannot listen for signals: {error}")))
-        };
-        Ok(Self {
-            interrupt: listen(SignalKind::interrupt())?,
-            terminate: listen(SignalKind::terminate())?,
-            hang_up: listen(SignalKind::hangup())?,
-        })
-    }
-
-    async fn wait(&mut self) -> &'static str {
-        tokio::select! {
-            _ = self.interrupt.recv() => "Ctrl-C",
-            _ = self.terminate.recv() => "SIGTERM",
-            _ = self.hang_up.recv() => "SIGHUP",
-        }
-    }
 }
 
 async fn connected(profile: Profile) -> Result<Connection, Failure> {

@@ -34,15 +34,23 @@ pub fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 /// # Errors
 /// As [`read`].
 pub fn read_within(path: &Path, max_bytes: u64) -> Result<Vec<u8>, Failure> {
-    let file = File::open(path).map_err(|error| cannot("read", path, &error))?;
-    let mut bytes = Vec::new();
-    let read = file.take(max_bytes.saturating_add(1)).read_to_end(&mut bytes);
-    let length = read.map_err(|error| cannot("read", path, &error))?;
-    if u64::try_from(length).is_ok_and(|length| length > max_bytes) {
+    let bytes = read_start(path, max_bytes.saturating_add(1))?;
+    if u64::try_from(bytes.len()).is_ok_and(|length| length > max_bytes) {
         return Err(Failure::usage(format!("{} is larger than {max_bytes} bytes", path.display()))
             .help("is it the right file?"));
     }
     Ok(bytes)
+}
+
+/// Reads a file, but no more than so many bytes.
+///
+/// # Errors
+/// As [`read`], but not for its size.
+pub fn read_start(path: &Path, bytes: u64) -> Result<Vec<u8>, Failure> {
+    let file = File::open(path).map_err(|error| cannot("read", path, &error))?;
+    let mut start = Vec::new();
+    file.take(bytes).read_to_end(&mut start).map_err(|error| cannot("read", path, &error))?;
+    Ok(start)
 }
 
 /// Reads a small text file whole.
@@ -137,6 +145,13 @@ pub fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 /// An I/O error about a path, in people's words. Exit code 2.
 #[must_use]
 pub fn cannot(action: &str, path: &Path, error: &std::io::Error) -> Failure {
+    let (reason, help) = in_words(error);
+    Failure::usage(format!("cannot {action} {}: {reason}", path.display())).help(help)
+}
+
+/// What an I/O error about a path means, and what to do about it.
+#[must_use]
+pub fn in_words(error: &std::io::Error) -> (String, &'static str) {
     let (reason, help) = match error.kind() {
         ErrorKind::NotFound => ("it does not exist", "check the path"),
         ErrorKind::PermissionDenied => ("permission denied", "check who owns it, or run as its owner"),
@@ -145,17 +160,21 @@ pub fn cannot(action: &str, path: &Path, error: &std::io::Error) -> Failure {
         ErrorKind::NotADirectory => ("a part of the path is not a folder", "check the path"),
         ErrorKind::StorageFull => ("the disk is full", "make space, then run the command again"),
         _ => {
-            return Failure::usage(format!("cannot {action} {}: {error}", path.display()))
-                .help("check the path and the disk");
+            // The system's words, without its number.
+            let mut words = error.to_string();
+            words.truncate(words.rfind(" (os error").unwrap_or(words.len()));
+            return (words, "check the path and the disk");
         }
     };
-    Failure::usage(format!("cannot {action} {}: {reason}", path.display())).help(help)
+    (reason.to_owned(), help)
 }
 
 fn temporary_name(path: &Path) -> Result<PathBuf, Failure> {
     let name = path
         .file_name()
-        .ok_or_else(|| Failure::usage(format!("{} does not name a file", path.display())))?
+        .ok_or_else(|| {
+            Failure::usage(format!("{} does not name a file", path.display())).help("give a file's name")
+        })?
         .to_string_lossy();
     // Long names leave no room for a suffix (255 bytes on all common file systems): the temporary name is its own.
     let digest = {

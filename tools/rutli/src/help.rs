@@ -14,11 +14,14 @@ const EXIT_CODES: &str = "\
 Exit codes of all commands:
 
   0  Done: signed, verified, written.
-  1  Not verified; refused, cancelled or expired; something failed; `log monitor --once` found a new alarm.
+  1  Not verified; refused, cancelled or expired; something failed; `log monitor` found a new alarm.
      Trying the same again does not help.
   2  Wrong usage: flags, a file that cannot be read or used, a field that the coordinator does not take.
   3  The coordinator, the node or the log cannot be reached, or does not permit it to this certificate.
   4  Time is up, or Ctrl-C: what was asked for still goes on. Run the command again to wait for it.
+
+`log monitor` without --once runs until Ctrl-C or SIGTERM. Its state is saved then, and it ends with 1 if it found an
+alarm since it was started, else with 3 if it could not read a source in the end, else with 0.
 
 Every error says the problem, and on a line `help:` the way out.";
 
@@ -56,12 +59,20 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   \"kept\"},\"nodes\":[{\"node\",\"config\",\"socket\"}],
                   \"clients\":[{\"name\",\"role\",\"profile\"}]}
   log monitor     {\"log\",\"time\",\"size\",\"root\",\"new_entries\",\"open_requests\",\"embargoes\",\"cosigned_by\":[…],
-                  \"sigstore_size\",\"alarms\",\"notices\",\"findings\":[{\"code\",\"severity\",\"index\",\"text\",\"help\"}]}; without --once
-                  one such line for each round. severity: alarm, notice; index: null for the log as a whole;
-                  sigstore_size: entries of the head for Sigstore's tools, null where it was not compared
+                  \"quorum\",\"sigstore_size\",\"alarms\",\"notices\",\"findings\":[{\"code\",\"severity\",\"index\",\"text\",
+                  \"help\"}]}. severity: alarm, notice; index: null for the log as a whole; quorum: whether it is cosigned
+                  as the policy asks, null for no head of the log; sigstore_size: entries of the head for Sigstore's
+                  tools, null where it was not compared.
+                  Without --once one such object on a line for each round; and, on a line of its own, what kept it
+                  from looking, once: {\"log\",\"time\",\"error\":{\"exit\",\"problem\",\"help\"}}, and
+                  {\"log\",\"time\",\"over\":{\"problem\"}} when that is over. An error is also the last line, if it ends
+                  with another exit code than 0 and this was not told yet; log: null before it is known
   log show        {\"log\",\"size\",\"releases\":[{\"index\",\"time\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
-                  \"requester\",\"release\",\"statement\",\"state\",\"outcome\",\"key\",\"signed_by\":[…]}]}; under embargo
-                  what is not known is null; state: open, signed, refused, expired, cancelled
+                  \"requester\",\"release\",\"statement\",\"state\",\"outcome\",\"dsse\",\"key\",\"signed_by\":[…],
+                  \"refusals\":[{\"node\",\"code\",\"reason\"}]}]}; under embargo what is not known is null, and reasons are
+                  empty; state: open, signed, refused, expired, cancelled; release: its id at the coordinator;
+                  outcome, dsse: indexes of the entries that say how it ended and hold the signature of its statement,
+                  null where there is none
   log show INDEX  {\"log\",\"size\",\"index\",\"leaf\",\"entry\":{…},\"document\":TEXT or null}
   log prove       {\"log\",\"size\",\"index\",\"leaf\",\"cosigned_by\":[…],\"proof\":TEXT,\"written\":PATH or null}
   log export      {\"log\",\"size\",\"entries\",\"written\"}; in the file one {\"index\",\"leaf\",\"entry\":{…}} on each line

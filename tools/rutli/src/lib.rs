@@ -14,6 +14,7 @@ pub mod files;
 pub mod hash;
 pub mod help;
 pub mod init;
+pub mod interruption;
 pub mod keys;
 pub mod log;
 pub mod nodes;

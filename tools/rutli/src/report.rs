@@ -59,11 +59,13 @@ pub struct Failure {
     pub details: Map<String, Value>,
     /// Stdout has the document for programs already: this goes to stderr.
     pub shown: bool,
+    /// All of it was said already: what is left is how the process ends.
+    pub said: bool,
 }
 
 impl Failure {
     fn new(exit: Exit, problem: impl Into<String>) -> Self {
-        Self { exit, problem: problem.into(), help: None, details: Map::new(), shown: false }
+        Self { exit, problem: problem.into(), help: None, details: Map::new(), shown: false, said: false }
     }
 
     /// Not verified, refused, or failed (1).

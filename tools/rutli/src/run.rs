@@ -12,7 +12,7 @@ use tonic::transport::Channel;
 
 use crate::{
     ceremonies::{self, Place},
-    cli::{Ceremony, Cli, Command, Keys, Node, Release},
+    cli::{Ceremony, Cli, Command, Keys, Log, Node, Release},
     client::{self, Profile},
     demo, help, init, keys, log, nodes, releases,
     report::{Failure, Report},
@@ -46,6 +46,9 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
         Err(failure) => failure,
     };
     // Where stdout fails too, the problem must still be seen.
+    if failure.said {
+        return ExitCode::from(failure.exit.code());
+    }
     if !json || failure.shown || print(&pretty(&failure.json())).is_err() {
         eprintln!("{failure}");
     }
@@ -69,7 +72,7 @@ fn execute(cli: Cli) -> Result<Report, Failure> {
     match cli.command {
         Command::Init(args) => init::run(&args),
         Command::Verify(args) => verify::run(&args),
-        Command::Log(command) => log::run(&command, cli.json),
+        Command::Log(command) if !command.follows() => log::run(&command, cli.json),
         Command::Help { topic } => help::run(&topic),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -78,11 +81,13 @@ fn execute(cli: Cli) -> Result<Report, Failure> {
             Ok(Report::new(script.clone(), json!({ "script": script })))
         }
         _ => {
-            let runtime = tokio::runtime::Builder::new_multi_thread()
-                .worker_threads(2)
-                .enable_all()
-                .build()
-                .map_err(|error| Failure::failed(format!("cannot start: {error}")))?;
+            let runtime =
+                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(
+                    |error| {
+                        Failure::failed(format!("cannot start: {error}"))
+                            .help("see how many threads and files this user may have (`ulimit -a`)")
+                    },
+                )?;
             let result = runtime.block_on(execute_online(cli));
             // Hashing that was interrupted is not waited for.
             runtime.shutdown_background();
@@ -131,6 +136,7 @@ async fn execute_online(cli: Cli) -> Result<Report, Failure> {
         Command::Keys(Keys::List) => keys::list(coordinator().await?).await,
         Command::Keys(Keys::Export { out }) => keys::export(coordinator().await?, &out).await,
         Command::Demo(args) => demo::run(args, json).await,
+        Command::Log(Log::Monitor(args)) => log::follow::run(&args, json).await,
         Command::Init(_)
         | Command::Verify(_)
         | Command::Log(_)

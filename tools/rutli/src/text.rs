@@ -1,6 +1,6 @@
 //! Text for eyes: tables, times, and other parties' words made harmless.
 
-use comfy_table::{Table, presets};
+use comfy_table::{ContentArrangement, Table, presets};
 use rutli_release::Timestamp;
 
 /// Another party's text for a terminal: without control characters, which could move the cursor or forge lines.
@@ -65,6 +65,17 @@ pub fn framed(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> S
     table.to_string()
 }
 
+/// A paragraph, its lines broken between words and indented.
+#[must_use]
+pub fn indented(text: &str, indent: u16, width: u16) -> String {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    // The table has a space on both sides of its only column.
+    table.set_width(width.saturating_sub(indent).saturating_add(2)).add_row([text]);
+    let lines = trimmed(&table);
+    lines.lines().map(|line| format!("{:1$}{line}", "", usize::from(indent))).collect::<Vec<_>>().join("\n")
+}
+
 fn trimmed(table: &Table) -> String {
     table
         .lines()
@@ -84,6 +95,12 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
         assert_eq!(list::<&str>(&[]), "–");
         assert_eq!(list(&["a", "b\r"]), "a, b\u{fffd}");
+    }
+
+    #[test]
+    fn paragraphs_are_broken_between_words() {
+        assert_eq!(indented("one two three", 2, 9), "  one two\n  three");
+        assert_eq!(indented("one", 2, 9), "  one");
     }
 
     #[test]

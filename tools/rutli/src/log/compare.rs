@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use rutli_log::{Code, Finding, Head, check_consistency};
+use rutli_log::{Code, Finding, Head, NotACheckpoint, check_consistency, limits::MAX_CHECKPOINT_BYTES};
 
 use super::{
     source::{Source, Unread},
@@ -33,15 +33,15 @@ pub enum Compared {
 }
 
 impl Other {
-    /// A folder or address of a mirror, or a file with a checkpoint.
+    /// A folder or address of a mirror, which `open` opens, or a file with a checkpoint.
     ///
     /// # Errors
     /// Exit code 2.
-    pub fn open(place: &str, ca: Option<&Path>) -> Result<Self, Failure> {
+    pub fn open(place: &str, open: impl FnOnce(&str) -> Result<Source, Failure>) -> Result<Self, Failure> {
         if Path::new(place).is_file() {
             return Ok(Self::Note { name: place.to_owned() });
         }
-        Source::open(place, ca).map(Self::Mirror)
+        open(place).map(Self::Mirror)
     }
 
     /// As it was given.
@@ -53,16 +53,24 @@ impl Other {
         }
     }
 
-    /// The checkpoint that it publishes.
+    /// The checkpoint that it publishes, of whatever log.
     ///
     /// # Errors
-    /// Exit code 3, or 2 for a file.
-    pub fn note(&self) -> Result<String, Failure> {
-        match self {
-            Self::Mirror(source) => {
-                source.checkpoint().map_err(|error| error.into_failure("checkpoint", source))
+    /// Exit code 3: it does not answer, or with what is no checkpoint at all. That says nothing about the log: it is a wrong
+    /// file, or a login page in the mirror's place. 2 for a file that cannot be read.
+    pub fn note(&self, trust: &Trust) -> Result<String, Failure> {
+        let published = match self {
+            Self::Mirror(source) => source.checkpoint(),
+            Self::Note { name } => read_note(Path::new(name))?,
+        };
+        match (published, self) {
+            (Ok(note), _) if trust.open(&note).is_err_and(|error| error == NotACheckpoint::Malformed) => {
+                Err(self.no_checkpoint(kind_of(&note)))
             }
-            Self::Note { name } => files::read_text(Path::new(name)),
+            (Ok(note), _) => Ok(note),
+            (Err(Unread::Damaged), _) => Err(self.no_checkpoint("what is no text, or too long")),
+            (Err(error), Self::Mirror(source)) => Err(error.into_failure("checkpoint", source)),
+            (Err(error), Self::Note { .. }) => Err(self.no_checkpoint(&error.to_string())),
         }
     }
 
@@ -117,7 +125,39 @@ impl Other {
         }
     }
 
+    fn no_checkpoint(&self, what: &str) -> Failure {
+        let help = match self {
+            Self::Mirror(_) => {
+                "see what answers there: a proxy or a login page may stand before the mirror. It must have a `checkpoint` \
+                 of this log"
+            }
+            Self::Note { .. } => {
+                "give a file with a signed checkpoint of this log, as it is published under the name `checkpoint`"
+            }
+        };
+        let name = text::printable(self.name());
+        Failure::unreachable(format!("cannot compare with {name}: there is no checkpoint, but {what}"))
+            .help(help)
+    }
+
     fn finding(&self, code: Code, what: &str) -> Compared {
         Compared::Different(Finding::of_log(code, format!("{}: {what}", text::printable(self.name()))))
+    }
+}
+
+/// A file that must be there and readable; what is in it is another matter.
+fn read_note(path: &Path) -> Result<Result<String, Unread>, Failure> {
+    let limit = u64::try_from(MAX_CHECKPOINT_BYTES).unwrap_or(u64::MAX);
+    let bytes = files::read_start(path, limit.saturating_add(1))?;
+    let fits = bytes.len() <= MAX_CHECKPOINT_BYTES;
+    Ok(String::from_utf8(bytes).ok().filter(|_| fits).ok_or(Unread::Damaged))
+}
+
+/// What a text is that is no checkpoint, without a word of it: it may be a file that was not meant.
+fn kind_of(note: &str) -> &'static str {
+    match note.trim_start() {
+        "" => "an empty file",
+        text if text.starts_with('<') => "a web page",
+        _ => "other text",
     }
 }

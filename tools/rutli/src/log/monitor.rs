@@ -5,13 +5,11 @@
 //! Sigstore's tools and the heads of other sources → state. What lies in entries is reported once;
 //! what is wrong with the head is reported in every round while it is so, and the last verified head stays what it was.
 
-use std::{collections::BTreeMap, path::PathBuf, thread};
+use std::{collections::BTreeMap, path::PathBuf};
 
 use rutli_log::{
-    Auditor, Code, Entry, Finding, Head, NotACheckpoint, NotWitnessed, Severity,
-    limits::MAX_CLOCK_SKEW_SECONDS,
+    Auditor, Code, Entry, Finding, Head, NotACheckpoint, NotWitnessed, Origin, limits::MAX_CLOCK_SKEW_SECONDS,
 };
-use serde_json::{Value, json};
 
 use super::{
     compare::{Compared, Other},
@@ -19,6 +17,7 @@ use super::{
     findings::Findings,
     limits::MAX_COMPARED,
     metrics,
+    round::{Round, Subject},
     sigstore::SigstoreHeads,
     source::{Source, Unread},
     state::State,
@@ -32,36 +31,16 @@ use crate::{
     run, text,
 };
 
-/// `rutli log monitor`
+/// `rutli log monitor --once`
 ///
 /// # Errors
-/// Exit code 1 with `--once` when there is an alarm; 2 for files that cannot be used; 3 with `--once` when a source does
-/// not answer.
-pub fn run(args: &LogMonitor, json: bool) -> Result<Report, Failure> {
-    let mut monitor = Monitor::open(args)?;
-    if args.once {
-        return monitor.once(json);
-    }
-    loop {
-        match monitor.round(clock::unix_now()) {
-            Ok(round) => {
-                let report = round.report();
-                let line = if json { report.json.to_string() } else { report.text };
-                run::show(&Report::new(line, Value::Null), false)?;
-                round.problems.iter().for_each(|problem| eprintln!("{problem}"));
-                // Shown before it is kept: what a crash cuts off is found again.
-                monitor.keep()?;
-                monitor.measure(true).unwrap_or_else(|problem| eprintln!("{problem}"));
-            }
-            // A source that does not answer is asked again; a file that cannot be used stays so.
-            Err(failure) if failure.exit == Exit::Unreachable => eprintln!("{failure}"),
-            Err(failure) => return Err(failure),
-        }
-        thread::sleep(args.interval);
-    }
+/// Exit code 1 when there is an alarm; 2 for files that cannot be used; 3 when a source does not answer.
+pub fn once(args: &LogMonitor, json: bool) -> Result<Report, Failure> {
+    Monitor::open(args)?.once(json)
 }
 
-struct Monitor {
+/// Follows one log.
+pub struct Monitor {
     trust: Trust,
     source: Source,
     others: Vec<Other>,
@@ -75,28 +54,12 @@ struct Monitor {
     max_age: u64,
 }
 
-/// What a round found.
-struct Round {
-    origin: String,
-    head: Head,
-    new: u64,
-    open: usize,
-    embargoes: usize,
-    cosigned_by: Vec<String>,
-    /// Entries of the head for Sigstore's tools, if that was compared.
-    sigstore_size: Option<u64>,
-    time: u64,
-    findings: Vec<Finding>,
-    /// Whether it is cosigned as the policy asks, if it is a head of the log.
-    quorum: Option<bool>,
-    /// For how many seconds it may be not.
-    grace: u64,
-    /// What kept other sources from being compared.
-    problems: Vec<Failure>,
-}
-
 impl Monitor {
-    fn open(args: &LogMonitor) -> Result<Self, Failure> {
+    /// With what the command line names.
+    ///
+    /// # Errors
+    /// Exit code 2.
+    pub fn open(args: &LogMonitor) -> Result<Self, Failure> {
         if args.compare.len() > MAX_COMPARED {
             return Err(Failure::usage(format!(
                 "there are more than {MAX_COMPARED} sources to compare with"
@@ -104,11 +67,15 @@ impl Monitor {
             .help("compare with fewer in each monitor"));
         }
         let trust = Trust::read(&args.place)?;
-        let ca = args.place.ca.as_deref();
-        let others = args.compare.iter().map(|place| Other::open(place, ca)).collect::<Result<_, _>>()?;
+        // Who follows asks again all the time, and tells what lasts.
+        let open = |place: &str| {
+            let source = Source::open(place, args.place.ca.as_deref())?;
+            Ok(if args.once { source } else { source.silent() })
+        };
+        let others = args.compare.iter().map(|place| Other::open(place, open)).collect::<Result<_, _>>()?;
         let documents = (args.documents == DocumentsChecked::All).then(Documents::default);
         Ok(Self {
-            source: Source::open(&args.place.log, ca)?,
+            source: open(&args.place.log)?,
             others,
             state: State::read(&args.state, trust.origin())?,
             trust,
@@ -123,7 +90,9 @@ impl Monitor {
 
     /// One round, shown before it is kept: what could not be shown is found again.
     fn once(&mut self, json: bool) -> Result<Report, Failure> {
-        let round = self.round(clock::unix_now())?;
+        let round = self.round(clock::unix_now()).inspect_err(|_| {
+            self.measure(false).unwrap_or_else(|problem| eprintln!("{problem}"));
+        })?;
         let Report { text, json: mut document } = round.report();
         let failure = round.into_failure();
         if let Some(failure) = &failure {
@@ -148,24 +117,33 @@ impl Monitor {
         Err(failure)
     }
 
-    fn round(&mut self, now: u64) -> Result<Round, Failure> {
-        let result = self.read(now);
-        if result.is_err() {
-            self.measure(false).unwrap_or_else(|problem| eprintln!("{problem}"));
-        }
-        result
-    }
-
     /// Makes what the last round found out durable.
-    fn keep(&self) -> Result<(), Failure> {
+    ///
+    /// # Errors
+    /// Exit code 2, with the file.
+    pub fn keep(&self) -> Result<(), Failure> {
         self.state.write(&self.state_file)
     }
 
-    fn measure(&self, up: bool) -> Result<(), Failure> {
+    /// Writes metrics, if they are asked for.
+    ///
+    /// # Errors
+    /// Exit code 2, with the file.
+    pub fn measure(&self, up: bool) -> Result<(), Failure> {
         self.metrics_file.as_ref().map_or(Ok(()), |path| metrics::write(path, &self.state, up))
     }
 
-    fn read(&mut self, now: u64) -> Result<Round, Failure> {
+    /// Which log.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        self.trust.origin()
+    }
+
+    /// Reads what is new and verifies it. Nothing is kept by this.
+    ///
+    /// # Errors
+    /// Exit code 3 for a log that does not answer; 2 for the first round of another log than was meant.
+    pub fn round(&mut self, now: u64) -> Result<Round, Failure> {
         // First: the head for Sigstore's tools is published after the native one, and so is never ahead of it.
         let sigstore_note = self.sigstore.as_ref().map(|_| self.source.sigstore_checkpoint());
         let note =
@@ -204,7 +182,7 @@ impl Monitor {
         let mut problems = self.compare_others(&mut findings);
         let sigstore_size =
             self.compare_sigstore(sigstore_note, now, &mut findings).unwrap_or_else(|problem| {
-                problems.push(problem);
+                problems.insert(Subject::Sigstore, problem);
                 None
             });
         let mut bounded = Findings::default();
@@ -377,16 +355,17 @@ impl Monitor {
     }
 
     /// Compares with all other sources; gives those that do not answer, which must not hide what was found.
-    fn compare_others(&mut self, findings: &mut Vec<Finding>) -> Vec<Failure> {
+    fn compare_others(&mut self, findings: &mut Vec<Finding>) -> BTreeMap<Subject, Failure> {
         let ours = self.state.head();
         let mut ahead = BTreeMap::new();
-        let mut problems = Vec::new();
+        let mut problems = BTreeMap::new();
         for other in &self.others {
             let waiting = self.state.ahead.get(other.name()).cloned();
-            let published = match other.note() {
+            let mut failed = |problem| problems.insert(Subject::Other(other.name().to_owned()), problem);
+            let published = match other.note(&self.trust) {
                 Ok(note) => Some(note).filter(|note| waiting.as_ref() != Some(note)),
                 Err(problem) => {
-                    problems.push(problem);
+                    failed(problem);
                     None
                 }
             };
@@ -397,7 +376,7 @@ impl Monitor {
                     Ok(Compared::Different(finding)) => findings.push(finding),
                     Ok(Compared::Ahead) => drop(ahead.insert(other.name().to_owned(), note)),
                     Err(problem) => {
-                        problems.push(problem);
+                        failed(problem);
                         ahead.insert(other.name().to_owned(), note);
                     }
                 }
@@ -406,99 +385,4 @@ impl Monitor {
         self.state.ahead = ahead;
         problems
     }
-}
-
-impl Round {
-    fn count(&self, of: Severity) -> usize {
-        let counted = self.findings.iter().filter(|finding| finding.code.severity() == of);
-        usize::try_from(counted.map(|finding| finding.count).sum::<u64>()).unwrap_or(usize::MAX)
-    }
-
-    fn report(&self) -> Report {
-        let lines: Vec<String> =
-            std::iter::once(self.summary()).chain(self.findings.iter().map(describe)).collect();
-        let findings: Vec<Value> = self.findings.iter().map(to_json).collect();
-        Report::new(
-            lines.join("\n"),
-            json!({
-                "log": self.origin,
-                "time": self.time,
-                "size": self.head.size,
-                "root": self.head.root.to_string(),
-                "new_entries": self.new,
-                "open_requests": self.open,
-                "embargoes": self.embargoes,
-                "cosigned_by": self.cosigned_by,
-                "quorum": self.quorum,
-                "sigstore_size": self.sigstore_size,
-                "alarms": self.count(Severity::Alarm),
-                "notices": self.count(Severity::Notice),
-                "findings": findings,
-            }),
-        )
-    }
-
-    fn summary(&self) -> String {
-        let found = match self.count(Severity::Alarm).saturating_add(self.count(Severity::Notice)) {
-            0 if self.quorum == Some(false) => "nothing else found".to_owned(),
-            0 => "nothing found".to_owned(),
-            number => text::count(number, "finding", "findings"),
-        };
-        let cosigned = match self.cosigned_by.len() {
-            0 => String::new(),
-            number => format!(", cosigned by {}", text::count(number, "witness", "witnesses")),
-        };
-        let found_already =
-            |finding: &Finding| matches!(finding.code, Code::CosignaturesMissing | Code::CosignatureInvalid);
-        let lacks = if self.quorum == Some(false) && !self.findings.iter().any(found_already) {
-            format!(", NOT cosigned as the policy asks (an alarm after {} s)", self.grace)
-        } else {
-            String::new()
-        };
-        let sigstore = self.sigstore_size.map_or_else(String::new, |size| {
-            format!(", head for Sigstore's tools of {size} entries the same")
-        });
-        format!(
-            "{} {}: verified up to {} entries ({} new){cosigned}{lacks}{sigstore}, {}: {found}",
-            text::time(self.time),
-            self.origin,
-            self.head.size,
-            self.new,
-            text::count(self.open, "open request", "open requests"),
-        )
-    }
-
-    fn into_failure(self) -> Option<Failure> {
-        match self.count(Severity::Alarm) {
-            0 => self.problems.into_iter().next(),
-            alarms => Some(
-                Failure::failed(text::count(alarms, "alarm", "alarms"))
-                    .help("`rutli help log-alarms` says what each one means"),
-            ),
-        }
-    }
-}
-
-fn describe(finding: &Finding) -> String {
-    let severity = match finding.code.severity() {
-        Severity::Alarm => "ALARM",
-        Severity::Notice => "notice",
-    };
-    let place = finding.index.map_or_else(String::new, |index| format!(" at entry {index}"));
-    format!(
-        "{severity} {}{place}: {}\n  do: {}",
-        finding.code,
-        text::printable(&finding.text),
-        finding.code.advice()
-    )
-}
-
-fn to_json(finding: &Finding) -> Value {
-    json!({
-        "code": finding.code.as_str(),
-        "severity": finding.code.severity(),
-        "index": finding.index,
-        "text": finding.text,
-        "help": finding.code.advice(),
-    })
 }

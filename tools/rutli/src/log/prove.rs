@@ -69,8 +69,10 @@ pub fn show(place: &LogPlace, index: u64) -> Result<Report, Failure> {
         Failure::failed(format!("entry {index} is in the log, but {error}"))
             .help("this program may be older than the log: update it")
     })?;
-    let value: Value = serde_json::from_slice(&proved.bytes)
-        .map_err(|error| Failure::failed(format!("entry {index} is no JSON: {error}")))?;
+    let value: Value = serde_json::from_slice(&proved.bytes).map_err(|error| {
+        Failure::failed(format!("entry {index} is no JSON: {error}"))
+            .help("run `rutli log monitor --once`, which says what is wrong and what to do")
+    })?;
     let document = document(&proved.source, &entry)?;
     let head = proved.opened.checkpoint.head();
     // Escaped as JSON, so no entry can move the cursor.

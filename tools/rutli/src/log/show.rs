@@ -8,7 +8,7 @@ use std::{
 
 use rutli_log::{
     Entry, Hash, Head, Tiles,
-    entry::{Embargoed, Outcome, OutcomeState, Request},
+    entry::{Embargoed, Outcome, OutcomeState, Refusal, Request},
 };
 use serde_json::{Value, json};
 
@@ -27,6 +27,12 @@ use crate::{
 /// How a release of the log stands.
 pub const STATES: [&str; 5] = ["open", "signed", "refused", "expired", "cancelled"];
 
+/// Columns of a terminal that a list is made for.
+const DETAILS_WIDTH: u16 = 100;
+
+/// Where the second column is, most times.
+const DETAILS_INDENT: u16 = 7;
+
 /// A request joined with its outcome.
 struct Release {
     index: u64,
@@ -34,6 +40,17 @@ struct Release {
     /// Not known under embargo.
     plain: Option<Request>,
     outcome: Option<(u64, Outcome)>,
+    /// The entry of its signature.
+    dsse: Option<u64>,
+}
+
+/// What was read so far.
+#[derive(Default)]
+struct Joined {
+    /// By the index of the request.
+    releases: BTreeMap<u64, Release>,
+    /// Signed releases whose signature may follow, by their statement; the newest last.
+    awaiting: BTreeMap<Hash, Vec<u64>>,
 }
 
 /// `rutli log show`
@@ -50,21 +67,23 @@ pub fn show(args: &LogShow) -> Result<Report, Failure> {
     let text = if wanted.is_empty() {
         format!("no such release in the log {} of {} entries", trust.origin(), head.size)
     } else {
-        let header = [
-            "INDEX",
-            "TIME",
-            "STATE",
-            "CLASS",
-            "PRODUCT",
-            "CHANNEL",
-            "VERSION",
-            "SEQUENCE",
-            "REQUESTER",
-            "SIGNED BY",
-        ];
-        text::columns(&header, wanted.iter().map(|release| release.to_row()))
+        table(&wanted)
     };
     Ok(Report::new(text, json!({ "log": trust.origin().as_str(), "size": head.size, "releases": json })))
+}
+
+/// A line for each release, and below it what is too long for a column.
+fn table(releases: &[&Release]) -> String {
+    let columns =
+        text::columns(&["INDEX", "TIME", "STATE", "RELEASE"], releases.iter().map(|it| it.to_row()));
+    let mut lines = columns.lines();
+    let header = lines.next().unwrap_or_default().to_owned();
+    let blocks = lines.zip(releases).map(|(line, release)| {
+        let details = release.details().into_iter();
+        let details = details.map(|detail| text::indented(&detail, DETAILS_INDENT, DETAILS_WIDTH));
+        std::iter::once(line.to_owned()).chain(details).collect::<Vec<_>>().join("\n")
+    });
+    std::iter::once(header).chain(blocks).collect::<Vec<_>>().join("\n")
 }
 
 /// `rutli log export`
@@ -125,15 +144,15 @@ fn releases(
     let source = Source::open(&place.log, place.ca.as_deref())?;
     let note = source.checkpoint().map_err(|error| error.into_failure("checkpoint", &source))?;
     let head = trust.open_witnessed(&note)?.checkpoint.head();
-    let mut releases = BTreeMap::new();
+    let mut joined = Joined::default();
     let walked = walk(&source, Tiles::default(), &head, None, |read| {
         visit(&read);
         if let Ok(entry) = read.entry {
-            join(&mut releases, read.index, entry);
+            joined.join(read.index, entry);
         }
     })?;
     match walked.findings.first() {
-        None if walked.holds => Ok((head, releases)),
+        None if walked.holds => Ok((head, joined.releases)),
         finding => {
             let what =
                 finding.map_or_else(|| "its entries do not lead to its head".into(), |it| it.text.clone());
@@ -143,26 +162,37 @@ fn releases(
     }
 }
 
-fn join(releases: &mut BTreeMap<u64, Release>, index: u64, entry: Entry) {
-    match entry {
-        Entry::Request(request) => {
-            let release = Release { index, time: request.time, plain: Some(request), outcome: None };
-            releases.insert(index, release);
-        }
-        Entry::Embargoed(Embargoed { time, .. }) => {
-            releases.insert(index, Release { index, time, plain: None, outcome: None });
-        }
-        Entry::Disclosure(disclosure) => {
-            if let Some(release) = releases.get_mut(&disclosure.request) {
-                release.plain = Some(disclosure.opened);
+impl Joined {
+    fn join(&mut self, index: u64, entry: Entry) {
+        match entry {
+            Entry::Request(request) => self.ask(index, request.time, Some(request)),
+            Entry::Embargoed(Embargoed { time, .. }) => self.ask(index, time, None),
+            Entry::Disclosure(disclosure) => {
+                if let Some(release) = self.releases.get_mut(&disclosure.request) {
+                    release.plain = Some(disclosure.opened);
+                }
             }
-        }
-        Entry::Outcome(outcome) => {
-            if let Some(release) = releases.get_mut(&outcome.request) {
-                release.outcome = Some((index, outcome));
+            Entry::Outcome(outcome) => {
+                if let Some(release) = self.releases.get_mut(&outcome.request) {
+                    if outcome.state == OutcomeState::Signed && release.may_have_dsse() {
+                        self.awaiting.entry(outcome.statement).or_default().push(outcome.request);
+                    }
+                    release.outcome = Some((index, outcome));
+                }
             }
+            Entry::Dsse(dsse) => {
+                let awaiting = self.awaiting.get_mut(&dsse.spec.payload_hash.value);
+                let request = awaiting.and_then(Vec::pop);
+                if let Some(release) = request.and_then(|request| self.releases.get_mut(&request)) {
+                    release.dsse = Some(index);
+                }
+            }
+            Entry::Key(_) | Entry::Node(_) => {}
         }
-        Entry::Dsse(_) | Entry::Key(_) | Entry::Node(_) => {}
+    }
+
+    fn ask(&mut self, index: u64, time: u64, plain: Option<Request>) {
+        self.releases.insert(index, Release { index, time, plain, outcome: None, dsse: None });
     }
 }
 
@@ -241,26 +271,44 @@ impl Release {
         self.outcome.as_ref().map_or(&[], |(_, outcome)| &outcome.signed_by)
     }
 
+    /// Without a statement to sign there is no `dsse`; under embargo that is not known.
+    fn may_have_dsse(&self) -> bool {
+        self.plain.as_ref().is_none_or(|plain| plain.signables.dsse.is_some())
+    }
+
     fn to_row(&self) -> Vec<String> {
-        let mut row = vec![self.index.to_string(), text::time(self.time), self.state().to_owned()];
-        match &self.plain {
-            Some(plain) => row.extend([
-                plain.class.to_string(),
-                plain.product.to_string(),
-                plain.channel.to_string(),
-                plain.version.to_string(),
-                plain.sequence.to_string(),
-                plain.requester.to_string(),
-            ]),
-            None => row.extend(["embargo", "–", "–", "–", "–", "–"].map(str::to_owned)),
+        let name =
+            self.plain.as_ref().map_or_else(|| "under embargo".to_owned(), |it| it.release.to_string());
+        vec![self.index.to_string(), text::time(self.time), self.state().to_owned(), name]
+    }
+
+    /// What it is, how it ended, and which entry proves that.
+    fn details(&self) -> Vec<String> {
+        let mut details = Vec::new();
+        if let Some(Request { class, product, version, channel, sequence, requester, .. }) = &self.plain {
+            details.push(format!(
+                "{class} {product} {version}, channel {channel}, sequence {sequence}, asked for by {requester}"
+            ));
         }
-        row.push(text::list(self.signed_by()));
-        row
+        let Some((index, outcome)) = &self.outcome else { return details };
+        let signature = self.dsse.map(|dsse| format!(", signature in entry {dsse}")).unwrap_or_default();
+        let signers = outcome
+            .key
+            .as_ref()
+            .map(|key| format!(": key {}, by {}", text::printable(key), text::list(&outcome.signed_by)));
+        details.push(format!("outcome in entry {index}{signature}{}", signers.unwrap_or_default()));
+        details.extend(outcome.refusals.iter().map(|Refusal { node, code, reason }| {
+            let why = if reason.is_empty() { code.clone() } else { format!("{code}: {reason}") };
+            text::printable(&format!("{node} refused, {why}"))
+        }));
+        details
     }
 
     fn to_json(&self) -> Value {
         let plain = self.plain.as_ref();
         let outcome = self.outcome.as_ref();
+        let refusals: Vec<Value> =
+            outcome.map_or(&[][..], |(_, outcome)| &outcome.refusals).iter().map(to_json).collect();
         json!({
             "index": self.index,
             "time": self.time,
@@ -274,8 +322,15 @@ impl Release {
             "statement": plain.map(|plain| plain.statement.to_string()),
             "state": self.state(),
             "outcome": outcome.map(|(index, _)| index),
+            "dsse": self.dsse,
             "key": outcome.and_then(|(_, outcome)| outcome.key.clone()),
             "signed_by": self.signed_by(),
+            "refusals": refusals,
         })
     }
+}
+
+fn to_json(refusal: &Refusal) -> Value {
+    let Refusal { code, node, reason } = refusal;
+    json!({ "node": node, "code": code, "reason": reason })
 }

@@ -29,7 +29,8 @@ use super::limits::{
     ANSWER_TIMEOUT, CHECKPOINT_TIMEOUT, CHECKPOINT_TRIES, CONNECT_TIMEOUT, FIRST_WAIT, MAX_TILES_OF_A_PROOF,
     REQUESTS_AT_ONCE, TRIES,
 };
-use crate::{files, report::Failure, text};
+use super::unanswered::Unanswered;
+use crate::{files, report::Failure};
 
 /// A place that a log is read from.
 pub struct Source {
@@ -44,6 +45,8 @@ enum Place {
         agent: Agent,
         /// Since the last checkpoint was asked for it was said that the server does not answer at once.
         told: AtomicBool,
+        /// Never say so.
+        silent: bool,
     },
 }
 
@@ -66,7 +69,7 @@ pub enum Unread {
     /// It is longer than it may be, or not of its form.
     Damaged,
     /// The place does not answer: says nothing about the log.
-    Failed(String),
+    Failed(Unanswered),
 }
 
 /// An entry bundle, as it lies there.
@@ -87,7 +90,8 @@ impl Source {
         let name = place.to_owned();
         if place.starts_with("https://") || place.starts_with("http://") {
             let base = place.trim_end_matches('/').to_owned();
-            let place = Place::Server { base, agent: agent(ca)?, told: AtomicBool::new(false) };
+            let place =
+                Place::Server { base, agent: agent(ca)?, silent: false, told: AtomicBool::new(false) };
             return Ok(Self { name, place });
         }
         if place.contains("://") {
@@ -100,6 +104,15 @@ impl Source {
                 .help("give the folder with the log's `checkpoint`, or its address as https://…"));
         }
         Ok(Self { name, place: Place::Folder(folder) })
+    }
+
+    /// The same, and nobody is told that it is asked again.
+    #[must_use]
+    pub fn silent(mut self) -> Self {
+        if let Place::Server { silent, .. } = &mut self.place {
+            *silent = true;
+        }
+        self
     }
 
     /// As it was given.
@@ -227,9 +240,9 @@ impl Source {
     }
 
     fn read(&self, path: &str, max_bytes: usize, patience: Patience) -> Result<Vec<u8>, Unread> {
-        let (base, agent, told) = match &self.place {
+        let (base, agent, silent, told) = match &self.place {
             Place::Folder(folder) => return read_file(&folder.join(path), max_bytes),
-            Place::Server { base, agent, told } => (base, agent, told),
+            Place::Server { base, agent, silent, told } => (base, agent, *silent, told),
         };
         let url = format!("{base}/{path}");
         let mut wait = FIRST_WAIT;
@@ -237,8 +250,8 @@ impl Source {
             match try_download(agent, &url, max_bytes, patience.timeout) {
                 Err(Unread::Failed(why)) => {
                     // Once for all files of a round.
-                    if !told.swap(true, Ordering::Relaxed) {
-                        eprintln!("{url} is asked for again: {}", text::printable(&why));
+                    if !told.swap(true, Ordering::Relaxed) && !silent {
+                        eprintln!("{url} is asked for again: {why}");
                     }
                     thread::sleep(wait);
                 }
@@ -246,7 +259,10 @@ impl Source {
             }
             wait = wait.saturating_mul(2);
         }
-        try_download(agent, &url, max_bytes, patience.timeout)
+        try_download(agent, &url, max_bytes, patience.timeout).map_err(|error| match error {
+            Unread::Failed(why) => Unread::Failed(why.after(patience.tries)),
+            error => error,
+        })
     }
 }
 
@@ -272,8 +288,7 @@ impl Unread {
                 .help("is it the folder or address of a log? It has a file `checkpoint`"),
             Self::Damaged => Failure::failed(format!("the {what} at {name} is not of its form"))
                 .help("compare with another mirror of the log; keep a copy as evidence"),
-            Self::Failed(why) => Failure::unreachable(format!("cannot read the {what} at {name}: {why}"))
-                .help("check the address and the network, then run the command again"),
+            Self::Failed(unanswered) => unanswered.into_failure(what, name),
         }
     }
 }
@@ -283,7 +298,7 @@ impl fmt::Display for Unread {
         match self {
             Self::Missing => f.write_str("it is not there"),
             Self::Damaged => f.write_str("it is not of its form"),
-            Self::Failed(why) => f.write_str(why),
+            Self::Failed(unanswered) => unanswered.fmt(f),
         }
     }
 }
@@ -291,7 +306,7 @@ impl fmt::Display for Unread {
 fn read_file(path: &Path, max_bytes: usize) -> Result<Vec<u8>, Unread> {
     let failed = |error: std::io::Error| match error.kind() {
         ErrorKind::NotFound | ErrorKind::NotADirectory => Unread::Missing,
-        _ => Unread::Failed(error.to_string()),
+        _ => Unread::Failed(Unanswered::at(path, &error)),
     };
     let file = File::open(path).map_err(failed)?;
     if !file.metadata().map_err(failed)?.is_file() {
@@ -344,17 +359,17 @@ fn authorities(path: &Path) -> Result<Vec<Certificate<'static>>, Failure> {
 
 fn try_download(agent: &Agent, url: &str, max_bytes: usize, timeout: Duration) -> Result<Vec<u8>, Unread> {
     let request = agent.get(url).config().timeout_global(Some(timeout)).build();
-    let mut response = request.call().map_err(|error| Unread::Failed(error.to_string()))?;
+    let failed = |error| Unread::Failed(Unanswered::by(url, &error));
+    let mut response = request.call().map_err(failed)?;
     match response.status().as_u16() {
         200 => {}
         404 | 410 => return Err(Unread::Missing),
-        300..=399 => return Err(Unread::Failed("it redirects, which is not followed".into())),
-        status => return Err(Unread::Failed(format!("the server answers with status {status}"))),
+        status => return Err(Unread::Failed(Unanswered::with_status(url, status))),
     }
     let result = response.body_mut().with_config().limit(bound(max_bytes)).read_to_vec();
     match result {
         Ok(bytes) if bytes.len() <= max_bytes => Ok(bytes),
         Ok(_) | Err(ureq::Error::BodyExceedsLimit(_)) => Err(Unread::Damaged),
-        Err(error) => Err(Unread::Failed(error.to_string())),
+        Err(error) => Err(failed(error)),
     }
 }

@@ -162,8 +162,10 @@ impl State {
             sigstore_ahead: self.sigstore_ahead.clone(),
             counts: self.counts.clone(),
         };
-        let state = serde_json::to_string(&record)
-            .map_err(|error| Failure::failed(format!("the state cannot be written: {error}")))?;
+        let state = serde_json::to_string(&record).map_err(|error| {
+            Failure::failed(format!("the state cannot be written: {error}"))
+                .help("report it; the file is as it was")
+        })?;
         Ok(format!("{BEFORE_DIGEST}{}{BEFORE_STATE}{state}{AFTER_STATE}", sha256(state.as_bytes())))
     }
 

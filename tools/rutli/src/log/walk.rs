@@ -56,10 +56,11 @@ pub fn walk(
     documents: Option<&Documents>,
     mut visit: impl FnMut(Read),
 ) -> Result<Walked, Failure> {
-    let threads = rayon::ThreadPoolBuilder::new()
-        .num_threads(source.side_by_side())
-        .build()
-        .map_err(|error| Failure::failed(format!("cannot start threads: {error}")))?;
+    let threads =
+        rayon::ThreadPoolBuilder::new().num_threads(source.side_by_side()).build().map_err(|error| {
+            Failure::failed(format!("cannot start threads: {error}"))
+                .help("see how many this user may have (`ulimit -u`)")
+        })?;
     let begin = from.size();
     let bar = progress_bar(head.size.saturating_sub(begin));
     let mut walk = Walk {

@@ -70,8 +70,10 @@ fn sigstore(
         Failure::usage(format!("which logs {} counts by is not said", path.display()))
             .help("give them with --trusted-root: trusted_root.json")
     })?;
-    let trusted = TrustedRoot::parse(&files::read(root)?)
-        .map_err(|error| Failure::usage(format!("{}: {error}", root.display())))?;
+    let trusted = TrustedRoot::parse(&files::read(root)?).map_err(|error| {
+        Failure::usage(format!("{} cannot be used: {error}", root.display()))
+            .help("get the trusted_root.json of the deployment again from a place you trust")
+    })?;
     let verified = bundle::verify(bytes, key, None, &trusted)
         .map_err(|reason| refused(args, "sigstore", path, &reason))?;
     let mut place = Place {

@@ -7,7 +7,7 @@ use rutli_log::{
 };
 use rutli_release::{Product, Version};
 
-use crate::log_folder::{FUTURE, GroupKey, Log};
+use crate::folder::{FUTURE, GroupKey, Log};
 
 /// What it is, the codes of all its findings, and how to append it to an honest log.
 pub type Fault = (&'static str, &'static [&'static str], fn(&mut Log));

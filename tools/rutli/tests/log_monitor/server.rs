@@ -12,18 +12,26 @@ use std::{
 };
 
 /// How it answers.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Manner {
     /// With the file.
     Plain,
     /// With status 503 every third time.
     Busy,
+    /// With status 503.
+    Unavailable,
     /// With a redirect to where the file is.
     Redirects,
     /// Without an end.
     Endless,
     /// With status 404.
     Empty,
+    /// Not at all.
+    Silent,
+    /// With what is no HTTP.
+    Babbling,
+    /// By hanging up.
+    HangsUp,
 }
 
 /// Ends the server when it goes.
@@ -74,8 +82,10 @@ fn answer(mut stream: TcpStream, folder: &Path, manner: Manner, asked: &AtomicUs
         }
         let number = asked.fetch_add(1, Ordering::SeqCst);
         let content = std::fs::read(folder.join(path.trim_start_matches("elsewhere/")));
+        let manner =
+            if manner == Manner::Busy && number.is_multiple_of(3) { Manner::Unavailable } else { manner };
         match (manner, content) {
-            (Manner::Busy, _) if number.is_multiple_of(3) => {
+            (Manner::Unavailable, _) => {
                 stream.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")?;
             }
             (Manner::Redirects, _) if !path.starts_with("elsewhere/") => {
@@ -83,6 +93,9 @@ fn answer(mut stream: TcpStream, folder: &Path, manner: Manner, asked: &AtomicUs
                     format!("HTTP/1.1 302 Found\r\nLocation: /elsewhere/{path}\r\nContent-Length: 0\r\n\r\n");
                 stream.write_all(head.as_bytes())?;
             }
+            (Manner::Silent, _) => thread::sleep(std::time::Duration::from_secs(3_600)),
+            (Manner::Babbling, _) => return stream.write_all(b"220 mail.example.com ESMTP\r\n\r\n"),
+            (Manner::HangsUp, _) => return Ok(()),
             (Manner::Endless, _) => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n")?;
                 loop {

@@ -1,0 +1,73 @@
+//! Values of flags, from text.
+
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use rutli_release::{Class, Format, Sequence};
+
+use crate::log::limits::MIN_INTERVAL;
+
+pub(super) fn class_parser() -> impl TypedValueParser<Value = Class> {
+    PossibleValuesParser::new(Class::ALL.map(Class::as_str)).try_map(|word| word.parse::<Class>())
+}
+
+pub(super) fn format_parser() -> impl TypedValueParser<Value = Format> {
+    PossibleValuesParser::new(Format::ALL.map(Format::as_str)).try_map(|word| word.parse::<Format>())
+}
+
+pub(super) fn parse_sequence(text: &str) -> Result<Sequence, String> {
+    let number = text.parse::<u64>().map_err(|_| "give a number from 1 to 2^53-1".to_owned())?;
+    Sequence::new(number).map_err(|error| error.to_string())
+}
+
+pub(super) fn parse_time(text: &str) -> Result<u64, String> {
+    let time: jiff::Timestamp =
+        text.parse().map_err(|_| "give a time as RFC 3339 has it, as 2027-11-21T10:00:00Z".to_owned())?;
+    u64::try_from(time.as_second()).map_err(|_| "give a time after 1970".to_owned())
+}
+
+pub(super) fn parse_duration(text: &str) -> Result<std::time::Duration, String> {
+    let duration: jiff::SignedDuration =
+        text.parse().map_err(|_| "give a time as 90s, 10m or 2h".to_owned())?;
+    std::time::Duration::try_from(duration).map_err(|_| "give a time above zero".to_owned())
+}
+
+pub(super) fn parse_interval(text: &str) -> Result<std::time::Duration, String> {
+    match parse_duration(text)? {
+        interval if interval < MIN_INTERVAL => Err("give a time of at least 1s".to_owned()),
+        interval => Ok(interval),
+    }
+}
+
+/// As [`parse_duration`], or 0.
+pub(super) fn parse_wait(text: &str) -> Result<std::time::Duration, String> {
+    if text == "0" { Ok(std::time::Duration::ZERO) } else { parse_duration(text) }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::*;
+    use crate::cli::Cli;
+
+    #[test]
+    fn times_and_numbers_read() {
+        assert_eq!(parse_duration("90s").unwrap().as_secs(), 90);
+        assert_eq!(parse_duration("1h 30m").unwrap().as_secs(), 5400);
+        assert!(parse_duration("-1s").is_err());
+        assert!(parse_duration("soon").is_err());
+        assert!(parse_wait("0").unwrap().is_zero() && parse_wait("0s").unwrap().is_zero());
+        assert_eq!(parse_wait("2m").unwrap().as_secs(), 120);
+        assert!(parse_wait("1").is_err());
+        assert!(parse_interval("0s").is_err() && parse_interval("999ms").is_err());
+        assert_eq!(parse_interval("1s").unwrap().as_secs(), 1);
+        let show = |limit| {
+            Cli::try_parse_from(["rutli", "log", "show", "--log", "l", "--key", "k", "--limit", limit])
+        };
+        assert!(show("1").is_ok() && show("0").is_err());
+        assert_eq!(parse_time("1970-01-02T00:00:00Z").unwrap(), 86_400);
+        assert!(parse_time("1969-01-02T00:00:00Z").is_err());
+        assert!(parse_sequence("0").is_err());
+        assert!(parse_sequence("9007199254740992").is_err());
+        assert_eq!(parse_sequence("9007199254740991").unwrap().get(), (1 << 53) - 1);
+    }
+}
