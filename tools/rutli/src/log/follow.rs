@@ -73,20 +73,21 @@ fn before(failure: Failure, json: bool) -> Failure {
 impl Teller {
     /// Tells what a round found, then keeps it: what a crash cuts off is found again.
     fn tell_round(&mut self, monitor: &Monitor, round: Result<Round, Failure>) -> Result<(), Failure> {
-        let (mut problems, looked) = match round {
+        let (mut problems, looked, up) = match round {
             Ok(round) => {
                 let report = round.report();
                 let line = if self.json { report.json.to_string() } else { report.text };
                 run::show(&Report::new(line, Value::Null), false)?;
                 self.alarmed |= round.count(Severity::Alarm) > 0;
                 monitor.keep()?;
-                (round.problems, true)
+                let up = round.read_the_log();
+                (round.problems, true, up)
             }
             // A log that does not answer is asked again; a file that cannot be used stays so.
             Err(failure) if failure.exit == Exit::Usage => return Err(failure),
-            Err(failure) => (BTreeMap::from([(Subject::Log, failure)]), false),
+            Err(failure) => (BTreeMap::from([(Subject::Log, failure)]), false, false),
         };
-        if let Err(failure) = monitor.measure(looked) {
+        if let Err(failure) = monitor.measure(up) {
             problems.insert(Subject::Metrics, failure);
         }
         self.tell_problems(problems, looked)

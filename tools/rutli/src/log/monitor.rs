@@ -93,13 +93,15 @@ impl Monitor {
         let round = self.round(clock::unix_now()).inspect_err(|_| {
             self.measure(false).unwrap_or_else(|problem| eprintln!("{problem}"));
         })?;
+        let up = round.read_the_log();
         let Report { text, json: mut document } = round.report();
-        let failure = round.into_failure();
+        let (failure, besides) = round.into_failure();
+        besides.iter().for_each(|problem| eprintln!("{problem}"));
         if let Some(failure) = &failure {
             document = failure.clone().with(document).json();
         }
         run::show(&Report::new(text, document), json)?;
-        let mut failure = match (failure, self.keep().and_then(|()| self.measure(true))) {
+        let mut failure = match (failure, self.keep().and_then(|()| self.measure(up))) {
             (None, Ok(())) => return Ok(Report::default()),
             (None, Err(problem)) => problem,
             (Some(failure), Ok(())) => failure,
@@ -152,6 +154,7 @@ impl Monitor {
         let mut findings = Vec::new();
         let mut cosigned_by = Vec::new();
         let mut quorum = None;
+        let mut problems = BTreeMap::new();
         match self.trust.open(&note) {
             Ok(opened) => {
                 quorum = Some(opened.lacks.is_none());
@@ -159,12 +162,20 @@ impl Monitor {
                 self.check_age(&opened, now, &mut findings);
                 let head = opened.checkpoint.head();
                 cosigned_by = opened.cosigned_by;
-                if self.follow(head, &mut findings)? {
-                    if head.size > before.size || self.state.note.is_none() {
-                        self.state.head_seen = now;
+                match self.follow(head, &mut findings) {
+                    Ok(true) => {
+                        if head.size > before.size || self.state.note.is_none() {
+                            self.state.head_seen = now;
+                        }
+                        self.state.note = Some(note);
+                        self.state.verified = now;
                     }
-                    self.state.note = Some(note);
-                    self.state.verified = now;
+                    Ok(false) => {}
+                    // A log that keeps back one file must not hide what is known without it.
+                    Err(problem) if problem.exit != Exit::Usage => {
+                        problems.insert(Subject::Log, problem);
+                    }
+                    Err(problem) => return Err(problem),
                 }
             }
             // Nothing was ever verified here: more likely the wrong file than a wrong log.
@@ -178,8 +189,11 @@ impl Monitor {
             }
             Err(error) => findings.push(Finding::of_log(Code::CheckpointInvalid, error.to_string())),
         }
-        findings.extend(self.state.auditor.overdue(now, self.grace));
-        let mut problems = self.compare_others(&mut findings);
+        // In what could not be read may stand what is missed.
+        if !problems.contains_key(&Subject::Log) {
+            findings.extend(self.state.auditor.overdue(now, self.grace));
+        }
+        self.compare_others(&mut findings, &mut problems);
         let sigstore_size =
             self.compare_sigstore(sigstore_note, now, &mut findings).unwrap_or_else(|problem| {
                 problems.insert(Subject::Sigstore, problem);
@@ -355,10 +369,9 @@ impl Monitor {
     }
 
     /// Compares with all other sources; gives those that do not answer, which must not hide what was found.
-    fn compare_others(&mut self, findings: &mut Vec<Finding>) -> BTreeMap<Subject, Failure> {
+    fn compare_others(&mut self, findings: &mut Vec<Finding>, problems: &mut BTreeMap<Subject, Failure>) {
         let ours = self.state.head();
         let mut ahead = BTreeMap::new();
-        let mut problems = BTreeMap::new();
         for other in &self.others {
             let waiting = self.state.ahead.get(other.name()).cloned();
             let mut failed = |problem| problems.insert(Subject::Other(other.name().to_owned()), problem);
@@ -383,6 +396,5 @@ impl Monitor {
             }
         }
         self.state.ahead = ahead;
-        problems
     }
 }

@@ -34,7 +34,7 @@ pub struct Round {
     pub quorum: Option<bool>,
     /// For how many seconds it may be not.
     pub grace: u64,
-    /// What kept other sources from being compared.
+    /// What kept sources from being read or compared.
     pub problems: BTreeMap<Subject, Failure>,
 }
 
@@ -52,6 +52,12 @@ pub enum Subject {
 }
 
 impl Round {
+    /// Whether all that the log published could be read.
+    #[must_use]
+    pub fn read_the_log(&self) -> bool {
+        !self.problems.contains_key(&Subject::Log)
+    }
+
     /// How many findings of a severity.
     #[must_use]
     pub fn count(&self, of: Severity) -> usize {
@@ -115,13 +121,16 @@ impl Round {
         )
     }
 
-    /// How a single round ends.
+    /// How a single round ends, and what else went wrong in it.
     #[must_use]
-    pub fn into_failure(self) -> Option<Failure> {
-        match self.count(Severity::Alarm) {
-            0 => self.problems.into_values().next(),
+    pub fn into_failure(self) -> (Option<Failure>, Vec<Failure>) {
+        let alarms = self.count(Severity::Alarm);
+        let mut problems = self.problems.into_values();
+        let failure = match alarms {
+            0 => problems.next(),
             alarms => Some(alarmed(text::count(alarms, "alarm", "alarms"))),
-        }
+        };
+        (failure, problems.collect())
     }
 }
 

@@ -55,6 +55,35 @@ fn heads_of_other_sources_are_compared() {
     assert!(round.json["findings"].as_array().unwrap().is_empty(), "{}", round.json);
 }
 
+/// A log that keeps one file back must not hide what other sources show of what was verified before.
+#[test]
+fn a_log_that_cannot_be_read_is_compared_all_the_same() {
+    let place = Place::new(700);
+    let compare =
+        |other: &str| place.rutli("monitor", "honest", &["--once", "--state", "state", "--compare", other]);
+    assert!(compare("honest").status.success());
+    let mut forked = Tiles::default();
+    (0..700_u64).for_each(|number| forked.push(leaf_hash(&number.to_be_bytes())));
+    let fork = Frontier::of(&forked, 700).unwrap().head();
+    fs::write(place.path("fork"), Log::signer().sign(fork).to_note()).unwrap();
+    let mut ahead = place.log.clone();
+    ahead.sign_next();
+    ahead.publish(&place.path("honest"), 700);
+    let kept_back = place.path("honest").join(format!("tile/entries/002.p/{}", ahead.size() % 256));
+    fs::remove_file(&kept_back).unwrap();
+    // It is there, and cannot be opened.
+    std::os::unix::fs::symlink(&kept_back, &kept_back).unwrap();
+
+    let output = compare("honest");
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(Round::of(output).json["size"], 700, "what could not be read is not verified");
+    let output = compare("fork");
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(said.contains("002.p"), "what could not be read is said as well: {said}");
+    Round::of(output).assert("the fork is seen", &["head-forked"]);
+}
+
 /// What is no checkpoint at all says nothing about the log: a wrong file, or a login page in a mirror's place.
 #[test]
 fn what_is_no_checkpoint_is_not_compared() {
