@@ -19,7 +19,7 @@ use rutli_log::{
     proof_file::ProofFile,
     sigstore::{LoggedSignature, SigstoreHead, SigstoreSigner},
 };
-use rutli_release::dsse_envelope;
+use rutli_release::{ReleaseKey, dsse_envelope};
 use rutli_wire::v1;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
@@ -298,11 +298,12 @@ fn proof_files(
     let entry = Entry::parse(&wanted.leaf).map_err(|error| unfit(error.to_string()))?;
     let extra = match &entry {
         Entry::Dsse(leaf) => {
-            let envelope =
+            let (envelope, key) =
                 envelope(wanted, leaf).ok_or_else(|| unfit("its leaf is of another signature".into()))?;
             let logged = LoggedSignature {
                 envelope: &envelope,
                 hint: &wanted.key,
+                key: &key,
                 entry: leaf,
                 index: wanted.index,
                 head,
@@ -323,10 +324,10 @@ fn proof_files(
     Ok(files)
 }
 
-/// The envelope again, from the release and the signature in the leaf.
-fn envelope(wanted: &Unproven, leaf: &Dsse) -> Option<Vec<u8>> {
-    let signature = leaf.signature()?;
-    dsse_envelope(&wanted.release, &leaf.key()?, &[signature]).map(|(envelope, _)| envelope)
+/// The envelope again, from the release and the signature in the leaf, with its key.
+fn envelope(wanted: &Unproven, leaf: &Dsse) -> Option<(Vec<u8>, ReleaseKey)> {
+    let (signature, key) = (leaf.signature()?, leaf.key()?);
+    dsse_envelope(&wanted.release, &key, &[signature]).map(|(envelope, _)| (envelope, key))
 }
 
 #[cfg(test)]

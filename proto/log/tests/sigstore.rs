@@ -88,6 +88,7 @@ fn bundle() -> Vec<u8> {
     let logged = LoggedSignature {
         envelope: &envelope,
         hint: "release",
+        key: &release_key(),
         entry: &entry,
         index,
         head: &signer().sign_head(frontier.head()).unwrap(),
@@ -221,6 +222,7 @@ fn a_bundle_of_parts_that_do_not_belong_together_is_not_made() {
     let logged = LoggedSignature {
         envelope: &one,
         hint: "release",
+        key: &release_key(),
         entry: &entry,
         index: 0,
         head: &head,
@@ -229,6 +231,8 @@ fn a_bundle_of_parts_that_do_not_belong_together_is_not_made() {
     };
     signer().bundle(&logged).unwrap();
     let made = |logged: LoggedSignature<'_>| signer().bundle(&logged).unwrap_err();
+    let other = ReleaseKey::from_bytes(SigningKey::from_bytes(&[8; 32]).verifying_key().as_bytes()).unwrap();
+    assert!(matches!(made(LoggedSignature { key: &other, ..logged }), BundleNotVerified::Signature(_)));
     assert_eq!(made(LoggedSignature { envelope: &two, ..logged }), BundleNotVerified::Entry);
     assert!(matches!(made(LoggedSignature { index: 1, ..logged }), BundleNotVerified::Proof(_)));
     let larger = signer().sign_head(Head { size: 2, root }).unwrap();

@@ -344,6 +344,7 @@ fn by_foreign_log(bundle: &Value, evidence: &Evidence<'_>) -> Value {
     let logged = LoggedSignature {
         envelope: envelope.as_bytes(),
         hint: evidence.hint,
+        key: &entry.key().unwrap(),
         entry: &entry,
         index: number("logIndex"),
         head: &foreign(evidence).sign_head(head).unwrap(),

@@ -98,6 +98,7 @@ impl MadeLog {
         let bundle = self.sigstore.bundle(&LoggedSignature {
             envelope: &self.envelopes[place],
             hint: HINT,
+            key: &entry.key().unwrap(),
             entry: &entry,
             index,
             head: &self.sigstore.sign_head(self.head(size)).unwrap(),

@@ -138,6 +138,7 @@ impl Logged {
         let bundle = LoggedSignature {
             envelope: &envelope,
             hint: "release",
+            key: &release_key(),
             entry: &entry,
             index: 2,
             head: &sigstore(2).sign_head(tree.head).unwrap(),
