@@ -13,19 +13,23 @@ use crate::{
     finding::{Code, Finding},
     hash::Hash,
     limits::{
-        MAX_AWAITED_LEAVES, MAX_CHANNELS, MAX_CLOCK_SKEW_SECONDS, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS,
-        MAX_ENDED, MAX_KEYS, MAX_OPEN,
+        MAX_AWAITED_LEAVES, MAX_CLOCK_SKEW_SECONDS, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_ENDED,
+        MAX_KEYS, MAX_OPEN,
     },
 };
 
+mod channels;
+mod embargoes;
 mod keys;
 mod leaf;
 mod order;
 
+use channels::Channels;
+use embargoes::{Embargoes, Hidden};
 pub use keys::Organisation;
 use keys::{KnownKey, KnownRoster};
 pub use leaf::Leaf;
-use order::{Asked, Order};
+use order::{Asked, Said, Unsettled};
 
 /// What a reader of the log keeps of what it has read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,13 +40,15 @@ pub struct Auditor {
     /// Requests without an outcome, by index.
     open: BTreeMap<u64, Open>,
     /// Embargoes without a disclosure, by index.
-    hidden: BTreeMap<u64, Hidden>,
+    hidden: Embargoes,
     /// Requests that ended, the newest.
     ended: BTreeSet<u64>,
     /// Signed releases whose `dsse` leaf may come, by the index of the outcome.
     awaited: BTreeMap<u64, Awaited>,
     /// What is known of each class, product and channel.
-    channels: BTreeMap<String, Order>,
+    channels: Channels,
+    /// The place of the request that the last entry cancelled: the next one may ask for the same anew.
+    cancelled: Option<u64>,
     /// The newest epoch of each key, by name.
     keys: BTreeMap<String, KnownKey>,
     /// The rosters that were announced.
@@ -63,21 +69,6 @@ struct Open {
     asked: Option<Asked>,
     /// Whether a `dsse` leaf may come of it.
     dsse: bool,
-    reported: bool,
-}
-
-/// An embargo without a disclosure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Hidden {
-    /// With the time at which a disclosure is due, however late the entry says.
-    entry: Embargoed,
-    /// What its outcome said that the statement is.
-    statement: Option<Hash>,
-    /// How it ended.
-    state: Option<OutcomeState>,
-    /// The signature, to be verified once the statement is there.
-    leaf: Option<Leaf>,
     reported: bool,
 }
 
@@ -115,10 +106,11 @@ impl Auditor {
     pub fn read(&mut self, entry: &Entry) -> Vec<Finding> {
         let index = self.size;
         self.size += 1;
+        let cancelled = self.cancelled.take();
         let mut findings = Vec::new();
         match entry {
-            Entry::Request(request) => self.request(index, request, &mut findings),
-            Entry::Embargoed(request) => self.embargoed(index, request, &mut findings),
+            Entry::Request(request) => self.request(index, request, cancelled, &mut findings),
+            Entry::Embargoed(request) => self.embargoed(index, request, cancelled, &mut findings),
             Entry::Disclosure(disclosure) => self.disclosure(index, disclosure, &mut findings),
             Entry::Outcome(outcome) => self.outcome(index, outcome, &mut findings),
             Entry::Dsse(dsse) => self.dsse(index, dsse, &mut findings),
@@ -132,6 +124,7 @@ impl Auditor {
     /// Goes past an entry that could not be parsed.
     pub fn skip(&mut self) {
         self.size += 1;
+        self.cancelled = None;
     }
 
     /// What should have happened by `now`, each once. `now` and `grace` in Unix seconds and seconds.
@@ -174,20 +167,36 @@ impl Auditor {
         findings
     }
 
-    fn request(&mut self, index: u64, request: &Request, findings: &mut Vec<Finding>) {
+    fn request(
+        &mut self,
+        index: u64,
+        request: &Request,
+        cancelled: Option<u64>,
+        findings: &mut Vec<Finding>,
+    ) {
         self.check_roster(index, &request.roster, findings);
-        findings.extend(self.check_order(index, index, request, None));
+        let said = Said { at: index, of: index };
+        let (place, backwards) = self.channels.ask(said, cancelled, request);
+        findings.extend(backwards);
+        let asked = Asked::new(request, place);
         let open = Open {
             deadline: due(index, "deadline", request.time, request.deadline, MAX_DEADLINE_SECONDS, findings),
             statement: Some(request.statement),
-            asked: Some(Asked::of(request)),
+            asked: Some(asked.clone()),
             dsse: request.signables.dsse.is_some(),
             reported: false,
         };
         self.open.insert(index, open);
+        self.tidy(&asked);
     }
 
-    fn embargoed(&mut self, index: u64, request: &Embargoed, findings: &mut Vec<Finding>) {
+    fn embargoed(
+        &mut self,
+        index: u64,
+        request: &Embargoed,
+        cancelled: Option<u64>,
+        findings: &mut Vec<Finding>,
+    ) {
         self.check_roster(index, &request.roster, findings);
         let Embargoed { time, deadline, disclose_by, .. } = *request;
         let deadline = due(index, "deadline", time, deadline, MAX_DEADLINE_SECONDS, findings);
@@ -195,13 +204,13 @@ impl Auditor {
         self.open.insert(index, Open { deadline, statement: None, asked: None, dsse: true, reported: false });
         // The entry's own deadline: the disclosure must repeat it.
         let entry = Embargoed { disclose_by, ..request.clone() };
-        self.hidden
-            .insert(index, Hidden { entry, statement: None, state: None, leaf: None, reported: false });
+        let hidden = Hidden { entry, cancelled, statement: None, state: None, leaf: None, reported: false };
+        self.hidden.insert(index, hidden);
     }
 
     fn disclosure(&mut self, index: u64, disclosure: &Disclosure, findings: &mut Vec<Finding>) {
         let of = disclosure.request;
-        let Some(hidden) = self.hidden.get(&of) else {
+        let Some(hidden) = self.hidden.get(of) else {
             let text = format!("it discloses entry {of}, which is not under embargo");
             findings.push(Finding::at(Code::DisclosureWithoutRequest, index, text));
             return;
@@ -216,14 +225,22 @@ impl Auditor {
             let text = format!("the outcome of entry {of} was about another statement");
             findings.push(Finding::at(Code::DisclosureMismatch, index, text));
         }
-        let state = hidden.state;
-        self.hidden.remove(&of);
+        let Hidden { state, cancelled, .. } = *hidden;
+        self.hidden.remove(of);
+        let said = Said { at: index, of };
+        let (place, backwards) = self.channels.ask(said, cancelled, &disclosure.opened);
+        findings.extend(backwards);
+        self.hidden.settle(of, place);
+        let asked = Asked::new(&disclosure.opened, place);
         if let Some(open) = self.open.get_mut(&of) {
             open.statement = Some(statement);
-            open.asked = Some(Asked::of(&disclosure.opened));
+            open.asked = Some(asked.clone());
             open.dsse = disclosure.opened.signables.dsse.is_some();
         }
-        findings.extend(self.check_order(index, of, &disclosure.opened, state));
+        if let Some(state) = state {
+            findings.extend(self.channels.end(said, asked.clone(), state));
+        }
+        self.tidy(&asked);
     }
 
     fn outcome(&mut self, index: u64, outcome: &Outcome, findings: &mut Vec<Finding>) {
@@ -238,7 +255,13 @@ impl Auditor {
             return;
         };
         self.ended.insert(of);
-        findings.extend(open.asked.and_then(|asked| self.end(index, of, asked, outcome.state)));
+        if outcome.state == OutcomeState::Cancelled {
+            self.cancelled = Some(open.asked.as_ref().map_or(of, |asked| asked.place));
+        }
+        if let Some(asked) = open.asked {
+            findings.extend(self.channels.end(Said { at: index, of }, asked.clone(), outcome.state));
+            self.tidy(&asked);
+        }
         let mut wrong = |text: &str| {
             let text = format!("{text} (its request is entry {of})");
             findings.push(Finding::at(Code::OutcomeMismatch, index, text));
@@ -262,7 +285,7 @@ impl Auditor {
             let awaited = Awaited { request: of, statement: outcome.statement, key: outcome.key.clone() };
             self.awaited.insert(index, awaited);
         }
-        if let Some(hidden) = self.hidden.get_mut(&of) {
+        if let Some(hidden) = self.hidden.get_mut(of) {
             hidden.statement = Some(outcome.statement);
             hidden.state = Some(outcome.state);
             if outcome.refusals.iter().any(|refusal| !refusal.reason.is_empty()) {
@@ -273,29 +296,10 @@ impl Auditor {
         self.check_key(index, outcome, findings);
     }
 
-    /// Compares a request with the others of its channel. `of` is the index of the request, `index` that of the entry that
-    /// said it, `state` how it has ended already.
-    fn check_order(
-        &mut self,
-        index: u64,
-        of: u64,
-        request: &Request,
-        state: Option<OutcomeState>,
-    ) -> Vec<Finding> {
-        let asked = Asked::of(request);
-        let backwards = match self.channels.get_mut(&asked.channel) {
-            Some(order) => order.ask(index, of, request, state),
-            None => {
-                self.channels.insert(asked.channel.clone(), Order::new(of, request));
-                None
-            }
-        };
-        let ended = state.and_then(|state| self.end(index, of, asked, state));
-        backwards.into_iter().chain(ended).collect()
-    }
-
-    fn end(&mut self, index: u64, of: u64, asked: Asked, state: OutcomeState) -> Option<Finding> {
-        self.channels.get_mut(&asked.channel)?.end(index, of, asked, state)
+    fn tidy(&mut self, asked: &Asked) {
+        let Self { open, hidden, cancelled, channels, .. } = self;
+        let unsettled = Unsettled { open, embargoes: hidden, cancelled: *cancelled };
+        channels.tidy(&asked.channel, asked.place, &unsettled);
     }
 
     /// Forgets what is oldest of what does not fit; says so once where that could hide something.
@@ -306,10 +310,11 @@ impl Auditor {
         while self.awaited.len() > MAX_AWAITED_LEAVES {
             self.awaited.pop_first();
         }
+        let Self { open, hidden, cancelled, channels, .. } = self;
         let dropped = [
-            shrink(&mut self.open, MAX_OPEN),
-            shrink(&mut self.hidden, MAX_OPEN),
-            shrink(&mut self.channels, MAX_CHANNELS),
+            shrink(open, MAX_OPEN),
+            hidden.shrink(MAX_OPEN),
+            channels.keep_bounded(&Unsettled { open, embargoes: hidden, cancelled: *cancelled }),
             shrink(&mut self.keys, MAX_KEYS),
             shrink(&mut self.rosters, MAX_KEYS),
         ];

@@ -1,12 +1,13 @@
 //! What an auditor keeps is bounded, and it says so where that could hide something.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod entries;
+
+use entries::{codes, embargoed, expired, key, request};
 use rutli_log::{
-    Auditor, Code, Entry, Finding, Hash, Organisation,
-    entry::{
-        Dsse, Embargoed, Key, Node, NodeEvent, Outcome, OutcomeState, Refusal, Request, Signables, kinds,
-    },
+    Auditor, Code, Entry, Finding, Organisation,
+    entry::{Dsse, Key, Node, NodeEvent, Outcome, OutcomeState, Refusal, Request, kinds},
     limits::{
         MAX_CLOCK_SKEW_SECONDS, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_ENDED, MAX_ENTRY_BYTES,
         MAX_FINDING_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_OPEN, MAX_ROSTER_NODES, MAX_TEXT_BYTES,
@@ -14,71 +15,6 @@ use rutli_log::{
     },
     sha256,
 };
-use rutli_release::{Channel, Class, Product, ReleaseId, Requester, Sequence, Version};
-
-fn key() -> Entry {
-    Entry::Key(Key {
-        ceremony: sha256(b"ceremony").to_string(),
-        document: sha256(b"document"),
-        epoch: 1,
-        kind: kinds::Key::default(),
-        name: "release".into(),
-        public_key: sha256(b"key"),
-        purpose: "release".into(),
-        roster: sha256(b"roster"),
-        time: 0,
-        transcript: sha256(b"transcript"),
-    })
-}
-
-fn request(sequence: u64) -> Request {
-    Request {
-        channel: Channel::new("stable").unwrap(),
-        class: Class::AvDatabase,
-        deadline: 100,
-        evidence: Vec::new(),
-        kind: kinds::Request::default(),
-        product: Product::new("av").unwrap(),
-        release: ReleaseId::new("av-1").unwrap(),
-        requester: Requester::new("ci").unwrap(),
-        roster: sha256(b"roster"),
-        sequence: Sequence::new(sequence).unwrap(),
-        signables: Signables::default(),
-        statement: sha256(&sequence.to_be_bytes()),
-        time: 0,
-        version: Version::new("1").unwrap(),
-    }
-}
-
-fn expired(request: u64, statement: Hash) -> Entry {
-    Entry::Outcome(Outcome {
-        key: None,
-        kind: kinds::Outcome::default(),
-        refusals: Vec::new(),
-        request,
-        roster: None,
-        signatures: None,
-        signed_by: Vec::new(),
-        state: OutcomeState::Expired,
-        statement,
-        time: 0,
-    })
-}
-
-fn embargoed(time: u64, deadline: u64, disclose_by: u64) -> Entry {
-    Entry::Embargoed(Embargoed {
-        commitment: sha256(b"commitment"),
-        deadline,
-        disclose_by,
-        kind: kinds::Request::default(),
-        roster: sha256(b"roster"),
-        time,
-    })
-}
-
-fn codes(findings: &[Finding]) -> Vec<Code> {
-    findings.iter().map(|finding| finding.code).collect()
-}
 
 #[test]
 fn more_open_requests_than_are_kept_are_an_alarm_once() {
@@ -341,63 +277,5 @@ fn what_is_said_about_text_is_not_as_long_as_the_text() {
         {
             assert!((MAX_FINDING_BYTES - 2..=MAX_FINDING_BYTES).contains(&finding.text.len()));
         }
-    }
-}
-
-/// Asks for a release and ends it; what is said of both. Nobody announced its key, which is another finding.
-fn ask_and_end(auditor: &mut Auditor, request: &Request, state: OutcomeState) -> Vec<Code> {
-    let index = auditor.size();
-    let asked = auditor.read(&Entry::Request(request.clone()));
-    let Entry::Outcome(outcome) = expired(index, request.statement) else { return Vec::new() };
-    let ended = auditor.read(&Entry::Outcome(Outcome { state, ..outcome }));
-    let order = |code: &Code| matches!(code, Code::SequenceBackwards | Code::VersionBackwards);
-    codes(&asked).into_iter().chain(codes(&ended)).filter(order).collect()
-}
-
-#[test]
-fn versions_are_compared_with_what_was_signed_alone() {
-    let release =
-        |sequence, version| Request { version: Version::new(version).unwrap(), ..request(sequence) };
-    let mut auditor = Auditor::default();
-    auditor.read(&key());
-    for (number, state) in
-        [OutcomeState::Cancelled, OutcomeState::Refused, OutcomeState::Expired].into_iter().enumerate()
-    {
-        let sequence = 10 * u64::try_from(number + 1).unwrap();
-        assert!(ask_and_end(&mut auditor, &release(sequence, "9.0"), state).is_empty());
-        assert!(ask_and_end(&mut auditor, &release(sequence + 1, "1.4"), OutcomeState::Signed).is_empty());
-        assert!(ask_and_end(&mut auditor, &release(sequence + 2, "1.3"), state).is_empty());
-    }
-    assert_eq!(
-        ask_and_end(&mut auditor, &release(40, "1.3"), OutcomeState::Signed),
-        [Code::VersionBackwards]
-    );
-    // Asked for in order, and signed in the other one.
-    let (first, second) = (auditor.size(), auditor.size() + 1);
-    auditor.read(&Entry::Request(release(41, "2.0")));
-    auditor.read(&Entry::Request(release(42, "2.1")));
-    for (index, sequence) in [(second, 42), (first, 41)] {
-        let Entry::Outcome(outcome) = expired(index, request(sequence).statement) else { return };
-        let signed = Entry::Outcome(Outcome { state: OutcomeState::Signed, ..outcome });
-        assert!(!codes(&auditor.read(&signed)).contains(&Code::VersionBackwards));
-    }
-}
-
-#[test]
-fn a_cancelled_release_may_be_asked_for_anew() {
-    for state in [OutcomeState::Cancelled, OutcomeState::Refused, OutcomeState::Expired, OutcomeState::Signed]
-    {
-        let mut auditor = Auditor::default();
-        auditor.read(&key());
-        assert!(ask_and_end(&mut auditor, &request(7), state).is_empty());
-        let another = Request { statement: sha256(b"another"), ..request(7) };
-        let mut other = auditor.clone();
-        assert_eq!(ask_and_end(&mut other, &another, OutcomeState::Signed), [Code::SequenceBackwards]);
-        let lower = Request { statement: request(7).statement, ..request(6) };
-        let mut other = auditor.clone();
-        assert_eq!(ask_and_end(&mut other, &lower, OutcomeState::Signed), [Code::SequenceBackwards]);
-        let again = ask_and_end(&mut auditor, &request(7), OutcomeState::Signed);
-        assert_eq!(again.is_empty(), state == OutcomeState::Cancelled, "{state:?}");
-        assert_eq!(ask_and_end(&mut auditor, &request(7), OutcomeState::Signed), [Code::SequenceBackwards]);
     }
 }
