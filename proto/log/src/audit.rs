@@ -53,8 +53,20 @@ pub struct Auditor {
     keys: BTreeMap<String, KnownKey>,
     /// The rosters that were announced.
     rosters: BTreeMap<Hash, KnownRoster>,
-    /// Something did not fit any more.
-    overflowed: bool,
+    /// What did not fit any more, and has no room again yet.
+    overflowed: BTreeSet<Kept>,
+}
+
+/// What there is a bounded room for. Each has its own, so that one that is full for ever does not silence the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kept {
+    Requests,
+    Embargoes,
+    Channels,
+    Keys,
+    Rosters,
+    Nodes,
 }
 
 /// A request without an outcome.
@@ -302,7 +314,7 @@ impl Auditor {
         channels.tidy(&asked.channel, asked.place, &unsettled);
     }
 
-    /// Forgets what is oldest of what does not fit; says so once where that could hide something.
+    /// Forgets what does not fit; says so where that could hide something.
     fn keep_bounded(&mut self, index: u64, findings: &mut Vec<Finding>) {
         while self.ended.len() > MAX_ENDED {
             self.ended.pop_first();
@@ -310,25 +322,42 @@ impl Auditor {
         while self.awaited.len() > MAX_AWAITED_LEAVES {
             self.awaited.pop_first();
         }
+        let (keys, rosters) = self.keep_keys_bounded(index);
         let Self { open, hidden, cancelled, channels, .. } = self;
-        let dropped = [
-            shrink(open, MAX_OPEN),
-            hidden.shrink(MAX_OPEN),
-            channels.keep_bounded(&Unsettled { open, embargoes: hidden, cancelled: *cancelled }),
-            shrink(&mut self.keys, MAX_KEYS),
-            shrink(&mut self.rosters, MAX_KEYS),
-        ];
-        if dropped.contains(&true) {
-            self.overflow(index, findings);
+        let requests = shrink(open, MAX_OPEN);
+        let embargoes = hidden.shrink(MAX_OPEN);
+        let unsettled = Unsettled { open, embargoes: hidden, cancelled: *cancelled };
+        let forgotten = channels.keep_bounded(&unsettled);
+        let room = |kept: usize, most: usize| kept <= most / 2;
+        for (kept, lost, has_room) in [
+            (Kept::Requests, requests, room(self.open.len(), MAX_OPEN)),
+            (Kept::Embargoes, embargoes, room(self.hidden.len(), MAX_OPEN)),
+            (Kept::Channels, forgotten, self.channels.have_room()),
+            (Kept::Keys, keys, room(self.keys.len(), MAX_KEYS)),
+            (Kept::Rosters, rosters, room(self.rosters.len(), MAX_KEYS)),
+        ] {
+            self.overflow(kept, lost, has_room, index, findings);
         }
     }
 
-    fn overflow(&mut self, index: u64, findings: &mut Vec<Finding>) {
-        if !self.overflowed {
-            self.overflowed = true;
-            let text = "more requests, embargoes, channels or keys are open than are kept: findings about old ones \
-                        may be missing or wrong from here on";
+    /// Says that something was `lost`: once, and again after there was room.
+    fn overflow(&mut self, kept: Kept, lost: bool, has_room: bool, index: u64, findings: &mut Vec<Finding>) {
+        if lost && self.overflowed.insert(kept) {
+            let what = match kept {
+                Kept::Requests => "requests are open",
+                Kept::Embargoes => "embargoes are open",
+                Kept::Channels => "channels, or requests beside embargoes, are there",
+                Kept::Keys => "keys are there",
+                Kept::Rosters => "rosters are there",
+                Kept::Nodes => "nodes are in signed rosters",
+            };
+            let text = format!(
+                "more {what} than are kept: findings about old ones may be missing or wrong from here on"
+            );
             findings.push(Finding::at(Code::TooMuchOpen, index, text));
+        }
+        if has_room {
+            self.overflowed.remove(&kept);
         }
     }
 }

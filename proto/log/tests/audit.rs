@@ -10,7 +10,7 @@ use rutli_log::{
     entry::{Dsse, Key, Node, NodeEvent, Outcome, OutcomeState, Refusal, Request, kinds},
     limits::{
         MAX_CLOCK_SKEW_SECONDS, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_ENDED, MAX_ENTRY_BYTES,
-        MAX_FINDING_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_OPEN, MAX_ROSTER_NODES, MAX_TEXT_BYTES,
+        MAX_FINDING_BYTES, MAX_ITEMS, MAX_KEYS, MAX_NAME_BYTES, MAX_OPEN, MAX_ROSTER_NODES, MAX_TEXT_BYTES,
         MAX_TREE_SIZE,
     },
     sha256,
@@ -28,6 +28,32 @@ fn more_open_requests_than_are_kept_are_an_alarm_once() {
     assert!(auditor.read(&Entry::Request(request(most + 2))).is_empty());
     assert_eq!(auditor.open_requests(), MAX_OPEN);
     assert_eq!(auditor.size(), most + 3);
+}
+
+#[test]
+fn what_was_too_much_is_told_again_once_it_had_room() {
+    let mut auditor = Auditor::default();
+    auditor.read(&key());
+    let most = u64::try_from(MAX_OPEN).unwrap();
+    let ask = |auditor: &mut Auditor, sequences: std::ops::Range<u64>| -> Vec<Code> {
+        sequences.flat_map(|sequence| codes(&auditor.read(&Entry::Request(request(sequence))))).collect()
+    };
+    assert_eq!(ask(&mut auditor, 1..most + 10), [Code::TooMuchOpen]);
+    // Another room is another alarm.
+    let hidden = |_| codes(&auditor.read(&embargoed(0, 0, 0)));
+    assert_eq!((0..=most).flat_map(hidden).collect::<Vec<_>>(), [Code::TooMuchOpen]);
+    // Those under embargo took the place of all others. Nearly half of them end, which is no room yet; then half.
+    let end = |auditor: &mut Auditor, count: u64| {
+        let oldest = auditor.size() - most;
+        for index in oldest..oldest + count {
+            assert!(!codes(&auditor.read(&expired(index, sha256(b"")))).contains(&Code::TooMuchOpen));
+        }
+        assert_eq!(auditor.open_requests() as u64, most - count);
+    };
+    end(&mut auditor, most / 2 - 1);
+    assert_eq!(ask(&mut auditor, 2 * most..3 * most), []);
+    end(&mut auditor, most / 2);
+    assert_eq!(ask(&mut auditor, 4 * most..5 * most), [Code::TooMuchOpen]);
 }
 
 #[test]
@@ -107,6 +133,37 @@ fn the_newest_rosters_are_kept_and_an_older_one_is_not_judged_by() {
         let expected: &[Code] = if kept { &[Code::QuorumMissing] } else { &[] };
         assert_eq!(signed_by_one(&mut auditor, name), expected, "{name}");
     }
+}
+
+#[test]
+fn keys_that_sign_are_kept_and_those_that_never_did_make_room() {
+    let mut auditor = Auditor::default();
+    let announce = |auditor: &mut Auditor, name: &str| {
+        let Entry::Key(key) = key() else { return Vec::new() };
+        let roster = sha256(name.as_bytes());
+        codes(&auditor.read(&Entry::Key(Key { name: name.into(), roster, ..key })))
+    };
+    let used: Vec<String> = (0..8).map(|number| format!("a-{number}")).collect();
+    for name in &used {
+        assert_eq!(announce(&mut auditor, name), []);
+        assert_eq!(signed_by_one(&mut auditor, name), []);
+    }
+    let told: Vec<Code> =
+        (0..2 * MAX_KEYS).flat_map(|number| announce(&mut auditor, &format!("b-{number}"))).collect();
+    assert_eq!(told, [Code::TooMuchOpen; 2], "of keys, and of rosters");
+    for name in &used {
+        assert_eq!(signed_by_one(&mut auditor, name), [], "{name}");
+    }
+    let unknown = [Code::KeyUnknown];
+    assert_eq!(signed_by_one(&mut auditor, "b-0"), unknown);
+    // Where all have signed, the one that did longest ago makes room for one that had no time to.
+    for number in MAX_KEYS + used.len()..2 * MAX_KEYS {
+        assert_eq!(signed_by_one(&mut auditor, &format!("b-{number}")), []);
+    }
+    announce(&mut auditor, "new");
+    assert_eq!(signed_by_one(&mut auditor, "new"), []);
+    assert_eq!(signed_by_one(&mut auditor, "a-0"), unknown);
+    assert_eq!(signed_by_one(&mut auditor, "a-1"), []);
 }
 
 #[test]

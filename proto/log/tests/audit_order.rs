@@ -228,7 +228,8 @@ fn invented_products_do_not_make_a_reader_forget_those_that_are_signed() {
         let mut release = log.ask(of_product(format!("invented-{number}"), request(1)), false);
         log.end(&mut release, OutcomeState::Refused);
     }
-    assert_eq!(log.found(), [Code::TooMuchOpen]);
+    // Half of the room is made at once: it is told for each flood, and not for each entry.
+    assert_eq!(log.found(), [Code::TooMuchOpen; 2]);
     log.sign(9, "1", false);
     assert_eq!(log.found(), [Code::SequenceBackwards]);
 }

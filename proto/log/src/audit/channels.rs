@@ -51,6 +51,11 @@ impl Channels {
         }
     }
 
+    /// Whether another flood would be a new one.
+    pub(super) fn have_room(&self) -> bool {
+        self.orders.len() <= MAX_CHANNELS / 2 && self.places <= MAX_PLACES / 2
+    }
+
     /// Forgets what does not fit. Says whether that could hide something.
     pub(super) fn keep_bounded(&mut self, unsettled: &Unsettled<'_>) -> bool {
         let mut lost = false;

@@ -6,12 +6,12 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rutli_release::ReleaseKey;
 use serde::{Deserialize, Serialize};
 
-use super::Auditor;
+use super::{Auditor, Kept};
 use crate::{
-    entry::{Dsse, Key, Outcome},
+    entry::{Dsse, Key, Outcome, OutcomeState},
     finding::{Code, Finding},
     hash::Hash,
-    limits::MAX_ROSTER_NODES,
+    limits::{MAX_KEYS, MAX_ROSTER_NODES},
 };
 
 /// An organisation of a signed roster: how many of which nodes must sign.
@@ -34,6 +34,10 @@ pub(super) struct KnownKey {
     purpose: String,
     /// As `dsse` leaves name it: so a leaf need not be decoded, which would cost more than all the rest.
     verifier: String,
+    /// The entry that announced it.
+    index: u64,
+    /// The newest entry that says that it signed something.
+    used: Option<u64>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -43,6 +47,8 @@ pub(super) struct KnownRoster {
     index: u64,
     /// The name of the key that it is of.
     key: String,
+    /// The newest entry that says that something was signed under it.
+    used: Option<u64>,
     /// What the signed roster says, if it was read.
     organisations: Option<Vec<Organisation>>,
 }
@@ -55,13 +61,39 @@ impl Auditor {
         if let Some(known) = self.rosters.get_mut(roster) {
             known.organisations = Some(organisations);
         }
-        while self.rosters.values().map(KnownRoster::nodes).sum::<usize>() > MAX_ROSTER_NODES {
+        let newest = self.size.saturating_sub(1);
+        let mut lost = false;
+        while self.roster_nodes() > MAX_ROSTER_NODES {
             let read = self.rosters.values_mut().filter(|known| known.organisations.is_some());
-            let Some(oldest) = read.min_by_key(|known| known.index) else { break };
-            oldest.organisations = None;
-            self.overflow(self.size.saturating_sub(1), &mut findings);
+            let Some(least) = read.min_by_key(|known| worth(newest, known.index, known.used)) else { break };
+            least.organisations = None;
+            lost = true;
         }
+        let has_room = self.roster_nodes() <= MAX_ROSTER_NODES / 2;
+        self.overflow(Kept::Nodes, lost, has_room, newest, &mut findings);
         findings
+    }
+
+    fn roster_nodes(&self) -> usize {
+        self.rosters.values().map(KnownRoster::nodes).sum()
+    }
+
+    /// Forgets keys and rosters that do not fit, the worthless ones first; says whether there were some. `newest` is the
+    /// entry that was read last.
+    pub(super) fn keep_keys_bounded(&mut self, newest: u64) -> (bool, bool) {
+        let Self { keys, rosters, .. } = self;
+        let lost = (keys.len() > MAX_KEYS, rosters.len() > MAX_KEYS);
+        while keys.len() > MAX_KEYS {
+            let least = keys.iter().min_by_key(|(_, known)| worth(newest, known.index, known.used));
+            let Some(name) = least.map(|(name, _)| name.clone()) else { break };
+            keys.remove(&name);
+        }
+        while rosters.len() > MAX_KEYS {
+            let least = rosters.iter().min_by_key(|(_, known)| worth(newest, known.index, known.used));
+            let Some(hash) = least.map(|(hash, _)| *hash) else { break };
+            rosters.remove(&hash);
+        }
+        lost
     }
 
     pub(super) fn key(&mut self, index: u64, key: &Key, findings: &mut Vec<Finding>) {
@@ -72,6 +104,8 @@ impl Auditor {
             // What is no key signs nothing; its roster does not hold either.
             verifier: ReleaseKey::from_bytes(key.public_key.as_bytes())
                 .map_or_else(|_| String::new(), |key| STANDARD.encode(key.to_pem())),
+            index,
+            used: self.keys.get(&key.name).and_then(|known| known.used),
         };
         if let Some(known) = self.keys.get(&key.name) {
             if known.epoch.checked_add(1) != Some(new.epoch) {
@@ -85,8 +119,9 @@ impl Auditor {
         }
         self.keys.insert(key.name.clone(), new);
         // A hash has one roster: what was read of it holds when it is announced again.
-        let organisations = self.rosters.remove(&key.roster).and_then(|known| known.organisations);
-        self.rosters.insert(key.roster, KnownRoster { index, key: key.name.clone(), organisations });
+        let (used, organisations) =
+            self.rosters.remove(&key.roster).map_or((None, None), |known| (known.used, known.organisations));
+        self.rosters.insert(key.roster, KnownRoster { index, key: key.name.clone(), used, organisations });
     }
 
     pub(super) fn check_roster(&self, index: u64, roster: &Hash, findings: &mut Vec<Finding>) {
@@ -96,12 +131,19 @@ impl Auditor {
         }
     }
 
-    pub(super) fn check_key(&self, index: u64, outcome: &Outcome, findings: &mut Vec<Finding>) {
-        if let (Some(name), Some(roster)) = (&outcome.key, &outcome.roster)
-            && self.rosters.get(roster).is_none_or(|known| known.key != *name)
-        {
-            let text = format!("no entry before it announced the key {name} with the roster {roster}");
+    /// Whether the key and the roster that an outcome names belong together and were announced.
+    pub(super) fn check_key(&mut self, index: u64, outcome: &Outcome, findings: &mut Vec<Finding>) {
+        let (Some(name), Some(hash)) = (&outcome.key, &outcome.roster) else { return };
+        let Some(roster) = self.rosters.get_mut(hash).filter(|known| known.key == *name) else {
+            let text = format!("no entry before it announced the key {name} with the roster {hash}");
             findings.push(Finding::at(Code::KeyUnknown, index, text));
+            return;
+        };
+        if outcome.state == OutcomeState::Signed {
+            roster.used = Some(index);
+            if let Some(key) = self.keys.get_mut(name) {
+                key.used = Some(index);
+            }
         }
     }
 
@@ -172,4 +214,10 @@ impl KnownRoster {
     fn nodes(&self) -> usize {
         self.organisations.iter().flatten().map(|organisation| organisation.nodes.len()).sum()
     }
+}
+
+/// By which keys and rosters are forgotten, the least first: those that never signed before those that did, of both those
+/// that were announced or used longest ago. One that was just announced stays, for it had no time to sign.
+fn worth(newest: u64, announced: u64, used: Option<u64>) -> (bool, bool, u64) {
+    (announced == newest, used.is_some(), used.map_or(announced, |used| used.max(announced)))
 }
