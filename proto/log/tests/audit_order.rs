@@ -255,6 +255,26 @@ fn requests_beside_embargoes_fill_no_room_but_their_own() {
     assert_eq!(log.found(), [Code::SequenceBackwards]);
 }
 
+#[test]
+fn where_many_channels_stand_beside_many_embargoes_the_newest_of_each_is_kept() {
+    const CHANNELS: u64 = 50;
+    let rounds = u64::try_from(MAX_BESIDE_EMBARGOES).unwrap();
+    let mut log = Log::new();
+    let of = |channel: u64, sequence: u64| of_channel(format!("channel-{channel}"), request(sequence));
+    for round in 1..=rounds {
+        log.ask(request(round), true);
+        for channel in 0..CHANNELS {
+            let mut release = log.ask(of(channel, 10 * round), false);
+            log.end(&mut release, OutcomeState::Signed);
+        }
+    }
+    assert_eq!(log.found(), [Code::TooMuchOpen]);
+    for channel in 0..CHANNELS {
+        log.ask(of(channel, 10 * rounds - 1), false);
+        assert_eq!(log.found(), [Code::SequenceBackwards], "{channel}");
+    }
+}
+
 /// What happens next, of numbers.
 fn happen(log: &mut Log, releases: &mut Vec<Release>, (what, which, how): (u8, u8, u8)) {
     let count = releases.len();
@@ -310,7 +330,7 @@ fn goes_backwards(releases: &[Release]) -> (bool, bool) {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(1_000))]
+    #![proptest_config(ProptestConfig::with_cases(400))]
 
     #[test]
     fn exactly_what_goes_backwards_is_found(

@@ -9,7 +9,7 @@ use super::order::{Asked, Order, Said, Unsettled, channel_of};
 use crate::{
     entry::{OutcomeState, Request},
     finding::Finding,
-    limits::{MAX_CHANNELS, MAX_PLACES, MIN_PLACES_TO_SWEEP},
+    limits::{MAX_BESIDE_EMBARGOES, MAX_CHANNELS, MAX_PLACES, MIN_PLACES_TO_SWEEP, PLACES_AFTER_SWEEP},
 };
 
 /// What is known of each class, product and channel.
@@ -58,19 +58,28 @@ impl Channels {
 
     /// Forgets what does not fit. Says whether that could hide something.
     pub(super) fn keep_bounded(&mut self, unsettled: &Unsettled<'_>) -> bool {
-        let mut lost = false;
         // Twice as many as were needed: so a sweep costs each entry little.
         let enough = self.swept.saturating_mul(2).clamp(MIN_PLACES_TO_SWEEP, MAX_PLACES);
-        if self.places > enough {
-            for order in self.orders.values_mut() {
-                lost |= order.sweep(unsettled);
-            }
-            self.places = self.orders.values().map(Order::len).sum();
-            lost |= self.evict();
-            self.swept = self.places;
-        } else if self.orders.len() > MAX_CHANNELS {
-            lost |= self.evict();
+        if self.places <= enough {
+            return self.orders.len() > MAX_CHANNELS && self.evict();
         }
+        let mut lost = self.sweep(unsettled, MAX_BESIDE_EMBARGOES);
+        lost |= self.evict();
+        let mut most = MAX_BESIDE_EMBARGOES;
+        while self.places > PLACES_AFTER_SWEEP && most > 0 {
+            most /= 2;
+            lost |= self.sweep(unsettled, most);
+        }
+        self.swept = self.places;
+        lost
+    }
+
+    fn sweep(&mut self, unsettled: &Unsettled<'_>, most: usize) -> bool {
+        let mut lost = false;
+        for order in self.orders.values_mut() {
+            lost |= order.sweep(unsettled, most);
+        }
+        self.places = self.orders.values().map(Order::len).sum();
         lost
     }
 
@@ -82,13 +91,11 @@ impl Channels {
         changed
     }
 
-    /// Forgets channels: first those in which nothing was ever signed, half of the room at once, then the others, as few as
-    /// must be; of both those that were asked for longest ago.
+    /// Forgets channels: first those in which nothing was ever signed, half of the room at once, then as few others as must
+    /// be, and these only for their number; of both those that were asked for longest ago.
     fn evict(&mut self) -> bool {
         let (mut channels, mut places) = (self.orders.len(), self.places);
-        // Room for as much again before the next sweep: without it, each entry could cost one.
-        let most_places = MAX_PLACES / 4 * 3;
-        if channels <= MAX_CHANNELS && places <= most_places {
+        if channels <= MAX_CHANNELS && places <= PLACES_AFTER_SWEEP {
             return false;
         }
         let rank = |order: &Order| (order.ever_signed, order.newest);
@@ -97,9 +104,12 @@ impl Channels {
         let mut last = None;
         for (rank, length) in ranks {
             let (ever_signed, _) = rank;
-            let enough =
-                if ever_signed { (MAX_CHANNELS, most_places) } else { (MAX_CHANNELS / 2, MAX_PLACES / 2) };
-            if channels > enough.0 || places > enough.1 {
+            let fit = if ever_signed {
+                channels <= MAX_CHANNELS
+            } else {
+                channels <= MAX_CHANNELS / 2 && places <= MAX_PLACES / 2
+            };
+            if !fit {
                 (channels, places) = (channels.saturating_sub(1), places.saturating_sub(length));
                 last = Some(rank);
             }

@@ -19,7 +19,6 @@ use crate::{
     entry::Request,
     finding::{Code, Finding},
     hash::Hash,
-    limits::MAX_BESIDE_EMBARGOES,
 };
 
 /// What must be known of a request when it ends.
@@ -187,9 +186,9 @@ impl Order {
         }
     }
 
-    /// Forgets everything that nothing can be compared with any more, and of the rest what is oldest where there is too
-    /// much of it. Says whether there was.
-    pub(super) fn sweep(&mut self, unsettled: &Unsettled<'_>) -> bool {
+    /// Forgets everything that nothing can be compared with any more, and of the rest what is oldest where there are
+    /// more than `most` beside embargoes. Says whether there were.
+    pub(super) fn sweep(&mut self, unsettled: &Unsettled<'_>, most: usize) -> bool {
         let places: Vec<u64> = self.asked.keys().chain(self.signed.keys()).copied().collect();
         for place in places {
             self.tidy(place, unsettled);
@@ -198,11 +197,11 @@ impl Order {
         let beside = self.asked.iter().filter(|(place, seen)| !unsettled.waits(**place, seen));
         let beside: Vec<u64> =
             beside.map(|(place, _)| *place).filter(|place| Some(*place) != newest).collect();
-        let too_many = beside.len().saturating_sub(MAX_BESIDE_EMBARGOES);
+        let too_many = beside.len().saturating_sub(most);
         for place in beside.iter().take(too_many) {
             self.asked.remove(place);
         }
-        let too_many_signed = self.signed.len().saturating_sub(MAX_BESIDE_EMBARGOES);
+        let too_many_signed = self.signed.len().saturating_sub(most.saturating_add(1));
         for _ in 0..too_many_signed {
             self.signed.pop_first();
         }
