@@ -226,12 +226,24 @@ fn huge() -> String {
     "\u{1}".repeat(MAX_ENTRY_BYTES / 6 - 200)
 }
 
+/// Makes something within an entry so long.
+type Change = fn(&mut Entry, usize);
+
+/// Each change may make it as long as it says, and no longer.
+fn assert_bounded(changes: &[(Entry, usize, Change)]) {
+    for (place, (entry, most, change)) in changes.iter().enumerate() {
+        for (length, holds) in [(*most, true), (most + 1, false)] {
+            let mut entry = entry.clone();
+            change(&mut entry, length);
+            assert_eq!(Entry::parse(&entry.encode()).is_ok(), holds, "change {place}, {length}");
+        }
+    }
+}
+
 #[test]
 fn names_texts_and_lists_within_entries_are_bounded() {
-    type Change = fn(&mut Entry, usize);
     let name = MAX_NAME_BYTES;
     let of_key = || key();
-    let ended = || expired(1, sha256(b"statement"));
     let node = || {
         let (event, kind) = (NodeEvent::Culprit, kinds::Node::default());
         Entry::Node(Node { event, kind, node: "v/n".into(), reason: String::new(), time: 0 })
@@ -248,7 +260,6 @@ fn names_texts_and_lists_within_entries_are_bounded() {
             it.$($field)+ = "x".repeat(length);
         }};
     }
-    let refusal = |length| Refusal { code: "x".repeat(length), node: String::new(), reason: String::new() };
     let changes: &[(Entry, usize, Change)] = &[
         (of_key(), name, set!(Key, name)),
         (of_key(), name, set!(Key, purpose)),
@@ -264,6 +275,20 @@ fn names_texts_and_lists_within_entries_are_bounded() {
             let Entry::Dsse(dsse) = entry else { return };
             dsse.spec.signatures = vec![dsse.spec.signatures[0].clone(); length];
         }),
+        (Entry::Request(request(1)), MAX_ITEMS, |entry, length| {
+            let Entry::Request(request) = entry else { return };
+            request.evidence = vec![sha256(b""); length];
+        }),
+    ];
+    assert_bounded(changes);
+}
+
+#[test]
+fn names_texts_and_lists_within_outcomes_are_bounded() {
+    let name = MAX_NAME_BYTES;
+    let ended = || expired(1, sha256(b"statement"));
+    let refusal = |length| Refusal { code: "x".repeat(length), node: String::new(), reason: String::new() };
+    assert_bounded(&[
         (ended(), name, |entry, length| {
             let Entry::Outcome(outcome) = entry else { return };
             outcome.key = Some("x".repeat(length));
@@ -291,18 +316,7 @@ fn names_texts_and_lists_within_entries_are_bounded() {
             let node = "x".repeat(length);
             outcome.refusals = vec![Refusal { code: String::new(), node, reason: String::new() }];
         }),
-        (Entry::Request(request(1)), MAX_ITEMS, |entry, length| {
-            let Entry::Request(request) = entry else { return };
-            request.evidence = vec![sha256(b""); length];
-        }),
-    ];
-    for (place, (entry, most, change)) in changes.iter().enumerate() {
-        for (length, holds) in [(*most, true), (most + 1, false)] {
-            let mut entry = entry.clone();
-            change(&mut entry, length);
-            assert_eq!(Entry::parse(&entry.encode()).is_ok(), holds, "change {place}, {length}");
-        }
-    }
+    ]);
     let mut outcome = ended();
     let Entry::Outcome(it) = &mut outcome else { return };
     for (length, holds) in [(name, true), (name + 1, false)] {
