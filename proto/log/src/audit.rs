@@ -6,25 +6,30 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-use rutli_release::ReleaseKey;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    entry::{Disclosure, Dsse, Embargoed, Entry, Key, Node, NodeEvent, Outcome, OutcomeState, Request},
+    entry::{Disclosure, Embargoed, Entry, Node, NodeEvent, Outcome, OutcomeState, Request},
     finding::{Code, Finding},
     hash::Hash,
     limits::{
-        MAX_AWAITED_LEAVES, MAX_CHANNELS, MAX_CLOCK_SKEW_SECONDS, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS,
-        MAX_ENDED, MAX_KEYS, MAX_OPEN, MAX_ROSTER_NODES,
+        MAX_AWAITED_LEAVES, MAX_CLOCK_SKEW_SECONDS, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_ENDED,
+        MAX_KEYS, MAX_OPEN,
     },
 };
 
+mod channels;
+mod embargoes;
+mod keys;
 mod leaf;
 mod order;
 
+use channels::Channels;
+use embargoes::{Embargoes, Hidden};
+pub use keys::Organisation;
+use keys::{KnownKey, KnownRoster};
 pub use leaf::Leaf;
-use order::{Asked, Order};
+use order::{Asked, Said, Unsettled};
 
 /// What a reader of the log keeps of what it has read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -35,31 +40,33 @@ pub struct Auditor {
     /// Requests without an outcome, by index.
     open: BTreeMap<u64, Open>,
     /// Embargoes without a disclosure, by index.
-    hidden: BTreeMap<u64, Hidden>,
+    hidden: Embargoes,
     /// Requests that ended, the newest.
     ended: BTreeSet<u64>,
     /// Signed releases whose `dsse` leaf may come, by the index of the outcome.
     awaited: BTreeMap<u64, Awaited>,
     /// What is known of each class, product and channel.
-    channels: BTreeMap<String, Order>,
+    channels: Channels,
+    /// The place of the request that the last entry cancelled: the next one may ask for the same anew.
+    cancelled: Option<u64>,
     /// The newest epoch of each key, by name.
     keys: BTreeMap<String, KnownKey>,
     /// The rosters that were announced.
     rosters: BTreeMap<Hash, KnownRoster>,
-    /// Something did not fit any more.
-    overflowed: bool,
+    /// What did not fit any more, and has no room again yet.
+    overflowed: BTreeSet<Kept>,
 }
 
-/// An organisation of a signed roster: how many of which nodes must sign.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Organisation {
-    /// Its name.
-    pub name: String,
-    /// How many.
-    pub threshold: u16,
-    /// `organisation/node` of each.
-    pub nodes: BTreeSet<String>,
+/// What there is a bounded room for. Each has its own, so that one that is full for ever does not silence the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Kept {
+    Requests,
+    Embargoes,
+    Channels,
+    Keys,
+    Rosters,
+    Nodes,
 }
 
 /// A request without an outcome.
@@ -77,21 +84,6 @@ struct Open {
     reported: bool,
 }
 
-/// An embargo without a disclosure.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Hidden {
-    /// With the time at which a disclosure is due, however late the entry says.
-    entry: Embargoed,
-    /// What its outcome said that the statement is.
-    statement: Option<Hash>,
-    /// How it ended.
-    state: Option<OutcomeState>,
-    /// The signature, to be verified once the statement is there.
-    leaf: Option<Leaf>,
-    reported: bool,
-}
-
 /// A signed release whose `dsse` leaf may come.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -101,27 +93,6 @@ struct Awaited {
     statement: Hash,
     /// The key's name, as far as it is known.
     key: Option<String>,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KnownKey {
-    epoch: u64,
-    public_key: Hash,
-    purpose: String,
-    /// As `dsse` leaves name it: so a leaf need not be decoded, which would cost more than all the rest.
-    verifier: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct KnownRoster {
-    /// The newest entry that announced it.
-    index: u64,
-    /// The name of the key that it is of.
-    key: String,
-    /// What the signed roster says, if it was read.
-    organisations: Option<Vec<Organisation>>,
 }
 
 impl Auditor {
@@ -147,10 +118,11 @@ impl Auditor {
     pub fn read(&mut self, entry: &Entry) -> Vec<Finding> {
         let index = self.size;
         self.size += 1;
+        let cancelled = self.cancelled.take();
         let mut findings = Vec::new();
         match entry {
-            Entry::Request(request) => self.request(index, request, &mut findings),
-            Entry::Embargoed(request) => self.embargoed(index, request, &mut findings),
+            Entry::Request(request) => self.request(index, request, cancelled, &mut findings),
+            Entry::Embargoed(request) => self.embargoed(index, request, cancelled, &mut findings),
             Entry::Disclosure(disclosure) => self.disclosure(index, disclosure, &mut findings),
             Entry::Outcome(outcome) => self.outcome(index, outcome, &mut findings),
             Entry::Dsse(dsse) => self.dsse(index, dsse, &mut findings),
@@ -161,25 +133,10 @@ impl Auditor {
         findings
     }
 
-    /// Takes note of the signed roster of the key whose entry was read last, so that outcomes are judged by it. `roster` is its
-    /// hash, and whoever calls has checked that the document is the one that the entry names.
-    pub fn learn_roster(&mut self, roster: &Hash, organisations: Vec<Organisation>) -> Vec<Finding> {
-        let mut findings = Vec::new();
-        if let Some(known) = self.rosters.get_mut(roster) {
-            known.organisations = Some(organisations);
-        }
-        while self.rosters.values().map(KnownRoster::nodes).sum::<usize>() > MAX_ROSTER_NODES {
-            let read = self.rosters.values_mut().filter(|known| known.organisations.is_some());
-            let Some(oldest) = read.min_by_key(|known| known.index) else { break };
-            oldest.organisations = None;
-            self.overflow(self.size.saturating_sub(1), &mut findings);
-        }
-        findings
-    }
-
     /// Goes past an entry that could not be parsed.
     pub fn skip(&mut self) {
         self.size += 1;
+        self.cancelled = None;
     }
 
     /// What should have happened by `now`, each once. `now` and `grace` in Unix seconds and seconds.
@@ -222,20 +179,36 @@ impl Auditor {
         findings
     }
 
-    fn request(&mut self, index: u64, request: &Request, findings: &mut Vec<Finding>) {
+    fn request(
+        &mut self,
+        index: u64,
+        request: &Request,
+        cancelled: Option<u64>,
+        findings: &mut Vec<Finding>,
+    ) {
         self.check_roster(index, &request.roster, findings);
-        findings.extend(self.check_order(index, index, request, None));
+        let said = Said { at: index, of: index };
+        let (place, backwards) = self.channels.ask(said, cancelled, request);
+        findings.extend(backwards);
+        let asked = Asked::new(request, place);
         let open = Open {
             deadline: due(index, "deadline", request.time, request.deadline, MAX_DEADLINE_SECONDS, findings),
             statement: Some(request.statement),
-            asked: Some(Asked::of(request)),
+            asked: Some(asked.clone()),
             dsse: request.signables.dsse.is_some(),
             reported: false,
         };
         self.open.insert(index, open);
+        self.tidy(&asked);
     }
 
-    fn embargoed(&mut self, index: u64, request: &Embargoed, findings: &mut Vec<Finding>) {
+    fn embargoed(
+        &mut self,
+        index: u64,
+        request: &Embargoed,
+        cancelled: Option<u64>,
+        findings: &mut Vec<Finding>,
+    ) {
         self.check_roster(index, &request.roster, findings);
         let Embargoed { time, deadline, disclose_by, .. } = *request;
         let deadline = due(index, "deadline", time, deadline, MAX_DEADLINE_SECONDS, findings);
@@ -243,13 +216,13 @@ impl Auditor {
         self.open.insert(index, Open { deadline, statement: None, asked: None, dsse: true, reported: false });
         // The entry's own deadline: the disclosure must repeat it.
         let entry = Embargoed { disclose_by, ..request.clone() };
-        self.hidden
-            .insert(index, Hidden { entry, statement: None, state: None, leaf: None, reported: false });
+        let hidden = Hidden { entry, cancelled, statement: None, state: None, leaf: None, reported: false };
+        self.hidden.insert(index, hidden);
     }
 
     fn disclosure(&mut self, index: u64, disclosure: &Disclosure, findings: &mut Vec<Finding>) {
         let of = disclosure.request;
-        let Some(hidden) = self.hidden.get(&of) else {
+        let Some(hidden) = self.hidden.get(of) else {
             let text = format!("it discloses entry {of}, which is not under embargo");
             findings.push(Finding::at(Code::DisclosureWithoutRequest, index, text));
             return;
@@ -264,14 +237,22 @@ impl Auditor {
             let text = format!("the outcome of entry {of} was about another statement");
             findings.push(Finding::at(Code::DisclosureMismatch, index, text));
         }
-        let state = hidden.state;
-        self.hidden.remove(&of);
+        let Hidden { state, cancelled, .. } = *hidden;
+        self.hidden.remove(of);
+        let said = Said { at: index, of };
+        let (place, backwards) = self.channels.ask(said, cancelled, &disclosure.opened);
+        findings.extend(backwards);
+        self.hidden.settle(of, place);
+        let asked = Asked::new(&disclosure.opened, place);
         if let Some(open) = self.open.get_mut(&of) {
             open.statement = Some(statement);
-            open.asked = Some(Asked::of(&disclosure.opened));
+            open.asked = Some(asked.clone());
             open.dsse = disclosure.opened.signables.dsse.is_some();
         }
-        findings.extend(self.check_order(index, of, &disclosure.opened, state));
+        if let Some(state) = state {
+            findings.extend(self.channels.end(said, asked.clone(), state));
+        }
+        self.tidy(&asked);
     }
 
     fn outcome(&mut self, index: u64, outcome: &Outcome, findings: &mut Vec<Finding>) {
@@ -286,7 +267,13 @@ impl Auditor {
             return;
         };
         self.ended.insert(of);
-        findings.extend(open.asked.and_then(|asked| self.end(index, of, asked, outcome.state)));
+        if outcome.state == OutcomeState::Cancelled {
+            self.cancelled = Some(open.asked.as_ref().map_or(of, |asked| asked.place));
+        }
+        if let Some(asked) = open.asked {
+            findings.extend(self.channels.end(Said { at: index, of }, asked.clone(), outcome.state));
+            self.tidy(&asked);
+        }
         let mut wrong = |text: &str| {
             let text = format!("{text} (its request is entry {of})");
             findings.push(Finding::at(Code::OutcomeMismatch, index, text));
@@ -310,7 +297,7 @@ impl Auditor {
             let awaited = Awaited { request: of, statement: outcome.statement, key: outcome.key.clone() };
             self.awaited.insert(index, awaited);
         }
-        if let Some(hidden) = self.hidden.get_mut(&of) {
+        if let Some(hidden) = self.hidden.get_mut(of) {
             hidden.statement = Some(outcome.statement);
             hidden.state = Some(outcome.state);
             if outcome.refusals.iter().any(|refusal| !refusal.reason.is_empty()) {
@@ -318,134 +305,16 @@ impl Auditor {
                 findings.push(Finding::at(Code::EmbargoLeak, index, text));
             }
         }
-        if let (Some(name), Some(roster)) = (&outcome.key, &outcome.roster)
-            && self.rosters.get(roster).is_none_or(|known| known.key != *name)
-        {
-            let text = format!("no entry before it announced the key {name} with the roster {roster}");
-            findings.push(Finding::at(Code::KeyUnknown, index, text));
-        }
+        self.check_key(index, outcome, findings);
     }
 
-    /// Compares the nodes that signed with the roster that the outcome names, if that was read.
-    fn check_quorum(&self, index: u64, outcome: &Outcome, findings: &mut Vec<Finding>) {
-        let known = outcome.roster.and_then(|roster| self.rosters.get(&roster));
-        let organisations = known.and_then(|known| known.organisations.as_deref());
-        // That nobody is named at all has been found already.
-        let Some(organisations) = organisations.filter(|_| !outcome.signed_by.is_empty()) else { return };
-        let signers: BTreeSet<_> = outcome.signed_by.iter().collect();
-        let there = |organisation: &Organisation| {
-            signers.iter().filter(|node| organisation.nodes.contains(**node)).count()
-        };
-        let stranger =
-            signers.iter().find(|node| !organisations.iter().any(|known| known.nodes.contains(**node)));
-        let lacking = organisations.iter().find(|known| there(known) < usize::from(known.threshold));
-        let text = match (stranger, lacking) {
-            (Some(node), _) => format!("it names {node}, which its roster does not have"),
-            (None, Some(lacking)) => format!(
-                "{} nodes of {} are named, and its roster wants {}",
-                there(lacking),
-                lacking.name,
-                lacking.threshold
-            ),
-            (None, None) => return,
-        };
-        let text = format!("{text} (its request is entry {})", outcome.request);
-        findings.push(Finding::at(Code::QuorumMissing, index, text));
+    fn tidy(&mut self, asked: &Asked) {
+        let Self { open, hidden, cancelled, channels, .. } = self;
+        let unsettled = Unsettled { open, embargoes: hidden, cancelled: *cancelled };
+        channels.tidy(&asked.channel, asked.place, &unsettled);
     }
 
-    fn dsse(&mut self, index: u64, dsse: &Dsse, findings: &mut Vec<Finding>) {
-        let payload = dsse.spec.payload_hash.value;
-        let outcome = self.outcome_of(dsse).map(|(outcome, _)| outcome);
-        let awaited = outcome.and_then(|outcome| self.awaited.remove(&outcome));
-        if awaited.is_none() {
-            let text = format!("no outcome before it says that the statement {payload} was signed");
-            findings.push(Finding::at(Code::DsseWithoutOutcome, index, text));
-        }
-        let plain = dsse.api_version == "0.0.1"
-            && [&dsse.spec.envelope_hash, &dsse.spec.payload_hash]
-                .iter()
-                .all(|hash| hash.algorithm == "sha256");
-        let [signature] = dsse.spec.signatures.as_slice() else {
-            let text = "it does not have one signature";
-            findings.push(Finding::at(Code::DsseMismatch, index, text));
-            return;
-        };
-        if !plain {
-            let text = "it is not of the form that stock verifiers take";
-            findings.push(Finding::at(Code::DsseMismatch, index, text));
-        }
-        let by = |known: &KnownKey| known.verifier == signature.verifier;
-        let expected = awaited.and_then(|awaited| awaited.key).and_then(|name| self.keys.get(&name));
-        if expected.is_some_and(by) {
-            return;
-        }
-        if !self.keys.values().any(by) {
-            let text = "no entry before it announced the public key that its signature is by";
-            findings.push(Finding::at(Code::KeyUnknown, index, text));
-        } else if expected.is_some() {
-            let text = "its signature is by another key than its outcome says";
-            findings.push(Finding::at(Code::DsseMismatch, index, text));
-        }
-    }
-
-    fn key(&mut self, index: u64, key: &Key, findings: &mut Vec<Finding>) {
-        let new = KnownKey {
-            epoch: key.epoch,
-            public_key: key.public_key,
-            purpose: key.purpose.clone(),
-            // What is no key signs nothing; its roster does not hold either.
-            verifier: ReleaseKey::from_bytes(key.public_key.as_bytes())
-                .map_or_else(|_| String::new(), |key| STANDARD.encode(key.to_pem())),
-        };
-        if let Some(known) = self.keys.get(&key.name) {
-            if known.epoch.checked_add(1) != Some(new.epoch) {
-                let text =
-                    format!("the key {} had the epoch {}, and now has {}", key.name, known.epoch, new.epoch);
-                findings.push(Finding::at(Code::KeyReused, index, text));
-            } else if (known.public_key, &known.purpose) != (new.public_key, &new.purpose) {
-                let text = format!("a refresh of the key {} changed its public key or purpose", key.name);
-                findings.push(Finding::at(Code::KeyChanged, index, text));
-            }
-        }
-        self.keys.insert(key.name.clone(), new);
-        // A hash has one roster: what was read of it holds when it is announced again.
-        let organisations = self.rosters.remove(&key.roster).and_then(|known| known.organisations);
-        self.rosters.insert(key.roster, KnownRoster { index, key: key.name.clone(), organisations });
-    }
-
-    fn check_roster(&self, index: u64, roster: &Hash, findings: &mut Vec<Finding>) {
-        if !self.rosters.contains_key(roster) {
-            let text = format!("no entry before it announced a key with the roster {roster}");
-            findings.push(Finding::at(Code::RosterUnknown, index, text));
-        }
-    }
-
-    /// Compares a request with the others of its channel. `of` is the index of the request, `index` that of the entry that
-    /// said it, `state` how it has ended already.
-    fn check_order(
-        &mut self,
-        index: u64,
-        of: u64,
-        request: &Request,
-        state: Option<OutcomeState>,
-    ) -> Vec<Finding> {
-        let asked = Asked::of(request);
-        let backwards = match self.channels.get_mut(&asked.channel) {
-            Some(order) => order.ask(index, of, request, state),
-            None => {
-                self.channels.insert(asked.channel.clone(), Order::new(of, request));
-                None
-            }
-        };
-        let ended = state.and_then(|state| self.end(index, of, asked, state));
-        backwards.into_iter().chain(ended).collect()
-    }
-
-    fn end(&mut self, index: u64, of: u64, asked: Asked, state: OutcomeState) -> Option<Finding> {
-        self.channels.get_mut(&asked.channel)?.end(index, of, asked, state)
-    }
-
-    /// Forgets what is oldest of what does not fit; says so once where that could hide something.
+    /// Forgets what does not fit; says so where that could hide something.
     fn keep_bounded(&mut self, index: u64, findings: &mut Vec<Finding>) {
         while self.ended.len() > MAX_ENDED {
             self.ended.pop_first();
@@ -453,31 +322,43 @@ impl Auditor {
         while self.awaited.len() > MAX_AWAITED_LEAVES {
             self.awaited.pop_first();
         }
-        let dropped = [
-            shrink(&mut self.open, MAX_OPEN),
-            shrink(&mut self.hidden, MAX_OPEN),
-            shrink(&mut self.channels, MAX_CHANNELS),
-            shrink(&mut self.keys, MAX_KEYS),
-            shrink(&mut self.rosters, MAX_KEYS),
-        ];
-        if dropped.contains(&true) {
-            self.overflow(index, findings);
+        let (keys, rosters) = self.keep_keys_bounded(index);
+        let Self { open, hidden, cancelled, channels, .. } = self;
+        let requests = shrink(open, MAX_OPEN);
+        let embargoes = hidden.shrink(MAX_OPEN);
+        let unsettled = Unsettled { open, embargoes: hidden, cancelled: *cancelled };
+        let forgotten = channels.keep_bounded(&unsettled);
+        let room = |kept: usize, most: usize| kept <= most / 2;
+        for (kept, lost, has_room) in [
+            (Kept::Requests, requests, room(self.open.len(), MAX_OPEN)),
+            (Kept::Embargoes, embargoes, room(self.hidden.len(), MAX_OPEN)),
+            (Kept::Channels, forgotten, self.channels.have_room()),
+            (Kept::Keys, keys, room(self.keys.len(), MAX_KEYS)),
+            (Kept::Rosters, rosters, room(self.rosters.len(), MAX_KEYS)),
+        ] {
+            self.overflow(kept, lost, has_room, index, findings);
         }
     }
 
-    fn overflow(&mut self, index: u64, findings: &mut Vec<Finding>) {
-        if !self.overflowed {
-            self.overflowed = true;
-            let text = "more requests, embargoes, channels or keys are open than are kept: findings about old ones \
-                        may be missing or wrong from here on";
+    /// Says that something was `lost`: once, and again after there was room.
+    fn overflow(&mut self, kept: Kept, lost: bool, has_room: bool, index: u64, findings: &mut Vec<Finding>) {
+        if lost && self.overflowed.insert(kept) {
+            let what = match kept {
+                Kept::Requests => "requests are open",
+                Kept::Embargoes => "embargoes are open",
+                Kept::Channels => "channels, or requests beside embargoes, are there",
+                Kept::Keys => "keys are there",
+                Kept::Rosters => "rosters are there",
+                Kept::Nodes => "nodes are in signed rosters",
+            };
+            let text = format!(
+                "more {what} than are kept: findings about old ones may be missing or wrong from here on"
+            );
             findings.push(Finding::at(Code::TooMuchOpen, index, text));
         }
-    }
-}
-
-impl KnownRoster {
-    fn nodes(&self) -> usize {
-        self.organisations.iter().flatten().map(|organisation| organisation.nodes.len()).sum()
+        if has_room {
+            self.overflowed.remove(&kept);
+        }
     }
 }
 

@@ -65,6 +65,21 @@ pub const MAX_ROSTER_NODES: usize = 16_384;
 /// Channels of products that an auditor keeps.
 pub const MAX_CHANNELS: usize = 16_384;
 
+/// Places that an auditor keeps in the order of all channels together: two for each channel, one for each open request, and
+/// those beside embargoes. 160 bytes each in a state file.
+pub const MAX_PLACES: usize = 98_304;
+
+/// Places that an auditor has at most after it has looked which of them it needs: so it does not look again at each entry.
+/// The newest of every channel, and all open requests, fit into them.
+pub const PLACES_AFTER_SWEEP: usize = 73_728;
+
+/// Places of requests, and of signed releases, that an auditor keeps in one channel beside embargoes: so nobody fills the
+/// room of all channels through one. Two for each embargo, or fewer; fewer, too, where all channels together have too many.
+pub const MAX_BESIDE_EMBARGOES: usize = 1_024;
+
+/// Places with which an auditor first looks which of them it needs no more: fewer are not worth it.
+pub const MIN_PLACES_TO_SWEEP: usize = 4_096;
+
 /// Bytes of a policy: its most witnesses with names and keys of a middling length.
 pub const MAX_POLICY_BYTES: usize = 128 * 1024;
 

@@ -1,84 +1,20 @@
 //! What an auditor keeps is bounded, and it says so where that could hide something.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod entries;
+
+use entries::{codes, embargoed, expired, key, request};
 use rutli_log::{
-    Auditor, Code, Entry, Finding, Hash, Organisation,
-    entry::{
-        Dsse, Embargoed, Key, Node, NodeEvent, Outcome, OutcomeState, Refusal, Request, Signables, kinds,
-    },
+    Auditor, Code, Entry, Finding, Organisation,
+    entry::{Dsse, Key, Node, NodeEvent, Outcome, OutcomeState, Refusal, Request, kinds},
     limits::{
         MAX_CLOCK_SKEW_SECONDS, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_ENDED, MAX_ENTRY_BYTES,
-        MAX_FINDING_BYTES, MAX_ITEMS, MAX_NAME_BYTES, MAX_OPEN, MAX_ROSTER_NODES, MAX_TEXT_BYTES,
+        MAX_FINDING_BYTES, MAX_ITEMS, MAX_KEYS, MAX_NAME_BYTES, MAX_OPEN, MAX_ROSTER_NODES, MAX_TEXT_BYTES,
         MAX_TREE_SIZE,
     },
     sha256,
 };
-use rutli_release::{Channel, Class, Product, ReleaseId, Requester, Sequence, Version};
-
-fn key() -> Entry {
-    Entry::Key(Key {
-        ceremony: sha256(b"ceremony").to_string(),
-        document: sha256(b"document"),
-        epoch: 1,
-        kind: kinds::Key::default(),
-        name: "release".into(),
-        public_key: sha256(b"key"),
-        purpose: "release".into(),
-        roster: sha256(b"roster"),
-        time: 0,
-        transcript: sha256(b"transcript"),
-    })
-}
-
-fn request(sequence: u64) -> Request {
-    Request {
-        channel: Channel::new("stable").unwrap(),
-        class: Class::AvDatabase,
-        deadline: 100,
-        evidence: Vec::new(),
-        kind: kinds::Request::default(),
-        product: Product::new("av").unwrap(),
-        release: ReleaseId::new("av-1").unwrap(),
-        requester: Requester::new("ci").unwrap(),
-        roster: sha256(b"roster"),
-        sequence: Sequence::new(sequence).unwrap(),
-        signables: Signables::default(),
-        statement: sha256(&sequence.to_be_bytes()),
-        time: 0,
-        version: Version::new("1").unwrap(),
-    }
-}
-
-fn expired(request: u64, statement: Hash) -> Entry {
-    Entry::Outcome(Outcome {
-        key: None,
-        kind: kinds::Outcome::default(),
-        refusals: Vec::new(),
-        request,
-        roster: None,
-        signatures: None,
-        signed_by: Vec::new(),
-        state: OutcomeState::Expired,
-        statement,
-        time: 0,
-    })
-}
-
-fn embargoed(time: u64, deadline: u64, disclose_by: u64) -> Entry {
-    Entry::Embargoed(Embargoed {
-        commitment: sha256(b"commitment"),
-        deadline,
-        disclose_by,
-        kind: kinds::Request::default(),
-        roster: sha256(b"roster"),
-        time,
-    })
-}
-
-fn codes(findings: &[Finding]) -> Vec<Code> {
-    findings.iter().map(|finding| finding.code).collect()
-}
 
 #[test]
 fn more_open_requests_than_are_kept_are_an_alarm_once() {
@@ -92,6 +28,32 @@ fn more_open_requests_than_are_kept_are_an_alarm_once() {
     assert!(auditor.read(&Entry::Request(request(most + 2))).is_empty());
     assert_eq!(auditor.open_requests(), MAX_OPEN);
     assert_eq!(auditor.size(), most + 3);
+}
+
+#[test]
+fn what_was_too_much_is_told_again_once_it_had_room() {
+    let mut auditor = Auditor::default();
+    auditor.read(&key());
+    let most = u64::try_from(MAX_OPEN).unwrap();
+    let ask = |auditor: &mut Auditor, sequences: std::ops::Range<u64>| -> Vec<Code> {
+        sequences.flat_map(|sequence| codes(&auditor.read(&Entry::Request(request(sequence))))).collect()
+    };
+    assert_eq!(ask(&mut auditor, 1..most + 10), [Code::TooMuchOpen]);
+    // Another room is another alarm.
+    let hidden = |_| codes(&auditor.read(&embargoed(0, 0, 0)));
+    assert_eq!((0..=most).flat_map(hidden).collect::<Vec<_>>(), [Code::TooMuchOpen]);
+    // Those under embargo took the place of all others. Nearly half of them end, which is no room yet; then half.
+    let end = |auditor: &mut Auditor, count: u64| {
+        let oldest = auditor.size() - most;
+        for index in oldest..oldest + count {
+            assert!(!codes(&auditor.read(&expired(index, sha256(b"")))).contains(&Code::TooMuchOpen));
+        }
+        assert_eq!(auditor.open_requests() as u64, most - count);
+    };
+    end(&mut auditor, most / 2 - 1);
+    assert_eq!(ask(&mut auditor, 2 * most..3 * most), []);
+    end(&mut auditor, most / 2);
+    assert_eq!(ask(&mut auditor, 4 * most..5 * most), [Code::TooMuchOpen]);
 }
 
 #[test]
@@ -174,6 +136,37 @@ fn the_newest_rosters_are_kept_and_an_older_one_is_not_judged_by() {
 }
 
 #[test]
+fn keys_that_sign_are_kept_and_those_that_never_did_make_room() {
+    let mut auditor = Auditor::default();
+    let announce = |auditor: &mut Auditor, name: &str| {
+        let Entry::Key(key) = key() else { return Vec::new() };
+        let roster = sha256(name.as_bytes());
+        codes(&auditor.read(&Entry::Key(Key { name: name.into(), roster, ..key })))
+    };
+    let used: Vec<String> = (0..8).map(|number| format!("a-{number}")).collect();
+    for name in &used {
+        assert_eq!(announce(&mut auditor, name), []);
+        assert_eq!(signed_by_one(&mut auditor, name), []);
+    }
+    let told: Vec<Code> =
+        (0..2 * MAX_KEYS).flat_map(|number| announce(&mut auditor, &format!("b-{number}"))).collect();
+    assert_eq!(told, [Code::TooMuchOpen; 2], "of keys, and of rosters");
+    for name in &used {
+        assert_eq!(signed_by_one(&mut auditor, name), [], "{name}");
+    }
+    let unknown = [Code::KeyUnknown];
+    assert_eq!(signed_by_one(&mut auditor, "b-0"), unknown);
+    // Where all have signed, the one that did longest ago makes room for one that had no time to.
+    for number in MAX_KEYS + used.len()..2 * MAX_KEYS {
+        assert_eq!(signed_by_one(&mut auditor, &format!("b-{number}")), []);
+    }
+    announce(&mut auditor, "new");
+    assert_eq!(signed_by_one(&mut auditor, "new"), []);
+    assert_eq!(signed_by_one(&mut auditor, "a-0"), unknown);
+    assert_eq!(signed_by_one(&mut auditor, "a-1"), []);
+}
+
+#[test]
 fn terms_that_would_hide_something_for_ever_are_an_alarm_at_once() {
     const TIME: u64 = 1_000_000;
     let (deadline, disclosure) = (TIME + MAX_DEADLINE_SECONDS, TIME + MAX_EMBARGO_SECONDS);
@@ -233,12 +226,24 @@ fn huge() -> String {
     "\u{1}".repeat(MAX_ENTRY_BYTES / 6 - 200)
 }
 
+/// Makes something within an entry so long.
+type Change = fn(&mut Entry, usize);
+
+/// Each change may make it as long as it says, and no longer.
+fn assert_bounded(changes: &[(Entry, usize, Change)]) {
+    for (place, (entry, most, change)) in changes.iter().enumerate() {
+        for (length, holds) in [(*most, true), (most + 1, false)] {
+            let mut entry = entry.clone();
+            change(&mut entry, length);
+            assert_eq!(Entry::parse(&entry.encode()).is_ok(), holds, "change {place}, {length}");
+        }
+    }
+}
+
 #[test]
 fn names_texts_and_lists_within_entries_are_bounded() {
-    type Change = fn(&mut Entry, usize);
     let name = MAX_NAME_BYTES;
     let of_key = || key();
-    let ended = || expired(1, sha256(b"statement"));
     let node = || {
         let (event, kind) = (NodeEvent::Culprit, kinds::Node::default());
         Entry::Node(Node { event, kind, node: "v/n".into(), reason: String::new(), time: 0 })
@@ -255,7 +260,6 @@ fn names_texts_and_lists_within_entries_are_bounded() {
             it.$($field)+ = "x".repeat(length);
         }};
     }
-    let refusal = |length| Refusal { code: "x".repeat(length), node: String::new(), reason: String::new() };
     let changes: &[(Entry, usize, Change)] = &[
         (of_key(), name, set!(Key, name)),
         (of_key(), name, set!(Key, purpose)),
@@ -271,6 +275,20 @@ fn names_texts_and_lists_within_entries_are_bounded() {
             let Entry::Dsse(dsse) = entry else { return };
             dsse.spec.signatures = vec![dsse.spec.signatures[0].clone(); length];
         }),
+        (Entry::Request(request(1)), MAX_ITEMS, |entry, length| {
+            let Entry::Request(request) = entry else { return };
+            request.evidence = vec![sha256(b""); length];
+        }),
+    ];
+    assert_bounded(changes);
+}
+
+#[test]
+fn names_texts_and_lists_within_outcomes_are_bounded() {
+    let name = MAX_NAME_BYTES;
+    let ended = || expired(1, sha256(b"statement"));
+    let refusal = |length| Refusal { code: "x".repeat(length), node: String::new(), reason: String::new() };
+    assert_bounded(&[
         (ended(), name, |entry, length| {
             let Entry::Outcome(outcome) = entry else { return };
             outcome.key = Some("x".repeat(length));
@@ -298,18 +316,7 @@ fn names_texts_and_lists_within_entries_are_bounded() {
             let node = "x".repeat(length);
             outcome.refusals = vec![Refusal { code: String::new(), node, reason: String::new() }];
         }),
-        (Entry::Request(request(1)), MAX_ITEMS, |entry, length| {
-            let Entry::Request(request) = entry else { return };
-            request.evidence = vec![sha256(b""); length];
-        }),
-    ];
-    for (place, (entry, most, change)) in changes.iter().enumerate() {
-        for (length, holds) in [(*most, true), (most + 1, false)] {
-            let mut entry = entry.clone();
-            change(&mut entry, length);
-            assert_eq!(Entry::parse(&entry.encode()).is_ok(), holds, "change {place}, {length}");
-        }
-    }
+    ]);
     let mut outcome = ended();
     let Entry::Outcome(it) = &mut outcome else { return };
     for (length, holds) in [(name, true), (name + 1, false)] {
@@ -341,63 +348,5 @@ fn what_is_said_about_text_is_not_as_long_as_the_text() {
         {
             assert!((MAX_FINDING_BYTES - 2..=MAX_FINDING_BYTES).contains(&finding.text.len()));
         }
-    }
-}
-
-/// Asks for a release and ends it; what is said of both. Nobody announced its key, which is another finding.
-fn ask_and_end(auditor: &mut Auditor, request: &Request, state: OutcomeState) -> Vec<Code> {
-    let index = auditor.size();
-    let asked = auditor.read(&Entry::Request(request.clone()));
-    let Entry::Outcome(outcome) = expired(index, request.statement) else { return Vec::new() };
-    let ended = auditor.read(&Entry::Outcome(Outcome { state, ..outcome }));
-    let order = |code: &Code| matches!(code, Code::SequenceBackwards | Code::VersionBackwards);
-    codes(&asked).into_iter().chain(codes(&ended)).filter(order).collect()
-}
-
-#[test]
-fn versions_are_compared_with_what_was_signed_alone() {
-    let release =
-        |sequence, version| Request { version: Version::new(version).unwrap(), ..request(sequence) };
-    let mut auditor = Auditor::default();
-    auditor.read(&key());
-    for (number, state) in
-        [OutcomeState::Cancelled, OutcomeState::Refused, OutcomeState::Expired].into_iter().enumerate()
-    {
-        let sequence = 10 * u64::try_from(number + 1).unwrap();
-        assert!(ask_and_end(&mut auditor, &release(sequence, "9.0"), state).is_empty());
-        assert!(ask_and_end(&mut auditor, &release(sequence + 1, "1.4"), OutcomeState::Signed).is_empty());
-        assert!(ask_and_end(&mut auditor, &release(sequence + 2, "1.3"), state).is_empty());
-    }
-    assert_eq!(
-        ask_and_end(&mut auditor, &release(40, "1.3"), OutcomeState::Signed),
-        [Code::VersionBackwards]
-    );
-    // Asked for in order, and signed in the other one.
-    let (first, second) = (auditor.size(), auditor.size() + 1);
-    auditor.read(&Entry::Request(release(41, "2.0")));
-    auditor.read(&Entry::Request(release(42, "2.1")));
-    for (index, sequence) in [(second, 42), (first, 41)] {
-        let Entry::Outcome(outcome) = expired(index, request(sequence).statement) else { return };
-        let signed = Entry::Outcome(Outcome { state: OutcomeState::Signed, ..outcome });
-        assert!(!codes(&auditor.read(&signed)).contains(&Code::VersionBackwards));
-    }
-}
-
-#[test]
-fn a_cancelled_release_may_be_asked_for_anew() {
-    for state in [OutcomeState::Cancelled, OutcomeState::Refused, OutcomeState::Expired, OutcomeState::Signed]
-    {
-        let mut auditor = Auditor::default();
-        auditor.read(&key());
-        assert!(ask_and_end(&mut auditor, &request(7), state).is_empty());
-        let another = Request { statement: sha256(b"another"), ..request(7) };
-        let mut other = auditor.clone();
-        assert_eq!(ask_and_end(&mut other, &another, OutcomeState::Signed), [Code::SequenceBackwards]);
-        let lower = Request { statement: request(7).statement, ..request(6) };
-        let mut other = auditor.clone();
-        assert_eq!(ask_and_end(&mut other, &lower, OutcomeState::Signed), [Code::SequenceBackwards]);
-        let again = ask_and_end(&mut auditor, &request(7), OutcomeState::Signed);
-        assert_eq!(again.is_empty(), state == OutcomeState::Cancelled, "{state:?}");
-        assert_eq!(ask_and_end(&mut auditor, &request(7), OutcomeState::Signed), [Code::SequenceBackwards]);
     }
 }

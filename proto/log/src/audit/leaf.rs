@@ -36,7 +36,7 @@ impl Auditor {
     /// embargo.
     pub fn keep_leaf(&mut self, dsse: &Dsse) {
         let request = self.outcome_of(dsse).map(|(_, awaited)| awaited.request);
-        if let Some(hidden) = request.and_then(|request| self.hidden.get_mut(&request))
+        if let Some(hidden) = request.and_then(|request| self.hidden.get_mut(request))
             && let (Some(key), Some(signature)) = (dsse.key(), dsse.signature())
         {
             let (key, signature) = (Hash(*key.as_bytes()), STANDARD.encode(signature));
@@ -47,7 +47,7 @@ impl Auditor {
     /// The signature that was kept for this request until its disclosure, which is to be read next.
     #[must_use]
     pub fn kept_leaf(&self, request: u64) -> Option<&Leaf> {
-        self.hidden.get(&request)?.leaf.as_ref()
+        self.hidden.get(request)?.leaf.as_ref()
     }
 
     /// The outcome that announced a leaf, with its index. Nearly always the newest.

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-/// Bytes of a monitor's state: an auditor that keeps as much as it ever does has 25 MB of it.
+/// Bytes of a monitor's state: an auditor that keeps as much as it ever does has 40 MB of it.
 pub const MAX_STATE_BYTES: u64 = 64 << 20;
 
 /// Entry bundles that are read and parsed side by side before their entries are joined in order: work for many threads.

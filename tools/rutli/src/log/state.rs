@@ -24,7 +24,8 @@ use crate::{
 const BEFORE_DIGEST: &str = "{\"sha256\":\"";
 const BEFORE_STATE: &str = "\",\"state\":";
 const AFTER_STATE: &str = "}\n";
-const VERSION: u32 = 1;
+/// Another one for every change of what is kept: a state that is half understood would miss something.
+const VERSION: u32 = 2;
 
 /// What is kept.
 #[derive(Clone, Debug)]
@@ -71,6 +72,41 @@ struct Record {
     counts: BTreeMap<String, u64>,
 }
 
+/// What every version of a state says.
+#[derive(Deserialize)]
+struct Versioned {
+    version: u32,
+}
+
+/// Why a state is not gone on with.
+#[derive(Debug)]
+enum NotRead {
+    Damaged,
+    OfVersion(u32),
+}
+
+impl NotRead {
+    fn into_failure(self, path: &Path) -> Failure {
+        let file = path.display();
+        match self {
+            Self::Damaged => Failure::usage(format!("the state {file} is damaged")).help(
+                "put back a copy of it; without one move it away and the log is read anew from its beginning, but \
+                 then compare with another monitor (--compare), for a fork before today would not be seen",
+            ),
+            Self::OfVersion(version) if version > VERSION => {
+                Failure::usage(format!("the state {file} is of a newer rutli")).help("use that rutli, or a newer one")
+            }
+            Self::OfVersion(_) => Failure::usage(format!(
+                "the state {file} is of an older rutli, which kept less of what it had read"
+            ))
+            .help(format!(
+                "take its head out with `jq -j .state.note {file} > old-head`, move it away, and run this command \
+                 again with `--compare old-head`: the log is read anew from its beginning, and a fork is still seen"
+            )),
+        }
+    }
+}
+
 impl State {
     /// Nothing read yet.
     #[must_use]
@@ -93,19 +129,15 @@ impl State {
     /// Reads the state of a log; a new one where there is no file.
     ///
     /// # Errors
-    /// Exit code 2: it is damaged, or of another log.
+    /// Exit code 2: it is damaged, of another version, or of another log.
     pub fn read(path: &Path, origin: &Origin) -> Result<Self, Failure> {
         // A broken link is no missing file: there was a state once.
         if path.symlink_metadata().is_err_and(|error| error.kind() == std::io::ErrorKind::NotFound) {
             return Ok(Self::new(origin.clone()));
         }
         let bytes = files::read_within(path, MAX_STATE_BYTES)?;
-        let state = String::from_utf8(bytes).ok().and_then(|text| Self::decode(&text)).ok_or_else(|| {
-            Failure::usage(format!("the state {} is damaged", path.display())).help(
-                "put back a copy of it; without one move it away and the log is read anew from its beginning, but \
-                 then compare with another monitor (--compare), for a fork before today would not be seen",
-            )
-        })?;
+        let text = String::from_utf8(bytes).unwrap_or_default();
+        let state = Self::decode(&text).map_err(|unread| unread.into_failure(path))?;
         if state.origin != *origin {
             return Err(Failure::usage(format!(
                 "the state {} is of the log {}, not of {origin}",
@@ -169,14 +201,21 @@ impl State {
         Ok(format!("{BEFORE_DIGEST}{}{BEFORE_STATE}{state}{AFTER_STATE}", sha256(state.as_bytes())))
     }
 
-    fn decode(text: &str) -> Option<Self> {
-        let (digest, rest) = text.strip_prefix(BEFORE_DIGEST)?.split_once(BEFORE_STATE)?;
-        let state = rest.strip_suffix(AFTER_STATE)?;
+    fn decode(text: &str) -> Result<Self, NotRead> {
+        let state = text.strip_prefix(BEFORE_DIGEST).and_then(|text| text.split_once(BEFORE_STATE));
+        let (digest, state) = state.ok_or(NotRead::Damaged)?;
+        let state = state.strip_suffix(AFTER_STATE).ok_or(NotRead::Damaged)?;
         if sha256(state.as_bytes()).to_string() != digest {
-            return None;
+            return Err(NotRead::Damaged);
         }
-        let record: Record =
-            serde_json::from_str(state).ok().filter(|record: &Record| record.version == VERSION)?;
+        let Versioned { version } = serde_json::from_str(state).map_err(|_| NotRead::Damaged)?;
+        if version != VERSION {
+            return Err(NotRead::OfVersion(version));
+        }
+        serde_json::from_str(state).ok().and_then(Self::of).ok_or(NotRead::Damaged)
+    }
+
+    fn of(record: Record) -> Option<Self> {
         let tiles = from_right_edge(record.size, &record.edge)?;
         let head = Frontier::of(&tiles, record.size).ok()?.head();
         if head.root != record.root || record.auditor.size() != record.size {
@@ -205,8 +244,8 @@ mod tests {
         entry::{Dsse, Embargoed, Key, Outcome, OutcomeState, Request, Signables, kinds},
         leaf_hash,
         limits::{
-            MAX_CHECKPOINT_BYTES, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_KEYS, MAX_NAME_BYTES,
-            MAX_OPEN, MAX_TREE_SIZE,
+            MAX_CHANNELS, MAX_CHECKPOINT_BYTES, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_KEYS,
+            MAX_NAME_BYTES, MAX_OPEN, MAX_TREE_SIZE,
         },
     };
     use rutli_release::{Channel, Class, Product, ReleaseId, ReleaseKey, Requester, Sequence, Version};
@@ -216,7 +255,6 @@ mod tests {
 
     /// Entries that an auditor keeps as much of as it ever does, each as long as it may be.
     fn greedy(auditor: &mut Auditor) {
-        let long = |number: usize| format!("{number:0>64}");
         let quotes = |number: usize| format!("{}{number:0>5}", "\"".repeat(MAX_NAME_BYTES - 5));
         let time = MAX_TREE_SIZE - MAX_EMBARGO_SECONDS;
         let (deadline, disclose_by) = (time + MAX_DEADLINE_SECONDS, time + MAX_EMBARGO_SECONDS);
@@ -253,42 +291,63 @@ mod tests {
             }));
         }
         for number in 0..MAX_OPEN {
-            let (statement, roster) = (number.to_be_bytes(), Hash::EMPTY_ROOT);
+            let statement = number.to_be_bytes();
             let (commitment, kind) = (Hash::EMPTY_ROOT, kinds::Request::default());
-            let request =
-                read(Entry::Embargoed(Embargoed { commitment, deadline, disclose_by, kind, roster, time }));
-            read(Entry::Outcome(Outcome {
-                key: Some(quotes(number)),
-                kind: kinds::Outcome::default(),
-                refusals: Vec::new(),
-                request,
-                roster: Some(roster),
-                signatures: Some(roster),
-                signed_by: vec![String::new()],
-                state: OutcomeState::Signed,
-                statement: sha256(&statement),
+            let request = read(Entry::Embargoed(Embargoed {
+                commitment,
+                deadline,
+                disclose_by,
+                kind,
+                roster: Hash::EMPTY_ROOT,
                 time,
             }));
+            read(signed(request, sha256(&statement), quotes(number)));
             read(Entry::Dsse(Dsse::new(b"", &statement, &key, &[255; 64])));
+            // Between two embargoes each, so that all of them are kept.
+            for channel in [0, 128] {
+                let request = read(asked(channel + number % 128, time, deadline));
+                read(signed(request, Hash::EMPTY_ROOT, quotes(number)));
+            }
         }
         for number in 0..MAX_OPEN {
-            read(Entry::Request(Request {
-                channel: Channel::new(long(number)).unwrap(),
-                class: Class::ProductBuild,
-                deadline,
-                evidence: Vec::new(),
-                kind: kinds::Request::default(),
-                product: Product::new(long(number)).unwrap(),
-                release: ReleaseId::new("r").unwrap(),
-                requester: Requester::new("ci").unwrap(),
-                roster: Hash::EMPTY_ROOT,
-                sequence: Sequence::new(MAX_TREE_SIZE).unwrap(),
-                signables: Signables::default(),
-                statement: Hash::EMPTY_ROOT,
-                time,
-                version: Version::new(long(number)).unwrap(),
-            }));
+            read(asked(256 + number % (MAX_CHANNELS - 256), time, deadline));
         }
+    }
+
+    fn asked(channel: usize, time: u64, deadline: u64) -> Entry {
+        let name = format!("{channel:0>64}");
+        let numbers = [u64::MAX.to_string(), u64::MAX.to_string(), u64::MAX.to_string()].join(".");
+        Entry::Request(Request {
+            channel: Channel::new(name.as_str()).unwrap(),
+            class: Class::ProductBuild,
+            deadline,
+            evidence: Vec::new(),
+            kind: kinds::Request::default(),
+            product: Product::new(name.as_str()).unwrap(),
+            release: ReleaseId::new("r").unwrap(),
+            requester: Requester::new("ci").unwrap(),
+            roster: Hash::EMPTY_ROOT,
+            sequence: Sequence::new(MAX_TREE_SIZE).unwrap(),
+            signables: Signables::default(),
+            statement: Hash::EMPTY_ROOT,
+            time,
+            version: Version::new(format!("{numbers}.0").as_str()).unwrap(),
+        })
+    }
+
+    fn signed(request: u64, statement: Hash, key: String) -> Entry {
+        Entry::Outcome(Outcome {
+            key: Some(key),
+            kind: kinds::Outcome::default(),
+            refusals: Vec::new(),
+            request,
+            roster: Some(Hash::EMPTY_ROOT),
+            signatures: Some(Hash::EMPTY_ROOT),
+            signed_by: vec![String::new()],
+            state: OutcomeState::Signed,
+            statement,
+            time: 0,
+        })
     }
 
     #[test]
@@ -305,10 +364,37 @@ mod tests {
         state.note = Some(note.clone());
         state.ahead = (0..MAX_COMPARED).map(|number| (number.to_string(), note.clone())).collect();
         state.write(&path).unwrap();
+        let length = path.metadata().unwrap().len();
+        assert!((30 << 20..40 << 20).contains(&length), "{length}");
         let read = State::read(&path, &origin).unwrap();
         assert_eq!(read.auditor, state.auditor);
         assert_eq!(read.auditor.embargoes(), MAX_OPEN);
         assert_eq!(read.auditor.open_requests(), MAX_OPEN);
+    }
+
+    #[test]
+    fn a_state_of_another_version_is_refused_with_a_way_to_go_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (path, origin) = (folder.path().join("state"), Origin::new("log.example/2026").unwrap());
+        let text = State::new(origin.clone()).encode().unwrap();
+        let (_, state) = text.split_once(BEFORE_STATE).unwrap();
+        let state = state.strip_suffix(AFTER_STATE).unwrap();
+        for (version, problem, help) in [
+            (VERSION - 1, "is of an older rutli", "--compare old-head"),
+            (VERSION + 1, "is of a newer rutli", "use that rutli"),
+        ] {
+            // As an older version wrote it: an auditor that cannot be read.
+            let other = state
+                .replace("\"auditor\":{", "\"auditor\":{\"other\":1,")
+                .replace(&format!("\"version\":{VERSION}"), &format!("\"version\":{version}"));
+            let digest = sha256(other.as_bytes());
+            std::fs::write(&path, format!("{BEFORE_DIGEST}{digest}{BEFORE_STATE}{other}{AFTER_STATE}"))
+                .unwrap();
+            let failure = State::read(&path, &origin).unwrap_err();
+            assert_eq!(failure.exit.code(), 2);
+            assert!(failure.problem.contains(problem), "{failure}");
+            assert!(failure.help.as_ref().unwrap().contains(help), "{failure}");
+        }
     }
 
     #[test]
