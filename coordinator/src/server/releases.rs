@@ -287,7 +287,7 @@ enum Awaits {
     /// A change, until it is final.
     End { seen: watch::Receiver<Seen>, first: bool },
     /// The proof that its signature is in the log.
-    Proof(watch::Receiver<()>),
+    Proof,
     /// It is final; what is left to be said is found out when it is sent.
     Nothing,
 }
@@ -308,28 +308,23 @@ impl Watched {
                     Seen::Final(ended) => lay_over(&mut self.release, &ended),
                 }
             }
-            Awaits::Proof(proven) => {
-                // Gone with the process, or there.
-                let _ = proven.changed().await;
+            Awaits::Proof => {
+                let mut proven = self.api.signing.waiting.unproven(&self.id);
+                // It may have come before anybody waited for it.
                 self.release = self.stored().await?;
+                if self.release.proven_at == 0 {
+                    // Gone with the process, or there.
+                    let _ = proven.changed().await;
+                    self.release = self.stored().await?;
+                }
             }
             Awaits::Nothing => {}
         }
-        self.ended().await
-    }
-
-    /// A signed release is sent again with its proof.
-    async fn ended(mut self) -> Result<Step<Self, v1::Release>> {
         if self.release.state() != v1::ReleaseState::Signed || self.release.proven_at != 0 {
             return Ok(Step::Last(self.release));
         }
-        let proven = self.api.signing.waiting.unproven(&self.id);
-        // It may have come before anybody waited for it.
-        let now = self.stored().await?;
-        if now.proven_at != 0 {
-            return Ok(Step::Last(now));
-        }
-        self.awaits = Awaits::Proof(proven);
+        // It is sent again with its proof, to whoever is still there then.
+        self.awaits = Awaits::Proof;
         Ok(Step::Next(self.release.clone(), self))
     }
 
