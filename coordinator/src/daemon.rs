@@ -284,6 +284,7 @@ fn progress_message(progress: &Progress) -> v1::Release {
     let state = match progress.phase {
         Phase::Queued => v1::ReleaseState::Queued,
         Phase::AwaitingQuorum => v1::ReleaseState::AwaitingQuorum,
+        Phase::AwaitingEvidence => v1::ReleaseState::AwaitingEvidence,
         Phase::Signing => v1::ReleaseState::Signing,
     };
     v1::Release {

@@ -176,6 +176,10 @@ pub const PROBE_SECONDS: u64 = 1;
 /// Bytes that such an attempt writes: what a few releases need.
 pub const PROBE_BYTES: usize = 256 << 10;
 
+/// Milliseconds after which nodes are asked again that permit a release later, by a time window or a rate: each time costs
+/// them nonces.
+pub const ASK_LATER_MS: u64 = 60_000;
+
 /// Connections for reading the store.
 pub const STORE_READERS: u32 = 4;
 

@@ -348,11 +348,11 @@ fn field(field: &'static str, problem: String) -> Error {
 #[must_use]
 pub fn is_final(state: v1::ReleaseState) -> bool {
     use v1::ReleaseState::{
-        AwaitingQuorum, Cancelled, Expired, Queued, Refused, Signed, Signing, Unspecified,
+        AwaitingEvidence, AwaitingQuorum, Cancelled, Expired, Queued, Refused, Signed, Signing, Unspecified,
     };
     match state {
         Signed | Refused | Cancelled | Expired => true,
-        Unspecified | Queued | AwaitingQuorum | Signing => false,
+        Unspecified | Queued | AwaitingQuorum | AwaitingEvidence | Signing => false,
     }
 }
 

@@ -30,7 +30,9 @@ use std::{
 use frost_ed25519::round1::SigningCommitments;
 use rutli_keys::{KeyName, NodeId, Purpose, Quorum, Roster, SignedRoster, effective_public_package};
 use rutli_release::{ReleaseId, Requester, VerifiedRelease};
-use rutli_wire::link::{BatchId, BatchReply, CommitmentBytes, LoggedEntry, NodeStatus, Refusal, ToNode};
+use rutli_wire::link::{
+    BatchId, BatchReply, CommitmentBytes, LoggedEntry, NodeStatus, Refusal, RefusalCode, ToNode,
+};
 
 use crate::{
     aggregate::{AggregateJob, AggregateResult, QuorumKeys},
@@ -99,6 +101,8 @@ pub enum Phase {
     Queued,
     /// Waits for nodes.
     AwaitingQuorum,
+    /// Waits for what nodes want to see first.
+    AwaitingEvidence,
     /// Nodes have it.
     Signing,
 }
@@ -207,6 +211,8 @@ pub struct Engine {
     quorums: HashMap<(KeyName, Vec<u16>), Arc<QuorumKeys>>,
     /// What keeps a quorum from coming together now, for a person.
     stalled: Vec<String>,
+    /// When nodes are asked again that permit something later.
+    ask_later: Option<Millis>,
     actions: Vec<Action>,
 }
 
@@ -224,6 +230,7 @@ impl Engine {
             Event::KeyAdded(roster) => self.add_key(*roster),
             Event::Attached { node, stream, version, status } => {
                 self.lose(&node);
+                self.ask_again(|refused, _| *refused == node);
                 self.nodes.attach(node, stream, version, status);
             }
             Event::Detached(node, stream) => {
@@ -232,7 +239,11 @@ impl Engine {
                     self.nodes.detach(&node);
                 }
             }
-            Event::Status(node, stream, status) => self.nodes.set_status(&node, stream, status),
+            Event::Status(node, stream, status) => {
+                // A node says it anew when its custodian has given it other rules.
+                self.ask_again(|refused, _| *refused == node);
+                self.nodes.set_status(&node, stream, status);
+            }
             Event::Commitments(node, stream, key, commitments) => {
                 let holds = self.keys.get(&key).is_some_and(|roster| roster.index_of(&node).is_some());
                 if holds {
@@ -254,6 +265,9 @@ impl Engine {
             Event::Tick => {}
         }
         self.close_overdue(now);
+        if self.ask_later.take_if(|due| *due <= now).is_some() {
+            self.ask_again(|_, code| code == RefusalCode::NotYet);
+        }
         self.schedule(now);
         std::mem::take(&mut self.actions)
     }
@@ -261,7 +275,8 @@ impl Engine {
     /// Takes a release back, as long as no node has it.
     pub fn cancel(&mut self, id: &ReleaseId) -> Result<Vec<Action>, NotCancelled> {
         let job = self.queue.job(id).ok_or(NotCancelled::Unknown)?;
-        if job.started {
+        // What awaits evidence is with no node, and no quorum has signed it.
+        if job.started && !job.awaits_evidence() {
             return Err(NotCancelled::TooLate);
         }
         self.queue.finish(id);
@@ -271,7 +286,8 @@ impl Engine {
     /// When to come back with [`Event::Tick`] at the latest.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
-        self.sessions.values().filter_map(Session::deadline).chain(self.nodes.next_return()).min()
+        let sessions = self.sessions.values().filter_map(Session::deadline);
+        sessions.chain(self.nodes.next_return()).chain(self.ask_later).min()
     }
 
     /// What is known of every node that was ever seen or blamed.
@@ -341,18 +357,21 @@ impl Engine {
                     self.disconnect(node, refusal.reason);
                 }
             }
-            Ok(None) if session.is_complete() => self.aggregate(reply.id),
+            Ok(None) if session.is_complete() => self.aggregate(now, reply.id),
             Ok(None) => {}
         }
     }
 
     /// All signers answered: what every one of them signed is aggregated, the rest goes on elsewhere.
-    fn aggregate(&mut self, id: BatchId) {
+    fn aggregate(&mut self, now: Millis, id: BatchId) {
         let Some(session) = self.sessions.get(&id) else { return };
         for (release, node, refusal) in session.refusals() {
             if nodes::is_pool_fault(refusal.code) {
                 self.disconnect(&node, refusal.reason);
             } else if let Some(job) = self.queue.job_mut(&release) {
+                if refusal.code == RefusalCode::NotYet {
+                    self.ask_later.get_or_insert(now.plus(limits::ASK_LATER_MS));
+                }
                 job.refusals.insert(node, refusal);
             }
         }
@@ -413,17 +432,32 @@ impl Engine {
         }
     }
 
-    /// Ends a release that some organisation can no longer sign, once no node has it any more.
+    /// Ends a release that some organisation can no longer sign, once no node has it any more; or sets it aside, if that may
+    /// change.
     fn settle_refusals(&mut self, id: &ReleaseId) {
         let Some(job) = self.queue.job(id) else { return };
         let key = job.key.as_ref().or(self.active.as_ref());
         let Some(roster) = key.and_then(|key| self.keys.get(key)) else { return };
-        if !job.in_sessions() && nodes::is_hopeless(roster, &job.refusals) {
-            let refusals = job.refusals.clone().into_iter().collect();
+        let refused = job.final_refusals();
+        if !job.in_sessions() && nodes::is_hopeless(roster, &refused) {
             self.queue.finish(id);
+            let refusals = refused.into_iter().collect();
             self.actions.push(Action::Finished(id.clone(), Outcome::Refused(refusals)));
-        } else {
-            self.advance(id);
+            return;
+        }
+        let waits = !job.in_sessions() && nodes::is_hopeless(roster, &job.refusals);
+        if let Some(job) = self.queue.job_mut(id).filter(|_| waits) {
+            job.await_evidence();
+        }
+        self.advance(id);
+    }
+
+    /// Something has come that nodes waited for.
+    fn ask_again(&mut self, who: impl Fn(&NodeId, RefusalCode) -> bool) {
+        for job in self.queue.jobs_mut() {
+            if job.ask_again(&who) {
+                self.actions.push(job.progress_action());
+            }
         }
     }
 

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use rutli_keys::{KeyName, NodeId};
 use rutli_release::{Channel, Class, Product, ReleaseId};
-use rutli_wire::{limits as wire_limits, link::Refusal};
+use rutli_wire::{
+    limits as wire_limits,
+    link::{Refusal, RefusalCode},
+};
 
 use super::{Outcome, Phase, Progress, Submission, nodes::Choice};
 use crate::limits;
@@ -38,8 +41,10 @@ pub struct Job {
     pub started: bool,
     /// The key it was started with.
     pub key: Option<KeyName>,
-    /// Nodes that refused it.
+    /// Nodes that refused it, for good or until something has come.
     pub refusals: BTreeMap<NodeId, Refusal>,
+    /// Whether it cannot be signed before something has come that those nodes want.
+    awaits_evidence: bool,
     /// Whether nobody wants it any more: it ends as soon as no session has it.
     abandoned: bool,
     /// Nodes that gave shares.
@@ -123,6 +128,11 @@ impl Queue {
         self.jobs.get_mut(id)
     }
 
+    /// All jobs.
+    pub fn jobs_mut(&mut self) -> impl Iterator<Item = &mut Job> {
+        self.jobs.values_mut()
+    }
+
     /// Jobs with something open.
     pub fn waiting_mut(&mut self) -> impl Iterator<Item = &mut Job> {
         self.jobs.values_mut().filter(|job| !job.open.is_empty())
@@ -175,7 +185,14 @@ impl Queue {
             self.lane_mut(lane).push_back(channel.clone());
             let Some(waiting) = self.channels.get(&channel) else { continue };
             for id in waiting.jobs.values() {
-                let Some(job) = self.jobs.get_mut(id).filter(|job| !job.open.is_empty()) else { break };
+                let Some(job) = self.jobs.get_mut(id) else { break };
+                // It may wait for days, and must not hold back its whole channel.
+                if job.awaits_evidence {
+                    continue;
+                }
+                if job.open.is_empty() {
+                    break;
+                }
                 if choice.is_none() {
                     choice = choose(&job.refusals);
                     room = choice.as_ref().map_or(room, |choice| room.min(choice.stock));
@@ -265,13 +282,14 @@ impl Queue {
         }
     }
 
-    /// Whether some channel's first job that is not all in sessions may go on.
+    /// Whether the first job of some channel that does not await evidence may go on.
     fn has_work(&self, lane: &VecDeque<ChannelKey>) -> bool {
         lane.iter().any(|channel| {
             self.channels
                 .get(channel)
-                .and_then(|waiting| waiting.jobs.values().next())
-                .and_then(|id| self.jobs.get(id))
+                .and_then(|waiting| {
+                    waiting.jobs.values().filter_map(|id| self.jobs.get(id)).find(|job| !job.awaits_evidence)
+                })
                 .is_some_and(|job| !job.open.is_empty())
         })
     }
@@ -288,6 +306,7 @@ impl Job {
             busy: 0,
             key: None,
             refusals: BTreeMap::new(),
+            awaits_evidence: false,
             abandoned: false,
             signed_by: BTreeSet::new(),
             stalled: Vec::new(),
@@ -327,6 +346,33 @@ impl Job {
         self.abandoned && self.busy == 0
     }
 
+    /// Refusals that nothing that comes will change.
+    #[must_use]
+    pub fn final_refusals(&self) -> BTreeMap<NodeId, Refusal> {
+        let last = self.refusals.iter().filter(|(_, refusal)| !refusal.code.waits());
+        last.map(|(node, refusal)| (node.clone(), refusal.clone())).collect()
+    }
+
+    /// Nobody is asked to sign it until [`Job::ask_again`].
+    pub fn await_evidence(&mut self) {
+        self.awaits_evidence = true;
+    }
+
+    /// Whether it waits for what nodes want.
+    #[must_use]
+    pub fn awaits_evidence(&self) -> bool {
+        self.awaits_evidence
+    }
+
+    /// Something has come: those who waited for it are asked again. True if there are any.
+    pub fn ask_again(&mut self, who: impl Fn(&NodeId, RefusalCode) -> bool) -> bool {
+        let before = self.refusals.len();
+        self.refusals.retain(|node, refusal| !(refusal.code.waits() && who(node, refusal.code)));
+        let any = self.refusals.len() < before;
+        self.awaits_evidence &= !any;
+        any
+    }
+
     /// Whether a session has any of it.
     #[must_use]
     pub fn in_sessions(&self) -> bool {
@@ -348,13 +394,18 @@ impl Job {
     #[must_use]
     pub fn progress(&self) -> Progress {
         let mut waiting_for = self.stalled.clone();
-        if waiting_for.is_empty() && !self.refusals.is_empty() {
+        if self.awaits_evidence {
+            let wanted = self.refusals.iter().filter(|(_, refusal)| refusal.code.waits());
+            waiting_for = wanted.map(|(node, refusal)| format!("{node}: {}", refusal.reason)).collect();
+        } else if waiting_for.is_empty() && !self.refusals.is_empty() {
             let refused: Vec<String> = self.refusals.keys().map(ToString::to_string).collect();
             waiting_for.push(format!("nodes other than {}, which refused it", refused.join(", ")));
         }
         let phase = if self.busy > 0 {
             waiting_for.clear();
             Phase::Signing
+        } else if self.awaits_evidence {
+            Phase::AwaitingEvidence
         } else if waiting_for.is_empty() {
             Phase::Queued
         } else {

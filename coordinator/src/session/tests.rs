@@ -1,5 +1,7 @@
 //! The engine against nodes that are as small as they can be: real keys, real shares, no policy.
 
+mod waits;
+
 use std::collections::{BTreeMap, HashMap};
 
 use frost_ed25519::{self as frost, SigningPackage, round1::SigningNonces};

@@ -150,11 +150,21 @@ pub enum RefusalCode {
     LogOtherEntry,
     /// The entry's deadline, or the end of its embargo, is past or too far away.
     LogTerms,
+    /// The node's policy wants evidence that it has not seen. It may yet come.
+    EvidenceMissing,
+    /// The node's policy permits it later: a time window, or a rate.
+    NotYet,
 }
 
 impl RefusalCode {
+    /// Whether the same release may be permitted by the same node once something has come: evidence, or its time.
+    #[must_use]
+    pub fn waits(self) -> bool {
+        matches!(self, Self::EvidenceMissing | Self::NotYet)
+    }
+
     /// Every code with its stable word.
-    pub const ALL: [(Self, &'static str); 24] = [
+    pub const ALL: [(Self, &'static str); 26] = [
         (Self::NotAllowed, "not-allowed"),
         (Self::SequenceBehind, "sequence-behind"),
         (Self::SequenceConflict, "sequence-conflict"),
@@ -179,6 +189,8 @@ impl RefusalCode {
         (Self::LogInclusion, "log-inclusion"),
         (Self::LogOtherEntry, "log-other-entry"),
         (Self::LogTerms, "log-terms"),
+        (Self::EvidenceMissing, "evidence-missing"),
+        (Self::NotYet, "not-yet"),
     ];
 
     /// The stable word for programs.

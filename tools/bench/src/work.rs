@@ -121,6 +121,7 @@ pub fn is_signed(release: &v1::Release) -> Result<bool> {
         ReleaseState::Unspecified
         | ReleaseState::Queued
         | ReleaseState::AwaitingQuorum
+        | ReleaseState::AwaitingEvidence
         | ReleaseState::Signing => Ok(false),
         state @ (ReleaseState::Refused | ReleaseState::Cancelled | ReleaseState::Expired) => bail!(
             "release {} ended as {}: {}",

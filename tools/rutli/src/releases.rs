@@ -17,9 +17,10 @@ use crate::{
 };
 
 /// Every state with its stable word.
-pub const STATES: [(ReleaseState, &str); 7] = [
+pub const STATES: [(ReleaseState, &str); 8] = [
     (ReleaseState::Queued, "queued"),
     (ReleaseState::AwaitingQuorum, "awaiting-quorum"),
+    (ReleaseState::AwaitingEvidence, "awaiting-evidence"),
     (ReleaseState::Signing, "signing"),
     (ReleaseState::Signed, "signed"),
     (ReleaseState::Refused, "refused"),
@@ -312,7 +313,9 @@ pub fn content(release: &v1::Release) -> Result<VerifiedRelease, Failure> {
 #[must_use]
 pub fn stage(release: &v1::Release) -> String {
     match ReleaseState::try_from(release.state) {
-        Ok(ReleaseState::AwaitingQuorum) => format!("waiting for {}", text::list(&release.waiting_for)),
+        Ok(ReleaseState::AwaitingQuorum | ReleaseState::AwaitingEvidence) => {
+            format!("waiting for {}", text::list(&release.waiting_for))
+        }
         Ok(ReleaseState::Signing) => {
             format!("signing {}/{}", release.signatures_done, release.signatures_total)
         }
@@ -526,6 +529,7 @@ pub(crate) mod tests {
         assert_eq!(with(ReleaseState::Cancelled), Some(1));
         assert_eq!(with(ReleaseState::Expired), Some(1));
         assert_eq!(with(ReleaseState::AwaitingQuorum), Some(4));
+        assert_eq!(with(ReleaseState::AwaitingEvidence), Some(4));
         assert_eq!(state_word(99), "unknown");
     }
 }
