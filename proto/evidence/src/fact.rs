@@ -121,5 +121,7 @@ impl std::str::FromStr for SourceDigest {
 
 /// Text that is no digest of a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("not the digest of a source: want `sha256:` and 64, or `gitCommit:` and 40 or 64 digits in lower-case hexadecimal")]
+#[error(
+    "not the digest of a source: want `sha256:` and 64, or `gitCommit:` and 40 or 64 digits in lower-case hexadecimal"
+)]
 pub struct NotADigest;

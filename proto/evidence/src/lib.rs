@@ -1,46 +1,52 @@
-//! What a custodian's node verifies about a release beyond the request itself.
+//! What a custodian's node verifies about a release beyond the request itself: attestations, approvals, refusals.
 //!
-//! ```ignore
-//! // Evidence: one opaque document of at most 64 KiB.
-//! impl Evidence {
-//!     pub fn parse(bytes: &[u8]) -> Result<Evidence, NotEvidence>;
-//!     pub fn as_bytes(&self) -> &[u8];
-//!     pub fn digest(&self) -> [u8; 32];
-//!     pub fn kind(&self) -> Kind; // Build, Tests, Review, Approval, Refusal; Display
-//! }
-//! pub fn approval_text(release: &ReleaseId, statement_sha256: &[u8; 32]) -> String;
-//! pub fn refusal_text(release: &ReleaseId, statement_sha256: &[u8; 32], reason: &str) -> Result<String, InvalidReason>;
-//! pub const APPROVAL_NAMESPACE: &str = "approval@rutli";
-//! pub const REFUSAL_NAMESPACE: &str = "refusal@rutli";
+//! A piece of [`Evidence`] is an opaque document of at most 64 KiB, known by the SHA-256 of its bytes. It is either
 //!
-//! // Trust: whom one custodian trusts.
-//! pub enum Role { Builder, Rebuilder, Tester, Reviewer }
-//! pub struct AttestationKey { pub name: String, pub role: Role, pub public_key: String, pub ids: Vec<String> }
-//! impl Trust {
-//!     pub fn new(keys: Vec<AttestationKey>, allowed_signers: &str) -> Result<Trust, InvalidTrust>;
-//!     pub fn custodians(&self) -> BTreeSet<&str>;
-//!     pub fn keys(&self) -> impl Iterator<Item = (Role, &str)>;
-//! }
-//! pub fn verify(evidence: &Evidence, trust: &Trust, release: &VerifiedRelease, id: &ReleaseId, now_unix: u64)
-//!     -> Result<Established, NotEstablished>;
+//! - a **DSSE envelope** in JSON around an in-toto Statement v1: SLSA provenance v1 of a build or of a rebuild, a test result v0.1, or an SLSA
+//!   verification summary v1 of a review of the source; or
+//! - a **signed text**: [`approval_text`] or [`refusal_text`], and directly after it the armored SSH signature that
+//!   `ssh-keygen -Y sign` makes.
 //!
-//! // Making evidence.
-//! pub struct Subject { pub name: String, pub sha256: [u8; 32] }
-//! pub struct Build { pub builder_id: String, pub build_type: String, pub parameters: BTreeMap<String, String>,
-//!     pub source_uri: Option<String>, pub source_digest: SourceDigest, pub invocation_id: Option<String>,
-//!     pub started_at: Option<u64>, pub finished_at: Option<u64> }
-//! pub struct TestRun { pub configurations: BTreeSet<String>, pub passed: BTreeSet<String>, pub warned: BTreeSet<String>,
-//!     pub failed: BTreeSet<String>, pub url: Option<String> }
-//! pub fn provenance_statement(subjects: &[Subject], build: &Build) -> Result<Vec<u8>, NotMade>;
-//! pub fn test_statement(subjects: &[Subject], run: &TestRun) -> Result<Vec<u8>, NotMade>;
-//! impl AttestationSigner {
-//!     pub fn from_private_key(text: &str) -> Result<AttestationSigner, InvalidSigner>;
-//!     pub fn public_pem(&self) -> String;
-//! }
-//! pub fn sign_dsse(statement: &[u8], signer: &AttestationSigner) -> Result<Vec<u8>, NotMade>;
-//! ```
+//! [`Evidence::parse`] looks at form alone. [`verify`] says what a document [establishes](Established) about one release, for
+//! one custodian's [`Trust`], at one time; nothing that a document says of itself counts before.
+//!
+//! # Strictness
+//!
+//! JSON has no name twice in an object, at any depth, so that it reads the same to everybody; unknown fields are passed over, as DSSE
+//! and in-toto ask for. In an envelope only the payload is signed: its layout, its `keyid`s and unknown fields may change
+//! without changing what is established. Signed texts have one spelling, to the last byte. All inputs are bounded ([`limits`]), and
+//! what goes into a fact or an error is printable and short.
+//!
+//! # Out of scope
+//!
+//! Whether what is established is enough: that is for policies. Which release a document is sent for: the caller says so.
+//! Reading files and clocks. Certificates, Sigstore bundles, and keys of other kinds than Ed25519 and ECDSA P-256.
+//!
+//! # Sources
+//!
+//! DSSE v1, in-toto Statement v1, its test result v0.1, SLSA provenance v1 and verification summary v1; OpenSSH's PROTOCOL.sshsig,
+//! PROTOCOL.u2f and ssh-keygen(1); RFC 8032, RFC 8785.
 
+mod document;
+mod envelope;
 mod fact;
+mod json;
+mod key;
 pub mod limits;
+mod make;
+mod signers;
+mod statement;
+mod text;
+mod trust;
+mod verify;
+mod words;
 
+pub use document::{Evidence, Kind, NotEvidence};
 pub use fact::{BuildFact, Established, NotADigest, SourceDigest};
+pub use make::{
+    AttestationSigner, Build, File, InvalidSigner, NotMade, TestRun, provenance_statement, sign_dsse,
+    test_statement,
+};
+pub use text::{APPROVAL_NAMESPACE, InvalidReason, REFUSAL_NAMESPACE, approval_text, refusal_text};
+pub use trust::{AttestationKey, InvalidTrust, Role, Trust};
+pub use verify::{NotEstablished, verify};
