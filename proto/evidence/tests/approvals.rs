@@ -383,6 +383,19 @@ fn signatures_have_one_spelling() {
     assert!(matches!(refused(&not_utf8), NotEvidence::Text { problem: "it is not UTF-8" }));
 }
 
+#[test]
+fn signatures_are_bounded() {
+    let with = |application| Sk { key: ed25519(12), application, flags: 1 };
+    assert!(
+        Evidence::parse(&signed(&with("ssh:a-company.example"), APPROVAL_NAMESPACE, &approval())).is_ok()
+    );
+    let long = "x".repeat(2_000).leak();
+    let refused = refused(&signed(&with(long), APPROVAL_NAMESPACE, &approval()));
+    assert!(
+        matches!(&refused, NotEvidence::SshSignature { problem } if problem.contains("more than 2048 bytes"))
+    );
+}
+
 fn ssh_keygen(directory: &Path, arguments: &[&str], stdin: Option<&str>) -> bool {
     let stdin = stdin
         .map_or_else(std::process::Stdio::null, |file| fs::File::open(directory.join(file)).unwrap().into());

@@ -54,7 +54,7 @@ fn keys_are_ed25519_or_p256() {
         (pem(&key).replace("MCow", "MCoW"), "want an Ed25519"),
         (zero.into(), "small order"),
         (p384.into(), "want an Ed25519"),
-        (format!("{ssh}\n{ssh}"), "want an Ed25519"),
+        (format!("{ssh} one\n{ssh} two"), "want an Ed25519"),
         (pem(&key) + &"\n ".repeat(9_000) + "x", "more than 4096 bytes"),
     ] {
         let refused = keys_refused(|keys| keys[0].public_key = bad.clone());
@@ -149,9 +149,9 @@ fn lines_that_are_not_understood_are_refused_by_their_number() {
         ("anna ssh-ed25519".into(), "want `custodian"),
         (format!("anna {}", kind("ssh-rsa")), "no SSH public key"),
         (format!("anna {}", kind("ssh-ed25519-cert-v01@openssh.com")), "certificate"),
-        (format!("anna cert-authority {ANNA}"), "cert-authority"),
-        (format!("anna CERT-AUTHORITY,namespaces=\"a\" {ANNA}"), "cert-authority"),
-        (format!("anna namespaces=\"a\",cert-authority {ANNA}"), "cert-authority"),
+        (format!("anna cert-authority {ANNA}"), "`cert-authority` is not supported"),
+        (format!("anna CERT-AUTHORITY,namespaces=\"a\" {ANNA}"), "`cert-authority` is not supported"),
+        (format!("anna namespaces=\"a\",cert-authority {ANNA}"), "`cert-authority` is not supported"),
         (format!("anna,ben {ANNA}"), "not a list or pattern"),
         (format!("*@vendor {ANNA}"), "not a list or pattern"),
         (format!("!anna {ANNA}"), "not a list or pattern"),
