@@ -97,6 +97,8 @@ async fn a_proof_that_came_between_is_seen() {
     // The watcher has read it signed, and the proof comes before its stream is read for the first time; nobody tells it.
     let mut between = watch(&api, &id).await;
     core.store.prove(vec![(stored.number, vec![proof.clone()])], NOW + 1).await.unwrap();
+    let signed = between.next().await.unwrap().unwrap();
+    assert_eq!((signed.state(), signed.proven_at), (v1::ReleaseState::Signed, 0), "at once");
     let seen = between.next().await.unwrap().unwrap();
     assert_eq!((seen.proven_at, seen.files.last()), (NOW + 1, Some(&proof)));
     assert!(between.next().await.is_none());
