@@ -139,9 +139,8 @@ pub const LOG_STAGED_ENTRIES: u64 = 100_000;
 pub const LOG_PROOFS_AT_ONCE: i64 = 64;
 
 /// Milliseconds from one round of the log to the next: a proof follows its signature at once for people, and under load
-/// one round covers what was signed in half a second. Each round replaces the partial tiles at the tree's edge, and ext4
-/// searches through inodes that were freed lately whenever a file is made: more rounds make each statement's file dearer.
-pub const LOG_ROUND_MS: u64 = 500;
+/// one fsync of each node covers what was signed in a quarter of a second.
+pub const LOG_ROUND_MS: u64 = 250;
 
 /// Milliseconds that a round waits for the nodes' cosignatures: a link around the world and a slow disk.
 pub const LOG_COSIGN_MS: u64 = 1_500;

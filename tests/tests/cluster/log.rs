@@ -344,6 +344,7 @@ async fn an_embargo_hides_a_request_until_its_time() {
     let secret = v1::CreateReleaseRequest { embargo_until: now() + 3_600, ..build("stable", 1, 1) };
     let signed = sign(&cluster, secret, SOON).await;
     assert_eq!(signed.state(), v1::ReleaseState::Signed, "nodes sign it like any other");
+    proven(&cluster, &signed.release_id).await;
     reader.holds();
     let text = String::from_utf8(reader.entries().iter().flat_map(Entry::encode).collect()).unwrap();
     for word in ["suite", "stable", "1.0.1", "pipeline", &signed.release_id] {
