@@ -145,17 +145,7 @@ impl Daemon {
             admitting: tokio::sync::RwLock::default(),
         });
         let resumed = signing.resume().await?;
-        tokio::spawn({
-            let stop = stopping.clone();
-            async move {
-                publisher.run(stop.clone()).await;
-                if !stop.is_cancelled() {
-                    // Its disk or a computation failed it for good: nothing would be published or proved any more.
-                    tracing::error!("the log's publisher ended; the process stops, to be started again");
-                    stop.cancel();
-                }
-            }
-        });
+        tokio::spawn(publish_log(publisher, stopping.clone()));
         tokio::spawn(Arc::clone(&signing).end_embargoes(stopping.clone()));
         tokio::spawn(Arc::clone(&signing).resume_when_reopened(stopping.clone()));
         tracing::info!(resumed, keys = signing.keyring.all().len(), "took up where the store says it was");
@@ -250,6 +240,16 @@ fn reflected() -> tonic_reflection::server::Builder<'static> {
         .with_service_name("rutli.v1.NodeService")
         .with_service_name("rutli.v1.CeremonyService")
         .with_service_name("grpc.health.v1.Health")
+}
+
+/// Publishes until the process stops, or stops it.
+async fn publish_log(publisher: Publisher, stop: CancellationToken) {
+    publisher.run(stop.clone()).await;
+    if !stop.is_cancelled() {
+        // Its disk or a computation failed it for good: nothing would be published or proved any more.
+        tracing::error!("the log's publisher ended; the process stops, to be started again");
+        stop.cancel();
+    }
 }
 
 /// Carries what the session engine says to watchers and to the store.

@@ -272,11 +272,10 @@ impl Engine {
         std::mem::take(&mut self.actions)
     }
 
-    /// Takes a release back, as long as no node has it.
+    /// Takes a release back, as long as no node has it and no part of it can be signed already.
     pub fn cancel(&mut self, id: &ReleaseId) -> Result<Vec<Action>, NotCancelled> {
         let job = self.queue.job(id).ok_or(NotCancelled::Unknown)?;
-        // What awaits evidence is with no node, and no quorum has signed it.
-        if job.started && !job.awaits_evidence() {
+        if !job.may_be_taken_back() {
             return Err(NotCancelled::TooLate);
         }
         self.queue.finish(id);

@@ -358,10 +358,12 @@ impl Job {
         self.awaits_evidence = true;
     }
 
-    /// Whether it waits for what nodes want.
+    /// Whether no quorum can have signed any of it: no node ever had it, or all that came of it are shares of sessions that
+    /// some node refused. What was taken up after a restart may have been signed before.
     #[must_use]
-    pub fn awaits_evidence(&self) -> bool {
-        self.awaits_evidence
+    pub fn may_be_taken_back(&self) -> bool {
+        let unsigned = self.signatures.iter().all(Option::is_none);
+        !self.started || (self.awaits_evidence && unsigned && !self.submission.resumed)
     }
 
     /// Something has come: those who waited for it are asked again. True if there are any.

@@ -38,7 +38,7 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   \"proven\",\"proven_at\",\"files\":[NAME…],\"written\":[PATH…]}
                   key: null until it is signed; log_index: the request's entry in the log, counted from 0; proven: the
                   proof that the signature is in the log is among the files
-                  state: queued, awaiting-quorum, signing, signed, refused, cancelled, expired
+                  state: queued, awaiting-quorum, awaiting-evidence, signing, signed, refused, cancelled, expired
   release list    {\"releases\":[as above…]}
   verify          {\"verified\":true,\"format\",\"class\",\"key_id\",\"files\":[{\"path\",\"name\"}]}; statements also
                   \"product\",\"channel\",\"version\",\"sequence\",\"issued_at\",\"expires_at\"; with --bundle also

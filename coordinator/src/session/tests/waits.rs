@@ -126,6 +126,42 @@ fn what_awaits_evidence_can_be_taken_back() {
     assert_eq!(stage.engine.cancel(&release).unwrap_err(), NotCancelled::TooLate);
 }
 
+/// A rule may be tightened, or an approval revoked, between the parts of a large release.
+#[test]
+fn what_is_signed_in_part_is_not_taken_back_nor_is_what_was_there_before_a_restart() {
+    let mut stage = Stage::attended(8);
+    let release = stage.submit(Class::ProductBuild, "suite", 1, 9);
+    let sent = stage.sent();
+    assert!(
+        sent.iter().all(|(_, batch)| batch.items[0].slots.len() == 8),
+        "as many as there are commitments"
+    );
+    stage.reply_honestly(sent);
+    assert!(stage.last_progress(&release).done > 0 && stage.outcome(&release).is_none());
+    for node in ["vendor-1", "vendor-2", "vendor-3"] {
+        stage.attach(&id("vendor", node), 1, 8);
+    }
+    stage.attach(&supervisor(), 1, 8);
+    let sent = stage.sent();
+    answer_but(&mut stage, sent, &supervisor(), RefusalCode::EvidenceMissing);
+    assert_eq!(stage.last_progress(&release).phase, Phase::AwaitingEvidence);
+    assert_eq!(stage.engine.cancel(&release).unwrap_err(), NotCancelled::TooLate);
+
+    let mut stage = Stage::attended(64);
+    let release_id = ReleaseId::new("suite-1").unwrap();
+    stage.event(Event::Submit(Submission {
+        release_id: release_id.clone(),
+        requester: Requester::new("ci").unwrap(),
+        release: Arc::new(super::release(Class::ProductBuild, "suite", 1, 1)),
+        entry: entry(),
+        resumed: true,
+    }));
+    let sent = stage.sent();
+    answer_but(&mut stage, sent, &supervisor(), RefusalCode::EvidenceMissing);
+    assert_eq!(stage.last_progress(&release_id).phase, Phase::AwaitingEvidence);
+    assert_eq!(stage.engine.cancel(&release_id).unwrap_err(), NotCancelled::TooLate);
+}
+
 #[test]
 fn a_refusal_for_good_ends_what_waits_for_another_node() {
     let mut stage = Stage::attended(64);
