@@ -232,8 +232,14 @@ impl SignRelease {
             logged,
         };
         let mut message = queued(&new, content);
-        let submission =
-            Submission { release_id: release_id.clone(), requester, release, entry, resumed: false };
+        let submission = Submission {
+            release_id: release_id.clone(),
+            requester,
+            release,
+            entry,
+            evidence: Vec::new(),
+            resumed: false,
+        };
         let (outcome, submit) = self.order.place(submission.clone());
         slot.carries(&release_id);
         let waiting = Arc::clone(&self.waiting);
@@ -300,7 +306,14 @@ impl SignRelease {
         };
         let (release_id, requester) = (terms.release_id.clone(), terms.requester.clone());
         self.waiting.show(&release_id);
-        let submission = Submission { release_id, requester, release: release.into(), entry, resumed: true };
+        let submission = Submission {
+            release_id,
+            requester,
+            release: release.into(),
+            entry,
+            evidence: Vec::new(),
+            resumed: true,
+        };
         let submission = placed_at(submission, index);
         let (outcome, submit) = self.order.place(submission.clone());
         submit(index);
@@ -429,7 +442,14 @@ fn logged(release: &VerifiedRelease, terms: &RequestTerms) -> (NewLogged, Logged
     let (roster, deadline, embargo) = (terms.roster, terms.deadline, terms.embargo);
     (
         NewLogged { entry: bytes, roster, deadline, embargo },
-        LoggedEntry { index: 0, leaf, proof: Vec::new(), deadline, embargo },
+        LoggedEntry {
+            index: 0,
+            leaf,
+            proof: Vec::new(),
+            deadline,
+            embargo,
+            evidence: terms.evidence.clone(),
+        },
     )
 }
 

@@ -286,5 +286,6 @@ pub(crate) fn request(request_id: &str, sequence: u64) -> v1::CreateReleaseReque
         }],
         formats: Vec::new(),
         embargo_until: 0,
+        evidence: Vec::new(),
     }
 }

@@ -15,6 +15,11 @@ fn main() -> Result<(), Box<dyn Error>> {
     tonic_prost_build::configure()
         // Signed files and digests are shared between the store and many watchers without copies.
         .bytes(".rutli.v1.SignedFile.data")
+        // Nor is evidence copied on its way from one connection into the store and to every node.
+        .bytes(".rutli.v1.CreateReleaseRequest.evidence")
+        .bytes(".rutli.v1.AddEvidenceRequest.evidence")
+        .bytes(".rutli.v1.EvidenceDocument.document")
+        .bytes(".rutli.v1.BatchItem.evidence")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -196,6 +196,7 @@ impl Desk {
                 .map(|(product, channel, sequence)| v1::Mark { product, channel, sequence })
                 .collect(),
             allow: report.allow,
+            policy: None,
             log_origin: report.log.origin,
             log_size: report.log.head.size,
             log_root: report.log.head.root.as_bytes().to_vec(),
@@ -236,6 +237,10 @@ impl CustodianService for Desk {
         let head = vouched_head(&request.into_inner()).map_err(to_status)?;
         tracing::info!("the custodian resumes the node");
         self.node.ask(|answer| Event::Resume(head, answer)).await.map_err(to_status)?;
+        self.show_status().await
+    }
+
+    async fn reload(&self, _: Request<v1::ReloadRequest>) -> Result<Response<v1::StatusResponse>, Status> {
         self.show_status().await
     }
 

@@ -468,7 +468,7 @@ fn own_leaf(item: &BatchItem, logged: &LoggedEntry, roster: RosterHash) -> Hash 
         requester: item.requester.clone(),
         roster: Hash(*roster.as_bytes()),
         deadline: logged.deadline,
-        evidence: Vec::new(),
+        evidence: logged.evidence.clone(),
         embargo: logged.embargo,
     };
     Entry::request(&item.release, &terms).leaf_hash()

@@ -395,7 +395,7 @@ impl Signer {
             (own, None) => own,
         };
         let keys = self.keys.iter().map(|(name, held)| (name.clone(), held.roster.hash())).collect();
-        NodeStatus { condition, reason, keys }
+        NodeStatus { condition, reason, keys, warning: String::new() }
     }
 
     /// What it knows of the log.

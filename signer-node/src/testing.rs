@@ -136,6 +136,7 @@ pub fn logged(entries: &[Entry], index: u64) -> LoggedEntry {
         proof: tiles.prove_inclusion(index, tiles.size()).unwrap(),
         deadline: *DEADLINE,
         embargo: None,
+        evidence: Vec::new(),
     }
 }
 

@@ -88,6 +88,7 @@ impl Nodes {
                     commitments,
                     slots,
                     entry: Some(self.log.log_release(release, &terms)),
+                    evidence: Vec::new(),
                 }
             })
             .collect();

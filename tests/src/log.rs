@@ -61,6 +61,7 @@ impl ScriptedLog {
             proof: Vec::new(),
             deadline: terms.deadline,
             embargo: terms.embargo,
+            evidence: terms.evidence.clone(),
         }
     }
 

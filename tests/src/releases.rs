@@ -44,6 +44,7 @@ pub fn build(channel: &str, sequence: u64, files: usize) -> v1::CreateReleaseReq
         artifacts: artifacts.collect(),
         formats: Vec::new(),
         embargo_until: 0,
+        evidence: Vec::new(),
     }
 }
 

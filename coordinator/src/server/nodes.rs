@@ -85,6 +85,7 @@ fn node_info(node: &NodeSnapshot) -> v1::NodeInfo {
         connected: node.connected,
         state: status.map_or("", |status| status.condition.as_str()).to_owned(),
         reason: status.map(|status| status.reason.clone()).unwrap_or_default(),
+        warning: status.map(|status| status.warning.clone()).unwrap_or_default(),
         version: node.version.clone(),
         culprit: node.culprit.clone().unwrap_or_default(),
         keys: status.map(|status| status.keys.iter().map(held_key).collect()).unwrap_or_default(),

@@ -79,6 +79,20 @@ impl v1::release_service_server::ReleaseService for Api {
     ) -> Result<Response<v1::Release>, Status> {
         self.disclose(request).await.map(Response::new).map_err(status::from)
     }
+
+    async fn add_evidence(
+        &self,
+        _: Request<v1::AddEvidenceRequest>,
+    ) -> Result<Response<v1::Release>, Status> {
+        Err(Status::unimplemented("add_evidence"))
+    }
+
+    async fn get_evidence(
+        &self,
+        _: Request<v1::GetEvidenceRequest>,
+    ) -> Result<Response<v1::GetEvidenceResponse>, Status> {
+        Err(Status::unimplemented("get_evidence"))
+    }
 }
 
 /// Who may look at which releases.

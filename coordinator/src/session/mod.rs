@@ -28,6 +28,7 @@ use std::{
 };
 
 use frost_ed25519::round1::SigningCommitments;
+use prost::bytes::Bytes;
 use rutli_keys::{KeyName, NodeId, Purpose, Quorum, Roster, SignedRoster, effective_public_package};
 use rutli_release::{ReleaseId, Requester, VerifiedRelease};
 use rutli_wire::link::{
@@ -72,6 +73,8 @@ pub struct Submission {
     pub release: Arc<VerifiedRelease>,
     /// Its entry in the log; the proof is added when a batch is sent, under the head of that moment.
     pub entry: LoggedEntry,
+    /// All evidence that there is for it, in the order in which it came.
+    pub evidence: Vec<Bytes>,
     /// Taken up again after a restart: a share may be out, so that it cannot be taken back any more.
     pub resumed: bool,
 }

@@ -73,6 +73,7 @@ impl Session {
                 slots,
                 commitments: bytes,
                 entry: Some(submission.entry),
+                evidence: submission.evidence,
             });
         }
         let batch = Batch {

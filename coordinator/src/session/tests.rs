@@ -57,7 +57,8 @@ impl Stage {
 
     fn attach(&mut self, node: &NodeId, stream: u64, pool: usize) {
         let keys = vec![(self.roster.roster().key().clone(), self.roster.roster().hash())];
-        let status = NodeStatus { condition: Condition::Ready, reason: String::new(), keys };
+        let status =
+            NodeStatus { condition: Condition::Ready, reason: String::new(), keys, warning: String::new() };
         let stream = StreamId(stream);
         self.event(Event::Attached { node: node.clone(), stream, version: String::new(), status });
         let commitments = (0..pool).map(|_| self.commit(node)).collect();
@@ -96,6 +97,7 @@ impl Stage {
             requester,
             release,
             entry: entry(),
+            evidence: Vec::new(),
             resumed: false,
         }));
         release_id
@@ -204,6 +206,7 @@ fn entry() -> LoggedEntry {
         proof: Vec::new(),
         deadline: 9_000,
         embargo: None,
+        evidence: Vec::new(),
     }
 }
 
@@ -465,6 +468,7 @@ fn product_builds_get_their_turn_under_steady_av_load() {
             requester: Requester::new("ci").unwrap(),
             release: Arc::new(release(class, product, 1, 1)),
             entry: entry(),
+            evidence: Vec::new(),
             resumed: false,
         }));
     }
@@ -502,8 +506,14 @@ fn a_release_taken_up_after_a_restart_cannot_be_taken_back() {
     let release_id = ReleaseId::new("suite-1").unwrap();
     let requester = Requester::new("ci").unwrap();
     let release = Arc::new(release(Class::ProductBuild, "suite", 1, 1));
-    let submission =
-        Submission { release_id: release_id.clone(), requester, release, entry: entry(), resumed: true };
+    let submission = Submission {
+        release_id: release_id.clone(),
+        requester,
+        release,
+        entry: entry(),
+        evidence: Vec::new(),
+        resumed: true,
+    };
     stage.event(Event::Submit(submission));
     assert_eq!(stage.engine.cancel(&release_id).unwrap_err(), NotCancelled::TooLate);
 }

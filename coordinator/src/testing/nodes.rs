@@ -114,7 +114,8 @@ impl Core {
         let node = Arc::new(Node { id, conduct: Mutex::new(conduct), kept, offered: Mutex::default() });
         let (outbox, inbox) = mpsc::channel(limits::LINK_OUTBOX);
         let keys = vec![(self.roster.roster().key().clone(), self.roster.roster().hash())];
-        let status = NodeStatus { condition: Condition::Ready, reason: String::new(), keys };
+        let status =
+            NodeStatus { condition: Condition::Ready, reason: String::new(), keys, warning: String::new() };
         let stream = self.sessions.attach(node.id.clone(), "1".into(), status, 0, outbox).await.unwrap();
         let share = Arc::clone(&self.shares[&node.id]);
         let (commitments, nonces) = (0..64).map(|_| commit(&share)).unzip::<_, _, Vec<_>, Vec<_>>();

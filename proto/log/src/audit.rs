@@ -124,6 +124,7 @@ impl Auditor {
             Entry::Request(request) => self.request(index, request, cancelled, &mut findings),
             Entry::Embargoed(request) => self.embargoed(index, request, cancelled, &mut findings),
             Entry::Disclosure(disclosure) => self.disclosure(index, disclosure, &mut findings),
+            Entry::Evidence(_) => {}
             Entry::Outcome(outcome) => self.outcome(index, outcome, &mut findings),
             Entry::Dsse(dsse) => self.dsse(index, dsse, &mut findings),
             Entry::Key(key) => self.key(index, key, &mut findings),

@@ -4,6 +4,7 @@
 //! | --- | --- | --- |
 //! | `request` | somebody asked for a release | before any node is asked to sign it |
 //! | `request` with `commitment` | the same, under embargo: a salted commitment to the plain entry | likewise |
+//! | `evidence` | evidence was added to a request that has no outcome yet | before nodes get it |
 //! | `disclosure` | opens a commitment: the plain entry and its salt | when the embargo ends |
 //! | `outcome` | how a request ended: signed by whom, refused why, expired, cancelled | with the result |
 //! | `dsse` | the DSSE signature itself, as Rekor's `dsse` 0.0.1, the one leaf that stock Sigstore verifiers take | after its `outcome` |
@@ -42,6 +43,8 @@ pub enum Entry {
     Embargoed(Embargoed),
     /// The end of an embargo.
     Disclosure(Box<Disclosure>),
+    /// Evidence was added.
+    Evidence(Evidence),
     /// How a request ended.
     Outcome(Outcome),
     /// A signature, for Sigstore's verifiers.
@@ -81,7 +84,7 @@ macro_rules! kind {
 /// The words of `kind`.
 pub mod kinds {
     use serde::{Deserialize, Serialize};
-    kind!(Request, Disclosure, Outcome, Dsse, Key, Node);
+    kind!(Request, Disclosure, Evidence, Outcome, Dsse, Key, Node);
 }
 
 /// Somebody asked for a release. Every node encodes this itself before it signs.
@@ -160,6 +163,23 @@ pub struct Disclosure {
     pub request: u64,
     /// 32 bytes.
     pub salt: Hash,
+}
+
+/// Evidence was added to a request, which has no outcome yet. It says what came and when, not what it is worth: that each node
+/// finds out for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Evidence {
+    /// Who brought it, by its certificate: `ROLE:NAME`.
+    pub by: String,
+    /// SHA-256 of each document, at least one.
+    pub evidence: Vec<Hash>,
+    /// `evidence`
+    pub kind: kinds::Evidence,
+    /// Index of the request's entry.
+    pub request: u64,
+    /// Unix seconds.
+    pub time: u64,
 }
 
 /// What keeps a request secret for a while.
@@ -360,6 +380,7 @@ impl Entry {
             Self::Request(entry) => encode(entry),
             Self::Embargoed(entry) => encode(entry),
             Self::Disclosure(entry) => encode(entry),
+            Self::Evidence(entry) => encode(entry),
             Self::Outcome(entry) => encode(entry),
             Self::Dsse(entry) => encode(entry),
             Self::Key(entry) => encode(entry),
@@ -386,6 +407,7 @@ impl Entry {
             ("request", false) => Self::Request(read(bytes)?),
             ("request", true) => Self::Embargoed(read(bytes)?),
             ("disclosure", _) => Self::Disclosure(read(bytes)?),
+            ("evidence", _) => Self::Evidence(read(bytes)?),
             ("outcome", _) => Self::Outcome(read(bytes)?),
             ("dsse", _) => Self::Dsse(read(bytes)?),
             ("key", _) => Self::Key(read(bytes)?),
@@ -407,6 +429,7 @@ impl Entry {
         match self {
             Self::Request(_) | Self::Embargoed(_) => "request",
             Self::Disclosure(_) => "disclosure",
+            Self::Evidence(_) => "evidence",
             Self::Outcome(_) => "outcome",
             Self::Dsse(_) => "dsse",
             Self::Key(_) => "key",

@@ -15,6 +15,16 @@ pub const MAX_BATCH_SLOTS: usize = 512;
 /// Releases in one batch.
 pub const MAX_BATCH_ITEMS: usize = 256;
 
+/// Pieces of evidence of one release: attestations of a few builders and testers, and approvals of some dozen custodians.
+pub const MAX_EVIDENCE: usize = 64;
+
+/// Bytes of all evidence of one release: two attestations of the largest releases and what goes with them. With the largest
+/// content it stays below [`MAX_MESSAGE_BYTES`].
+pub const MAX_EVIDENCE_TOTAL_BYTES: usize = 3 << 20;
+
+/// Bytes of content, evidence and commitments in one batch of several releases.
+pub const MAX_BATCH_BYTES: usize = 4 << 20;
+
 /// Signers of one batch: 8 organisations of 16 nodes at most.
 pub const MAX_SIGNERS: usize = 128;
 

@@ -6,6 +6,7 @@
 
 use std::{fmt, sync::Arc};
 
+use prost::bytes::Bytes;
 use rutli_keys::{KeyName, RosterHash};
 use rutli_release::{ReleaseId, Requester, VerifiedRelease};
 
@@ -74,6 +75,8 @@ pub struct BatchItem {
     pub commitments: Vec<CommitmentBytes>,
     /// Where the request stands in the log. A node signs nothing without it.
     pub entry: Option<LoggedEntry>,
+    /// All evidence that there is for it, unopened. Which of it counts is for the node's policy.
+    pub evidence: Vec<Bytes>,
 }
 
 /// A node's answer to a batch.
@@ -154,6 +157,8 @@ pub enum RefusalCode {
     EvidenceMissing,
     /// The node's policy permits it later: a time window, or a rate.
     NotYet,
+    /// A custodian whom the node trusts refused the release: for good, whatever comes.
+    CustodianRefused,
 }
 
 impl RefusalCode {
@@ -164,7 +169,7 @@ impl RefusalCode {
     }
 
     /// Every code with its stable word.
-    pub const ALL: [(Self, &'static str); 26] = [
+    pub const ALL: [(Self, &'static str); 27] = [
         (Self::NotAllowed, "not-allowed"),
         (Self::SequenceBehind, "sequence-behind"),
         (Self::SequenceConflict, "sequence-conflict"),
@@ -191,6 +196,7 @@ impl RefusalCode {
         (Self::LogTerms, "log-terms"),
         (Self::EvidenceMissing, "evidence-missing"),
         (Self::NotYet, "not-yet"),
+        (Self::CustodianRefused, "custodian-refused"),
     ];
 
     /// The stable word for programs.
@@ -254,6 +260,8 @@ pub struct NodeStatus {
     pub reason: String,
     /// Keys it holds, with their rosters.
     pub keys: Vec<(KeyName, RosterHash)>,
+    /// For a person, if something wants its custodian's attention although it goes on; else empty.
+    pub warning: String,
 }
 
 /// Ceremony material on its way through the coordinator, opaque to the link.
@@ -323,6 +331,7 @@ impl From<&Batch> for v1::Batch {
                     slots: item.slots.clone(),
                     commitments: join_commitments(&item.commitments),
                     entry: item.entry.as_ref().map(Into::into),
+                    evidence: item.evidence.clone(),
                 })
                 .collect(),
             log_head: batch.head.as_ref().map(Into::into),
@@ -375,6 +384,7 @@ fn item_from_wire(item: v1::BatchItem, signers: usize) -> Result<BatchItem, Malf
     if commitments.len() != item.slots.len() * signers {
         return Err(Malformed::new("commitments", "want one for each slot and signer"));
     }
+    check_evidence(&item.evidence, 0)?;
     Ok(BatchItem {
         release_id: ReleaseId::new(item.release_id)?,
         requester: Requester::new(item.requester)?,
@@ -382,7 +392,19 @@ fn item_from_wire(item: v1::BatchItem, signers: usize) -> Result<BatchItem, Malf
         slots: item.slots,
         commitments,
         entry: item.entry.map(TryInto::try_into).transpose()?,
+        evidence: item.evidence,
     })
+}
+
+/// Whether so many documents of such sizes may be the evidence of one release, at least `least` of them.
+pub fn check_evidence(documents: &[Bytes], least: usize) -> Result<(), Malformed> {
+    within("evidence", documents.len(), least, limits::MAX_EVIDENCE)?;
+    let bytes: usize = documents.iter().map(Bytes::len).sum();
+    if bytes <= limits::MAX_EVIDENCE_TOTAL_BYTES {
+        return Ok(());
+    }
+    let most = limits::MAX_EVIDENCE_TOTAL_BYTES;
+    Err(Malformed::new("evidence", format!("has {bytes} bytes; a release may have {most} of it")))
 }
 
 impl From<&BatchReply> for v1::BatchReply {
@@ -450,6 +472,7 @@ impl From<&NodeStatus> for v1::NodeStatus {
             state: status.condition.as_str().into(),
             reason: cut(status.reason.clone()),
             keys: status.keys.iter().map(held_key).collect(),
+            warning: cut(status.warning.clone()),
         }
     }
 }
@@ -473,6 +496,7 @@ impl TryFrom<v1::NodeStatus> for NodeStatus {
                 .into_iter()
                 .map(|key| Ok((key_name(key.name)?, roster_hash(&key.roster_hash)?)))
                 .collect::<Result<_, Malformed>>()?,
+            warning: cut(status.warning),
         })
     }
 }

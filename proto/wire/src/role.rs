@@ -1,8 +1,8 @@
 //! Who a peer is: read once per connection from its certificate, never from a message.
 //!
 //! A certificate names one party by exactly one URI subject alternative name (RFC 5280, section 4.2.1.6):
-//! `rutli:pipeline:NAME`, `rutli:node:ORGANISATION:NAME`, `rutli:operator:NAME`, `rutli:auditor:NAME` or
-//! `rutli:coordinator:NAME`. Whether the certificate is genuine is the TLS layer's business.
+//! `rutli:pipeline:NAME`, `rutli:node:ORGANISATION:NAME`, `rutli:operator:NAME`, `rutli:custodian:NAME`,
+//! `rutli:auditor:NAME` or `rutli:coordinator:NAME`. Whether the certificate is genuine is the TLS layer's business.
 
 use std::{fmt, str::FromStr};
 
@@ -19,6 +19,8 @@ pub enum Party {
     Node(NodeId),
     /// Runs the coordinator.
     Operator(Requester),
+    /// Looks at everything, and adds evidence: approvals, refusals, attestations. What those are worth their own signatures say.
+    Custodian(Requester),
     /// Looks at everything, changes nothing.
     Auditor(Requester),
     /// Serves.
@@ -38,7 +40,7 @@ pub enum UnknownParty {
     NotOne(usize),
     /// A SAN of ours that does not read.
     #[error(
-        "the certificate's name {0:?} is none of rutli:pipeline:NAME, rutli:node:ORGANISATION:NAME, rutli:operator:NAME, rutli:auditor:NAME, rutli:coordinator:NAME"
+        "the certificate's name {0:?} is none of rutli:pipeline:NAME, rutli:node:ORGANISATION:NAME, rutli:operator:NAME, rutli:custodian:NAME, rutli:auditor:NAME, rutli:coordinator:NAME"
     )]
     NotAName(String),
 }
@@ -69,6 +71,7 @@ impl Party {
             Self::Pipeline(_) => "pipeline",
             Self::Node(_) => "node",
             Self::Operator(_) => "operator",
+            Self::Custodian(_) => "custodian",
             Self::Auditor(_) => "auditor",
             Self::Coordinator(_) => "coordinator",
         }
@@ -84,6 +87,7 @@ impl FromStr for Party {
         match uri.split(':').collect::<Vec<_>>().as_slice() {
             ["rutli", "pipeline", pipeline] => Ok(Self::Pipeline(name(pipeline)?)),
             ["rutli", "operator", operator] => Ok(Self::Operator(name(operator)?)),
+            ["rutli", "custodian", custodian] => Ok(Self::Custodian(name(custodian)?)),
             ["rutli", "auditor", auditor] => Ok(Self::Auditor(name(auditor)?)),
             ["rutli", "coordinator", coordinator] => Ok(Self::Coordinator(name(coordinator)?)),
             ["rutli", "node", organisation, node] => Ok(Self::Node(NodeId {
@@ -100,7 +104,11 @@ impl fmt::Display for Party {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Node(id) => write!(f, "rutli:node:{}:{}", id.organisation, id.node),
-            Self::Pipeline(name) | Self::Operator(name) | Self::Auditor(name) | Self::Coordinator(name) => {
+            Self::Pipeline(name)
+            | Self::Operator(name)
+            | Self::Custodian(name)
+            | Self::Auditor(name)
+            | Self::Coordinator(name) => {
                 write!(f, "rutli:{}:{name}", self.role())
             }
         }
@@ -125,6 +133,7 @@ mod tests {
             "rutli:pipeline:ci",
             "rutli:node:vendor:vendor-1",
             "rutli:operator:o",
+            "rutli:custodian:c",
             "rutli:auditor:a",
             "rutli:coordinator:c",
         ] {

@@ -92,6 +92,7 @@ impl Fixture {
                 slots: vec![0],
                 commitments: vec![own],
                 entry: Some(logged(&self.entries, index)),
+                evidence: Vec::new(),
             }],
             head: Some(head),
         };

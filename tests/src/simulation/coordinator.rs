@@ -52,7 +52,8 @@ impl World<'_> {
         self.tell(format!("{release_id} is admitted"));
         let terms = self.terms(&release_id, &requester);
         let entry = self.coordinator.log.log_release(&release, &terms);
-        let submission = Submission { release_id, requester, release, entry, resumed: false };
+        let submission =
+            Submission { release_id, requester, release, entry, evidence: Vec::new(), resumed: false };
         self.coordinator.admitted.push(submission.clone());
         self.engine_event(Event::Submit(submission))
     }

@@ -224,7 +224,12 @@ async fn propose_for_seconds(cluster: &Cluster, seconds: u64) -> Proposer {
     let proposal = Proposal::new(spec).unwrap();
     let id = proposal.id().to_string();
     let signed = SignedProposal::sign(proposal, "vendor/vendor-1".parse().unwrap(), &identity).unwrap();
-    let status = NodeStatus { condition: Condition::Ready, reason: String::new(), keys: Vec::new() };
+    let status = NodeStatus {
+        condition: Condition::Ready,
+        reason: String::new(),
+        keys: Vec::new(),
+        warning: String::new(),
+    };
     let envelope = CeremonyEnvelope { proposal: Some(signed.encode()), messages: Vec::new() };
     let messages =
         [FromNode::Hello { version: "stand-in".into(), status, log_size: 0 }, FromNode::Ceremony(envelope)];

@@ -311,8 +311,14 @@ fn log_batch(quorum: &mut Quorum, batch: &mut Batch) -> Result<()> {
         };
         let leaf = Entry::request(&item.release, &terms).leaf_hash();
         let index = quorum.tiles.size();
-        item.entry =
-            Some(LoggedEntry { index, leaf, proof: Vec::new(), deadline: terms.deadline, embargo: None });
+        item.entry = Some(LoggedEntry {
+            index,
+            leaf,
+            proof: Vec::new(),
+            deadline: terms.deadline,
+            embargo: None,
+            evidence: Vec::new(),
+        });
         quorum.tiles.push(leaf);
     }
     let size = quorum.tiles.size();
@@ -372,6 +378,7 @@ fn make_batch(
             slots: (0..u32::try_from(count)?).collect(),
             commitments: commitments.iter().map(|commitment| commitment.bytes).collect(),
             entry: None,
+            evidence: Vec::new(),
         });
     }
     let batch = Batch {

@@ -65,6 +65,7 @@ impl Shape {
             artifacts: (0..self.files).map(|file| artifact(file, sequence)).collect(),
             formats: self.formats.iter().map(|format| i32::from(*format)).collect(),
             embargo_until: 0,
+            evidence: Vec::new(),
         }
     }
 

@@ -415,6 +415,7 @@ fn wire_request(request: &Request, artifacts: Vec<v1::Artifact>) -> v1::CreateRe
         artifacts,
         formats: request.formats.iter().map(|format| format_to_wire(*format).into()).collect(),
         embargo_until: request.embargo_until.unwrap_or(0),
+        evidence: Vec::new(),
     }
 }
 

@@ -21,6 +21,7 @@ impl Link {
             condition: rutli_wire::link::Condition::Ready,
             reason: String::new(),
             keys: Vec::new(),
+            warning: String::new(),
         };
         let stream = core.sessions.attach(node.clone(), "1".into(), status, log_size, outbox).await.unwrap();
         Self { node, stream, inbox }
@@ -256,7 +257,15 @@ async fn nodes_of_one_batch_share_its_proofs_and_have_their_own_beginning() {
             release: Arc::new(release.clone()),
             slots: vec![0],
             commitments: Vec::new(),
-            entry: Some(LoggedEntry { index: 21, leaf, proof: Vec::new(), deadline: 1, embargo: None }),
+            entry: Some(LoggedEntry {
+                index: 21,
+                leaf,
+                proof: Vec::new(),
+                deadline: 1,
+                embargo: None,
+                evidence: Vec::new(),
+            }),
+            evidence: Vec::new(),
         }],
         head: None,
     };

@@ -48,6 +48,7 @@ fn what_lacks_evidence_is_set_aside_and_holds_nobody_back() {
         condition: Condition::Ready,
         reason: String::new(),
         keys: vec![(key(), stage.roster.roster().hash())],
+        warning: String::new(),
     };
     stage.event(Event::Status(id("vendor", "vendor-1"), StreamId(1), ready.clone()));
     assert!(stage.sent().is_empty(), "nobody waits for that node");
@@ -154,6 +155,7 @@ fn what_is_signed_in_part_is_not_taken_back_nor_is_what_was_there_before_a_resta
         requester: Requester::new("ci").unwrap(),
         release: Arc::new(super::release(Class::ProductBuild, "suite", 1, 1)),
         entry: entry(),
+        evidence: Vec::new(),
         resumed: true,
     }));
     let sent = stage.sent();

@@ -1,7 +1,7 @@
 //! Bounds within an entry. Whoever reads a log keeps names of its entries: counting them bounds nothing while each may be
 //! as long as an entry.
 
-use super::{Dsse, Entry, Key, Node, NotAnEntry, Outcome};
+use super::{Dsse, Entry, Evidence, Key, Node, NotAnEntry, Outcome};
 use crate::limits::{MAX_ITEMS, MAX_NAME_BYTES, MAX_TEXT_BYTES};
 
 impl Entry {
@@ -10,6 +10,10 @@ impl Entry {
         match self {
             Self::Request(request) => list("evidence", request.evidence.len()),
             Self::Disclosure(disclosure) => list("evidence", disclosure.opened.evidence.len()),
+            Self::Evidence(Evidence { by, evidence, .. }) => {
+                name("by", by)?;
+                list("evidence", evidence.len())
+            }
             Self::Embargoed(_) => Ok(()),
             Self::Outcome(outcome) => check_outcome(outcome),
             Self::Dsse(dsse) => check_dsse(dsse),

@@ -29,6 +29,8 @@ pub struct LoggedEntry {
     pub deadline: u64,
     /// If it is logged under embargo.
     pub embargo: Option<Embargo>,
+    /// SHA-256 of each piece of evidence that came with the request, as the entry has them.
+    pub evidence: Vec<Hash>,
 }
 
 /// What a node keeps of the log, as of now.
@@ -73,6 +75,7 @@ impl From<&LoggedEntry> for v1::LoggedEntry {
             deadline: entry.deadline,
             embargo_salt: embargo.map(|embargo| embargo.salt.as_bytes().to_vec()).unwrap_or_default(),
             disclose_by: embargo.map(|embargo| embargo.disclose_by).unwrap_or_default(),
+            evidence: join_hashes(&entry.evidence),
         }
     }
 }
@@ -97,6 +100,7 @@ impl TryFrom<v1::LoggedEntry> for LoggedEntry {
             proof: split_hashes("proof", &entry.proof)?,
             deadline: safe_integer("deadline", entry.deadline)?,
             embargo,
+            evidence: split_hashes("evidence", &entry.evidence)?,
         })
     }
 }
@@ -168,6 +172,7 @@ mod tests {
             proof: vec![Hash([4; 32])],
             deadline: 1_800_000_000,
             embargo: Some(Embargo { salt: Hash([5; 32]), disclose_by: 1_900_000_000 }),
+            evidence: vec![Hash([6; 32]), Hash([7; 32])],
         }
     }
 
@@ -180,7 +185,7 @@ mod tests {
         assert_eq!(LogHead::try_from(v1::LogHead::from(&head())), Ok(head()));
         let first = LogHead { from: 0, consistency: Vec::new(), ..head() };
         assert_eq!(LogHead::try_from(v1::LogHead::from(&first)), Ok(first));
-        let plain = LoggedEntry { embargo: None, proof: Vec::new(), ..entry() };
+        let plain = LoggedEntry { embargo: None, proof: Vec::new(), evidence: Vec::new(), ..entry() };
         for entry in [entry(), plain] {
             assert_eq!(LoggedEntry::try_from(v1::LoggedEntry::from(&entry)), Ok(entry));
         }
@@ -214,6 +219,8 @@ mod tests {
             (v1::LoggedEntry { leaf_hash: Vec::new(), ..wire() }, "leaf_hash: want 32 bytes"),
             (v1::LoggedEntry { proof: vec![0; 1], ..wire() }, "proof: want 32 bytes each"),
             (v1::LoggedEntry { proof: vec![0; 32 * 65], ..wire() }, "proof: 65 given"),
+            (v1::LoggedEntry { evidence: vec![0; 31], ..wire() }, "evidence: want 32 bytes each"),
+            (v1::LoggedEntry { evidence: vec![0; 32 * 65], ..wire() }, "evidence: 65 given"),
             (v1::LoggedEntry { embargo_salt: vec![5; 33], ..wire() }, "embargo_salt: want 32 bytes"),
             (v1::LoggedEntry { deadline: too_late, ..wire() }, "deadline: is larger than 2^53 - 1"),
             (v1::LoggedEntry { disclose_by: too_late, ..wire() }, "disclose_by: is larger than 2^53 - 1"),

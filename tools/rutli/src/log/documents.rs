@@ -53,7 +53,7 @@ impl Documents {
                 return Ok(read.map_or_else(Checked::Wrong, Checked::Roster));
             }
             Entry::Dsse(dsse) => return self.signature(source, index, dsse),
-            Entry::Embargoed(_) | Entry::Outcome(_) | Entry::Node(_) => None,
+            Entry::Embargoed(_) | Entry::Evidence(_) | Entry::Outcome(_) | Entry::Node(_) => None,
         };
         Ok(wrong.map_or(Checked::Fine, Checked::Wrong))
     }

@@ -105,7 +105,9 @@ fn document(source: &Source, entry: &Entry) -> Result<Option<String>, Failure> {
         Entry::Request(request) => (request.statement, MAX_STATEMENT_BYTES),
         Entry::Disclosure(disclosure) => (disclosure.opened.statement, MAX_STATEMENT_BYTES),
         Entry::Key(key) => (key.document, MAX_ROSTER_BYTES),
-        Entry::Embargoed(_) | Entry::Outcome(_) | Entry::Dsse(_) | Entry::Node(_) => return Ok(None),
+        Entry::Embargoed(_) | Entry::Evidence(_) | Entry::Outcome(_) | Entry::Dsse(_) | Entry::Node(_) => {
+            return Ok(None);
+        }
     };
     let what = format!("document {digest}");
     let bytes = source.document(&digest, max_bytes).map_err(|error| error.into_failure(&what, source))?;

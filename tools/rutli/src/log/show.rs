@@ -187,7 +187,7 @@ impl Joined {
                     release.dsse = Some(index);
                 }
             }
-            Entry::Key(_) | Entry::Node(_) => {}
+            Entry::Evidence(_) | Entry::Key(_) | Entry::Node(_) => {}
         }
     }
 
