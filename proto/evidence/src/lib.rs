@@ -8,7 +8,7 @@
 //!   `ssh-keygen -Y sign` makes.
 //!
 //! [`Evidence::parse`] looks at form alone. [`verify`] says what a document [establishes](Established) about one release, for
-//! one custodian's [`Trust`], at one time; nothing that a document says of itself counts before.
+//! one custodian's [`Trust`], at one time; nothing that a document [says](Evidence::says) of itself counts before.
 //!
 //! # Strictness
 //!
@@ -34,6 +34,7 @@ mod json;
 mod key;
 pub mod limits;
 mod make;
+mod says;
 mod signers;
 mod statement;
 mod text;

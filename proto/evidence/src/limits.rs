@@ -22,6 +22,9 @@ pub const MAX_SSH_SIGNATURE_BYTES: usize = 2_048;
 /// Characters of foreign text that an error repeats: enough to recognise it.
 pub const MAX_QUOTED_CHARACTERS: usize = 100;
 
+/// Names of files or tests that are listed for a person: who wants all of them reads the document.
+pub const MAX_LISTED: usize = 8;
+
 /// Attestation keys that a custodian trusts: each costs a verification for each signature of each envelope.
 pub const MAX_ATTESTATION_KEYS: usize = 32;
 

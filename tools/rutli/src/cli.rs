@@ -1,5 +1,6 @@
 //! The commands and their flags, as clap reads them.
 
+mod custodian;
 mod files;
 mod log;
 mod parse;
@@ -12,6 +13,7 @@ use rutli_log::Head;
 
 use self::parse::parse_duration;
 pub use self::{
+    custodian::{Approve, Custodian, Evidence, Pending, Refuse, Show, Signing, View},
     files::{Sign, Verify},
     log::{DocumentsChecked, Log, LogExport, LogFilter, LogMonitor, LogPlace, LogProve, LogShow},
 };
@@ -55,6 +57,9 @@ pub enum Command {
     /// Look at releases, take them back, fetch their files.
     #[command(subcommand)]
     Release(Release),
+    /// See `rutli help roles`: what custodians do about releases.
+    #[command(flatten)]
+    Custodian(Custodian),
     /// Make keys together: propose, join, follow.
     #[command(subcommand)]
     Ceremony(Ceremony),

@@ -275,7 +275,7 @@ fn keep_alive(endpoint: Endpoint) -> Endpoint {
         .keep_alive_while_idle(true)
 }
 
-fn warn_if_others_can_read(key: &Path) {
+pub(crate) fn warn_if_others_can_read(key: &Path) {
     if let Ok(metadata) = std::fs::metadata(key)
         && metadata.permissions().mode() & 0o077 != 0
     {

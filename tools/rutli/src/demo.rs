@@ -241,6 +241,7 @@ fn request(
         request_id: None,
         files,
         base: None,
+        evidence: Vec::new(),
     })
 }
 

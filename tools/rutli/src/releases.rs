@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::{
-    client, release_files,
+    client, evidence, release_files,
     report::{Failure, Report},
     status, text,
 };
@@ -42,29 +42,10 @@ pub async fn list(
     state: Option<String>,
     limit: u32,
 ) -> Result<Report, Failure> {
-    let mut client = client::releases(channel);
     let state = state.and_then(|word| STATES.iter().find(|(_, name)| *name == word).map(|(state, _)| *state));
-    let wanted = usize::try_from(limit).unwrap_or(usize::MAX);
-    let mut releases = Vec::new();
-    let mut page_token = String::new();
-    while releases.len() < wanted {
-        let request = v1::ListReleasesRequest {
-            page_size: u32::try_from(wanted - releases.len()).unwrap_or(u32::MAX).min(200),
-            page_token,
-            product: product.clone().unwrap_or_default(),
-            channel: of_channel.clone().unwrap_or_default(),
-            state: state.unwrap_or(ReleaseState::Unspecified).into(),
-        };
-        let page =
-            client.list_releases(request).await.map_err(|status| status::failure(&status))?.into_inner();
-        let last = page.next_page_token.is_empty() || page.releases.is_empty();
-        releases.extend(page.releases);
-        page_token = page.next_page_token;
-        if last {
-            break;
-        }
-    }
-    releases.truncate(wanted);
+    let filter =
+        Filter { product: product.unwrap_or_default(), channel: of_channel.unwrap_or_default(), state };
+    let releases = pages(channel, &filter, usize::try_from(limit).unwrap_or(usize::MAX)).await?;
     let json = json!({ "releases": releases.iter().map(to_json).collect::<Vec<_>>() });
     if releases.is_empty() {
         return Ok(Report::new("no releases", json));
@@ -88,6 +69,60 @@ pub async fn list(
         ),
         json,
     ))
+}
+
+/// Which releases are listed; an empty text is no restriction.
+#[derive(Clone, Debug, Default)]
+pub struct Filter {
+    /// Only of this product.
+    pub product: String,
+    /// Only of this channel.
+    pub channel: String,
+    /// Only in this state.
+    pub state: Option<ReleaseState>,
+}
+
+/// Releases, newest first, at most `wanted`.
+///
+/// # Errors
+/// What the coordinator answers.
+pub async fn pages(channel: Channel, filter: &Filter, wanted: usize) -> Result<Vec<v1::Release>, Failure> {
+    let mut releases = Vec::new();
+    let mut page_token = String::new();
+    while releases.len() < wanted {
+        let most = u32::try_from(wanted - releases.len()).unwrap_or(u32::MAX).min(200);
+        let (found, next) = page(channel.clone(), filter, most, page_token).await?;
+        let last = next.is_empty() || found.is_empty();
+        releases.extend(found);
+        page_token = next;
+        if last {
+            break;
+        }
+    }
+    releases.truncate(wanted);
+    Ok(releases)
+}
+
+/// One page of releases, and the token of the next one; an empty token on the last.
+///
+/// # Errors
+/// What the coordinator answers.
+pub async fn page(
+    channel: Channel,
+    filter: &Filter,
+    most: u32,
+    page_token: String,
+) -> Result<(Vec<v1::Release>, String), Failure> {
+    let request = v1::ListReleasesRequest {
+        page_size: most,
+        page_token,
+        product: filter.product.clone(),
+        channel: filter.channel.clone(),
+        state: filter.state.unwrap_or(ReleaseState::Unspecified).into(),
+    };
+    let answer = client::releases(channel).list_releases(request).await;
+    let page = answer.map_err(|status| status::failure(&status))?.into_inner();
+    Ok((page.releases, page.next_page_token))
 }
 
 /// `rutli release show`
@@ -294,6 +329,12 @@ pub fn signed_or_failure(release: &v1::Release) -> Result<(), Failure> {
         }
         Ok(ReleaseState::Expired) => Failure::failed(format!("release {id} was not signed within its time"))
             .help("see `rutli node list` for what was missing; then ask again with a higher --sequence"),
+        Ok(ReleaseState::AwaitingEvidence) => {
+            Failure::waiting(format!("release {id} is not signed yet: {}", stage(release))).help(format!(
+                "add what is missing with `rutli evidence add {id} FILE…` or `rutli approve {id} --key KEY`; wait for it with \
+                 `rutli release watch {id}`"
+            ))
+        }
         _ => Failure::waiting(format!("release {id} is not signed yet: {}", stage(release)))
             .help(format!("wait for it with `rutli release watch {id}`")),
     };
@@ -378,6 +419,7 @@ pub fn to_json(release: &v1::Release) -> Value {
         "finished_at": (release.finished_at != 0).then_some(release.finished_at),
         "embargo_until": (release.embargo_until != 0).then_some(release.embargo_until),
         "disclosed_at": (release.disclosed_at != 0).then_some(release.disclosed_at),
+        "evidence": release.evidence.iter().map(evidence::info_json).collect::<Vec<_>>(),
         "log_index": release.log_index,
         "proven": release.proven_at != 0,
         "proven_at": (release.proven_at != 0).then_some(release.proven_at),
@@ -385,7 +427,9 @@ pub fn to_json(release: &v1::Release) -> Value {
     })
 }
 
-fn describe(release: &v1::Release) -> String {
+/// A release for eyes, without its files.
+#[must_use]
+pub fn describe(release: &v1::Release) -> String {
     let content = release.content.clone().unwrap_or_default();
     let class = class_from_wire(content.release_class).map(|class| class.as_str()).unwrap_or_default();
     let mut rows = vec![
@@ -405,6 +449,7 @@ fn describe(release: &v1::Release) -> String {
         ),
         ("created", text::time(release.created_at)),
         ("finished", text::time(release.finished_at)),
+        ("evidence", evidence_kinds(release)),
         ("log entry", release.log_index.to_string()),
         ("proof", proof_state(release)),
     ];
@@ -421,6 +466,15 @@ fn describe(release: &v1::Release) -> String {
         rows.push(("expires", text::time(content.expires_at)));
     }
     text::fields(rows)
+}
+
+/// How much evidence there is of which kind, by what the coordinator says of it.
+fn evidence_kinds(release: &v1::Release) -> String {
+    let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
+    for info in &release.evidence {
+        *kinds.entry(&info.kind).or_default() += 1;
+    }
+    text::list(&kinds.iter().map(|(kind, count)| format!("{count} {kind}")).collect::<Vec<_>>())
 }
 
 /// Whether the proof that the signature is in the log is there.

@@ -12,11 +12,11 @@ use tonic::transport::Channel;
 
 use crate::{
     ceremonies::{self, Place},
-    cli::{Ceremony, Cli, Command, Keys, Log, Node, Release},
+    cli::{Ceremony, Cli, Command, Custodian, Keys, Log, Node, Release},
     client::{self, Profile},
-    demo, help, init, keys, log, nodes, releases,
+    demo, evidence, help, init, keys, log, nodes, pending, releases,
     report::{Failure, Report},
-    sign, verify,
+    show, sign, verify, word,
 };
 
 /// Runs one command line and says how it ended.
@@ -115,6 +115,7 @@ async fn execute_online(cli: Cli) -> Result<Report, Failure> {
     match command {
         Command::Sign(args) => sign::run(*args, coordinator()).await,
         Command::Release(release) => on_release(release, coordinator().await?).await,
+        Command::Custodian(command) => on_custodian(command, coordinator()).await,
         Command::Ceremony(ceremony) => {
             let custodians = matches!(
                 ceremony,
@@ -155,6 +156,19 @@ async fn on_release(command: Release, channel: Channel) -> Result<Report, Failur
         Release::Cancel { release } => releases::cancel(channel, &release).await,
         Release::Disclose { release } => releases::disclose(channel, &release).await,
         Release::Fetch { release, out } => releases::fetch(channel, &release, &out).await,
+    }
+}
+
+async fn on_custodian(
+    command: Custodian,
+    coordinator: impl Future<Output = Result<Channel, Failure>>,
+) -> Result<Report, Failure> {
+    match command {
+        Custodian::Pending(args) => pending::run(coordinator.await?, args).await,
+        Custodian::Show(args) => show::run(args, coordinator).await,
+        Custodian::Approve(args) => word::approve(args, coordinator).await,
+        Custodian::Refuse(args) => word::refuse(args, coordinator).await,
+        Custodian::Evidence(command) => evidence::run(command, coordinator).await,
     }
 }
 

@@ -3,13 +3,15 @@
 //! The request id follows from the content unless one is given. So the command may be run again after any crash, here or
 //! there, and comes to the same release.
 
+mod progress;
+
 use std::{
-    io::IsTerminal,
+    collections::BTreeSet,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressStyle};
+use rutli_evidence::Evidence;
 use rutli_release::{
     Channel, Class, Expectation, Format, Product, ReleaseKey, RequestId, Sequence, Timestamp,
     VerifiedRelease, Version, verify_dsse, verify_sshsig, verify_statement,
@@ -21,12 +23,13 @@ use rutli_wire::{
 use serde_json::{Value, json};
 use tonic::transport::Channel as Connection;
 
+use self::progress::Progress;
 use crate::{
-    cli, client, files,
+    cli, client, evidence, files,
     hash::{self, Hashed},
     release_files, releases,
     report::{Failure, Report},
-    status, text,
+    status, text, waits,
 };
 
 /// Attempts to hand a request in while the coordinator says that it is not ready.
@@ -60,6 +63,8 @@ pub struct Request {
     pub files: Vec<PathBuf>,
     /// Names are relative to it; none: file names.
     pub base: Option<PathBuf>,
+    /// What goes with the request: attestations, approvals.
+    pub evidence: Vec<Evidence>,
 }
 
 /// How a release ended well.
@@ -92,6 +97,7 @@ pub async fn run(
         request_id: args.request_id,
         files: args.files,
         base: args.base,
+        evidence: evidence::read(&args.evidence)?,
     };
     let (wire, hashed) = prepare(&request)?;
     if !args.no_wait {
@@ -100,10 +106,14 @@ pub async fn run(
     }
     let connection = connect.await?;
     let release = create(connection.clone(), &wire).await?;
+    let release = complete(connection.clone(), release, &request.evidence).await?;
     eprintln!("release {} (request id {})", text::printable(&release.release_id), wire.request_id);
     if args.no_wait {
-        let report =
+        let mut report =
             format!("release {} is {}", text::printable(&release.release_id), releases::stage(&release));
+        if let Some(advice) = waits::advice(&release) {
+            report = format!("{report}\n{advice}");
+        }
         return Ok(Report::new(report, releases::to_json(&release)));
     }
     let release = wait(connection.clone(), release, args.timeout).await?;
@@ -132,11 +142,13 @@ pub async fn sign(
     timeout: Option<Duration>,
     proof_timeout: Duration,
 ) -> Result<Signed, Failure> {
+    let documents = request.evidence.clone();
     let request = request.clone();
     // Off this thread, so that the caller can be interrupted meanwhile.
     let prepared = tokio::task::spawn_blocking(move || prepare(&request)).await;
     let (wire, _) = prepared.map_err(|error| Failure::failed(error.to_string()))??;
     let release = create(connection.clone(), &wire).await?;
+    let release = complete(connection.clone(), release, &documents).await?;
     let release = wait(connection.clone(), release, timeout).await?;
     let signed = finish(connection.clone(), release, &wire, key, out).await?;
     prove(connection, signed, proof_timeout, out).await
@@ -201,6 +213,21 @@ async fn create(connection: Connection, request: &v1::CreateReleaseRequest) -> R
     Err(Failure::unreachable("the coordinator is not ready").help("try again"))
 }
 
+/// A release that was asked for before is as it was then: evidence that it does not have yet is added to it.
+async fn complete(
+    connection: Connection,
+    release: v1::Release,
+    documents: &[Evidence],
+) -> Result<v1::Release, Failure> {
+    let there: BTreeSet<&[u8]> = release.evidence.iter().map(|info| info.digest.as_slice()).collect();
+    let missing: Vec<_> =
+        documents.iter().filter(|document| !there.contains(&document.digest()[..])).cloned().collect();
+    if missing.is_empty() || releases::is_final(release.state) {
+        return Ok(release);
+    }
+    evidence::add(connection, &release.release_id, &missing).await
+}
+
 /// Whoever asks for an embargo must know at once that there is none: by now the log may show everything.
 fn under_embargo(release: v1::Release, request: &v1::CreateReleaseRequest) -> Result<v1::Release, Failure> {
     if release.embargo_until == request.embargo_until {
@@ -231,21 +258,25 @@ async fn wait(
         return Ok(release);
     }
     let id = text::printable(&release.release_id);
-    let still_there = |problem: String| {
+    let still_there = |problem: String, release: &v1::Release| {
+        let advice = waits::advice(release).map(|advice| format!("{advice}\n")).unwrap_or_default();
         Failure::waiting(problem)
-            .help(format!("it goes on at the coordinator: run the same command again to wait for it,\nor take it back with `rutli release cancel {id}`"))
-            .with(releases::to_json(&release))
+            .help(format!("{advice}it goes on at the coordinator: run the same command again to wait for it,\nor take it back with `rutli release cancel {id}`"))
+            .with(releases::to_json(release))
     };
+    let mut seen = release.clone();
     let mut progress = Progress::new();
-    let following = releases::follow(connection, &release.release_id, |release| progress.show(release));
-    let result = tokio::select! {
-        result = releases::within(timeout, following) => result,
-        _ = tokio::signal::ctrl_c() => return Err(still_there(format!("interrupted: release {id} is not signed yet"))),
+    let following = releases::follow(connection, &release.release_id, |release| {
+        progress.show(release);
+        seen.clone_from(release);
+    });
+    let ended = tokio::select! {
+        result = releases::within(timeout, following) => result.ok_or("time is up"),
+        _ = tokio::signal::ctrl_c() => Err("interrupted"),
     };
-    match result {
-        Some(release) => release,
-        None => Err(still_there(format!("time is up: release {id} is not signed yet; {}", progress.last))),
-    }
+    ended.unwrap_or_else(|why| {
+        Err(still_there(format!("{why}: release {id} is not signed yet; {}", progress.last), &seen))
+    })
 }
 
 /// From a final release to files, after checking that it is what was asked for.
@@ -415,7 +446,7 @@ fn wire_request(request: &Request, artifacts: Vec<v1::Artifact>) -> v1::CreateRe
         artifacts,
         formats: request.formats.iter().map(|format| format_to_wire(*format).into()).collect(),
         embargo_until: request.embargo_until.unwrap_or(0),
-        evidence: Vec::new(),
+        evidence: request.evidence.iter().map(|document| document.as_bytes().to_vec().into()).collect(),
     }
 }
 
@@ -436,38 +467,6 @@ fn checked(request: &v1::CreateReleaseRequest) -> Result<VerifiedRelease, Failur
     })
 }
 
-/// Progress for eyes: a line that is drawn over on a terminal, else one line per change.
-struct Progress {
-    bar: Option<ProgressBar>,
-    last: String,
-}
-
-impl Progress {
-    fn new() -> Self {
-        let bar = std::io::stderr().is_terminal().then(|| {
-            let bar = ProgressBar::new_spinner();
-            if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
-                bar.set_style(style);
-            }
-            bar.enable_steady_tick(Duration::from_millis(120));
-            bar
-        });
-        Self { bar, last: String::new() }
-    }
-
-    fn show(&mut self, release: &v1::Release) {
-        let line = releases::stage(release);
-        match &self.bar {
-            Some(bar) if releases::is_final(release.state) => bar.finish_and_clear(),
-            Some(bar) => bar.set_message(line.clone()),
-            // Without a terminal only what one has to act on, not every count.
-            None if !release.waiting_for.is_empty() && line != self.last => eprintln!("{line}"),
-            None => {}
-        }
-        self.last = line;
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -485,6 +484,7 @@ mod tests {
             request_id: None,
             files,
             base,
+            evidence: vec![],
         }
     }
 

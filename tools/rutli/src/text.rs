@@ -30,6 +30,32 @@ pub fn time(seconds: u64) -> String {
     if seconds == 0 { "–".to_owned() } else { Timestamp(seconds).rfc3339() }
 }
 
+/// Seconds for eyes, in their two largest units.
+#[must_use]
+pub fn duration(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3_600, seconds / 86_400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+/// Bytes for eyes: exact, with the thousands apart.
+#[must_use]
+pub fn bytes(number: u64) -> String {
+    let digits = number.to_string();
+    let mut shown = String::new();
+    for (place, digit) in digits.chars().enumerate() {
+        if place > 0 && (digits.len() - place) % 3 == 0 {
+            shown.push(',');
+        }
+        shown.push(digit);
+    }
+    format!("{shown} bytes")
+}
+
 /// `1 file`, `2 files`.
 #[must_use]
 pub fn count(number: usize, one: &str, many: &str) -> String {
@@ -95,6 +121,18 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
         assert_eq!(list::<&str>(&[]), "–");
         assert_eq!(list(&["a", "b\r"]), "a, b\u{fffd}");
+    }
+
+    #[test]
+    fn numbers_are_for_eyes() {
+        assert_eq!(
+            [0, 59, 60, 3_725, 90_061].map(duration),
+            ["0 s", "59 s", "1 min 0 s", "1 h 2 min", "1 d 1 h"]
+        );
+        assert_eq!(
+            [0, 999, 1_000, 1_234_567].map(bytes),
+            ["0 bytes", "999 bytes", "1,000 bytes", "1,234,567 bytes"]
+        );
     }
 
     #[test]

@@ -39,6 +39,10 @@ pub struct Sign {
     /// content, so that running the command again does no harm.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<RequestId>,
+    /// Attestations, approvals or refusals that go with the request; several after one flag, or the flag several times. More may be
+    /// added later with `rutli evidence add`.
+    #[arg(long, value_name = "FILE")]
+    pub evidence: Vec<PathBuf>,
     /// Where to write the signatures.
     #[arg(long, value_name = "DIR")]
     pub out: PathBuf,

@@ -110,6 +110,8 @@ pub struct Clients {
     pub pipelines: Vec<Requester>,
     /// Run the coordinator.
     pub operators: Vec<Requester>,
+    /// See everything, and add approvals, refusals and other evidence: one for each organisation, at the least.
+    pub custodians: Vec<Requester>,
     /// See everything, change nothing.
     pub auditors: Vec<Requester>,
 }
@@ -150,6 +152,8 @@ pub enum ClientRole {
     Pipeline,
     /// Runs the coordinator.
     Operator,
+    /// Approves and refuses.
+    Custodian,
     /// Sees everything.
     Auditor,
 }
@@ -229,6 +233,7 @@ impl Deployment {
             .iter()
             .map(of(ClientRole::Pipeline))
             .chain(self.clients.operators.iter().map(of(ClientRole::Operator)))
+            .chain(self.clients.custodians.iter().map(of(ClientRole::Custodian)))
             .chain(self.clients.auditors.iter().map(of(ClientRole::Auditor)))
     }
 
@@ -334,7 +339,12 @@ impl Organisation {
 impl Default for Clients {
     fn default() -> Self {
         let one = |name: &str| Requester::new(name).into_iter().collect();
-        Self { pipelines: one("pipeline"), operators: one("operator"), auditors: one("auditor") }
+        Self {
+            pipelines: one("pipeline"),
+            operators: one("operator"),
+            custodians: one("custodian"),
+            auditors: one("auditor"),
+        }
     }
 }
 
@@ -394,7 +404,7 @@ mod tests {
     fn the_example_is_a_description() {
         let deployment = Deployment::parse(EXAMPLE).unwrap();
         assert_eq!(deployment.nodes().count(), 4);
-        assert_eq!(deployment.clients().count(), 3);
+        assert_eq!(deployment.clients().count(), 5);
         assert!(!deployment.allow.is_empty());
     }
 

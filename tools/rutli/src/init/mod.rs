@@ -296,6 +296,7 @@ impl Writer<'_> {
         let party = match role {
             ClientRole::Pipeline => Party::Pipeline(requester),
             ClientRole::Operator => Party::Operator(requester),
+            ClientRole::Custodian => Party::Custodian(requester),
             ClientRole::Auditor => Party::Auditor(requester),
         };
         let folder = self.out.join("clients").join(name);
@@ -442,6 +443,7 @@ fn role_word(role: ClientRole) -> &'static str {
     match role {
         ClientRole::Pipeline => "pipeline",
         ClientRole::Operator => "operator",
+        ClientRole::Custodian => "custodian",
         ClientRole::Auditor => "auditor",
     }
 }
@@ -461,7 +463,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("d");
         let written = write(&Deployment::parse(EXAMPLE).unwrap(), &out, false).unwrap();
-        assert_eq!((written.nodes.len(), written.clients.len()), (4, 3));
+        assert_eq!((written.nodes.len(), written.clients.len()), (4, 5));
 
         let node = written.nodes.iter().find(|node| node.id.to_string() == "vendor/vendor-1").unwrap();
         let config: toml::Table = std::fs::read_to_string(&node.config).unwrap().parse().unwrap();

@@ -1,0 +1,261 @@
+//! What is different from the last signed release of the same product and channel.
+
+use std::{cmp::Ordering, collections::BTreeMap};
+
+use rutli_release::{Artifact, ReleaseId, VerifiedRelease};
+use rutli_wire::v1::{self, ReleaseState};
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+
+use super::documents::Kinds;
+use crate::{
+    limits::{LISTED_FILES, MAX_PAGES, PAGE_RELEASES},
+    releases::{self, Filter},
+    report::Failure,
+    text,
+};
+
+/// From the last signed release to this one.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Difference {
+    last: String,
+    product: String,
+    channel: String,
+    sequence: (u64, u64),
+    version: (String, String),
+    added: Vec<(String, u64)>,
+    removed: Vec<(String, u64)>,
+    /// Name, size then, size now.
+    changed: Vec<(String, u64, u64)>,
+    unchanged: usize,
+    /// Kinds of evidence with how many the last one had, and this one has: those of which it had more.
+    fewer: Vec<(&'static str, usize, usize)>,
+}
+
+/// The signed release of the same product and channel with the next lower sequence, as far as the coordinator tells.
+pub(super) async fn last_signed(
+    channel: Channel,
+    id: &ReleaseId,
+    content: &VerifiedRelease,
+) -> Result<Option<v1::Release>, Failure> {
+    let filter = Filter {
+        product: content.product().to_string(),
+        channel: content.channel().to_string(),
+        state: Some(ReleaseState::Signed),
+    };
+    let mut page_token = String::new();
+    for _ in 0..MAX_PAGES {
+        let (found, next) = releases::page(channel.clone(), &filter, PAGE_RELEASES, page_token).await?;
+        let last = next.is_empty() || found.is_empty();
+        if let Some(found) = newest_before(found, id, content) {
+            // What a list leaves out is of no use here; but it comes newly read.
+            return releases::get(channel, &found.release_id).await.map(Some);
+        }
+        if last {
+            return Ok(None);
+        }
+        page_token = next;
+    }
+    Ok(None)
+}
+
+/// Sequences go up with time in a channel, so that the first page with a lower one has the next lower one.
+fn newest_before(found: Vec<v1::Release>, id: &ReleaseId, content: &VerifiedRelease) -> Option<v1::Release> {
+    let sequence = |release: &v1::Release| release.content.as_ref().map_or(0, |content| content.sequence);
+    let same = |release: &v1::Release| {
+        release.content.as_ref().is_some_and(|other| {
+            other.product == content.product().as_str() && other.channel == content.channel().as_str()
+        })
+    };
+    found
+        .into_iter()
+        .filter(|release| release.state() == ReleaseState::Signed && same(release))
+        .filter(|release| release.release_id != id.as_str() && sequence(release) < content.sequence().get())
+        .max_by_key(sequence)
+}
+
+impl Difference {
+    pub(super) fn new(
+        last_id: ReleaseId,
+        last: &VerifiedRelease,
+        now: &VerifiedRelease,
+        kinds: &Kinds,
+    ) -> Self {
+        let mut difference = Self {
+            last: last_id.to_string(),
+            product: now.product().to_string(),
+            channel: now.channel().to_string(),
+            sequence: (last.sequence().get(), now.sequence().get()),
+            version: (last.version().to_string(), now.version().to_string()),
+            ..Self::default()
+        };
+        let mut before: BTreeMap<&str, &Artifact> =
+            last.artifacts().iter().map(|file| (file.name.as_str(), file)).collect();
+        for file in now.artifacts() {
+            let name = file.name.as_str();
+            match before.remove(name) {
+                None => difference.added.push((name.to_owned(), file.size)),
+                Some(old) if old.sha256 == file.sha256 && old.size == file.size => difference.unchanged += 1,
+                Some(old) => difference.changed.push((name.to_owned(), old.size, file.size)),
+            }
+        }
+        difference.removed = before.into_values().map(|file| (file.name.to_string(), file.size)).collect();
+        for (kind, had) in &kinds.last {
+            let has = kinds.now.get(kind).copied().unwrap_or_default();
+            if has < *had {
+                difference.fewer.push((kind, *had, has));
+            }
+        }
+        difference
+    }
+
+    pub(super) fn text(&self, all: bool) -> String {
+        let mut lines = vec![
+            format!(
+                "compared with the last signed release of {} in {}: {}",
+                text::printable(&self.product),
+                text::printable(&self.channel),
+                text::printable(&self.last)
+            ),
+            format!("  sequence {} → {}", self.sequence.0, self.sequence.1),
+            format!("  version {} → {}", text::printable(&self.version.0), text::printable(&self.version.1)),
+            format!(
+                "  files: {} added, {} removed, {} changed, {} unchanged",
+                self.added.len(),
+                self.removed.len(),
+                self.changed.len(),
+                self.unchanged
+            ),
+        ];
+        let files = self.file_lines();
+        let shown = if all { files.len() } else { LISTED_FILES };
+        lines.extend(files.iter().take(shown).map(|line| format!("    {line}")));
+        if files.len() > shown {
+            lines.push(format!("    … and {} more: --files all lists them", files.len() - shown));
+        }
+        for (kind, had, has) in &self.fewer {
+            lines.push(match has {
+                0 => format!("  MISSING: the last one had {}, and this one has none", counted(*had, kind)),
+                _ => format!("  FEWER: the last one had {}, and this one has {has}", counted(*had, kind)),
+            });
+        }
+        lines.join("\n")
+    }
+
+    pub(super) fn json(&self) -> Value {
+        let sized = |files: &[(String, u64)]| -> Vec<Value> {
+            files.iter().map(|(name, size)| json!({ "name": name, "size": size })).collect()
+        };
+        let changed: Vec<_> = self
+            .changed
+            .iter()
+            .map(|(name, from, to)| json!({ "name": name, "size_before": from, "size": to }))
+            .collect();
+        let fewer: Vec<_> = self
+            .fewer
+            .iter()
+            .map(|(kind, had, has)| json!({ "kind": kind, "before": had, "now": has }))
+            .collect();
+        json!({
+            "release_id": self.last,
+            "sequence_before": self.sequence.0,
+            "version_before": self.version.0,
+            "added": sized(&self.added),
+            "removed": sized(&self.removed),
+            "changed": changed,
+            "unchanged": self.unchanged,
+            "less_evidence": fewer,
+        })
+    }
+
+    fn file_lines(&self) -> Vec<String> {
+        let one = |sign: char, (name, size): &(String, u64)| {
+            format!("{sign} {} ({})", text::printable(name), text::bytes(*size))
+        };
+        let added = self.added.iter().map(|file| one('+', file));
+        let removed = self.removed.iter().map(|file| one('-', file));
+        let changed = self.changed.iter().map(|(name, from, to)| {
+            let by = match to.cmp(from) {
+                Ordering::Equal => "same size".to_owned(),
+                Ordering::Greater => format!("{} more", text::bytes(to - from)),
+                Ordering::Less => format!("{} fewer", text::bytes(from - to)),
+            };
+            format!("~ {} ({}, {by})", text::printable(name), text::bytes(*to))
+        });
+        added.chain(removed).chain(changed).collect()
+    }
+}
+
+fn counted(number: usize, kind: &str) -> String {
+    match kind {
+        "tests" => text::count(number, "test run", "test runs"),
+        _ => text::count(number, kind, &format!("{kind}s")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::releases::{content, tests::signed};
+
+    fn release(sequence: u64, files: &[(&str, u64, u8)]) -> v1::Release {
+        let mut release = signed(&[]);
+        release.release_id = format!("x-{sequence}-0123456789ab");
+        let content = release.content.as_mut().unwrap();
+        (content.sequence, content.version) = (sequence, format!("1.{sequence}"));
+        content.artifacts = files
+            .iter()
+            .map(|(name, size, digest)| v1::Artifact {
+                name: (*name).to_owned(),
+                size: *size,
+                sha256: vec![*digest; 32],
+                sha512: vec![*digest; 64],
+                blake2b: vec![*digest; 64],
+            })
+            .collect();
+        release
+    }
+
+    #[test]
+    fn a_difference_says_what_came_went_grew_and_is_missing() {
+        let last = release(1, &[("same", 1, 1), ("gone", 2_000, 2), ("grown", 1_000, 3), ("other", 5, 4)]);
+        let now = release(3, &[("same", 1, 1), ("new", 7, 5), ("grown", 3_500, 6), ("other", 5, 7)]);
+        let kinds = Kinds {
+            last: [("rebuild", 1), ("approval", 2)].into(),
+            now: [("approval", 1), ("tests", 1)].into(),
+        };
+        let id = ReleaseId::new(last.release_id.clone()).unwrap();
+        let difference = Difference::new(id, &content(&last).unwrap(), &content(&now).unwrap(), &kinds);
+        let text = difference.text(false);
+        for said in [
+            "x-1-0123456789ab",
+            "sequence 1 → 3",
+            "version 1.1 → 1.3",
+            "1 added, 1 removed, 2 changed, 1 unchanged",
+            "+ new (7 bytes)",
+            "- gone (2,000 bytes)",
+            "~ grown (3,500 bytes, 2,500 bytes more)",
+            "~ other (5 bytes, same size)",
+            "MISSING: the last one had 1 rebuild, and this one has none",
+            "FEWER: the last one had 2 approvals, and this one has 1",
+        ] {
+            assert!(text.contains(said), "{said}\n{text}");
+        }
+        let json = difference.json();
+        assert_eq!((&json["added"][0]["name"], &json["unchanged"]), (&json!("new"), &json!(1)));
+        assert_eq!(json["less_evidence"].as_array().unwrap().len(), 2);
+    }
+
+    #[test]
+    fn the_last_one_is_the_next_lower_of_the_same_channel() {
+        let this = release(5, &[("f", 1, 1)]);
+        let id = ReleaseId::new(this.release_id.clone()).unwrap();
+        let mut elsewhere = release(4, &[("f", 1, 1)]);
+        elsewhere.content.as_mut().unwrap().channel = "beta".to_owned();
+        let unsigned = v1::Release { state: ReleaseState::Refused.into(), ..release(4, &[("f", 1, 1)]) };
+        let list = vec![release(7, &[]), this.clone(), elsewhere, unsigned, release(2, &[]), release(3, &[])];
+        let found = newest_before(list, &id, &content(&this).unwrap()).unwrap();
+        assert_eq!(found.release_id, "x-3-0123456789ab");
+        assert!(newest_before(vec![this.clone()], &id, &content(&this).unwrap()).is_none());
+    }
+}
