@@ -260,7 +260,7 @@ mod tests {
         assert!(failure.problem.contains("garbage is no evidence"), "{failure}");
         assert!(failure.help.is_some());
         std::fs::write(&path, vec![b'{'; MAX_EVIDENCE_BYTES + 1]).unwrap();
-        assert!(read(&[path.clone()]).unwrap_err().problem.contains("larger than"));
+        assert!(read(std::slice::from_ref(&path)).unwrap_err().problem.contains("larger than"));
         let many = vec![path; MAX_EVIDENCE + 1];
         assert!(read(&many).unwrap_err().problem.contains("at most 64"));
     }
