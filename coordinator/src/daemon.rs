@@ -209,12 +209,14 @@ fn routes(api: Api) -> Result<Router> {
     // Whoever has no business with a service is turned away before a byte of its message is read.
     let releases =
         ReleaseServiceServer::new(api.clone()).max_decoding_message_size(wire_limits::MAX_MESSAGE_BYTES);
-    let releases = InterceptedService::new(releases, server::only(&["pipeline", "operator", "auditor"]));
+    let releases =
+        InterceptedService::new(releases, server::only(&["pipeline", "operator", "custodian", "auditor"]));
     let nodes = NodeServiceServer::new(api.clone()).max_decoding_message_size(wire_limits::MAX_MESSAGE_BYTES);
-    let nodes = InterceptedService::new(nodes, server::only(&["node", "operator", "auditor"]));
+    let nodes = InterceptedService::new(nodes, server::only(&["node", "operator", "custodian", "auditor"]));
     let ceremonies =
         CeremonyServiceServer::new(api).max_decoding_message_size(limits::MAX_SMALL_MESSAGE_BYTES);
-    let ceremonies = InterceptedService::new(ceremonies, server::only(&["pipeline", "operator", "auditor"]));
+    let ceremonies =
+        InterceptedService::new(ceremonies, server::only(&["pipeline", "operator", "custodian", "auditor"]));
     let reflection = |error: tonic_reflection::server::Error| Error::Serve(error.to_string());
     Ok(Server::builder()
         .http2_keepalive_interval(Some(Duration::from_millis(wire_limits::KEEP_ALIVE_INTERVAL_MS)))

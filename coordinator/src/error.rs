@@ -65,6 +65,16 @@ pub enum Error {
         problem: &'static str,
     },
 
+    /// The caller erred, or others were before it: a release has room for so much evidence, and so much of one party. The
+    /// same again fails again.
+    #[error("{release_id} has no room for more evidence: {problem}")]
+    EvidenceFull {
+        /// The release.
+        release_id: String,
+        /// What is full.
+        problem: String,
+    },
+
     /// The caller's certificate names a role that may not do this. Somebody with the right role does it.
     #[error("this needs the role {needed}, and your certificate says {actual}")]
     WrongRole {

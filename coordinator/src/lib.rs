@@ -14,6 +14,7 @@ mod crash;
 mod daemon;
 pub mod embargo;
 pub mod error;
+pub mod evidence;
 pub mod health;
 pub mod keyring;
 pub mod limits;

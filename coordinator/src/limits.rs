@@ -12,9 +12,16 @@ pub const MAX_EMBARGOES: u64 = 10_000;
 pub const MAX_WAITING_RELEASES: u32 = 20_000;
 const _: () = assert!(MAX_WAITING_RELEASES as usize <= rutli_log::limits::MAX_OPEN);
 
-/// Bytes of content of all unfinished releases together. They are kept decoded, in about the same size again, and the
-/// whole process has to stay below 256 MiB; a release of one file takes 0.3 KiB, the largest 2.2 MB.
+/// Bytes of content and evidence of all unfinished releases together. Contents are kept decoded, in about the same size again, and
+/// the whole process has to stay below 256 MiB; a release of one file takes 0.3 KiB, the largest 2.2 MB.
 pub const MAX_WAITING_BYTES: usize = 64 << 20;
+
+/// Pieces of evidence of one release that one party brings, so that nobody fills a release's room for the others: a pipeline
+/// has a handful of builders and testers, and a custodian says one thing …
+pub const MAX_EVIDENCE_OF_SUBMITTER: usize = 16;
+
+/// … and their bytes: half of what a release may have, enough for two attestations of the largest one.
+pub const MAX_EVIDENCE_BYTES_OF_SUBMITTER: usize = rutli_wire::limits::MAX_EVIDENCE_TOTAL_BYTES / 2;
 
 /// The part of the queue that product builds leave free, as a divisor: a mass rebuild must not lock out the next
 /// update of an anti-virus database.
@@ -206,6 +213,14 @@ pub const MAX_SESSIONS: usize = 3;
 
 /// … of product builds, so that an AV database never waits for a mass rebuild to leave the nodes.
 pub const MAX_SESSIONS_BULK: usize = 2;
+
+/// Bytes of a release in a batch beside content, evidence and commitments: its proof in the log, the digests of what came with
+/// it, names and slots.
+pub const ITEM_BYTES: usize = 8 << 10;
+
+/// Bytes of commitments that a release whose content and evidence fill a batch has beside them: with the largest of both that
+/// stays below [`rutli_wire::limits::MAX_MESSAGE_BYTES`], and is 128 signatures of the largest quorum.
+pub const LONE_COMMITMENT_BYTES: usize = 1 << 20;
 
 /// Batches of AV databases in a row before product builds that wait get one: urgent, but never alone in the world.
 pub const URGENT_RUN: u32 = 8;

@@ -9,7 +9,7 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
-use prost::Message as _;
+use prost::{Message as _, bytes::Bytes};
 use rutli_log::{
     Entry, Hash,
     entry::{self, OutcomeState, RequestTerms},
@@ -18,6 +18,7 @@ use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
 use rutli_wire::{
     convert::{release_from_content, release_from_request, release_to_content},
     link::LoggedEntry,
+    role::Party,
     v1,
 };
 use tokio::sync::{RwLock, mpsc, oneshot, watch};
@@ -27,6 +28,7 @@ use crate::{
     clock::Clock,
     embargo,
     error::{Error, Result},
+    evidence::{self, Document},
     keyring::Keyring,
     limits, publish,
     session::{Outcome, Sessions, Stopped, Submission},
@@ -112,7 +114,7 @@ impl SignRelease {
                 }
             }
             tokio::time::sleep(Duration::from_secs(limits::RESIGN_SECONDS)).await;
-            release.outcome = self.sign(&release.submission);
+            release.outcome = self.sign(&release);
         }
     }
 
@@ -183,21 +185,23 @@ impl SignRelease {
         let _admitting = self.admitting.try_read().map_err(|_| Error::StoreClosed {
             reason: "it was closed, and what it had is being taken up".into(),
         })?;
-        let request_id = RequestId::new(request.message.request_id.as_str())
+        let Request { requester, mut message } = request;
+        let request_id = RequestId::new(message.request_id.as_str())
             .map_err(|error| Error::Field { field: "request_id", problem: error.to_string() })?;
-        let requester = request.requester;
+        let documents = brought(&requester, std::mem::take(&mut message.evidence)).await?;
         let now = self.clock.now();
-        let embargo = embargo::until(request.message.embargo_until, now);
-        let release = Arc::new(release_from_request(request.message, now)?);
+        let embargo = embargo::until(message.embargo_until, now);
+        let release = Arc::new(release_from_request(message, now)?);
         let release_id =
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
         let content = release_to_content(&release);
         let encoded = content.encode_to_vec();
+        let bytes = encoded.len().saturating_add(evidence::bytes(&documents));
         let embargoes = if matches!(embargo, Ok(Some(_))) { self.store.embargoes().await? } else { 0 };
         let room = embargo.and_then(|embargo| {
             self.log_has_room()?;
             embargo::has_room(embargoes)?;
-            Ok((embargo, self.waiting.reserve(release.class(), encoded.len())?))
+            Ok((embargo, self.waiting.reserve(release.class(), bytes)?))
         });
         let (embargo, mut slot) = match room {
             Ok(room) => room,
@@ -214,7 +218,7 @@ impl SignRelease {
             requester: requester.clone(),
             roster: self.active_roster().ok_or(Error::NoKey)?,
             deadline: self.expiry(&release, now),
-            evidence: Vec::new(),
+            evidence: documents.iter().map(|document| document.digest).collect(),
             embargo,
         };
         let (logged, entry) = logged(&release, &terms);
@@ -227,6 +231,7 @@ impl SignRelease {
             channel: release.channel().clone(),
             sequence: release.sequence(),
             content: encoded,
+            evidence: documents,
             signatures,
             created_at: now,
             logged,
@@ -236,17 +241,20 @@ impl SignRelease {
             release_id: release_id.clone(),
             requester,
             release,
+            content_bytes: new.content.len(),
             entry,
-            evidence: Vec::new(),
+            evidence: new.evidence.iter().map(|document| document.bytes.clone()).collect(),
             resumed: false,
         };
+        let infos = infos(&new);
+        let told = infos.clone();
         let (outcome, submit) = self.order.place(submission.clone());
         slot.carries(&release_id);
         let waiting = Arc::clone(&self.waiting);
         // Crash boundary: before this the client has no answer and asks again, and the log knows nothing of it; after it
         // the release is in the log and taken up at the next start, acknowledged or not.
         let admission = self.store.admit(new, move |index| {
-            waiting.show(&release_id);
+            waiting.show(&release_id, told(index));
             submit(index);
         });
         let (number, index) = match admission.await? {
@@ -254,6 +262,7 @@ impl SignRelease {
             Admission::Known(known) => return self.known(&known, &submission.release).await,
         };
         message.log_index = index;
+        message.evidence = infos(index);
         let Submission { release_id, requester, release, .. } = &submission;
         tracing::info!(release = %release_id, %requester, class = %release.class(), signatures, index, "admitted");
         let submission = placed_at(submission, index);
@@ -278,7 +287,7 @@ impl SignRelease {
         Ok(Admitted::Known(Box::new(message)))
     }
 
-    async fn restore(&self, stored: StoredRelease, slot: Slot) -> Result<Unfinished> {
+    async fn restore(&self, stored: StoredRelease, mut slot: Slot) -> Result<Unfinished> {
         let (release, mut terms) = stored.request()?;
         let StoredRelease { number, message, logged: before } = stored;
         // Without a key nothing is signed until the next start; an entry that names no roster lets nobody sign.
@@ -305,13 +314,16 @@ impl SignRelease {
             }
         };
         let (release_id, requester) = (terms.release_id.clone(), terms.requester.clone());
-        self.waiting.show(&release_id);
+        let (infos, documents): (_, Vec<Bytes>) = self.store.evidence(number).await?.into_iter().unzip();
+        slot.add(documents.iter().map(Bytes::len).sum());
+        self.waiting.show(&release_id, infos);
         let submission = Submission {
             release_id,
             requester,
             release: release.into(),
+            content_bytes: message.content.as_ref().map_or(0, v1::ReleaseContent::encoded_len),
             entry,
-            evidence: Vec::new(),
+            evidence: documents,
             resumed: true,
         };
         let submission = placed_at(submission, index);
@@ -320,7 +332,7 @@ impl SignRelease {
         Ok(Unfinished { number, submission, terms, outcome, slot })
     }
 
-    fn log_has_room(&self) -> Result<()> {
+    pub(crate) fn log_has_room(&self) -> Result<()> {
         let backlog = self.store.log().backlog();
         if backlog > limits::LOG_STAGED_ENTRIES {
             return Err(Error::QueueFull { what: format!("{backlog} log entries wait to be written") });
@@ -355,9 +367,21 @@ impl SignRelease {
         }
     }
 
-    fn sign(&self, submission: &Submission) -> PendingOutcome {
-        let (sessions, submission) = (self.sessions.clone(), submission.clone());
-        async move { sessions.sign(submission).await }.boxed()
+    /// Signs it once more.
+    fn sign(&self, release: &Unfinished) -> PendingOutcome {
+        let (sessions, store) = (self.sessions.clone(), self.store.clone());
+        let (number, submission) = (release.number, release.submission.clone());
+        async move {
+            let id = submission.release_id.clone();
+            let outcome = sessions.submit(submission).await?;
+            // What was added since it was submitted first, and while the engine did not know it.
+            match store.evidence(number).await {
+                Ok(all) => sessions.evidence(&id, all.into_iter().map(|(_, bytes)| bytes).collect()).await,
+                Err(error) => tracing::error!(release = %id, %error, "nodes do not get what was added"),
+            }
+            outcome.await.map_err(|_| Stopped)
+        }
+        .boxed()
     }
 
     fn expiry(&self, release: &VerifiedRelease, created_at: u64) -> u64 {
@@ -383,9 +407,10 @@ impl SignRelease {
 #[derive(Clone, Debug)]
 pub struct Order(mpsc::UnboundedSender<Placed>);
 
-struct Placed {
-    submission: Submission,
-    answer: oneshot::Sender<oneshot::Receiver<Outcome>>,
+enum Placed {
+    Release(Box<Submission>, oneshot::Sender<oneshot::Receiver<Outcome>>),
+    /// Behind the release that it is for.
+    Evidence(ReleaseId, Vec<Bytes>),
 }
 
 impl Order {
@@ -394,10 +419,15 @@ impl Order {
     pub fn start(sessions: Sessions) -> Self {
         let (order, mut placed) = mpsc::unbounded_channel::<Placed>();
         tokio::spawn(async move {
-            while let Some(Placed { submission, answer }) = placed.recv().await {
-                // The engine is gone with the process, and so is whoever waits.
-                let Ok(outcome) = sessions.submit(submission).await else { return };
-                let _ = answer.send(outcome);
+            while let Some(placed) = placed.recv().await {
+                match placed {
+                    Placed::Release(submission, answer) => {
+                        // The engine is gone with the process, and so is whoever waits.
+                        let Ok(outcome) = sessions.submit(*submission).await else { return };
+                        let _ = answer.send(outcome);
+                    }
+                    Placed::Evidence(id, documents) => sessions.evidence(&id, documents).await,
+                }
             }
         });
         Self(order)
@@ -414,10 +444,32 @@ impl Order {
             outcome.await.map_err(|_| Stopped)
         };
         let submit = move |index| {
-            drop(order.send(Placed { submission: placed_at(submission, index), answer }));
+            drop(order.send(Placed::Release(Box::new(placed_at(submission, index)), answer)));
         };
         (outcome.boxed(), submit)
     }
+
+    /// Evidence of a release, durable and logged, on its way to the nodes.
+    pub fn evidence(&self, id: ReleaseId, documents: Vec<Bytes>) {
+        // Without a task the process ends.
+        let _ = self.0.send(Placed::Evidence(id, documents));
+    }
+}
+
+/// What a pipeline brought with its request.
+async fn brought(requester: &Requester, given: Vec<Bytes>) -> Result<Vec<Document>> {
+    let documents = evidence::read(given, 0).await?;
+    let pipeline = evidence::submitter(&Party::Pipeline(requester.clone()));
+    evidence::check_room(&[], &pipeline, &documents.iter().collect::<Vec<_>>())
+        .map_err(|problem| Error::Field { field: "evidence", problem })?;
+    Ok(documents)
+}
+
+/// What is told of that, once the request has its place in the log.
+fn infos(new: &NewRelease) -> impl Fn(u64) -> Vec<v1::EvidenceInfo> + Clone + use<> {
+    let (at, pipeline) = (new.created_at, evidence::submitter(&Party::Pipeline(new.requester.clone())));
+    let documents = new.evidence.clone();
+    move |index| documents.iter().map(|document| document.info(&pipeline, at, index)).collect()
 }
 
 /// What a client is told of a release that is to be admitted, but for its place in the log.

@@ -1,4 +1,4 @@
-//! What the coordinator must not forget: releases, results, culprits, ceremonies and keys, in one SQLite file.
+//! What the coordinator must not forget: releases, evidence, results, culprits, ceremonies and keys, in one SQLite file.
 //!
 //! **Persist, then answer.** Every change goes to one writer task, which takes all that waits into one transaction
 //! (group commit) and answers after the commit; with `synchronous=FULL` a commit is on the disk. So whatever a caller
@@ -8,6 +8,7 @@
 //! **A disk that does not take writes closes the store**: every change is refused at once with the reason, nothing is
 //! half done, and the writer tries again each second until a write succeeds ([`Store::health`]).
 
+mod evidence;
 mod read;
 mod staging;
 mod writer;
@@ -32,11 +33,13 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use evidence::NewEvidence;
 pub use read::{Page, ReleaseFilter, StoredCeremony, StoredRelease};
 pub use staging::{LoggedTerms, Staged, Unproven};
 
 use crate::{
     error::{Error, Result},
+    evidence::Document,
     limits,
     log::{
         Log,
@@ -44,7 +47,7 @@ use crate::{
         sequencer::Sequencer,
     },
 };
-use writer::{Done, Job, OnAdmitted, Op, Writer};
+use writer::{Done, Job, Op, Told, Writer};
 pub(crate) use writer::{signed, unsigned};
 
 /// The file in the data folder.
@@ -91,6 +94,8 @@ pub struct NewRelease {
     pub sequence: Sequence,
     /// Encoded [`v1::ReleaseContent`].
     pub content: Vec<u8>,
+    /// What came with it. Brought by the requester's pipeline.
+    pub evidence: Vec<Document>,
     /// How many signatures it needs.
     pub signatures: u32,
     /// Unix seconds.
@@ -257,9 +262,9 @@ impl Store {
         release: NewRelease,
         admitted: impl FnOnce(u64) + Send + 'static,
     ) -> Result<Admission> {
-        match self.write(Op::Admit(release), Some(Box::new(admitted))).await? {
+        match self.write(Op::Admit(release), Told::Admitted(Box::new(admitted))).await? {
             Done::Admitted(admission) => Ok(admission),
-            Done::Logged(_) | Done::Written => Err(unanswered()),
+            Done::Logged(_) | Done::Evidence(_) | Done::Written => Err(unanswered()),
         }
     }
 
@@ -274,9 +279,28 @@ impl Store {
         logged: NewLogged,
         superseded: Option<Vec<u8>>,
     ) -> Result<u64> {
-        match self.write(Op::LogAgain { number, logged, superseded }, None).await? {
+        match self.write(Op::LogAgain { number, logged, superseded }, Told::Nobody).await? {
             Done::Logged(index) => Ok(index),
-            Done::Admitted(_) | Done::Written => Err(unanswered()),
+            Done::Admitted(_) | Done::Evidence(_) | Done::Written => Err(unanswered()),
+        }
+    }
+
+    /// Adds evidence to a release that has not ended, with its entry in the log; what is there already is left as it is.
+    /// Gives all that there is then, in the order in which it came.
+    ///
+    /// `added` runs with the same as soon as it is durable, for one addition after the other, whether or not somebody still
+    /// waits for this call. It must not block.
+    ///
+    /// # Errors
+    /// [`Error::TooLate`], [`Error::EvidenceFull`], [`Error::StoreClosed`]
+    pub async fn add_evidence(
+        &self,
+        evidence: NewEvidence,
+        added: impl FnOnce(&[v1::EvidenceInfo]) + Send + 'static,
+    ) -> Result<Vec<v1::EvidenceInfo>> {
+        match self.write(Op::Evidence(evidence), Told::Evidence(Box::new(added))).await? {
+            Done::Evidence(all) => Ok(all),
+            Done::Admitted(_) | Done::Logged(_) | Done::Written => Err(unanswered()),
         }
     }
 
@@ -285,7 +309,7 @@ impl Store {
     /// # Errors
     /// [`Error::StoreClosed`]
     pub async fn disclose(&self, number: ReleaseNumber, entries: Vec<Vec<u8>>, at: u64) -> Result<()> {
-        self.write(Op::Disclose { number, entries, at }, None).await.map(drop)
+        self.write(Op::Disclose { number, entries, at }, Told::Nobody).await.map(drop)
     }
 
     /// Everything below this head lies in the log's folder, durable: its staging is emptied.
@@ -293,7 +317,7 @@ impl Store {
     /// # Errors
     /// [`Error::StoreClosed`]
     pub async fn unstage(&self, written: Head) -> Result<()> {
-        self.write(Op::Unstage(written), None).await?;
+        self.write(Op::Unstage(written), Told::Nobody).await?;
         self.log.written(written.size);
         Ok(())
     }
@@ -307,7 +331,7 @@ impl Store {
             .into_iter()
             .map(|(number, files)| (number, v1::Release { files, ..v1::Release::default() }.encode_to_vec()))
             .collect();
-        self.write(Op::Prove { proofs, at }, None).await.map(drop)
+        self.write(Op::Prove { proofs, at }, Told::Nobody).await.map(drop)
     }
 
     /// Makes an ending durable. A release that has one keeps it: safe to repeat.
@@ -315,7 +339,7 @@ impl Store {
     /// # Errors
     /// [`Error::StoreClosed`]: repeat it when the store is open again.
     pub async fn finish(&self, ending: Arc<Ending>) -> Result<()> {
-        self.write(Op::Finish(ending), None).await.map(drop)
+        self.write(Op::Finish(ending), Told::Nobody).await.map(drop)
     }
 
     /// Remembers that a node is left out, or forgets it (`None`); `entry` is what the log says of it.
@@ -323,7 +347,7 @@ impl Store {
     /// # Errors
     /// [`Error::StoreClosed`]
     pub async fn culprit(&self, node: &NodeId, named: Option<(String, u64)>, entry: Vec<u8>) -> Result<()> {
-        self.write(Op::Culprit { node: node.to_string(), named, entry }, None).await.map(drop)
+        self.write(Op::Culprit { node: node.to_string(), named, entry }, Told::Nobody).await.map(drop)
     }
 
     /// Makes a step of a ceremony durable.
@@ -331,7 +355,7 @@ impl Store {
     /// # Errors
     /// [`Error::StoreClosed`]
     pub async fn ceremony(&self, change: CeremonyChange) -> Result<()> {
-        self.write(Op::Ceremony(change), None).await.map(drop)
+        self.write(Op::Ceremony(change), Told::Nobody).await.map(drop)
     }
 
     /// Waits until the store is open.
@@ -341,13 +365,13 @@ impl Store {
         let _ = health.wait_for(|health| *health == Health::Open).await;
     }
 
-    async fn write(&self, op: Op, admitted: Option<OnAdmitted>) -> Result<Done> {
+    async fn write(&self, op: Op, told: Told) -> Result<Done> {
         // The refusal of a closed store is quick and does not wait in the queue behind a failing disk.
         if let Health::Closed(reason) = &*self.health.borrow() {
             return Err(Error::StoreClosed { reason: reason.clone() });
         }
         let (reply, answer) = oneshot::channel();
-        self.jobs.send(Job { op, admitted, reply }).await.map_err(|_| Error::Stopping)?;
+        self.jobs.send(Job { op, told, reply }).await.map_err(|_| Error::Stopping)?;
         answer.await.map_err(|_| Error::Stopping)?
     }
 }
@@ -412,6 +436,7 @@ fn migrations() -> Migrator {
         (1, "initial", include_str!("../migrations/0001_initial.sql")),
         (2, "log", include_str!("../migrations/0002_log.sql")),
         (3, "superseded", include_str!("../migrations/0003_superseded.sql")),
+        (4, "evidence", include_str!("../migrations/0004_evidence.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

@@ -30,11 +30,19 @@ pub struct Waiting {
 struct State {
     count: usize,
     bytes: usize,
-    /// How many tasks have a release in hand: more than one while the same request is on its way twice.
-    carried: HashMap<ReleaseId, usize>,
+    carried: HashMap<ReleaseId, Carried>,
     seen: HashMap<ReleaseId, watch::Sender<Seen>>,
     /// Signed releases whose proof somebody waits for.
     unproven: HashMap<ReleaseId, watch::Sender<()>>,
+}
+
+/// A release that is not final.
+#[derive(Default)]
+struct Carried {
+    /// How many tasks have it in hand: more than one while the same request is on its way twice.
+    carriers: usize,
+    /// Bytes of what was added to it since; given back with the last of them.
+    added: usize,
 }
 
 /// What a watcher sees of a release; each message is complete but for what the store knows about it anyway.
@@ -63,18 +71,27 @@ impl Waiting {
     /// [`Error::QueueFull`]
     pub fn reserve(self: &Arc<Self>, class: Class, bytes: usize) -> Result<Slot> {
         let mut state = self.state();
-        // Product builds leave the last part of the queue to the urgent ones.
-        let share = |bound: usize| match class {
-            Class::AvDatabase => bound,
-            Class::ProductBuild => bound - bound / limits::RESERVED_FOR_AV,
-        };
-        if state.count >= share(self.most) {
+        if state.count >= share(class, self.most) {
             return Err(Error::QueueFull { what: format!("{} releases wait", state.count) });
         }
-        if state.bytes.saturating_add(bytes) > share(limits::MAX_WAITING_BYTES) {
-            return Err(Error::QueueFull { what: format!("releases of {} bytes wait", state.bytes) });
-        }
+        check_bytes(&state, class, bytes)?;
         Ok(self.take(&mut state, bytes))
+    }
+
+    /// Takes room for `bytes` more of a release that waits; given back with the release's own.
+    ///
+    /// # Errors
+    /// [`Error::QueueFull`]; [`Error::StoreClosed`] if nobody carries the release, who would take what is added to the nodes.
+    pub fn grow(self: &Arc<Self>, id: &ReleaseId, class: Class, bytes: usize) -> Result<Growth> {
+        let mut guard = self.state();
+        let state = &mut *guard;
+        check_bytes(state, class, bytes)?;
+        let carried = state.carried.get_mut(id).ok_or_else(|| Error::StoreClosed {
+            reason: format!("{id} ends in this moment, or is about to be taken up"),
+        })?;
+        carried.added = carried.added.saturating_add(bytes);
+        state.bytes = state.bytes.saturating_add(bytes);
+        Ok(Growth { waiting: Arc::clone(self), id: id.clone(), bytes })
     }
 
     /// Room for a release that was admitted, and that nobody carries: it was promised, whatever the bounds are now.
@@ -90,21 +107,36 @@ impl Waiting {
     }
 
     /// Lets watchers find a release that is new or taken up again, as long as a [`Slot`] carries it.
-    pub fn show(&self, id: &ReleaseId) {
-        let queued = v1::Release { state: v1::ReleaseState::Queued.into(), ..v1::Release::default() };
+    pub fn show(&self, id: &ReleaseId, evidence: Vec<v1::EvidenceInfo>) {
+        let state = v1::ReleaseState::Queued.into();
+        let queued = v1::Release { state, evidence, ..v1::Release::default() };
         let (seen, _) = watch::channel(Seen::Unfinished(Arc::new(queued)));
         self.state().seen.insert(id.clone(), seen);
     }
 
     /// What the session engine says; `change` has nothing but state, `waiting_for`, refusals and counts.
-    pub fn progress(&self, id: &ReleaseId, change: v1::Release) {
+    pub fn progress(&self, id: &ReleaseId, mut change: v1::Release) {
+        self.change(id, |last| {
+            change.evidence.clone_from(&last.evidence);
+            change
+        });
+    }
+
+    /// All evidence that there is of a release, after some was added.
+    pub fn evidence(&self, id: &ReleaseId, all: Vec<v1::EvidenceInfo>) {
+        self.change(id, |last| v1::Release { evidence: all, ..last.clone() });
+    }
+
+    fn change(&self, id: &ReleaseId, change: impl FnOnce(&v1::Release) -> v1::Release) {
         if let Some(seen) = self.state().seen.get(id) {
-            seen.send_if_modified(|seen| match seen {
-                Seen::Unfinished(last) if **last != change => {
+            seen.send_if_modified(|seen| {
+                let Seen::Unfinished(last) = &*seen else { return false };
+                let change = change(last);
+                let changed = **last != change;
+                if changed {
                     *seen = Seen::Unfinished(Arc::new(change));
-                    true
                 }
-                _ => false,
+                changed
             });
         }
     }
@@ -181,6 +213,25 @@ pub fn lay_over(release: &mut v1::Release, change: &v1::Release) {
     release.key.clone_from(&change.key);
     release.finished_at = change.finished_at;
     release.files.clone_from(&change.files);
+    // It only grows, and whichever of the two was read later has more.
+    if change.evidence.len() > release.evidence.len() {
+        release.evidence.clone_from(&change.evidence);
+    }
+}
+
+/// What a class may have of a bound: product builds leave the last part to the urgent ones.
+fn share(class: Class, bound: usize) -> usize {
+    match class {
+        Class::AvDatabase => bound,
+        Class::ProductBuild => bound - bound / limits::RESERVED_FOR_AV,
+    }
+}
+
+fn check_bytes(state: &State, class: Class, bytes: usize) -> Result<()> {
+    if state.bytes.saturating_add(bytes) > share(class, limits::MAX_WAITING_BYTES) {
+        return Err(Error::QueueFull { what: format!("releases of {} bytes wait", state.bytes) });
+    }
+    Ok(())
 }
 
 /// Room for one unfinished release, given back when dropped.
@@ -196,9 +247,16 @@ impl Slot {
     pub fn carries(&mut self, id: &ReleaseId) -> bool {
         self.id = Some(id.clone());
         let mut state = self.waiting.state();
-        let carriers = state.carried.entry(id.clone()).or_default();
-        *carriers += 1;
-        *carriers == 1
+        let carried = state.carried.entry(id.clone()).or_default();
+        carried.carriers += 1;
+        carried.carriers == 1
+    }
+
+    /// What is carried has so many bytes more than were known. It was promised, whatever the bounds are now.
+    pub fn add(&mut self, bytes: usize) {
+        let mut state = self.waiting.state();
+        self.bytes = self.bytes.saturating_add(bytes);
+        state.bytes = state.bytes.saturating_add(bytes);
     }
 
     /// Tells the watchers how it ended, which must be durable already, and gives the room back.
@@ -206,7 +264,17 @@ impl Slot {
         if let Some(id) = &self.id
             && let Some(seen) = self.waiting.state().seen.get(id)
         {
-            seen.send_replace(Seen::Final(ended));
+            seen.send_modify(|seen| {
+                let ended = match &*seen {
+                    // Who has not seen yet what was added last sees it with the end.
+                    Seen::Unfinished(last) if !last.evidence.is_empty() => {
+                        let evidence = last.evidence.clone();
+                        Arc::new(v1::Release { evidence, ..v1::Release::clone(&ended) })
+                    }
+                    _ => ended,
+                };
+                *seen = Seen::Final(ended);
+            });
         }
     }
 }
@@ -217,13 +285,42 @@ impl Drop for Slot {
         state.count = state.count.saturating_sub(1);
         state.bytes = state.bytes.saturating_sub(self.bytes);
         if let Some(id) = &self.id
-            && let Some(carriers) = state.carried.get_mut(id)
+            && let Some(carried) = state.carried.get_mut(id)
         {
-            *carriers = carriers.saturating_sub(1);
-            if *carriers == 0 {
+            carried.carriers = carried.carriers.saturating_sub(1);
+            if carried.carriers == 0 {
+                let added = carried.added;
+                state.bytes = state.bytes.saturating_sub(added);
                 state.carried.remove(id);
                 state.seen.remove(id);
             }
+        }
+    }
+}
+
+/// Room that was taken for what is to be added to a release: given back when dropped, unless it is kept.
+pub struct Growth {
+    waiting: Arc<Waiting>,
+    id: ReleaseId,
+    bytes: usize,
+}
+
+impl Growth {
+    /// It was added: from now on the room is the release's.
+    pub fn keep(mut self) {
+        self.bytes = 0;
+    }
+}
+
+impl Drop for Growth {
+    fn drop(&mut self) {
+        let mut guard = self.waiting.state();
+        let state = &mut *guard;
+        // A release that has ended meanwhile has given it back.
+        if let Some(carried) = state.carried.get_mut(&self.id) {
+            let bytes = self.bytes.min(carried.added);
+            carried.added = carried.added.saturating_sub(bytes);
+            state.bytes = state.bytes.saturating_sub(bytes);
         }
     }
 }
@@ -257,7 +354,7 @@ mod tests {
         let waiting = Waiting::new(1);
         let id = ReleaseId::new("suite-1-000000000000").unwrap();
         let mut slot = waiting.reserve(Class::ProductBuild, 1).unwrap();
-        waiting.show(&id);
+        waiting.show(&id, Vec::new());
         assert!(slot.carries(&id));
         let mut follower = waiting.follow(&id).unwrap();
         let signing = v1::Release { state: v1::ReleaseState::Signing.into(), ..v1::Release::default() };

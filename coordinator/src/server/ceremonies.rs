@@ -47,10 +47,10 @@ impl v1::ceremony_service_server::CeremonyService for Api {
         request: Request<v1::ListKeysRequest>,
     ) -> Result<Response<v1::ListKeysResponse>, Status> {
         match party(&request).map_err(status::from)? {
-            Party::Operator(_) | Party::Auditor(_) | Party::Pipeline(_) => {
+            Party::Operator(_) | Party::Custodian(_) | Party::Auditor(_) | Party::Pipeline(_) => {
                 Ok(Response::new(v1::ListKeysResponse { keys: self.signing.keyring.messages() }))
             }
-            other => Err(status::from(wrong_role(&other, "pipeline, operator or auditor"))),
+            other => Err(status::from(wrong_role(&other, "pipeline, operator, custodian or auditor"))),
         }
     }
 }
@@ -97,8 +97,8 @@ impl Watched {
 
 fn may_look<T>(request: &Request<T>) -> Result<()> {
     match party(request)? {
-        Party::Operator(_) | Party::Auditor(_) => Ok(()),
-        other => Err(wrong_role(&other, "operator or auditor")),
+        Party::Operator(_) | Party::Custodian(_) | Party::Auditor(_) => Ok(()),
+        other => Err(wrong_role(&other, "operator, custodian or auditor")),
     }
 }
 

@@ -39,8 +39,8 @@ impl v1::node_service_server::NodeService for Api {
         request: Request<v1::ListNodesRequest>,
     ) -> Result<Response<v1::ListNodesResponse>, Status> {
         match party(&request).map_err(status::from)? {
-            Party::Operator(_) | Party::Auditor(_) => {}
-            other => return Err(status::from(wrong_role(&other, "operator or auditor"))),
+            Party::Operator(_) | Party::Custodian(_) | Party::Auditor(_) => {}
+            other => return Err(status::from(wrong_role(&other, "operator, custodian or auditor"))),
         }
         let nodes = self.signing.sessions.nodes().await.iter().map(node_info).collect();
         Ok(Response::new(v1::ListNodesResponse { nodes }))

@@ -1,4 +1,4 @@
-//! `ReleaseService`: what pipelines ask, and what operators and auditors look at.
+//! `ReleaseService`: what pipelines ask, what operators, custodians and auditors look at, and the evidence that they bring.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,10 +11,10 @@ use tonic::{Request, Response, Status};
 use super::{Api, Step, party, states, status, wrong_role};
 use crate::{
     error::{Error, Result},
-    limits,
+    evidence, limits,
     session::CancelError,
     sign_release,
-    store::{ReleaseFilter, ReleaseNumber},
+    store::{ReleaseFilter, ReleaseNumber, StoredRelease},
     waiting::{Seen, WatcherSlot, lay_over},
 };
 
@@ -82,16 +82,16 @@ impl v1::release_service_server::ReleaseService for Api {
 
     async fn add_evidence(
         &self,
-        _: Request<v1::AddEvidenceRequest>,
+        request: Request<v1::AddEvidenceRequest>,
     ) -> Result<Response<v1::Release>, Status> {
-        Err(Status::unimplemented("add_evidence"))
+        self.add(request).await.map(Response::new).map_err(status::from)
     }
 
     async fn get_evidence(
         &self,
-        _: Request<v1::GetEvidenceRequest>,
+        request: Request<v1::GetEvidenceRequest>,
     ) -> Result<Response<v1::GetEvidenceResponse>, Status> {
-        Err(Status::unimplemented("get_evidence"))
+        self.documents(request).await.map(Response::new).map_err(status::from)
     }
 }
 
@@ -107,8 +107,8 @@ impl Reader {
     fn of<T>(request: &Request<T>) -> Result<Self> {
         match party(request)? {
             Party::Pipeline(name) => Ok(Self::Pipeline(name.to_string())),
-            Party::Operator(_) | Party::Auditor(_) => Ok(Self::Everything),
-            other => Err(wrong_role(&other, "pipeline, operator or auditor")),
+            Party::Operator(_) | Party::Custodian(_) | Party::Auditor(_) => Ok(Self::Everything),
+            other => Err(wrong_role(&other, "pipeline, operator, custodian or auditor")),
         }
     }
 
@@ -139,14 +139,19 @@ impl Api {
 
     /// A release that the reader may see, as it is now. For others it is not there.
     async fn visible(&self, reader: &Reader, id: &str) -> Result<(ReleaseId, v1::Release)> {
-        let id = release_id(id)?;
-        let stored = self.signing.store.release(&id).await?;
-        let mut release = stored
-            .map(|stored| stored.message)
-            .filter(|release| reader.may_see(release))
-            .ok_or_else(|| Error::NotFound { kind: "release", name: id.to_string() })?;
+        let (id, stored) = self.stored(reader, id).await?;
+        let mut release = stored.message;
         self.signing.waiting.overlay(&mut release);
         Ok((id, release))
+    }
+
+    /// The same as the store has it.
+    async fn stored(&self, reader: &Reader, id: &str) -> Result<(ReleaseId, StoredRelease)> {
+        let id = release_id(id)?;
+        let stored = self.signing.store.release(&id).await?;
+        let stored = stored.filter(|stored| reader.may_see(&stored.message));
+        let stored = stored.ok_or_else(|| Error::NotFound { kind: "release", name: id.to_string() })?;
+        Ok((id, stored))
     }
 
     async fn list(&self, request: Request<v1::ListReleasesRequest>) -> Result<v1::ListReleasesResponse> {
@@ -197,6 +202,7 @@ impl Api {
             .store
             .list(&filter, most, |release| {
                 waiting.overlay(release);
+                release.evidence.clear();
                 state.is_none_or(|state| release.state() == state)
             })
             .await?;
@@ -267,6 +273,32 @@ impl Api {
         }
         self.signing.disclose(&id).await?;
         self.visible(&reader, id.as_str()).await.map(|(_, release)| release)
+    }
+
+    async fn add(&self, request: Request<v1::AddEvidenceRequest>) -> Result<v1::Release> {
+        let party = party(&request)?;
+        let reader = match &party {
+            Party::Pipeline(name) => Reader::Pipeline(name.to_string()),
+            Party::Custodian(_) | Party::Operator(_) => Reader::Everything,
+            other => return Err(wrong_role(other, "pipeline, custodian or operator")),
+        };
+        if self.stopping.is_cancelled() {
+            return Err(Error::Stopping);
+        }
+        let v1::AddEvidenceRequest { release_id, evidence } = request.into_inner();
+        let (_, stored) = self.stored(&reader, &release_id).await?;
+        let documents = evidence::read(evidence, 1).await?;
+        self.signing.add_evidence(stored, evidence::submitter(&party), documents).await?;
+        self.visible(&reader, &release_id).await.map(|(_, release)| release)
+    }
+
+    async fn documents(&self, request: Request<v1::GetEvidenceRequest>) -> Result<v1::GetEvidenceResponse> {
+        let reader = Reader::of(&request)?;
+        let (_, stored) = self.stored(&reader, &request.get_ref().release_id).await?;
+        let evidence = self.signing.store.evidence(stored.number).await?;
+        let evidence = evidence.into_iter();
+        let evidence = evidence.map(|(info, document)| v1::EvidenceDocument { info: Some(info), document });
+        Ok(v1::GetEvidenceResponse { evidence: evidence.collect() })
     }
 
     /// Waits until the cancellation is durable: only then is it one.

@@ -44,6 +44,9 @@ pub fn from(error: Error) -> Status {
         Error::TooLate { release_id, .. } => {
             details.add_precondition_failure_violation("STATE", release_id, error.to_string());
         }
+        Error::EvidenceFull { release_id, .. } => {
+            details.add_quota_failure_violation(release_id, error.to_string());
+        }
         Error::QueueFull { .. } => {
             details.add_quota_failure_violation("releases", error.to_string());
             details.set_retry_info(Some(Duration::from_secs(2)));
@@ -72,6 +75,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),
         Error::WrongRole { .. } => (Code::PermissionDenied, "WRONG_ROLE"),
         Error::Unknown(_) => (Code::Unauthenticated, "UNKNOWN_PARTY"),
+        Error::EvidenceFull { .. } => (Code::ResourceExhausted, "EVIDENCE_FULL"),
         Error::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
         Error::TooManyWatchers { .. } => (Code::ResourceExhausted, "TOO_MANY_WATCHERS"),
         Error::StoreClosed { .. } => (Code::Unavailable, "STORE_CLOSED"),

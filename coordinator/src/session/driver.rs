@@ -13,6 +13,7 @@ use std::{
 };
 
 use frost_ed25519::round1::{NonceCommitment, SigningCommitments};
+use prost::bytes::Bytes;
 use rutli_keys::{KeyName, NodeId, SignedRoster};
 use rutli_log::{Head, SignedCheckpoint};
 use rutli_release::ReleaseId;
@@ -141,6 +142,12 @@ impl Sessions {
     /// The result of a signed release is durable: the next release of its channel may start.
     pub async fn published(&self, id: &ReleaseId) {
         let _: Result<(), Stopped> = self.send(Command::Event(Event::Published(id.clone()))).await;
+    }
+
+    /// There is more evidence for a release that was submitted before.
+    pub async fn evidence(&self, id: &ReleaseId, documents: Vec<Bytes>) {
+        let event = Event::Evidence(id.clone(), documents);
+        let _: Result<(), Stopped> = self.send(Command::Event(event)).await;
     }
 
     /// Nobody wants a release any more: its outcome comes as soon as no node has it.

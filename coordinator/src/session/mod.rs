@@ -23,7 +23,7 @@
 //! | [`driver`] | tokio around it |
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
@@ -71,6 +71,8 @@ pub struct Submission {
     pub requester: Requester,
     /// What is asked.
     pub release: Arc<VerifiedRelease>,
+    /// Bytes of that on the wire.
+    pub content_bytes: usize,
     /// Its entry in the log; the proof is added when a batch is sent, under the head of that moment.
     pub entry: LoggedEntry,
     /// All evidence that there is for it, in the order in which it came.
@@ -164,6 +166,8 @@ pub enum Event {
     Reinstate(NodeId),
     /// A release is to be signed. One that is known already changes nothing.
     Submit(Submission),
+    /// There is more evidence for a release. What is known already changes nothing.
+    Evidence(ReleaseId, Vec<Bytes>),
     /// A release expired: it ends as soon as no node has it, or signed, if all shares are there by then.
     Abandon(ReleaseId),
     /// The result of a signed release is durable, so that the next of its channel may start.
@@ -214,6 +218,8 @@ pub struct Engine {
     quorums: HashMap<(KeyName, Vec<u16>), Arc<QuorumKeys>>,
     /// What keeps a quorum from coming together now, for a person.
     stalled: Vec<String>,
+    /// What is set aside, although the nodes of an organisation may all refuse it for good.
+    undecided: BTreeSet<ReleaseId>,
     /// When nodes are asked again that permit something later.
     ask_later: Option<Millis>,
     actions: Vec<Action>,
@@ -257,6 +263,13 @@ impl Engine {
             Event::Misbehaved(node, reason) => self.blame(&node, reason),
             Event::Reinstate(node) => self.nodes.reinstate(&node),
             Event::Submit(submission) => self.submit(submission),
+            Event::Evidence(id, documents) => {
+                if let Some(job) = self.queue.job_mut(&id)
+                    && job.add_evidence(documents)
+                {
+                    self.actions.push(job.progress_action());
+                }
+            }
             Event::Abandon(id) => {
                 if let Some(job) = self.queue.job_mut(&id) {
                     job.abandon();
@@ -367,14 +380,18 @@ impl Engine {
     /// All signers answered: what every one of them signed is aggregated, the rest goes on elsewhere.
     fn aggregate(&mut self, now: Millis, id: BatchId) {
         let Some(session) = self.sessions.get(&id) else { return };
-        for (release, node, refusal) in session.refusals() {
+        for (release, shown, node, refusal) in session.refusals() {
             if nodes::is_pool_fault(refusal.code) {
                 self.disconnect(&node, refusal.reason);
             } else if let Some(job) = self.queue.job_mut(&release) {
+                // What it waits for may be what came while it was at it: it is asked again at once.
+                if refusal.code.waits() && shown < job.submission.evidence.len() {
+                    continue;
+                }
                 if refusal.code == RefusalCode::NotYet {
                     self.ask_later.get_or_insert(now.plus(limits::ASK_LATER_MS));
                 }
-                job.refusals.insert(node, refusal);
+                job.refuse(node, refusal);
             }
         }
         let Some(session) = self.sessions.get_mut(&id) else { return };
@@ -450,8 +467,29 @@ impl Engine {
         let waits = !job.in_sessions() && nodes::is_hopeless(roster, &job.refusals);
         if let Some(job) = self.queue.job_mut(id).filter(|_| waits) {
             job.await_evidence();
+            if job.take_refused_for_good() {
+                self.undecided.insert(id.clone());
+            }
         }
         self.advance(id);
+    }
+
+    /// Asks the other nodes of an organisation of which some refused for good, although another organisation waits for
+    /// evidence: if they refuse too, nobody need look for it. Once for each node that refuses so, hence not for ever, and only
+    /// where a quorum is at hand: what is set aside holds nobody back.
+    fn ask_the_others(&mut self, now: Millis, key: &KeyName, roster: &Arc<Roster>) {
+        let ids: Vec<ReleaseId> = self.undecided.iter().cloned().collect();
+        for id in ids {
+            let Some(job) = self.queue.job_mut(&id).filter(|job| job.is_set_aside()) else {
+                self.undecided.remove(&id);
+                continue;
+            };
+            if self.nodes.are_at_hand(now, roster, key, &job.final_refusals()) {
+                job.ask_again(|_, _| true);
+                self.actions.push(job.progress_action());
+                self.undecided.remove(&id);
+            }
+        }
     }
 
     /// Something has come that nodes waited for.
@@ -524,6 +562,7 @@ impl Engine {
         };
         let Some(roster) = self.keys.get(&key).cloned() else { return };
         // While sessions run, a pool may be empty for a moment; without any, nothing tops it up but the node itself.
+        self.ask_the_others(now, &key, &roster);
         let missing = self.nodes.missing(now, &roster, self.sessions.is_empty());
         self.stall(missing);
         // Each session takes slots out of the queue, and there is room for few: this ends.

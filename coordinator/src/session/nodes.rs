@@ -228,6 +228,34 @@ impl Nodes {
         limits::REPLY_BASE_MS.saturating_add(own).min(limits::REPLY_MOST_MS)
     }
 
+    /// Whether [`Nodes::choose`] would find a quorum.
+    pub(super) fn are_at_hand(
+        &mut self,
+        now: Millis,
+        roster: &Arc<Roster>,
+        key: &KeyName,
+        refused: &BTreeMap<NodeId, Refusal>,
+    ) -> bool {
+        self.end_suspensions(now);
+        roster.organisations().iter().all(|organisation| {
+            let at_hand =
+                organisation.nodes.iter().filter(|node| self.is_at_hand(&node.id, roster, key, refused));
+            at_hand.count() >= usize::from(organisation.threshold)
+        })
+    }
+
+    fn is_at_hand(
+        &self,
+        node: &NodeId,
+        roster: &Roster,
+        key: &KeyName,
+        refused: &BTreeMap<NodeId, Refusal>,
+    ) -> bool {
+        !refused.contains_key(node)
+            && self.stocked(node, key) > 0
+            && self.0.get(node).is_some_and(|state| state.obstacle(roster).is_none())
+    }
+
     /// Picks, in every organisation, as many nodes at hand as its threshold asks, those first that answered fastest;
     /// their roster indices in ascending order. `None` if somewhere there are too few.
     pub(super) fn choose(
@@ -244,9 +272,8 @@ impl Nodes {
             let mut at_hand: Vec<_> = organisation
                 .nodes
                 .iter()
-                .filter(|node| !refused.contains_key(&node.id) && self.stocked(&node.id, key) > 0)
+                .filter(|node| self.is_at_hand(&node.id, roster, key, refused))
                 .filter_map(|node| self.0.get(&node.id).map(|state| (node, state)))
-                .filter(|(_, state)| state.obstacle(roster).is_none())
                 .collect();
             // A node at half the pace of another comes after it; among about equals the one that served less.
             at_hand.sort_by_key(|(_, state)| (state.pace_us.unwrap_or(0).max(1).ilog2(), state.served));

@@ -143,17 +143,15 @@ impl Session {
         Ok(None)
     }
 
-    /// Every refusal of a single release in the answers.
-    pub(super) fn refusals(&self) -> Vec<(ReleaseId, NodeId, Refusal)> {
+    /// Every refusal of a single release in the answers, with how many pieces of evidence the node was shown.
+    pub(super) fn refusals(&self) -> Vec<(ReleaseId, usize, NodeId, Refusal)> {
         let State::AwaitingShares { replies, .. } = &self.state else { return Vec::new() };
         replies
             .iter()
             .flat_map(|(node, answers)| {
                 self.items.iter().zip(answers).filter_map(move |(item, answer)| {
-                    answer
-                        .as_ref()
-                        .err()
-                        .map(|refusal| (item.release_id.clone(), node.clone(), refusal.clone()))
+                    let refusal = answer.as_ref().err()?;
+                    Some((item.release_id.clone(), item.evidence.len(), node.clone(), refusal.clone()))
                 })
             })
             .collect()

@@ -5,11 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use prost::bytes::Bytes;
 use rutli_keys::{KeyName, NodeId};
 use rutli_release::{Channel, Class, Product, ReleaseId};
 use rutli_wire::{
     limits as wire_limits,
-    link::{Refusal, RefusalCode},
+    link::{CommitmentBytes, Refusal, RefusalCode},
 };
 
 use super::{Outcome, Phase, Progress, Submission, nodes::Choice};
@@ -43,6 +44,8 @@ pub struct Job {
     pub key: Option<KeyName>,
     /// Nodes that refused it, for good or until something has come.
     pub refusals: BTreeMap<NodeId, Refusal>,
+    /// Whether a node refused it for good since it was last found out what that means.
+    refused_for_good: bool,
     /// Whether it cannot be signed before something has come that those nodes want.
     awaits_evidence: bool,
     /// Whether nobody wants it any more: it ends as soon as no session has it.
@@ -72,6 +75,15 @@ struct Waiting {
     lane: Lane,
     jobs: BTreeMap<u64, ReleaseId>,
 }
+
+/// What of a job goes into a batch.
+struct Fit {
+    slots: usize,
+    bytes: usize,
+}
+
+/// One signer's commitment for one signature on the wire.
+const COMMITMENT_BYTES: usize = size_of::<CommitmentBytes>();
 
 /// What a session shall sign: slots of releases, and by whom.
 pub type Plan = (Choice, Vec<(Submission, Vec<u32>)>);
@@ -176,6 +188,7 @@ impl Queue {
         let mut choice: Option<Choice> = None;
         let mut planned = Vec::new();
         let mut room = wire_limits::MAX_BATCH_SLOTS;
+        let mut bytes = 0;
         for _ in 0..self.lane_mut(lane).len() {
             if room == 0 || planned.len() >= wire_limits::MAX_BATCH_ITEMS {
                 break;
@@ -184,6 +197,8 @@ impl Queue {
             let Some(channel) = self.lane_mut(lane).pop_front() else { break };
             self.lane_mut(lane).push_back(channel.clone());
             let Some(waiting) = self.channels.get(&channel) else { continue };
+            let before = planned.len();
+            let mut full = false;
             for id in waiting.jobs.values() {
                 let Some(job) = self.jobs.get_mut(id) else { break };
                 // It may wait for days, and must not hold back its whole channel.
@@ -204,14 +219,26 @@ impl Queue {
                 {
                     break;
                 }
+                let Some(fit) = job.fits(room, bytes, choice.signers.len()) else {
+                    full = true;
+                    break;
+                };
                 let was_busy = job.busy > 0;
-                let slots = job.take(room);
+                let slots = job.take(fit.slots);
+                bytes += fit.bytes;
                 room = room.saturating_sub(slots.len());
                 planned.push((job.submission.clone(), slots));
                 // A later sequence starts no earlier than in the same batch as the whole of its predecessor.
                 if was_busy || !job.open.is_empty() {
                     break;
                 }
+            }
+            if full {
+                // A channel that had no turn has the next one, so that small releases do not keep a large one waiting.
+                if planned.len() == before {
+                    self.lane_mut(lane).rotate_right(1);
+                }
+                break;
             }
         }
         choice.filter(|_| !planned.is_empty()).map(|choice| (choice, planned))
@@ -306,6 +333,7 @@ impl Job {
             busy: 0,
             key: None,
             refusals: BTreeMap::new(),
+            refused_for_good: false,
             awaits_evidence: false,
             abandoned: false,
             signed_by: BTreeSet::new(),
@@ -322,6 +350,23 @@ impl Job {
             Class::AvDatabase => Lane::Urgent,
             Class::ProductBuild => Lane::Bulk,
         }
+    }
+
+    /// How many of up to `room` open slots go into a batch of `so_far` bytes, and what they add to it. A release that is
+    /// alone in its batch may exceed the bound, but with few commitments then; beside others it goes in as far as there is
+    /// room, or not at all.
+    fn fits(&self, room: usize, so_far: usize, signers: usize) -> Option<Fit> {
+        let evidence: usize = self.submission.evidence.iter().map(Bytes::len).sum();
+        let own = self.submission.content_bytes.saturating_add(evidence).saturating_add(limits::ITEM_BYTES);
+        let slot = signers.saturating_mul(COMMITMENT_BYTES).max(1);
+        let left = wire_limits::MAX_BATCH_BYTES.saturating_sub(so_far.saturating_add(own));
+        let wanted = self.open.len().min(room);
+        let slots = if so_far == 0 {
+            wanted.min((left.max(limits::LONE_COMMITMENT_BYTES) / slot).max(1))
+        } else {
+            Some(wanted).filter(|wanted| wanted.saturating_mul(slot) <= left)?
+        };
+        Some(Fit { slots, bytes: own.saturating_add(slots.saturating_mul(slot)) })
     }
 
     /// Takes up to `room` open slots into a session.
@@ -351,6 +396,40 @@ impl Job {
     pub fn final_refusals(&self) -> BTreeMap<NodeId, Refusal> {
         let last = self.refusals.iter().filter(|(_, refusal)| !refusal.code.waits());
         last.map(|(node, refusal)| (node.clone(), refusal.clone())).collect()
+    }
+
+    /// A node refused it.
+    pub fn refuse(&mut self, node: NodeId, refusal: Refusal) {
+        self.refused_for_good |= !refusal.code.waits();
+        self.refusals.insert(node, refusal);
+    }
+
+    /// Whether a node refused it for good since this was last asked.
+    pub fn take_refused_for_good(&mut self) -> bool {
+        std::mem::take(&mut self.refused_for_good)
+    }
+
+    /// Whether it waits for something that nodes want, and no session has it.
+    #[must_use]
+    pub fn is_set_aside(&self) -> bool {
+        self.awaits_evidence
+    }
+
+    /// More evidence has come: every node that waits for something is asked again. False if all of it was known.
+    pub fn add_evidence(&mut self, documents: Vec<Bytes>) -> bool {
+        let known = &mut self.submission.evidence;
+        let before = known.len();
+        for document in documents {
+            // A release has few of them.
+            if !known.contains(&document) {
+                known.push(document);
+            }
+        }
+        let more = known.len() > before;
+        if more {
+            self.ask_again(|_, _| true);
+        }
+        more
     }
 
     /// Nobody is asked to sign it until [`Job::ask_again`].

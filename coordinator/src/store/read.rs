@@ -6,12 +6,12 @@ use rutli_log::{
     Hash,
     entry::{Embargo, RequestTerms},
 };
-use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
+use rutli_release::{Class, ReleaseId, RequestId, Requester, VerifiedRelease};
 use rutli_wire::{convert::release_from_content, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use super::{
-    ReleaseNumber, Store,
+    ReleaseNumber, Store, evidence,
     staging::LoggedTerms,
     writer::{signed, unsigned},
 };
@@ -25,7 +25,8 @@ use crate::{
 pub struct StoredRelease {
     /// Its place.
     pub number: ReleaseNumber,
-    /// With state `QUEUED` while it is unfinished, whatever it awaits: that is known to the session engine alone.
+    /// With state `QUEUED` while it is unfinished, whatever it awaits: that is known to the session engine alone. In lists
+    /// without evidence.
     pub message: v1::Release,
     /// Its entry in the log; none if it was admitted by a version without one.
     pub logged: Option<LoggedTerms>,
@@ -61,10 +62,26 @@ impl StoredRelease {
             requester,
             roster: logged.map_or(Hash([0; 32]), |logged| logged.roster),
             deadline: logged.map_or(0, |logged| logged.deadline),
-            evidence: Vec::new(),
+            evidence: self.requested_with()?,
             embargo: logged.and_then(|logged| logged.embargo),
         };
         Ok((release, terms))
+    }
+
+    /// Digests of the evidence that came with the request, as its entry has them.
+    fn requested_with(&self) -> Result<Vec<Hash>> {
+        let index = self.logged.as_ref().map(|logged| logged.index);
+        let with_it = self.message.evidence.iter().filter(|info| Some(info.log_index) == index);
+        with_it.map(|info| Hash::from_slice(&info.digest).map_err(|error| self.broken(&error))).collect()
+    }
+
+    /// What is asked for.
+    #[must_use]
+    pub fn class(&self) -> Class {
+        match self.message.content.as_ref().map(v1::ReleaseContent::release_class) {
+            Some(v1::ReleaseClass::AvDatabase) => Class::AvDatabase,
+            _ => Class::ProductBuild,
+        }
     }
 
     fn broken(&self, error: &dyn std::fmt::Display) -> Error {
@@ -133,21 +150,24 @@ const FILES: usize = 16;
 const PROOF_FILES: usize = 17;
 
 impl Store {
-    /// One release with its files.
+    /// One release with its files, and what there is of evidence.
     ///
     /// # Errors
     /// [`Error::Store`]
     pub async fn release(&self, id: &ReleaseId) -> Result<Option<StoredRelease>> {
+        // One state of the store: the terms of a release are where its entry and its evidence fit together.
+        let mut read = self.reads.begin().await.map_err(failed)?;
         let row = sqlx::query(select_release!(
             ", (SELECT files FROM results WHERE results.number = releases.number), \
              (SELECT files FROM proofs WHERE proofs.number = releases.number) FROM releases WHERE release_id = $1"
         ))
         .bind(id.as_str())
-        .fetch_optional(&self.reads)
+        .fetch_optional(&mut *read)
         .await
         .map_err(failed)?;
         let Some(row) = row else { return Ok(None) };
         let mut release = stored_release(&row)?;
+        release.message.evidence = evidence::infos(&mut read, release.number.0).await.map_err(failed)?;
         for column in [FILES, PROOF_FILES] {
             if let Some(files) = row.try_get::<Option<Vec<u8>>, _>(column).map_err(failed)? {
                 release.message.files.extend(v1::Release::decode(Bytes::from(files)).map_err(failed)?.files);
@@ -161,15 +181,22 @@ impl Store {
     /// # Errors
     /// [`Error::Store`]
     pub async fn embargoed(&self, now: u64) -> Result<Vec<StoredRelease>> {
+        let mut read = self.reads.begin().await.map_err(failed)?;
         let rows = sqlx::query(select_release!(
             " FROM releases WHERE disclose_by <= $1 AND disclosed_at IS NULL ORDER BY disclose_by LIMIT $2"
         ))
         .bind(signed(now))
         .bind(limits::DISCLOSED_AT_ONCE)
-        .fetch_all(&self.reads)
+        .fetch_all(&mut *read)
         .await
         .map_err(failed)?;
-        rows.iter().map(stored_release).collect()
+        let mut due = Vec::with_capacity(rows.len());
+        for row in rows {
+            let mut release = stored_release(&row)?;
+            release.message.evidence = evidence::infos(&mut read, release.number.0).await.map_err(failed)?;
+            due.push(release);
+        }
+        Ok(due)
     }
 
     /// Commitments in the log that are not opened.

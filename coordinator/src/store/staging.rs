@@ -8,7 +8,7 @@ use rutli_wire::{convert::release_from_content, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{
-    NewLogged, ReleaseNumber, Store,
+    NewLogged, ReleaseNumber, Store, evidence,
     writer::{signed, unsigned},
 };
 use crate::{
@@ -164,6 +164,10 @@ pub(super) async fn log_again(
     if let Some(outcome) = superseded {
         log.push(outcome.to_vec(), None);
     }
+    let before: Option<i64> = sqlx::query_scalar("SELECT log_index FROM releases WHERE number = $1")
+        .bind(number.0)
+        .fetch_one(&mut *connection)
+        .await?;
     let index = log.push(logged.entry.clone(), disclosed(number.0, logged));
     // The commitment that is in the log already is opened with the new one.
     sqlx::query(
@@ -183,8 +187,9 @@ pub(super) async fn log_again(
     .bind(logged.embargo.map(|embargo| embargo.salt.as_bytes().to_vec()))
     .bind(logged.embargo.map(|embargo| signed(embargo.disclose_by)))
     .bind(number.0)
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
+    evidence::log_again(connection, number.0, before.map(unsigned), index, log).await?;
     Ok(index)
 }
 

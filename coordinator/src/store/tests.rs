@@ -22,6 +22,7 @@ pub(super) fn release(request_id: &str, sequence: u64) -> NewRelease {
         sequence: Sequence::new(sequence).unwrap(),
         content: v1::ReleaseContent { product: "suite".into(), sequence, ..Default::default() }
             .encode_to_vec(),
+        evidence: Vec::new(),
         signatures: 2,
         created_at: 1_000,
         logged: new_logged(),

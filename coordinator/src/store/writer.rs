@@ -8,7 +8,7 @@ use std::{
 };
 
 use rutli_release::ReleaseId;
-use rutli_wire::v1;
+use rutli_wire::{role::Party, v1};
 use sqlx::{
     ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection,
     sqlite::SqliteConnectOptions,
@@ -20,9 +20,14 @@ use tokio::{
 
 use rutli_log::Head;
 
-use super::{Admission, CeremonyChange, Ending, Health, NewLogged, NewRelease, ReleaseNumber, staging};
+use super::{
+    Admission, CeremonyChange, Ending, Health, NewEvidence, NewLogged, NewRelease, ReleaseNumber,
+    evidence::{self, Rows},
+    staging,
+};
 use crate::{
     error::{Error, Result},
+    evidence::{bytes, submitter},
     limits,
     log::sequencer::{Appended, Appending, Sequencer},
 };
@@ -30,18 +35,25 @@ use crate::{
 /// A change on its way.
 pub(super) struct Job {
     pub(super) op: Op,
-    /// Runs when an admission is durable, in the order of admission.
-    pub(super) admitted: Option<OnAdmitted>,
+    pub(super) told: Told,
     pub(super) reply: oneshot::Sender<Result<Done>>,
 }
 
-/// Gets the index in the log.
-pub(super) type OnAdmitted = Box<dyn FnOnce(u64) + Send>;
+/// Who is told when a change is durable, in the order of the changes.
+pub(super) enum Told {
+    Nobody,
+    /// Of a new release: its index in the log.
+    Admitted(Box<dyn FnOnce(u64) + Send>),
+    /// All evidence that there is.
+    Evidence(Box<dyn FnOnce(&[v1::EvidenceInfo]) + Send>),
+}
 
 impl Job {
     fn answer(self, answer: Result<Done>) {
-        if let (Some(admitted), Ok(Done::Admitted(Admission::New(_, index)))) = (self.admitted, &answer) {
-            admitted(*index);
+        match (self.told, &answer) {
+            (Told::Admitted(tell), Ok(Done::Admitted(Admission::New(_, index)))) => tell(*index),
+            (Told::Evidence(tell), Ok(Done::Evidence(all))) => tell(all),
+            _ => {}
         }
         // Who does not wait any more asks again.
         let _ = self.reply.send(answer);
@@ -56,6 +68,7 @@ pub(super) enum Op {
     Ceremony(CeremonyChange),
     LogAgain { number: ReleaseNumber, logged: NewLogged, superseded: Option<Vec<u8>> },
     Disclose { number: ReleaseNumber, entries: Vec<Vec<u8>>, at: u64 },
+    Evidence(NewEvidence),
     Unstage(Head),
     Prove { proofs: Vec<(ReleaseNumber, Vec<u8>)>, at: u64 },
 }
@@ -66,6 +79,8 @@ pub(super) enum Done {
     Admitted(Admission),
     /// At this index.
     Logged(u64),
+    /// All that there is.
+    Evidence(Vec<v1::EvidenceInfo>),
     Written,
 }
 
@@ -264,7 +279,10 @@ impl Writer {
 impl Op {
     fn bytes(&self) -> usize {
         match self {
-            Self::Admit(release) => release.content.len() + release.logged.entry.len(),
+            Self::Admit(release) => {
+                release.content.len() + release.logged.entry.len() + bytes(&release.evidence)
+            }
+            Self::Evidence(new) => bytes(&new.documents),
             Self::Finish(ending) => {
                 let entries: usize = ending.entries.iter().map(Vec::len).sum();
                 ending.outcome.len() + ending.files.as_ref().map_or(0, Vec::len) + entries
@@ -341,6 +359,9 @@ async fn transact(
             Op::Disclose { number, entries, at } => {
                 staging::disclose(&mut transaction, *number, entries, *at, &mut log).await?;
             }
+            Op::Evidence(new) => {
+                *done = evidence::add(&mut transaction, new, &mut log).await?.map(Done::Evidence);
+            }
             Op::Unstage(written) => staging::unstage(&mut transaction, *written).await?,
             Op::Prove { proofs, at } => staging::prove(&mut transaction, proofs, *at).await?,
             Op::Admit(_) | Op::Finish(_) => {}
@@ -398,6 +419,7 @@ async fn admit(
         .collect();
     if !fresh.is_empty() {
         insert_releases(connection, &fresh).await?;
+        insert_evidence(connection, &fresh).await?;
         raised.sort_unstable();
         raised.dedup();
         let rows = raised.into_iter().map(|channel| {
@@ -515,6 +537,27 @@ async fn insert_releases(
             .push_bind(logged.embargo.map(|embargo| signed(embargo.disclose_by)));
     });
     query.build().execute(connection).await.map(drop)
+}
+
+/// What came with the releases, named by the entry of each.
+async fn insert_evidence(
+    connection: &mut SqliteConnection,
+    fresh: &[(i64, &NewRelease, u64)],
+) -> sqlx::Result<()> {
+    let by: Vec<String> =
+        fresh.iter().map(|(_, release, _)| submitter(&Party::Pipeline(release.requester.clone()))).collect();
+    let rows: Vec<Rows<'_>> = fresh
+        .iter()
+        .zip(&by)
+        .map(|((number, release, index), submitter)| Rows {
+            release: *number,
+            submitter,
+            at: release.created_at,
+            index: *index,
+            documents: release.evidence.iter().collect(),
+        })
+        .collect();
+    evidence::insert(connection, &rows).await
 }
 
 /// The first ending of a release stands, whoever writes another; the log says it once.

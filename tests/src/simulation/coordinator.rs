@@ -1,5 +1,8 @@
 //! The coordinator's side of a story: its engine while it runs, and what of it is durable.
 
+use prost::Message as _;
+use rutli_wire::convert::release_to_content;
+
 use super::*;
 
 impl World<'_> {
@@ -52,8 +55,16 @@ impl World<'_> {
         self.tell(format!("{release_id} is admitted"));
         let terms = self.terms(&release_id, &requester);
         let entry = self.coordinator.log.log_release(&release, &terms);
-        let submission =
-            Submission { release_id, requester, release, entry, evidence: Vec::new(), resumed: false };
+        let content_bytes = release_to_content(&release).encoded_len();
+        let submission = Submission {
+            release_id,
+            requester,
+            release,
+            content_bytes,
+            entry,
+            evidence: Vec::new(),
+            resumed: false,
+        };
         self.coordinator.admitted.push(submission.clone());
         self.engine_event(Event::Submit(submission))
     }

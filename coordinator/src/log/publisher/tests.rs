@@ -396,6 +396,7 @@ async fn many_signatures_are_proved_in_one_round() {
             channel: rutli_release::Channel::new("stable").unwrap(),
             sequence: rutli_release::Sequence::new(1).unwrap(),
             content: prost::Message::encode_to_vec(stored.message.content.as_ref().unwrap()),
+            evidence: Vec::new(),
             signatures: 1,
             created_at: NOW,
             logged: crate::testing::new_logged(),

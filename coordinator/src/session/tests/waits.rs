@@ -154,6 +154,7 @@ fn what_is_signed_in_part_is_not_taken_back_nor_is_what_was_there_before_a_resta
         release_id: release_id.clone(),
         requester: Requester::new("ci").unwrap(),
         release: Arc::new(super::release(Class::ProductBuild, "suite", 1, 1)),
+        content_bytes: 100,
         entry: entry(),
         evidence: Vec::new(),
         resumed: true,

@@ -1,0 +1,185 @@
+//! Evidence on its way from whoever brings it to the nodes: attestations, approvals and refusals.
+//!
+//! The coordinator looks at form alone, so that nobody fills the store or the nodes' time with rubbish; what a document is
+//! worth is for each node to find out. It is durable and named in the log before any node gets it.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use prost::bytes::Bytes;
+use rutli_evidence::{Evidence, Kind};
+use rutli_log::Hash;
+use rutli_release::ReleaseId;
+use rutli_wire::{limits as wire_limits, link::check_evidence, role::Party, v1};
+
+use crate::{
+    error::{Error, Result},
+    limits,
+    sign_release::SignRelease,
+    store::{NewEvidence, StoredRelease},
+};
+
+/// A document whose form is right.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Document {
+    /// SHA-256 of its bytes: its name.
+    pub digest: Hash,
+    /// What it is by its form.
+    pub kind: Kind,
+    /// It.
+    pub bytes: Bytes,
+}
+
+impl SignRelease {
+    /// Adds documents to a release that is not final: durable and in the log once this returns, and on their way to the
+    /// nodes. What is there already is not added again, and is no mistake: whoever got no answer asks again.
+    ///
+    /// # Errors
+    /// [`Error::TooLate`], [`Error::EvidenceFull`], [`Error::QueueFull`], [`Error::StoreClosed`]
+    pub async fn add_evidence(
+        self: &Arc<Self>,
+        release: StoredRelease,
+        submitter: String,
+        documents: Vec<Document>,
+    ) -> Result<()> {
+        let this = Arc::clone(self);
+        // A task of its own: a client that hangs up does not give back the room of what is added all the same.
+        let adding = tokio::spawn(async move { this.add(release, submitter, documents).await });
+        adding.await.map_err(|_| Error::Stopping)?
+    }
+
+    async fn add(&self, stored: StoredRelease, submitter: String, documents: Vec<Document>) -> Result<()> {
+        let _admitting = self.admitting.try_read().map_err(|_| Error::StoreClosed {
+            reason: "it was closed, and what it had is being taken up".into(),
+        })?;
+        let id = stored.release_id()?;
+        let known = &stored.message.evidence;
+        let fresh = documents.iter().filter(|document| !known.iter().any(|info| document.is(info)));
+        let bytes = fresh.map(|document| document.bytes.len()).sum();
+        let room = if bytes == 0 {
+            None
+        } else if stored.is_unfinished() {
+            self.log_has_room()?;
+            Some(self.waiting.grow(&id, stored.class(), bytes)?)
+        } else {
+            return Err(too_late(&id));
+        };
+        let (order, waiting) = (self.order.clone(), Arc::clone(&self.waiting));
+        let (release, brought) = (id.clone(), documents.iter().map(|document| document.bytes.clone()));
+        let brought: Vec<Bytes> = brought.collect();
+        let new = NewEvidence { number: stored.number, submitter, at: self.clock.now(), documents };
+        // Crash boundary: before this the sender has no answer and asks again, and the log knows nothing of it; after it
+        // the nodes get it, from here or from whoever takes the release up at the next start.
+        let added = self.store.add_evidence(new, move |all| {
+            waiting.evidence(&release, all.to_vec());
+            // Those that were there too: a commit that was taken for failed may have happened, and nobody has told them.
+            order.evidence(release, brought);
+        });
+        let all = added.await?;
+        if let Some(room) = room {
+            room.keep();
+        }
+        tracing::info!(release = %id, documents = all.len(), "evidence was added");
+        Ok(())
+    }
+}
+
+impl Document {
+    fn is(&self, info: &v1::EvidenceInfo) -> bool {
+        info.digest == self.digest.as_bytes()
+    }
+
+    /// What is told of it, once its entry stands at `log_index`. `added_at` in Unix seconds.
+    #[must_use]
+    pub fn info(&self, submitter: &str, added_at: u64, log_index: u64) -> v1::EvidenceInfo {
+        v1::EvidenceInfo {
+            digest: self.digest.as_bytes().to_vec(),
+            kind: self.kind.as_str().to_owned(),
+            submitter: submitter.to_owned(),
+            added_at,
+            size: u32::try_from(self.bytes.len()).unwrap_or(u32::MAX),
+            log_index,
+        }
+    }
+}
+
+/// Reads what a client sent, at least `least` documents: their number and size, and the form of each. Of two that are the
+/// same, one.
+///
+/// # Errors
+/// [`Error::Malformed`], [`Error::Field`] which one is no evidence, and why; [`Error::Stopping`]
+pub async fn read(given: Vec<Bytes>, least: usize) -> Result<Vec<Document>> {
+    check_evidence(&given, least)?;
+    if given.is_empty() {
+        return Ok(Vec::new());
+    }
+    // Megabytes of JSON take a while.
+    let parsed = tokio::task::spawn_blocking(move || parse(&given));
+    // A thread that does not come back was cut off at the end of the process.
+    parsed.await.map_err(|_| Error::Stopping)?
+}
+
+fn parse(given: &[Bytes]) -> Result<Vec<Document>> {
+    let mut names = BTreeSet::new();
+    let mut documents = Vec::with_capacity(given.len());
+    for (place, bytes) in given.iter().enumerate() {
+        let evidence = Evidence::parse(bytes).map_err(|problem| Error::Field {
+            field: "evidence",
+            problem: format!("document {} of {}: {problem}", place.saturating_add(1), given.len()),
+        })?;
+        let digest = Hash(evidence.digest());
+        if names.insert(digest) {
+            // A copy: as a part of the message it would keep all of that in memory.
+            let bytes = Bytes::copy_from_slice(bytes);
+            documents.push(Document { digest, kind: evidence.kind(), bytes });
+        }
+    }
+    Ok(documents)
+}
+
+/// Whether there is room for `fresh` documents of one submitter beside those that a release has.
+///
+/// # Errors
+/// What is full, for a person.
+pub fn check_room(known: &[v1::EvidenceInfo], submitter: &str, fresh: &[&Document]) -> Result<(), String> {
+    let fresh_bytes: usize = fresh.iter().map(|document| document.bytes.len()).sum();
+    let after = |known: &mut dyn Iterator<Item = &v1::EvidenceInfo>| {
+        known.fold((fresh.len(), fresh_bytes), |(count, bytes), info| {
+            let size = usize::try_from(info.size).unwrap_or(usize::MAX);
+            (count.saturating_add(1), bytes.saturating_add(size))
+        })
+    };
+    let own = after(&mut known.iter().filter(|info| info.submitter == submitter));
+    let most = (limits::MAX_EVIDENCE_OF_SUBMITTER, limits::MAX_EVIDENCE_BYTES_OF_SUBMITTER);
+    if own.0 > most.0 || own.1 > most.1 {
+        return Err(format!(
+            "with it {submitter} would have brought {} documents of {} bytes; one party may bring {} of {} bytes",
+            own.0, own.1, most.0, most.1
+        ));
+    }
+    let all = after(&mut known.iter());
+    let most = (wire_limits::MAX_EVIDENCE, wire_limits::MAX_EVIDENCE_TOTAL_BYTES);
+    if all.0 > most.0 || all.1 > most.1 {
+        return Err(format!(
+            "with it there would be {} documents of {} bytes; a release may have {} of {} bytes",
+            all.0, all.1, most.0, most.1
+        ));
+    }
+    Ok(())
+}
+
+/// Who brings evidence, as store and log name it: `ROLE:NAME`.
+#[must_use]
+pub fn submitter(party: &Party) -> String {
+    let name = party.to_string();
+    name.strip_prefix("rutli:").map_or_else(|| name.clone(), str::to_owned)
+}
+
+/// Bytes of all of them.
+#[must_use]
+pub fn bytes(documents: &[Document]) -> usize {
+    documents.iter().map(|document| document.bytes.len()).sum()
+}
+
+pub(crate) fn too_late(id: &ReleaseId) -> Error {
+    Error::TooLate { release_id: id.to_string(), problem: "it is final, and nobody reads evidence any more" }
+}

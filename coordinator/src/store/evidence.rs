@@ -1,0 +1,195 @@
+//! The store's side of evidence: documents beside the release that they belong to, each named by an entry of the log.
+
+use prost::bytes::Bytes;
+use rutli_log::{
+    Entry, Hash,
+    entry::{Evidence, kinds},
+};
+use rutli_release::ReleaseId;
+use rutli_wire::v1;
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
+
+use super::{
+    ReleaseNumber, Store,
+    writer::{signed, unsigned},
+};
+use crate::{
+    error::{Error, Result},
+    evidence::{Document, check_room, too_late},
+    limits,
+    log::sequencer::Appending,
+};
+
+/// Evidence that is to be added to a release.
+#[derive(Clone, Debug)]
+pub struct NewEvidence {
+    /// Of the release.
+    pub number: ReleaseNumber,
+    /// Who brings it, by its certificate: `ROLE:NAME`.
+    pub submitter: String,
+    /// Unix seconds.
+    pub at: u64,
+    /// Without two that are the same.
+    pub documents: Vec<Document>,
+}
+
+impl Store {
+    /// All evidence of a release with its documents, in the order in which it came.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn evidence(&self, number: ReleaseNumber) -> Result<Vec<(v1::EvidenceInfo, Bytes)>> {
+        let rows = sqlx::query(
+            "SELECT digest, kind, submitter, added_at, log_index, length(document), document FROM evidence \
+             WHERE release = $1 ORDER BY number",
+        )
+        .bind(number.0)
+        .fetch_all(&self.reads)
+        .await
+        .map_err(failed)?;
+        rows.iter()
+            .map(|row| {
+                let document: Vec<u8> = row.try_get(6).map_err(failed)?;
+                Ok((info(row).map_err(failed)?, document.into()))
+            })
+            .collect()
+    }
+}
+
+/// What there is of a release, without the documents, in the order in which it came.
+pub(super) async fn infos(
+    connection: &mut SqliteConnection,
+    number: i64,
+) -> sqlx::Result<Vec<v1::EvidenceInfo>> {
+    let rows = sqlx::query(
+        "SELECT digest, kind, submitter, added_at, log_index, length(document) FROM evidence \
+         WHERE release = $1 ORDER BY number",
+    )
+    .bind(number)
+    .fetch_all(connection)
+    .await?;
+    rows.iter().map(info).collect()
+}
+
+/// Documents that are to be stored: the release's number, who brought them and when, and the place of the entry that names
+/// them.
+pub(super) struct Rows<'a> {
+    pub(super) release: i64,
+    pub(super) submitter: &'a str,
+    pub(super) at: u64,
+    pub(super) index: u64,
+    pub(super) documents: Vec<&'a Document>,
+}
+
+pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Rows<'_>]) -> sqlx::Result<()> {
+    let each = rows.iter().flat_map(|rows| rows.documents.iter().map(move |document| (rows, *document)));
+    let each: Vec<_> = each.collect();
+    for each in each.chunks(limits::LOG_ROWS_PER_INSERT) {
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "INSERT INTO evidence (release, digest, kind, submitter, added_at, log_index, document) ",
+        );
+        query.push_values(each, |mut row, (rows, document)| {
+            row.push_bind(rows.release)
+                .push_bind(document.digest.as_bytes().as_slice())
+                .push_bind(document.kind.as_str())
+                .push_bind(rows.submitter)
+                .push_bind(signed(rows.at))
+                .push_bind(signed(rows.index))
+                .push_bind(document.bytes.as_ref());
+        });
+        query.build().execute(&mut *connection).await?;
+    }
+    Ok(())
+}
+
+/// Adds what is not there yet, and says so in the log: here, because only here it is known whether the release has ended,
+/// and where its request stands. Gives all that there is then.
+pub(super) async fn add(
+    connection: &mut SqliteConnection,
+    new: &NewEvidence,
+    log: &mut Appending<'_>,
+) -> sqlx::Result<Result<Vec<v1::EvidenceInfo>>> {
+    let NewEvidence { number, submitter, at, documents } = new;
+    let mut all = infos(connection, number.0).await?;
+    let there = |document: &&Document| all.iter().any(|info| info.digest == document.digest.as_bytes());
+    let fresh: Vec<&Document> = documents.iter().filter(|document| !there(document)).collect();
+    if fresh.is_empty() {
+        return Ok(Ok(all));
+    }
+    let row = sqlx::query("SELECT release_id, state, log_index FROM releases WHERE number = $1")
+        .bind(number.0)
+        .fetch_one(&mut *connection)
+        .await?;
+    let id: String = row.try_get(0)?;
+    let id = ReleaseId::new(id).map_err(|error| sqlx::Error::Decode(error.into()))?;
+    // A release without an entry was admitted by a version without a log, and is logged before anybody is served.
+    let (1, Some(request)) = (row.try_get::<i64, _>(1)?, row.try_get::<Option<i64>, _>(2)?) else {
+        return Ok(Err(too_late(&id)));
+    };
+    if let Err(problem) = check_room(&all, submitter, &fresh) {
+        return Ok(Err(Error::EvidenceFull { release_id: id.to_string(), problem }));
+    }
+    let digests = fresh.iter().map(|document| document.digest).collect();
+    let index = log.push(entry(submitter.clone(), digests, unsigned(request), *at), None);
+    all.extend(fresh.iter().map(|document| document.info(submitter, *at, index)));
+    let rows = Rows { release: number.0, submitter, at: *at, index, documents: fresh };
+    insert(connection, &[rows]).await?;
+    Ok(Ok(all))
+}
+
+/// The request of a release was logged anew, at `after` instead of `before`, with the evidence that came with it. What was
+/// added later is said of the new entry, too.
+pub(super) async fn log_again(
+    connection: &mut SqliteConnection,
+    number: i64,
+    before: Option<u64>,
+    after: u64,
+    log: &mut Appending<'_>,
+) -> sqlx::Result<()> {
+    let mut added: Vec<(u64, Vec<v1::EvidenceInfo>)> = Vec::new();
+    for info in infos(connection, number).await? {
+        match added.iter_mut().find(|(index, _)| *index == info.log_index) {
+            Some((_, infos)) => infos.push(info),
+            None => added.push((info.log_index, vec![info])),
+        }
+    }
+    for (from, infos) in added {
+        let Some(first) = infos.first() else { continue };
+        let to = if Some(from) == before {
+            after
+        } else {
+            let digests = infos.iter().map(|info| Hash::from_slice(&info.digest));
+            let digests = digests.collect::<Result<_, _>>();
+            let digests = digests.map_err(|error| sqlx::Error::Decode(error.into()))?;
+            log.push(entry(first.submitter.clone(), digests, after, first.added_at), None)
+        };
+        sqlx::query("UPDATE evidence SET log_index = $1 WHERE release = $2 AND log_index = $3")
+            .bind(signed(to))
+            .bind(number)
+            .bind(signed(from))
+            .execute(&mut *connection)
+            .await?;
+    }
+    Ok(())
+}
+
+fn entry(by: String, evidence: Vec<Hash>, request: u64, time: u64) -> Vec<u8> {
+    let kind = kinds::Evidence::default();
+    Entry::Evidence(Evidence { by, evidence, kind, request, time }).encode()
+}
+
+fn info(row: &SqliteRow) -> sqlx::Result<v1::EvidenceInfo> {
+    let size: i64 = row.try_get(5)?;
+    Ok(v1::EvidenceInfo {
+        digest: row.try_get(0)?,
+        kind: row.try_get(1)?,
+        submitter: row.try_get(2)?,
+        added_at: unsigned(row.try_get(3)?),
+        log_index: unsigned(row.try_get(4)?),
+        size: u32::try_from(size).unwrap_or(u32::MAX),
+    })
+}
+
+fn failed(error: impl std::fmt::Display) -> Error {
+    Error::Store { reason: error.to_string() }
+}
