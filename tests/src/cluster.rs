@@ -488,6 +488,7 @@ deadline_minutes = {deadline}
 [clients]
 pipelines = ["pipeline", "pipeline-2"]
 operators = ["operator"]
+custodians = ["custodian"]
 auditors = ["auditor"]
 [[allow]]
 class = "product-build"

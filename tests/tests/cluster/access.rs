@@ -168,7 +168,7 @@ async fn each_role_may_do_its_own_and_nothing_else() {
         ..Profile::read(&cluster.profile("pipeline")).unwrap()
     };
     let mut roles = vec![("node", node.connect().await.unwrap())];
-    for role in ["pipeline", "operator", "auditor"] {
+    for role in ["pipeline", "operator", "custodian", "auditor"] {
         roles.push((role, cluster.channel(role).await));
     }
     for (call, allowed) in CALLS {
@@ -190,19 +190,21 @@ async fn each_role_may_do_its_own_and_nothing_else() {
 }
 
 /// Each call, and the roles that may make it.
-const CALLS: [(&str, &[&str]); 12] = [
+const CALLS: [(&str, &[&str]); 14] = [
     ("CreateRelease", &["pipeline"]),
-    ("GetRelease", &["pipeline", "operator", "auditor"]),
-    ("ListReleases", &["pipeline", "operator", "auditor"]),
-    ("WatchRelease", &["pipeline", "operator", "auditor"]),
+    ("GetRelease", &["pipeline", "operator", "custodian", "auditor"]),
+    ("ListReleases", &["pipeline", "operator", "custodian", "auditor"]),
+    ("WatchRelease", &["pipeline", "operator", "custodian", "auditor"]),
     ("CancelRelease", &["pipeline", "operator"]),
+    ("AddEvidence", &["pipeline", "operator", "custodian"]),
+    ("GetEvidence", &["pipeline", "operator", "custodian", "auditor"]),
     ("Attach", &["node"]),
-    ("ListNodes", &["operator", "auditor"]),
+    ("ListNodes", &["operator", "custodian", "auditor"]),
     ("ReinstateNode", &["operator"]),
-    ("ListCeremonies", &["operator", "auditor"]),
-    ("GetCeremony", &["operator", "auditor"]),
-    ("WatchCeremony", &["operator", "auditor"]),
-    ("ListKeys", &["pipeline", "operator", "auditor"]),
+    ("ListCeremonies", &["operator", "custodian", "auditor"]),
+    ("GetCeremony", &["operator", "custodian", "auditor"]),
+    ("WatchCeremony", &["operator", "custodian", "auditor"]),
+    ("ListKeys", &["pipeline", "operator", "custodian", "auditor"]),
 ];
 
 async fn make(call: &str, channel: Channel, release_id: &str) -> Result<(), Status> {
@@ -217,6 +219,10 @@ async fn make(call: &str, channel: Channel, release_id: &str) -> Result<(), Stat
         "ListReleases" => releases.list_releases(v1::ListReleasesRequest::default()).await.map(drop),
         "WatchRelease" => releases.watch_release(v1::WatchReleaseRequest { release_id }).await.map(drop),
         "CancelRelease" => releases.cancel_release(v1::CancelReleaseRequest { release_id }).await.map(drop),
+        "AddEvidence" => {
+            releases.add_evidence(v1::AddEvidenceRequest { release_id, evidence: Vec::new() }).await.map(drop)
+        }
+        "GetEvidence" => releases.get_evidence(v1::GetEvidenceRequest { release_id }).await.map(drop),
         "Attach" => {
             let mut stream = nodes.attach(tokio_stream::empty()).await?.into_inner();
             stream.message().await.map(drop)

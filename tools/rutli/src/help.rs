@@ -20,6 +20,9 @@ Exit codes of all commands:
   3  The coordinator, the node or the log cannot be reached, or does not permit it to this certificate.
   4  Time is up, or Ctrl-C: what was asked for still goes on. Run the command again to wait for it.
 
+`approve` and `refuse` end with 1 if the answer was not yes, if the signature does not hold, if the release is final already, or if
+`ssh-keygen` did not sign; nothing was sent then. That nodes still wait for something else is no failure: they end with 0.
+
 `log monitor` without --once runs until Ctrl-C or SIGTERM. Its state is saved then, and it ends with 1 if it found an
 alarm since it was started, else with 3 if it could not read a source in the end, else with 0.
 
@@ -39,7 +42,22 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   key: null until it is signed; log_index: the request's entry in the log, counted from 0; proven: the
                   proof that the signature is in the log is among the files
                   state: queued, awaiting-quorum, awaiting-evidence, signing, signed, refused, cancelled, expired
+                  \"evidence\":[{\"digest\",\"kind\",\"submitter\",\"added_at\",\"size\",\"log_index\"}]; not in lists.
+                  kind, by its form alone: build, tests, review, approval, refusal
   release list    {\"releases\":[as above…]}
+  pending         {\"releases\":[as above, without \"artifacts\"; \"age\" in seconds,
+                  \"wants\":[{\"node\",\"organisation\",\"code\",\"what\"}]]}; code: evidence-missing, not-yet, or null
+  show            as release show, and \"statement_sha256\", \"wants\", and each piece of evidence with \"says\":{…},
+                  \"established\",\"by\",\"not_established\" (all null without --trust); \"difference\", null for the
+                  first release: {\"release_id\",\"sequence_before\",\"version_before\",\"added\":[{\"name\",\"size\"}],
+                  \"removed\":[…],\"changed\":[{\"name\",\"size_before\",\"size\"}],\"unchanged\",
+                  \"less_evidence\":[{\"kind\",\"before\",\"now\"}]}
+                  established: provenance, rebuild, tests, review, approval, refusal; null if it establishes nothing
+  approve,refuse  as release show, and \"word\",\"statement_sha256\",\"digest\",\"added\":[DIGEST…], empty if it was there
+                  already; with --print-text as show, and \"word\",\"namespace\",\"written\":[PATH]
+  evidence add    as release show, and \"added\":[DIGEST…]
+  evidence list|  {\"release_id\",\"evidence\":[as above…],\"written\":[PATH…]}
+   export
   verify          {\"verified\":true,\"format\",\"class\",\"key_id\",\"files\":[{\"path\",\"name\"}]}; statements also
                   \"product\",\"channel\",\"version\",\"sequence\",\"issued_at\",\"expires_at\"; with --bundle also
                   \"log\":{\"name\",\"index\",\"size\",\"root\",\"integrated_at\",\"witnesses\":[…]}; of a proof of
@@ -81,8 +99,11 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
 const ROLES: &str = "\
 A certificate names its party by one URI in its subject alternative names; the coordinator decides by it alone:
 
-  rutli:pipeline:NAME            asks for releases, sees, cancels and discloses its own, lists keys
-  rutli:operator:NAME            sees, cancels and discloses all releases, sees ceremonies and nodes, reinstates nodes
+  rutli:pipeline:NAME            asks for releases, sees, cancels and discloses its own, adds evidence to them, lists keys
+  rutli:operator:NAME            sees, cancels and discloses all releases, adds evidence, sees ceremonies and nodes,
+                                 reinstates nodes
+  rutli:custodian:NAME           sees all releases, ceremonies and nodes, adds evidence: approvals, refusals, attestations.
+                                 What nodes think of those depends on who signed them, not on who brought them
   rutli:auditor:NAME             sees all releases, ceremonies and nodes
   rutli:node:ORGANISATION:NAME   a signer node
   rutli:coordinator:NAME         the coordinator, to all others
@@ -142,6 +163,26 @@ mod tests {
         assert!(run(&["ceremony".to_owned(), "join".to_owned()]).unwrap().text.contains("--words"));
         assert_eq!(run(&["nothing".to_owned()]).unwrap_err().exit.code(), 2);
         assert!(run(&[]).unwrap().text.contains("Exit codes"));
+    }
+
+    #[test]
+    fn the_page_for_custodians_has_the_commands_and_the_errors() {
+        let page = include_str!("../../../docs/operating/approvals.md");
+        for word in [
+            "rutli pending",
+            "rutli show",
+            "rutli approve",
+            "rutli refuse",
+            "rutli evidence add",
+            "--print-text",
+            "`evidence-missing`",
+            "`not-yet`",
+            "`custodian-refused`",
+            rutli_evidence::APPROVAL_NAMESPACE,
+            rutli_evidence::REFUSAL_NAMESPACE,
+        ] {
+            assert!(page.contains(word), "docs/operating/approvals.md does not say {word}");
+        }
     }
 
     #[test]

@@ -28,6 +28,9 @@ pub fn failure(status: &Status) -> Failure {
             Failure::failed(problem).help(help)
         }
         Code::NotFound => Failure::failed(message).help("check the id; `list` shows what there is"),
+        // For good: more of the same fails again.
+        Code::ResourceExhausted if reason_of(status) == "EVIDENCE_FULL" => Failure::failed(message)
+            .help("give fewer documents, or have another party bring them; `rutli evidence list` shows what is there"),
         Code::ResourceExhausted => {
             let after = status
                 .get_details_retry_info()
@@ -199,6 +202,9 @@ fn precondition_help(status: &Status, problem: &str) -> &'static str {
 fn field_help(field: &str) -> Option<&'static str> {
     match field {
         "expires_at" => Some("give an --expires-at in the future, or none"),
+        "evidence" => Some(
+            "give attestations, or signed approvals and refusals, that this version of the coordinator knows",
+        ),
         _ => None,
     }
 }
@@ -316,6 +322,8 @@ mod tests {
         assert!(reused.contains("give another --request-id") && !reused.contains("use a new"), "{reused}");
         let behind = with_reason(Code::FailedPrecondition, "sequence 1 does not go up", "SEQUENCE_BEHIND");
         assert!(behind.contains("help: give a higher --sequence"), "{behind}");
+        let full = with_reason(Code::ResourceExhausted, "x has no room for more evidence", "EVIDENCE_FULL");
+        assert!(full.contains("fewer documents") && !full.contains("try again"), "{full}");
         let late = with_reason(Code::FailedPrecondition, "x cannot be cancelled any more", "TOO_LATE");
         assert!(late.contains("\nhelp: "), "{late}");
         let key = failure(&Status::already_exists("this node holds a key k already")).to_string();

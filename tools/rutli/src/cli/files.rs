@@ -39,7 +39,7 @@ pub struct Sign {
     /// content, so that running the command again does no harm.
     #[arg(long, value_name = "ID")]
     pub request_id: Option<RequestId>,
-    /// Attestations, approvals or refusals that go with the request; several after one flag, or the flag several times. More may be
+    /// An attestation, or another document of evidence, that goes with the request; give it several times for several. More may be
     /// added later with `rutli evidence add`.
     #[arg(long, value_name = "FILE")]
     pub evidence: Vec<PathBuf>,
