@@ -129,6 +129,34 @@ async fn rubbish_floods_and_wrong_roles_do_not_get_in() {
     // Nobody is asked where nobody can answer.
     let mute = desk.run(&["approve", &release, "--key"], &[&desk.path("anna")]);
     mute.fails(2, "stdin is no terminal");
+    at_a_terminal(&desk, &release).await;
+}
+
+/// A person is shown the release and asked, and only yes or the release's id is yes. An operator carries the word this time: who brings it
+/// does not matter.
+async fn at_a_terminal(desk: &Desk, release: &str) {
+    let answer = |answer: &str| {
+        let mut rutli = format!(
+            "{} --profile {}",
+            program("rutli").display(),
+            desk.cluster.profile("operator").display()
+        );
+        rutli += &format!(" approve {release} --key {}", desk.path("anna").display());
+        let typed = desk.path("typed");
+        fs::write(&typed, format!("{answer}\n")).unwrap();
+        let mut terminal = Command::new("script");
+        terminal.args(["-qec", &rutli, "/dev/null"]).stdin(fs::File::open(typed).unwrap());
+        Ran(terminal.output().unwrap())
+    };
+    for no in ["no", "", "suite-1.0-0123456789ab"] {
+        let refused = answer(no);
+        refused.fails(1, "nothing was signed");
+        assert!(refused.error().contains("sha256:"), "the release was not shown: {}", refused.error());
+    }
+    assert_eq!(documents(&desk.cluster, release).await.len(), 17);
+    let signed = answer(release);
+    assert!(signed.0.status.success(), "{}", signed.error());
+    assert_eq!(documents(&desk.cluster, release).await.len(), 18);
 }
 
 /// The documents of a release come back as they went, under their digest and kind, and establish what they said.

@@ -246,6 +246,44 @@ fn signatures_that_have_no_place_are_said_before_anything_is_asked_for() {
 }
 
 #[test]
+fn evidence_keys_and_reasons_are_looked_at_before_anybody_is_asked() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in [("file", "x"), ("garbage", "garbage")] {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    let long = "x".repeat(501);
+    let sign = "sign --class product-build --product x --channel stable --version 1 --sequence 1 --out out";
+    let words = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    for (line, more, said) in [
+        (sign, vec!["--evidence", "garbage", "file"], "garbage is no evidence"),
+        (sign, vec!["--evidence", "none", "file"], "none: it does not exist"),
+        ("evidence add x-1-0123456789ab", vec!["garbage"], "garbage is no evidence"),
+        ("approve x-1-0123456789ab --yes", vec!["--key", "none"], "none: it does not exist"),
+        ("approve x-1-0123456789ab", vec!["--key", "garbage"], "stdin is no terminal"),
+        ("approve x-1-0123456789ab --yes", vec!["--key", "garbage", "--trust", "."], "neither trust.toml"),
+        (
+            "refuse x-1-0123456789ab --yes --key garbage",
+            vec!["--reason", &long],
+            "not one line of 1 to 500 bytes",
+        ),
+        ("refuse x-1-0123456789ab --yes --key garbage", vec!["--reason", "no"], "which coordinator"),
+        ("show x-1-0123456789ab", vec![], "which coordinator"),
+        ("pending", vec![], "which coordinator"),
+    ] {
+        let mut command = rutli();
+        command.args(words(line)).args(more).current_dir(folder.path()).stdin(std::process::Stdio::null());
+        let output = command.output().unwrap();
+        assert_eq!(code(&output), 2, "{line}: {}", stderr(&output));
+        assert!(
+            stderr(&output).contains(said) && stderr(&output).contains("\nhelp: "),
+            "{}",
+            stderr(&output)
+        );
+    }
+    assert!(!folder.path().join("out").exists());
+}
+
+#[test]
 fn json_is_one_document_on_stdout_for_success_and_failure() {
     let signed = Signed::new(None);
     let document = json(&signed.verify(DSSE, &["--json", "suite.bin"]));
