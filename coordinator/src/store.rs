@@ -471,6 +471,8 @@ fn lock(data_dir: &Path) -> Result<Arc<File>> {
 }
 
 #[cfg(test)]
+mod evidence_tests;
+#[cfg(test)]
 mod log_open_tests;
 #[cfg(test)]
 mod log_tests;

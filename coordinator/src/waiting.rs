@@ -350,6 +350,67 @@ mod tests {
     }
 
     #[test]
+    fn what_is_added_is_bounded_leaves_room_for_databases_and_is_given_back() {
+        let waiting = Waiting::new(10);
+        let id = ReleaseId::new("suite-1-000000000000").unwrap();
+        let closed = waiting.grow(&id, Class::ProductBuild, 1);
+        assert!(matches!(closed, Err(Error::StoreClosed { .. })), "nobody would take it to the nodes");
+        let mut slot = waiting.reserve(Class::ProductBuild, 1_000).unwrap();
+        assert!(slot.carries(&id));
+        let most = limits::MAX_WAITING_BYTES - limits::MAX_WAITING_BYTES / limits::RESERVED_FOR_AV;
+        assert!(matches!(waiting.grow(&id, Class::ProductBuild, most - 999), Err(Error::QueueFull { .. })));
+        waiting.grow(&id, Class::ProductBuild, most - 1_000).unwrap().keep();
+        assert!(waiting.grow(&id, Class::ProductBuild, 1).is_err());
+        // What is not added after all takes no room.
+        let growth = waiting.grow(&id, Class::AvDatabase, 500).unwrap();
+        assert_eq!(waiting.state().bytes, most + 500);
+        drop(growth);
+        assert_eq!(waiting.state().bytes, most);
+        // Of a release that ends meanwhile nothing is given back twice.
+        let growth = waiting.grow(&id, Class::AvDatabase, 500).unwrap();
+        let other = waiting.reserve(Class::AvDatabase, 700).unwrap();
+        drop(slot);
+        assert_eq!(waiting.state().bytes, 700);
+        drop(growth);
+        assert_eq!(waiting.state().bytes, 700);
+        drop(other);
+        // What is taken up has what it had.
+        let mut slot = waiting.restore(1_000);
+        slot.add(500);
+        assert_eq!(waiting.state().bytes, 1_500);
+        drop(slot);
+        assert_eq!(waiting.state().bytes, 0);
+    }
+
+    #[test]
+    fn watchers_see_evidence_and_lose_none_of_it() {
+        let waiting = Waiting::new(1);
+        let id = ReleaseId::new("suite-1-000000000000").unwrap();
+        let mut slot = waiting.reserve(Class::ProductBuild, 1).unwrap();
+        let info = |log_index| v1::EvidenceInfo { log_index, ..v1::EvidenceInfo::default() };
+        waiting.show(&id, vec![info(1)]);
+        assert!(slot.carries(&id));
+        let mut follower = waiting.follow(&id).unwrap();
+        let mut release = v1::Release { state: 1, release_id: id.to_string(), ..v1::Release::default() };
+        let mut see = |waiting: &Waiting| {
+            waiting.overlay(&mut release);
+            release.evidence.len()
+        };
+        assert_eq!(see(&waiting), 1);
+        waiting.evidence(&id, vec![info(1), info(2)]);
+        assert!(follower.has_changed().unwrap());
+        let signing = v1::Release { state: v1::ReleaseState::Signing.into(), ..v1::Release::default() };
+        waiting.progress(&id, signing.clone());
+        assert_eq!(see(&waiting), 2, "the engine knows nothing of it");
+        let _ = follower.borrow_and_update();
+        waiting.progress(&id, signing);
+        waiting.evidence(&id, vec![info(1), info(2)]);
+        assert!(!follower.has_changed().unwrap(), "no news is not news");
+        slot.finished(Arc::new(v1::Release { state: 5, ..v1::Release::default() }));
+        assert!(matches!(&*follower.borrow(), Seen::Final(ended) if ended.evidence.len() == 2));
+    }
+
+    #[test]
     fn watchers_see_progress_and_the_end() {
         let waiting = Waiting::new(1);
         let id = ReleaseId::new("suite-1-000000000000").unwrap();

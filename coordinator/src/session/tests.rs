@@ -1,5 +1,6 @@
 //! The engine against nodes that are as small as they can be: real keys, real shares, no policy.
 
+mod evidence;
 mod waits;
 
 use std::collections::{BTreeMap, HashMap};

@@ -59,7 +59,7 @@ async fn staged(data_dir: &Path) -> Vec<(u64, String, Option<i64>)> {
         .collect()
 }
 
-async fn entries(data_dir: &Path) -> Vec<String> {
+pub(super) async fn entries(data_dir: &Path) -> Vec<String> {
     staged(data_dir).await.into_iter().map(|(_, entry, _)| entry).collect()
 }
 

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    entry::{Disclosure, Embargoed, Entry, Node, NodeEvent, Outcome, OutcomeState, Request},
+    entry::{Disclosure, Embargoed, Entry, Evidence, Node, NodeEvent, Outcome, OutcomeState, Request},
     finding::{Code, Finding},
     hash::Hash,
     limits::{
@@ -124,7 +124,7 @@ impl Auditor {
             Entry::Request(request) => self.request(index, request, cancelled, &mut findings),
             Entry::Embargoed(request) => self.embargoed(index, request, cancelled, &mut findings),
             Entry::Disclosure(disclosure) => self.disclosure(index, disclosure, &mut findings),
-            Entry::Evidence(_) => {}
+            Entry::Evidence(evidence) => self.evidence(index, evidence, &mut findings),
             Entry::Outcome(outcome) => self.outcome(index, outcome, &mut findings),
             Entry::Dsse(dsse) => self.dsse(index, dsse, &mut findings),
             Entry::Key(key) => self.key(index, key, &mut findings),
@@ -254,6 +254,22 @@ impl Auditor {
             findings.extend(self.channels.end(said, asked.clone(), state));
         }
         self.tidy(&asked);
+    }
+
+    fn evidence(&self, index: u64, evidence: &Evidence, findings: &mut Vec<Finding>) {
+        let of = evidence.request;
+        if self.open.contains_key(&of) {
+            return;
+        }
+        let text = if self.ended.contains(&of) {
+            format!("{} added evidence to entry {of}, which has an outcome already", evidence.by)
+        } else {
+            format!(
+                "{} added evidence to entry {of}, which is no request that waits for an outcome",
+                evidence.by
+            )
+        };
+        findings.push(Finding::at(Code::EvidenceWithoutRequest, index, text));
     }
 
     fn outcome(&mut self, index: u64, outcome: &Outcome, findings: &mut Vec<Finding>) {

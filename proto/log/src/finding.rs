@@ -146,6 +146,8 @@ codes! {
     RequestWithoutOutcome = "request-without-outcome", Alarm, "it may have been signed in secret: ask the operator of the coordinator, and the nodes' journals, how it ended";
     /// A deadline or the end of an embargo lies before its request, or more than 366 days after it.
     TermsExcessive = "terms-excessive", Alarm, "nodes sign nothing under such terms: ask the operator of the coordinator, and the nodes' journals, what was asked for and how it ended";
+    /// Evidence was added to what is no open request.
+    EvidenceWithoutRequest = "evidence-without-request", Alarm, "an honest coordinator takes none for what has ended, or was never asked for: ask its operator; compare with another mirror (--compare)";
     /// A signature's leaf that no outcome announced.
     DsseWithoutOutcome = "dsse-without-outcome", Alarm, "a signature is in the log that no request led to: stop trusting the release until both organisations have looked at it";
     /// A signature's leaf is not by the key of its outcome, does not verify, or is not of the form.

@@ -4,10 +4,10 @@
 
 mod entries;
 
-use entries::{codes, embargoed, expired, key, request};
+use entries::{codes, embargoed, evidence, expired, key, request};
 use rutli_log::{
     Auditor, Code, Entry, Finding, Organisation,
-    entry::{Dsse, Key, Node, NodeEvent, Outcome, OutcomeState, Refusal, Request, kinds},
+    entry::{Dsse, Evidence, Key, Node, NodeEvent, Outcome, OutcomeState, Refusal, Request, kinds},
     limits::{
         MAX_CLOCK_SKEW_SECONDS, MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS, MAX_ENDED, MAX_ENTRY_BYTES,
         MAX_FINDING_BYTES, MAX_ITEMS, MAX_KEYS, MAX_NAME_BYTES, MAX_OPEN, MAX_ROSTER_NODES, MAX_TEXT_BYTES,
@@ -70,6 +70,32 @@ fn a_second_outcome_is_told_from_one_of_nothing_for_a_while() {
     // Of the first, all that is known by now is that nothing waits.
     assert_eq!(codes(&auditor.read(&expired(1, statement(1)))), [Code::OutcomeWithoutRequest]);
     assert_eq!(codes(&auditor.read(&expired(3, statement(2)))), [Code::OutcomeTwice]);
+}
+
+/// Evidence belongs to a request that has not ended, under embargo or not.
+#[test]
+fn evidence_is_for_what_is_open() {
+    let mut auditor = Auditor::default();
+    auditor.read(&key());
+    let nothing = [Code::EvidenceWithoutRequest];
+    assert_eq!(codes(&auditor.read(&evidence(0))), nothing, "a key");
+    assert_eq!(codes(&auditor.read(&evidence(3))), nothing, "what is not asked for yet");
+    assert!(auditor.read(&Entry::Request(request(1))).is_empty());
+    assert!(auditor.read(&embargoed(0, 100, 1_000)).is_empty());
+    for open in [3, 4, 3] {
+        assert!(auditor.read(&evidence(open)).is_empty());
+    }
+    assert_eq!(codes(&auditor.read(&evidence(5))), nothing, "of evidence");
+    // The one has an outcome; the other has, too, and its embargo is not over.
+    assert!(auditor.read(&expired(3, request(1).statement)).is_empty());
+    assert!(auditor.read(&expired(4, sha256(b"hidden"))).is_empty());
+    for ended in [3, 4] {
+        let late = auditor.read(&evidence(ended));
+        assert_eq!(codes(&late), nothing);
+        assert!(late.iter().all(|finding| finding.text.contains("has an outcome already")), "{late:?}");
+        assert!(late.iter().all(|finding| finding.text.contains("custodian:clara")), "{late:?}");
+    }
+    assert_eq!((auditor.open_requests(), auditor.embargoes()), (0, 1), "evidence opens and ends nothing");
 }
 
 #[test]
@@ -275,12 +301,20 @@ fn names_texts_and_lists_within_entries_are_bounded() {
             let Entry::Dsse(dsse) = entry else { return };
             dsse.spec.signatures = vec![dsse.spec.signatures[0].clone(); length];
         }),
+        (evidence(1), name, set!(Evidence, by)),
+        (evidence(1), MAX_ITEMS, |entry, length| {
+            let Entry::Evidence(it) = entry else { return };
+            it.evidence = vec![sha256(b""); length];
+        }),
         (Entry::Request(request(1)), MAX_ITEMS, |entry, length| {
             let Entry::Request(request) = entry else { return };
             request.evidence = vec![sha256(b""); length];
         }),
     ];
     assert_bounded(changes);
+    let Entry::Evidence(nothing) = evidence(1) else { return };
+    let nothing = Entry::Evidence(Evidence { evidence: Vec::new(), ..nothing });
+    assert!(Entry::parse(&nothing.encode()).is_err(), "evidence of nothing");
 }
 
 #[test]

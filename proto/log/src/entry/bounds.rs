@@ -12,6 +12,9 @@ impl Entry {
             Self::Disclosure(disclosure) => list("evidence", disclosure.opened.evidence.len()),
             Self::Evidence(Evidence { by, evidence, .. }) => {
                 name("by", by)?;
+                if evidence.is_empty() {
+                    return Err(NotAnEntry::because("its evidence is empty"));
+                }
                 list("evidence", evidence.len())
             }
             Self::Embargoed(_) => Ok(()),

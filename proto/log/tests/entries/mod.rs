@@ -5,7 +5,7 @@
 
 use rutli_log::{
     Code, Entry, Finding, Hash,
-    entry::{Embargoed, Key, Outcome, OutcomeState, Request, Signables, kinds},
+    entry::{Embargoed, Evidence, Key, Outcome, OutcomeState, Request, Signables, kinds},
     sha256,
 };
 use rutli_release::{Channel, Class, Product, ReleaseId, Requester, Sequence, Version};
@@ -67,6 +67,16 @@ pub fn embargoed(time: u64, deadline: u64, disclose_by: u64) -> Entry {
         kind: kinds::Request::default(),
         roster: sha256(b"roster"),
         time,
+    })
+}
+
+pub fn evidence(request: u64) -> Entry {
+    Entry::Evidence(Evidence {
+        by: "custodian:clara".into(),
+        evidence: vec![sha256(b"approval")],
+        kind: kinds::Evidence::default(),
+        request,
+        time: 0,
     })
 }
 

@@ -8,7 +8,7 @@ use std::{
 
 use rutli_log::{
     Entry, Hash, Head, Tiles,
-    entry::{Embargoed, Outcome, OutcomeState, Refusal, Request},
+    entry::{Embargoed, Evidence, Outcome, OutcomeState, Refusal, Request},
 };
 use serde_json::{Value, json};
 
@@ -33,12 +33,17 @@ const DETAILS_WIDTH: u16 = 100;
 /// Where the second column is, most times.
 const DETAILS_INDENT: u16 = 7;
 
+/// Digests of evidence that a line names; JSON has all of them.
+const DIGESTS_SHOWN: usize = 4;
+
 /// A request joined with its outcome.
 struct Release {
     index: u64,
     time: u64,
     /// Not known under embargo.
     plain: Option<Request>,
+    /// Evidence that came later than the request, with the index of its entry.
+    added: Vec<(u64, Evidence)>,
     outcome: Option<(u64, Outcome)>,
     /// The entry of its signature.
     dsse: Option<u64>,
@@ -187,12 +192,18 @@ impl Joined {
                     release.dsse = Some(index);
                 }
             }
-            Entry::Evidence(_) | Entry::Key(_) | Entry::Node(_) => {}
+            Entry::Evidence(evidence) => {
+                if let Some(release) = self.releases.get_mut(&evidence.request) {
+                    release.added.push((index, evidence));
+                }
+            }
+            Entry::Key(_) | Entry::Node(_) => {}
         }
     }
 
     fn ask(&mut self, index: u64, time: u64, plain: Option<Request>) {
-        self.releases.insert(index, Release { index, time, plain, outcome: None, dsse: None });
+        let release = Release { index, time, plain, added: Vec::new(), outcome: None, dsse: None };
+        self.releases.insert(index, release);
     }
 }
 
@@ -241,6 +252,7 @@ impl LogFilter {
             Ok(Entry::Disclosure(disclosure)) => {
                 about.entry(disclosure.request).or_default().push(read.index)
             }
+            Ok(Entry::Evidence(evidence)) => about.entry(evidence.request).or_default().push(read.index),
             Ok(Entry::Dsse(dsse)) => leaves.push((read.index, dsse.spec.payload_hash.value)),
             _ => {}
         })?;
@@ -290,6 +302,7 @@ impl Release {
                 "{class} {product} {version}, channel {channel}, sequence {sequence}, asked for by {requester}"
             ));
         }
+        details.extend(self.evidence_details());
         let Some((index, outcome)) = &self.outcome else { return details };
         let signature = self.dsse.map(|dsse| format!(", signature in entry {dsse}")).unwrap_or_default();
         let signers = outcome
@@ -302,6 +315,30 @@ impl Release {
             text::printable(&format!("{node} refused, {why}"))
         }));
         details
+    }
+
+    /// How much evidence came with it and later, who brought that, and how it is called.
+    fn evidence_details(&self) -> impl Iterator<Item = String> {
+        let with_it = self.plain.as_ref().map(|plain| plain.evidence.as_slice()).unwrap_or_default();
+        let with_it = (!with_it.is_empty()).then(|| format!("with it came evidence: {}", digests(with_it)));
+        let later = self.added.iter().map(|(index, added)| {
+            let by = text::printable(&added.by);
+            format!("{by} added evidence in entry {index}: {}", digests(&added.evidence))
+        });
+        with_it.into_iter().chain(later)
+    }
+
+    /// Every piece of evidence with the entry that names it. What came with a request under embargo is not known.
+    fn evidence_json(&self) -> Vec<Value> {
+        let with_it = self.plain.iter().flat_map(|plain| &plain.evidence);
+        let with_it =
+            with_it.map(|digest| json!({ "digest": digest.to_string(), "entry": self.index, "by": null }));
+        let later = self.added.iter().flat_map(|(index, added)| {
+            let of =
+                move |digest: &Hash| json!({ "digest": digest.to_string(), "entry": index, "by": added.by });
+            added.evidence.iter().map(of)
+        });
+        with_it.chain(later).collect()
     }
 
     fn to_json(&self) -> Value {
@@ -320,6 +357,7 @@ impl Release {
             "requester": plain.map(|plain| plain.requester.as_str()),
             "release": plain.map(|plain| plain.release.as_str()),
             "statement": plain.map(|plain| plain.statement.to_string()),
+            "evidence": self.evidence_json(),
             "state": self.state(),
             "outcome": outcome.map(|(index, _)| index),
             "dsse": self.dsse,
@@ -328,6 +366,19 @@ impl Release {
             "refusals": refusals,
         })
     }
+}
+
+/// How many, and the beginnings of the first ones, by which a person finds them again.
+fn digests(digests: &[Hash]) -> String {
+    let mut shown: Vec<String> = digests
+        .iter()
+        .take(DIGESTS_SHOWN)
+        .map(|digest| digest.to_string().chars().take(8).collect())
+        .collect();
+    if digests.len() > DIGESTS_SHOWN {
+        shown.push("…".into());
+    }
+    format!("{} ({})", digests.len(), shown.join(", "))
 }
 
 fn to_json(refusal: &Refusal) -> Value {

@@ -33,6 +33,30 @@ pub const FAULTS: &[Fault] = &[
         log.append(&Entry::Outcome(outcome.clone()));
         log.append(&Entry::Outcome(outcome));
     }),
+    ("evidence for what is open, under embargo or not", &[], |log| {
+        let asked = log.ask_next();
+        log.add_evidence(asked.index, "custodian:clara", &[b"one"]);
+        log.add_evidence(asked.index, "operator:o", &[b"two", b"three"]);
+        log.end_signed(&asked);
+        let (release, terms) = (log.release(), log.embargo(*FUTURE));
+        let hidden = log.ask(release, &terms);
+        log.add_evidence(hidden.index, "pipeline:ci", &[b"four"]);
+        log.end_signed(&hidden);
+    }),
+    ("evidence after the end", &["evidence-without-request"], |log| {
+        let asked = log.sign_next();
+        log.add_evidence(asked.index, "custodian:clara", &[b"late"]);
+    }),
+    ("evidence for an outcome", &["evidence-without-request"], |log| {
+        let asked = log.sign_next();
+        log.add_evidence(asked.index + 1, "custodian:clara", &[b"nothing"]);
+    }),
+    ("evidence of nothing", &["entry-malformed"], |log| {
+        let (release, mut terms) = (log.release(), log.terms());
+        terms.deadline = *FUTURE;
+        let asked = log.ask(release, &terms);
+        log.add_evidence(asked.index, "custodian:clara", &[]);
+    }),
     ("a second outcome", &["outcome-twice"], |log| {
         let asked = log.sign_next();
         let outcome = log.outcome(&asked, OutcomeState::Expired);

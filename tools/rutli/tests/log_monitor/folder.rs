@@ -16,7 +16,8 @@ use rutli_log::{
     Cosignature, Cosigner, Entry, EntryBundle, Frontier, Hash, Head, LogSigner, Origin, SignedCheckpoint,
     TileId, Tiles,
     entry::{
-        Dsse, Embargo, Key, Node, NodeEvent, Outcome, OutcomeState, Refusal, Request, RequestTerms, kinds,
+        Dsse, Embargo, Evidence, Key, Node, NodeEvent, Outcome, OutcomeState, Refusal, Request, RequestTerms,
+        kinds,
     },
     leaf_hash, sha256,
     sigstore::SigstoreSigner,
@@ -387,6 +388,21 @@ impl Log {
                     log.end_signed(&asked);
                     log.disclose(&asked, &terms);
                 }
+                3 => {
+                    let (release, mut terms) = (log.release(), log.terms());
+                    terms.evidence = vec![sha256(b"provenance"), sha256(b"tests")];
+                    let asked = log.ask(release, &terms);
+                    log.add_evidence(asked.index, "custodian:clara", &[b"approval"]);
+                    log.end_signed(&asked);
+                }
+                4 => {
+                    let (release, mut terms) = (log.release(), log.embargo(log.now() + PATIENCE));
+                    terms.evidence = vec![sha256(b"hidden")];
+                    let asked = log.ask(release, &terms);
+                    log.add_evidence(asked.index, "pipeline:ci", &[b"one", b"two"]);
+                    log.end_signed(&asked);
+                    log.disclose(&asked, &terms);
+                }
                 _ => drop(log.sign_next()),
             }
         }
@@ -397,6 +413,13 @@ impl Log {
             log.ask(release, &terms);
         }
         log
+    }
+
+    pub fn add_evidence(&mut self, request: u64, by: &str, documents: &[&[u8]]) -> u64 {
+        let evidence = documents.iter().map(|document| sha256(document)).collect();
+        let kind = kinds::Evidence::default();
+        let entry = Evidence { by: by.into(), evidence, kind, request, time: self.now() };
+        self.append(&Entry::Evidence(entry))
     }
 
     pub fn disclose(&mut self, asked: &Asked, terms: &RequestTerms) -> u64 {

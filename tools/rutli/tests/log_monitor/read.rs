@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs};
 use rutli_log::{
     Entry, EntryBundle, Hash, check_inclusion,
     entry::{OutcomeState, Refusal},
-    leaf_hash,
+    leaf_hash, sha256,
 };
 use rutli_release::Timestamp;
 use serde_json::Value;
@@ -67,7 +67,9 @@ fn releases_are_shown_proved_and_exported() {
         assert_eq!(line["leaf"], leaf_hash(&bytes).to_string());
     }
     let (_, some) = run("export", &["--out", "some.jsonl", "--state", "signed"]);
-    assert_eq!(some["entries"].as_u64(), Some(3 * states["signed"] as u64 + disclosures(&place)));
+    let of_them = 3 * states["signed"] as u64 + exported(&place, "disclosure") + exported(&place, "evidence");
+    assert_eq!(some["entries"].as_u64(), Some(of_them));
+    assert!(exported(&place, "evidence") > 0);
 
     // A log that does not hold is neither shown, nor proved, nor exported.
     let bundle = place.path("honest/tile/entries/001");
@@ -160,7 +162,49 @@ fn a_release_is_shown_with_its_name_its_signature_and_its_refusals() {
     }
 }
 
-fn disclosures(place: &Place) -> u64 {
+/// Lines of a kind in what was exported.
+fn exported(place: &Place, kind: &str) -> u64 {
     let lines = fs::read_to_string(place.path("all.jsonl")).unwrap();
-    lines.lines().filter(|line| line.contains("\"kind\":\"disclosure\"")).count() as u64
+    let kind = format!("\"kind\":\"{kind}\"");
+    lines.lines().filter(|line| line.contains(&kind)).count() as u64
+}
+
+/// What there is of evidence for a release, by digest; what it is worth is not the log's to say.
+#[test]
+fn a_release_is_shown_with_its_evidence() {
+    let mut place = Place::new(300);
+    let (release, mut terms) = (place.log.release(), place.log.terms());
+    let with_it: Vec<Hash> = (0..6_u8).map(|number| sha256(&[number])).collect();
+    terms.evidence.clone_from(&with_it);
+    let asked = place.log.ask(release, &terms);
+    let (release, mut terms) = (place.log.release(), place.log.embargo(*FUTURE));
+    terms.evidence = vec![sha256(b"hidden")];
+    let hidden = place.log.ask(release, &terms);
+    let entry = place.log.add_evidence(asked.index, "custodian:clara", &[b"approval"]);
+    let other = place.log.add_evidence(hidden.index, "operator:olaf", &[b"one", b"two"]);
+    place.log.end_signed(&asked);
+    place.log.publish(&place.path("honest"), 256);
+
+    let shown: Value = serde_json::from_slice(&place.rutli("show", "honest", &[]).stdout).unwrap();
+    let of =
+        |index: u64| shown["releases"].as_array().unwrap().iter().find(|it| it["index"] == index).unwrap();
+    let piece = |digest: Hash, entry: u64, by: Value| serde_json::json!({ "digest": digest.to_string(), "entry": entry, "by": by });
+    let mut all: Vec<Value> = with_it.iter().map(|digest| piece(*digest, asked.index, Value::Null)).collect();
+    all.push(piece(sha256(b"approval"), entry, "custodian:clara".into()));
+    assert_eq!(of(asked.index)["evidence"], Value::from(all));
+    let later = [b"one", b"two"].map(|document| piece(sha256(document), other, "operator:olaf".into()));
+    assert_eq!(of(hidden.index)["evidence"], Value::from(later.to_vec()), "what came with it is hidden");
+
+    let text = String::from_utf8(place.show().stdout).unwrap();
+    let first = |digest: &Hash| digest.to_string()[..8].to_owned();
+    let named: Vec<String> = with_it.iter().take(4).map(first).collect();
+    for words in [
+        format!("with it came evidence: 6 ({}, …)\n", named.join(", ")),
+        format!("custodian:clara added evidence in entry {entry}: 1 ({})\n", first(&sha256(b"approval"))),
+    ] {
+        assert!(text.contains(&words), "{words:?} is not in\n{text}");
+    }
+    // It goes with the release that it is for: of those that are open, one has some.
+    place.rutli("export", "honest", &["--out", "all.jsonl", "--state", "open"]);
+    assert_eq!(exported(&place, "evidence"), 1);
 }
