@@ -59,3 +59,12 @@ pub const MAX_EVIDENCE_PER_CASE: usize = 64;
 
 /// Characters of foreign text that an error repeats.
 pub const MAX_QUOTED_CHARACTERS: usize = 200;
+
+/// Files of a folder of rules: its policies, a file for each key, and room.
+pub const MAX_RULES_FILES: usize = 128;
+
+/// Bytes of a folder of rules: the most that policies, allowed signers, keys and cases may have together.
+pub const MAX_RULES_BYTES: usize = 1024 * 1024;
+
+/// Bytes of `trust.toml`: its most keys with some ids and comments.
+pub const MAX_TRUST_BYTES: usize = 64 * 1024;
