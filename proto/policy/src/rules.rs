@@ -49,7 +49,9 @@ pub struct Rules {
 #[non_exhaustive]
 pub enum InvalidRules {
     /// More files than rules need.
-    #[error("there are {count} files: at most {MAX_RULES_FILES} may lie in a folder of rules; take away what is not used")]
+    #[error(
+        "there are {count} files: at most {MAX_RULES_FILES} may lie in a folder of rules; take away what is not used"
+    )]
     TooManyFiles {
         /// How many.
         count: usize,
@@ -196,11 +198,17 @@ impl From<RoleWord> for Role {
 fn trust_entries(text: &str) -> Result<Vec<Entry>, InvalidRules> {
     let wrong = |line, problem: String| InvalidRules::TrustFile { line, problem };
     if text.len() > MAX_TRUST_BYTES {
-        return Err(wrong(1, format!("it has more than {MAX_TRUST_BYTES} bytes: remove keys that are not used")));
+        return Err(wrong(
+            1,
+            format!("it has more than {MAX_TRUST_BYTES} bytes: remove keys that are not used"),
+        ));
     }
     let mut file: TrustFile = toml::from_str(text).map_err(|error| {
         let line = error.span().map_or(1, |span| line_at(text, span.start));
-        wrong(line, format!("{}; each [[key]] has name, role, file or public_key, and ids", cut(error.message())))
+        wrong(
+            line,
+            format!("{}; each [[key]] has name, role, file or public_key, and ids", cut(error.message())),
+        )
     })?;
     for entry in &mut file.keys {
         entry.line = line_at(text, entry.name.span().start);
@@ -213,11 +221,10 @@ fn trust(
     signers: &str,
     files: &BTreeMap<String, Vec<u8>>,
 ) -> Result<Trust, InvalidRules> {
-    let lines: Vec<(String, Role, usize)> = entries
-        .iter()
-        .map(|entry| (entry.name.get_ref().clone(), entry.role.into(), entry.line))
-        .collect();
-    let keys = entries.into_iter().map(|entry| attestation_key(entry, files)).collect::<Result<Vec<_>, _>>()?;
+    let lines: Vec<(String, Role, usize)> =
+        entries.iter().map(|entry| (entry.name.get_ref().clone(), entry.role.into(), entry.line)).collect();
+    let keys =
+        entries.into_iter().map(|entry| attestation_key(entry, files)).collect::<Result<Vec<_>, _>>()?;
     Trust::new(keys, signers).map_err(|source| {
         let named = match &source {
             InvalidTrust::Name { name } => lines.iter().rfind(|(key, ..)| cut(key) == *name),
@@ -236,22 +243,26 @@ fn trust(
     })
 }
 
-fn attestation_key(
-    entry: Entry,
-    files: &BTreeMap<String, Vec<u8>>,
-) -> Result<AttestationKey, InvalidRules> {
+fn attestation_key(entry: Entry, files: &BTreeMap<String, Vec<u8>>) -> Result<AttestationKey, InvalidRules> {
     let Entry { name, role, file, public_key, ids, line } = entry;
     let wrong = |problem: String| InvalidRules::TrustFile { line, problem };
     let public_key = match (file, public_key) {
         (Some(file), None) => {
             let bytes = files.get(&file).ok_or_else(|| {
-                wrong(format!("there is no file {} beside it: put the public key there, by that very name", cut(&file)))
+                wrong(format!(
+                    "there is no file {} beside it: put the public key there, by that very name",
+                    cut(&file)
+                ))
             })?;
             text(&file, bytes)?.to_owned()
         }
         (None, Some(key)) => key,
-        (None, None) => return Err(wrong("the key has neither `file` nor `public_key`: give one of them".into())),
-        (Some(_), Some(_)) => return Err(wrong("the key has both `file` and `public_key`: give one of them".into())),
+        (None, None) => {
+            return Err(wrong("the key has neither `file` nor `public_key`: give one of them".into()));
+        }
+        (Some(_), Some(_)) => {
+            return Err(wrong("the key has both `file` and `public_key`: give one of them".into()));
+        }
     };
     Ok(AttestationKey { name: name.into_inner(), role: role.into(), public_key, ids })
 }
@@ -293,4 +304,138 @@ fn digest(files: &[(&String, &Vec<u8>)]) -> [u8; 32] {
         hash.update(part);
     }
     hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str =
+        "@id(\"a\")\npermit (principal, action, resource)\nwhen { context.builders.contains(\"ci\") };\n";
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICFolhxAps6/xQ9U0QQw02xtvYvoPsvuAUNsIJ7pwit/";
+    const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJEvrXG4IGLAW3UoqV4Lj5dLgicCGb4Z/MPSLV0TevFm";
+
+    fn trust() -> String {
+        "[[key]]\nname = \"ci\"\nrole = \"builder\"\nfile = \"ci.pub\"\nids = [\"https://ci.example\"]\n"
+            .to_owned()
+    }
+
+    fn files(changes: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
+        let signers = format!("anna {OTHER}\n");
+        let mut files: BTreeMap<String, Vec<u8>> = [
+            ("a.cedar", POLICY),
+            ("trust.toml", &trust()),
+            ("ci.pub", KEY),
+            ("allowed_signers", &signers),
+            ("cases.toml", "never read ["),
+            (".a.cedar.swp", "never read ["),
+        ]
+        .into_iter()
+        .map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
+        .collect();
+        for (name, text) in changes {
+            files.insert((*name).to_owned(), text.as_bytes().to_vec());
+        }
+        files
+    }
+
+    fn parse(changes: &[(&str, &str)]) -> Result<Rules, InvalidRules> {
+        Rules::parse(&files(changes))
+    }
+
+    fn problem(changes: &[(&str, &str)]) -> String {
+        parse(changes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_folder_holds_policies_keys_and_custodians() {
+        let rules = parse(&[]).unwrap();
+        assert_eq!(rules.policies.ids().map(ToString::to_string).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(rules.trusts(), ["builder ci", "custodian anna"]);
+        assert_eq!(rules.warnings(), [""; 0]);
+        let inline = trust().replace("file = \"ci.pub\"", &format!("public_key = \"{KEY}\""));
+        assert_eq!(parse(&[("trust.toml", &inline)]).unwrap().trusts(), rules.trusts());
+    }
+
+    #[test]
+    fn no_files_permit_nothing_and_that_is_said() {
+        let rules = Rules::parse(&BTreeMap::new()).unwrap();
+        assert_eq!(rules.policies.ids().count(), 0);
+        assert!(rules.warnings()[0].contains("nothing is permitted"));
+    }
+
+    /// A policy in a file with another ending would be missed silently, and it may be the one that forbids.
+    #[test]
+    fn files_that_count_for_nothing_are_named() {
+        let rules = parse(&[("forbid.ceder", "forbid"), ("old.pub", KEY)]).unwrap();
+        assert_eq!(rules.warnings().len(), 2);
+        assert!(rules.warnings()[0].starts_with("forbid.ceder is passed over"), "{:?}", rules.warnings());
+    }
+
+    /// All that a decision can depend on, and nothing else.
+    #[test]
+    fn the_digest_is_over_all_that_counts() {
+        let digest = |changes: &[(&str, &str)]| parse(changes).unwrap().digest();
+        let unchanged = digest(&[]);
+        assert_eq!(digest(&[("cases.toml", ""), (".a.cedar.swp", "")]), unchanged);
+        let signers = format!("beat {OTHER}\n");
+        for change in [
+            ("a.cedar", "@id(\"b\") permit (principal, action, resource);"),
+            ("b.cedar", ""),
+            ("trust.toml", trust().replace("https://ci.", "https://ci2.").as_str()),
+            ("ci.pub", OTHER.replace(" AAAA", "  AAAA").trim_start()),
+            ("allowed_signers", signers.as_str()),
+        ] {
+            if let Ok(rules) = parse(&[change]) {
+                assert_ne!(rules.digest(), unchanged, "{change:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_file_and_line() {
+        let second = format!("{}\n{}", trust(), trust().replace("\"builder\"", "\"rebuilder\""));
+        for (file, text, expected) in [
+            ("a.cedar", format!("{POLICY}\nnothing"), "a.cedar, line 5"),
+            ("a.cedar", POLICY.replace("\"ci\"", "\"other\""), "a.cedar, line 1"),
+            ("trust.toml", "\n[[key]]\nnam = 1".to_owned(), "trust.toml, line 3"),
+            ("trust.toml", trust().replace("builder", "boss"), "trust.toml, line 3"),
+            (
+                "trust.toml",
+                trust().replace("ci.pub", "../ci.pub"),
+                "trust.toml, line 2: there is no file ../ci.pub",
+            ),
+            (
+                "trust.toml",
+                trust().replace("file = \"ci.pub\"\n", ""),
+                "trust.toml, line 2: the key has neither",
+            ),
+            (
+                "trust.toml",
+                trust() + &format!("public_key = \"{KEY}\""),
+                "trust.toml, line 2: the key has both",
+            ),
+            (
+                "trust.toml",
+                trust().replace("[\"https://ci.example\"]", "[]"),
+                "trust.toml, line 2: the builder's key ci",
+            ),
+            ("trust.toml", trust().replace("\"ci\"", "\"c i\""), "trust.toml, line 2"),
+            ("trust.toml", second, "trust.toml, line 8"),
+            ("ci.pub", "no key".to_owned(), "trust.toml, line 2: the builder's key ci"),
+            ("allowed_signers", format!("anna {OTHER}\nbeat no-key"), "line 2 of the allowed-signers file"),
+            ("trust.toml", "#".repeat(MAX_TRUST_BYTES + 1), "trust.toml, line 1: it has more than"),
+            ("cases.toml", "#".repeat(MAX_RULES_BYTES), "cases.toml: with it there are more than"),
+        ] {
+            let problem = problem(&[(file, &text)]);
+            assert!(problem.contains(expected), "{expected}: {problem}");
+        }
+        let mut not_text = files(&[]);
+        not_text.insert("a.cedar".to_owned(), b"// a\n// \xff".to_vec());
+        assert!(
+            Rules::parse(&not_text).unwrap_err().to_string().starts_with("a.cedar, line 2: it is not UTF-8")
+        );
+        let many = (0..=MAX_RULES_FILES).map(|number| (format!("{number}"), Vec::new())).collect();
+        assert!(Rules::parse(&many).unwrap_err().to_string().contains("129 files"));
+    }
 }

@@ -208,8 +208,10 @@ pub enum Ceremony {
 /// `rutli node …`
 #[derive(Debug, Subcommand)]
 pub enum Node {
-    /// Show what a node does, holds and allows (with --socket).
+    /// Show what a node does, holds and decides by (with --socket).
     Status,
+    /// Have a node read its rules again, at once (with --socket). Exit code 1 if they do not hold.
+    Reload,
     /// Have a node sign nothing until it is resumed (with --socket).
     Pause {
         /// Why; kept and shown.

@@ -50,8 +50,10 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   node's socket: a node knows no link but its own
   ceremony list   {\"ceremonies\":[as above…]}
   node status|…   {\"node\",\"state\",\"reason\",\"version\",\"identity\",\"keys\":[…],\"coordinators\":[{\"url\",\"connected\",
-                  \"error\"}],\"permitted\",\"refused\",\"shares\",\"marks\":[{\"product\",\"channel\",\"sequence\"}],\"allow\":[…],
-                  \"log\":{\"origin\",\"size\",\"root\",\"state\"}}; log state: following, catching-up, forked
+                  \"error\"}],\"permitted\",\"refused\",\"shares\",\"marks\":[{\"product\",\"channel\",\"sequence\"}],
+                  \"policy\":{\"digest\",\"policies\":[ID…],\"trusts\":[TEXT…],\"loaded_at\",\"problem\",\"warnings\":[TEXT…]},
+                  \"log\":{\"origin\",\"size\",\"root\",\"state\"}}; log state: following, catching-up, forked;
+                  problem: why the files as they are now are not in force, or null
   node list       {\"nodes\":[{\"node\",\"connected\",\"state\",\"reason\",\"version\",\"culprit\",\"keys\":[…],\"commitments\"}]}
   keys …          {\"keys\":[{\"name\",\"purpose\",\"key_id\",\"public_key\",\"epoch\",\"roster_hash\",\"words\",
                   \"organisations\":[{\"name\",\"threshold\",\"nodes\":[…]}]}],\"written\":[PATH…]}
