@@ -6,6 +6,7 @@
 //! | [`gate`] | **log before sign**: what must hold of the transparency log; sans-IO |
 //! | [`policy`] | **what is permitted**: the custodian's rules over facts that the node established; sans-IO |
 //! | [`evidence`], [`marks`], [`rates`], [`refusals`] | those facts: documents that verify, sequences, counts, custodians' refusals |
+//! | [`waits`] | what releases that wait were answered, for a while |
 //! | [`nonces`], [`locked`] | nonces of one use, locked memory |
 //! | [`node`] | the driver: owns the heart on a thread of its own, between links, journal and custodian |
 //! | [`link`] | one task for each coordinator: dials, keeps the stream, comes back |
@@ -40,6 +41,7 @@ pub mod rates;
 pub mod refusals;
 pub mod rules;
 pub mod sign;
+pub mod waits;
 
 #[cfg(test)]
 mod testing;

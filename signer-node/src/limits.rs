@@ -43,6 +43,13 @@ pub const MAX_KNOWN_EVIDENCE: usize = 16_384;
 /// … and bytes of what is remembered of them, about: a document may name thousands of tests.
 pub const MAX_KNOWN_EVIDENCE_BYTES: usize = 16 << 20;
 
+/// Answers to waiting releases that are kept, at most 2 KiB each: coordinators hold at most 20,000 waiting releases, and what
+/// is beyond costs a search each time.
+pub const MAX_KNOWN_WAITS: usize = 8_192;
+
+/// Seconds for which they are kept: what they say of times and rates is at most so old.
+pub const WAIT_KEPT_S: u64 = 600;
+
 /// Documents that an answer says were not counted, and bytes of the reason for each: with the decision they fit into what
 /// coordinators take (`rutli_wire::limits::MAX_TEXT_BYTES`).
 pub const MAX_NOTES: usize = 2;

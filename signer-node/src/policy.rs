@@ -19,6 +19,7 @@ use crate::{
     marks::Marks,
     rates::RateCounter,
     refusals::{CustodianRefusal, Refusals},
+    waits::{Question, Waits},
 };
 
 /// The custodian's rules, and what the node must know to apply them.
@@ -28,6 +29,7 @@ pub struct Policy {
     loaded_at: u64,
     problem: Option<String>,
     examiner: Examiner,
+    waits: Waits,
     rates: RateCounter,
     refusals: Refusals,
 }
@@ -96,7 +98,8 @@ impl Policy {
     /// Rules that are in force since a time in Unix seconds, and what the journal keeps.
     #[must_use]
     pub fn new(rules: Rules, loaded_at: u64, rates: RateCounter, refusals: Refusals) -> Self {
-        Self { rules, loaded_at, problem: None, examiner: Examiner::default(), rates, refusals }
+        let (examiner, waits) = (Examiner::default(), Waits::default());
+        Self { rules, loaded_at, problem: None, examiner, waits, rates, refusals }
     }
 
     /// Permits a release, or says what is missing, until when, or why never. `now` in Unix seconds.
@@ -120,7 +123,7 @@ impl Policy {
         }
         let history = marks.history(release, digest);
         let (evidence, established): (Vec<_>, Vec<_>) = examined.established.iter().cloned().unzip();
-        let decision = self.rules.policies.decide(&Facts {
+        let facts = Facts {
             requester: &item.requester,
             release: release.as_ref().into(),
             embargoed: item.entry.as_ref().is_some_and(|entry| entry.embargo.is_some()),
@@ -128,22 +131,29 @@ impl Policy {
             previous_sequence: history.previous,
             rates: self.rates.before(release, history.permitted_at, now),
             now_unix: now,
-        });
+        };
         let basis = |policies: &[PolicyId]| Basis {
             policies: policies.iter().map(ToString::to_string).collect(),
             evidence,
             rules: self.rules.digest(),
         };
-        match &decision {
-            Decision::Permitted { policies } => {
-                Ok(PermittedRelease { release: Arc::clone(release), basis: basis(policies) })
-            }
-            Decision::Waits { policies, .. } | Decision::Refused { policies, .. } => Err(Box::new(Denied {
-                refusal: answer(&decision, &examined),
-                basis: Some(basis(policies)),
-                refused_by: None,
-            })),
+        if let Some(policies) = self.rules.policies.permits(&facts) {
+            return Ok(PermittedRelease { release: Arc::clone(release), basis: basis(&policies) });
         }
+        let question = Question::new(item, digest, &examined, history);
+        if let Some(known) = self.waits.get(&question, now) {
+            return Err(Box::new(known));
+        }
+        let decision = self.rules.policies.decide(&facts);
+        let (Decision::Permitted { policies }
+        | Decision::Waits { policies, .. }
+        | Decision::Refused { policies, .. }) = &decision;
+        let denied =
+            Denied { refusal: answer(&decision, &examined), basis: Some(basis(policies)), refused_by: None };
+        if denied.refusal.code.waits() {
+            self.waits.keep(question, &denied, now);
+        }
+        Err(Box::new(denied))
     }
 
     /// A custodian's word holds for good, also if the document with it does not come any more.
@@ -180,6 +190,7 @@ impl Policy {
         self.loaded_at = now;
         self.problem = None;
         self.examiner = Examiner::default();
+        self.waits = Waits::default();
     }
 
     /// The files changed, and are no rules: those in force stay.
