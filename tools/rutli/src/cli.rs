@@ -3,6 +3,7 @@
 mod files;
 mod log;
 mod parse;
+mod policy;
 
 use std::path::PathBuf;
 
@@ -14,6 +15,7 @@ use self::parse::parse_duration;
 pub use self::{
     files::{Sign, Verify},
     log::{DocumentsChecked, Log, LogExport, LogFilter, LogMonitor, LogPlace, LogProve, LogShow},
+    policy::{Policy, PolicyFiles},
 };
 
 /// Over the flags that all commands have.
@@ -67,6 +69,9 @@ pub enum Command {
     /// Read the transparency log: watch it, look into it, prove entries.
     #[command(subcommand)]
     Log(Log),
+    /// Check a custodian's policies, and try them on cases, before a node loads them.
+    #[command(subcommand)]
+    Policy(Policy),
     /// Run a whole deployment on this machine: ceremony, signing, verification.
     Demo(Demo),
     /// Print completions for a shell.
@@ -74,7 +79,7 @@ pub enum Command {
         /// Which shell.
         shell: Shell,
     },
-    /// Print help for a command or a topic: exit-codes, json, deployment, roles, log-alarms.
+    /// Print help for a command or a topic: exit-codes, json, deployment, roles, log-alarms, policy-facts, policy-cases.
     Help {
         /// A command or a topic.
         topic: Vec<String>,

@@ -41,7 +41,7 @@ use crate::{
     client::{Profile, TlsFiles},
     clock,
     files::{self, Access},
-    report::{Failure, Report},
+    report::{self, Failure, Report},
 };
 
 /// Bytes of a Unix socket's path, with the zero at its end (`sockaddr_un`).
@@ -139,8 +139,7 @@ pub fn write(deployment: &Deployment, out: &Path, force: bool) -> Result<Written
         .map(|(role, name)| writer.client(role, name.as_str()))
         .collect::<Result<_, _>>()?;
     let proposal = out.join("proposal.json");
-    let text = serde_json::to_string_pretty(&deployment.proposal(identity_of))
-        .map_err(|error| Failure::failed(error.to_string()))?;
+    let text = report::pretty(&deployment.proposal(identity_of));
     writer.public(&proposal, &format!("{text}\n"))?;
     Ok(Written { ca: out.join("ca.pem"), proposal, coordinator, log, nodes, clients })
 }
