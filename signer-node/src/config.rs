@@ -14,16 +14,11 @@ use std::{
 use rustls::pki_types::ServerName;
 use rutli_keys::{IdentityPublic, NodeId, NodeName, OrgName};
 use rutli_log::LogKey;
-use rutli_release::{Channel, Class, Product};
-use serde::Deserialize;
+use serde::{Deserialize, de::IgnoredAny};
 use tonic::transport::Uri;
 use zeroize::Zeroizing;
 
-use crate::{
-    error::Error,
-    limits,
-    policy::{AllowList, AllowRule},
-};
+use crate::{error::Error, limits, rules::RulesFolder};
 
 /// A configuration that holds. Paths are absolute, or relative to the working folder as the file's own path was.
 #[derive(Clone, Debug)]
@@ -46,8 +41,8 @@ pub struct Config {
     pub peers: BTreeMap<NodeId, IdentityPublic>,
     /// Which log this node follows.
     pub log: LogKey,
-    /// What may be signed.
-    pub allow: AllowList,
+    /// Folder of the rules that say what may be signed.
+    pub policy: RulesFolder,
 }
 
 /// PEM files of the link.
@@ -146,8 +141,9 @@ struct Raw {
     log: RawLog,
     #[serde(default)]
     peer: Vec<RawPeer>,
-    #[serde(default)]
-    allow: Vec<RawAllow>,
+    policy: Option<PathBuf>,
+    /// Of earlier versions: only to say what became of it.
+    allow: Option<IgnoredAny>,
 }
 
 #[derive(Deserialize)]
@@ -178,22 +174,23 @@ struct RawPeer {
     identity: IdentityPublic,
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawAllow {
-    class: Class,
-    product: Product,
-    channels: Option<Vec<Channel>>,
-    max_artifacts: Option<u32>,
-    #[serde(default)]
-    embargo: bool,
-}
+const NO_POLICY: &str = "it names no rules, and nothing is signed without: write policy = \"policy\" (before the first [table]), and put \
+                         *.cedar files into the folder policy beside it";
+
+const NO_MORE_ALLOW: &str = "[[allow]] is no more: take it out, write policy = \"policy\" (before the first [table]), and put what it allowed \
+                             into policy/policy.cedar beside it, such as\n\
+                             @id(\"suite\")\n\
+                             permit (principal, action == Action::\"sign\", resource)\n\
+                             when { resource.class == Class::\"product-build\" && resource.product == \"suite\" && !context.embargoed };";
 
 impl Raw {
     fn check(self, folder: &Path) -> Result<Config, String> {
         within("[[coordinator]]", self.coordinator.len(), 1, limits::MAX_COORDINATORS)?;
         within("[[peer]]", self.peer.len(), 0, limits::MAX_PEERS)?;
-        within("[[allow]]", self.allow.len(), 0, limits::MAX_ALLOW_RULES)?;
+        if self.allow.is_some() {
+            return Err(NO_MORE_ALLOW.into());
+        }
+        let policy = self.policy.ok_or(NO_POLICY)?;
         let recipient = self.seal.recipient.parse().map_err(|problem| {
             format!("[seal] recipient must be an X25519 recipient of age, as age1…: {problem}")
         })?;
@@ -216,7 +213,7 @@ impl Raw {
             coordinators,
             peers: peers(self.peer)?,
             log: self.log.key,
-            allow: AllowList::new(self.allow.into_iter().map(allow_rule).collect()),
+            policy: RulesFolder::new(folder.join(policy)),
         })
     }
 }
@@ -258,16 +255,6 @@ fn peers(raw: Vec<RawPeer>) -> Result<BTreeMap<NodeId, IdentityPublic>, String> 
     Ok(peers)
 }
 
-fn allow_rule(raw: RawAllow) -> AllowRule {
-    AllowRule {
-        class: raw.class,
-        product: raw.product,
-        channels: raw.channels,
-        max_artifacts: raw.max_artifacts,
-        embargo: raw.embargo,
-    }
-}
-
 fn within(what: &str, count: usize, least: usize, most: usize) -> Result<(), String> {
     if (least..=most).contains(&count) {
         return Ok(());
@@ -285,6 +272,7 @@ mod tests {
         data_dir = "data"
         socket = "node.sock"
         identity = "identity.pem"
+        policy = "policy"
         [tls]
         ca = "ca.pem"
         certificate = "tls.pem"
@@ -301,10 +289,6 @@ mod tests {
         organisation = "vendor"
         name = "vendor-1"
         identity = "IDENTITY"
-        [[allow]]
-        class = "product-build"
-        product = "suite"
-        channels = ["stable"]
     "#;
 
     fn sound() -> String {
@@ -319,6 +303,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let text = text.replace("/absolute/../tls.key", &folder.path().join("tls.key").display().to_string());
         fs::write(folder.path().join("node.toml"), text).unwrap();
+        fs::create_dir(folder.path().join("policy")).unwrap();
+        fs::write(folder.path().join("policy/suite.cedar"), crate::testing::SUITE).unwrap();
         for secret in ["identity.pem", "tls.key", "seal.txt"] {
             let path = folder.path().join(secret);
             fs::write(&path, "secret").unwrap();
@@ -341,14 +327,8 @@ mod tests {
         assert_eq!(config.coordinators[0].server_name, ServerName::try_from("localhost").unwrap());
         assert_eq!((config.coordinators[0].host.as_str(), config.coordinators[0].port), ("127.0.0.1", 7410));
         assert_eq!(config.peers.len(), 1);
-        assert_eq!(
-            config.allow.lines(),
-            ["product-build suite (stable)"],
-            "in the open, if nothing else is said"
-        );
-        let text = format!("{}\nembargo = true", sound());
-        let config = Config::load(&self::folder(&text).path().join("node.toml")).unwrap();
-        assert_eq!(config.allow.lines(), ["product-build suite (stable, also under embargo)"]);
+        let rules = config.policy.load().unwrap().rules;
+        assert_eq!(rules.policies.ids().map(ToString::to_string).collect::<Vec<_>>(), ["suite"]);
         assert_eq!(config.log.origin().as_str(), "log.test/1");
     }
 
@@ -356,7 +336,7 @@ mod tests {
     fn the_example_holds() {
         let raw: Raw = toml::from_str(include_str!("../../deploy/examples/node.toml")).unwrap();
         let config = raw.check(Path::new("/etc/rutli-signer")).unwrap();
-        assert_eq!((config.peers.len(), config.allow.lines().len()), (2, 2));
+        assert_eq!(config.peers.len(), 2);
         assert_eq!(config.log.origin().as_str(), "log.example.com/2026");
         assert_eq!(config.identity, Path::new("/etc/rutli-signer/identity.pem"));
         assert_eq!(config.data_dir, Path::new("/var/lib/rutli-signer"));
@@ -368,7 +348,7 @@ mod tests {
         for (from, to, expected) in [
             ("name = \"vendor-1\"", "name = \"vendor-1\"\nport = 1", "unknown field `port`"),
             ("organisation = \"vendor\"", "organisation = \"Vendor\"", "\"Vendor\" is not a name"),
-            ("class = \"product-build\"", "class = \"all\"", "unknown variant `all`"),
+            ("policy = \"policy\"", "", "it names no rules"),
             ("https://127.0.0.1:7410", "http://127.0.0.1:7410", "is not https"),
             ("https://127.0.0.1:7410", "https://127.0.0.1", "has no port"),
             ("https://127.0.0.1:7410", "https://127.0.0.1:7410/x", "more than a host and a port"),
@@ -386,6 +366,21 @@ mod tests {
         }
     }
 
+    #[test]
+    fn who_comes_from_allow_rules_is_told_what_to_write() {
+        let text = format!("{}\n[[allow]]\nclass = \"product-build\"\nproduct = \"suite\"", sound());
+        let problem = problem(&text);
+        assert!(
+            problem.contains("[[allow]] is no more") && problem.contains("policy = \"policy\""),
+            "{problem}"
+        );
+        // What it says is a policy.
+        let (_, cedar) = problem.split_once("such as\n").unwrap();
+        let files = [("policy.cedar".to_owned(), cedar.as_bytes().to_vec())].into();
+        let rules = rutli_policy::Rules::parse(&files).unwrap();
+        assert_eq!((rules.policies.ids().count(), rules.warnings()), (1, [].as_slice()));
+    }
+
     /// Without a log there is no way to sign: nobody runs a node without one by oversight.
     #[test]
     fn the_log_is_required() {
@@ -398,7 +393,7 @@ mod tests {
     #[test]
     fn peers_are_different() {
         let sound = sound();
-        let peer = &sound[sound.find("[[peer]]").unwrap()..sound.find("[[allow]]").unwrap()];
+        let peer = &sound[sound.find("[[peer]]").unwrap()..];
         let twice = format!("{sound}\n{peer}");
         assert!(problem(&twice).contains("has the identity key of vendor/vendor-1"), "{}", problem(&twice));
     }

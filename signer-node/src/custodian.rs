@@ -41,6 +41,7 @@ use crate::{
     limits,
     link::LinkState,
     node::{Event, NodeHandle},
+    rules::RulesHandle,
 };
 
 /// The socket, bound.
@@ -61,6 +62,8 @@ pub struct Desk {
     pub node: NodeHandle,
     /// Its ceremonies.
     pub ceremonies: CeremoniesHandle,
+    /// The one who looks at its rules.
+    pub rules: RulesHandle,
     /// URL and state of each link.
     pub links: Vec<(String, LinkState)>,
 }
@@ -195,8 +198,14 @@ impl Desk {
             marks: marks
                 .map(|(product, channel, sequence)| v1::Mark { product, channel, sequence })
                 .collect(),
-            allow: report.allow,
-            policy: None,
+            policy: Some(v1::PolicyStatus {
+                digest: report.rules.digest.to_vec(),
+                policies: report.rules.policies,
+                trusts: report.rules.trusts,
+                loaded_at: report.rules.loaded_at,
+                problem: report.rules.problem.unwrap_or_default(),
+                warnings: report.rules.warnings,
+            }),
             log_origin: report.log.origin,
             log_size: report.log.head.size,
             log_root: report.log.head.root.as_bytes().to_vec(),
@@ -241,6 +250,8 @@ impl CustodianService for Desk {
     }
 
     async fn reload(&self, _: Request<v1::ReloadRequest>) -> Result<Response<v1::StatusResponse>, Status> {
+        tracing::info!("the custodian has the rules read again");
+        self.rules.reload().await.map_err(to_status)?;
         self.show_status().await
     }
 
@@ -356,7 +367,10 @@ mod tests {
     use tonic::transport::{Channel, Endpoint};
 
     use super::*;
-    use crate::testing::TestNode;
+    use crate::{
+        rules::{Keeper, RulesFolder},
+        testing::TestNode,
+    };
 
     struct Served {
         client: CustodianServiceClient<Channel>,
@@ -368,11 +382,18 @@ mod tests {
     async fn serve(folder: &Path) -> Served {
         let TestNode { identity, node, ceremonies, .. } = TestNode::start(folder).await;
         let link = LinkState::default();
+        let rules = folder.join("policy");
+        std::fs::create_dir_all(&rules).unwrap();
+        std::fs::write(rules.join("suite.cedar"), crate::testing::SUITE).unwrap();
+        let rules = RulesFolder::new(rules);
+        let (keeper, rules) = Keeper::new(rules.clone(), rules.load().unwrap().look, node.clone());
+        tokio::spawn(keeper.keep());
         let desk = Desk {
             me: NodeId::new(TestNode::ME.0, TestNode::ME.1).unwrap(),
             identity: identity.public(),
             node,
             ceremonies,
+            rules,
             links: vec![("https://127.0.0.1:1".into(), link)],
         };
         let path = folder.join("node.sock");
@@ -407,7 +428,7 @@ mod tests {
         assert_eq!(fs::metadata(&served.path).unwrap().permissions().mode() & 0o777, 0o600);
         let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
         assert_eq!((status.node.as_str(), status.state.as_str()), ("vendor/vendor-1", "ready"));
-        assert_eq!(status.allow, ["product-build suite (any channel)"]);
+        assert_eq!(status.policy.unwrap().policies, ["suite"]);
         assert!(!status.coordinators[0].connected);
         let reason = "an audit, until Monday".to_owned();
         let paused = served.client.pause(v1::PauseRequest { reason }).await.unwrap().into_inner();

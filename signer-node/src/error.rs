@@ -19,6 +19,14 @@ pub enum Error {
         /// What is wrong, and the way out.
         problem: String,
     },
+    /// The custodian's rules do not hold at the start: mend the file that is named, and start again.
+    #[error("the rules in {path} do not hold: {problem}", path = path.display())]
+    Rules {
+        /// The folder.
+        path: PathBuf,
+        /// File, line and reason.
+        problem: String,
+    },
     /// The system refused a file operation. Mend what it names, then start again.
     #[error("cannot {action} {path}: {source}", path = path.display())]
     File {

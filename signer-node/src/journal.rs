@@ -18,12 +18,10 @@ use std::{
     time::Duration,
 };
 
-use rutli_release::{Channel, Product};
-use serde_json::json;
 use sqlx::{
     ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteRow, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
 use tokio::sync::{Mutex, MutexGuard};
 
@@ -35,6 +33,7 @@ use crate::{
     sign::{JournalRecord, Verdict},
 };
 
+mod decisions;
 mod log;
 
 /// The journal; clones share it.
@@ -132,11 +131,12 @@ impl Journal {
         newest_at: u64,
     ) -> Result<(), Error> {
         for rows in records.chunks(limits::ROWS_PER_INSERT) {
-            insert_decisions(write.connection()?, rows).await?;
+            decisions::insert(write.connection()?, rows).await?;
         }
         let permitted: Vec<_> =
             records.iter().copied().filter(|record| record.verdict == Verdict::Permitted).collect();
-        raise_marks(write.connection()?, &permitted).await?;
+        decisions::raise_marks(write.connection()?, &permitted).await?;
+        decisions::keep_refusals(write.connection()?, records).await?;
         sqlx::query(
             "UPDATE state SET newest_at = max(newest_at, $1), permitted = permitted + $2, refused = refused + $3",
         )
@@ -241,6 +241,7 @@ fn migrations() -> Migrator {
         (1, "journal", include_str!("../migrations/0001_journal.sql")),
         (2, "log", include_str!("../migrations/0002_log.sql")),
         (3, "vouched", include_str!("../migrations/0003_vouched.sql")),
+        (4, "policy", include_str!("../migrations/0004_policy.sql")),
     ];
     Migrator::with_migrations(all.into_iter().map(migration).collect())
 }
@@ -249,102 +250,12 @@ async fn recover(connection: &mut SqliteConnection) -> Result<Recovered, Error> 
     let state = sqlx::query("SELECT paused, newest_at, permitted, refused FROM state")
         .fetch_one(&mut *connection)
         .await?;
-    let rows =
-        sqlx::query("SELECT product, channel, sequence, digest FROM marks").fetch_all(connection).await?;
-    let marks = rows.iter().map(mark).collect::<Result<Vec<_>, _>>()?;
     Ok(Recovered {
-        marks: Marks::from_rows(marks),
+        marks: decisions::marks(connection).await?,
         paused: state.try_get(0)?,
         newest_at: unsigned(state.try_get(1)?)?,
         counts: Counts { permitted: unsigned(state.try_get(2)?)?, refused: unsigned(state.try_get(3)?)? },
     })
-}
-
-fn mark(row: &SqliteRow) -> Result<(Product, Channel, u64, [u8; 32]), Error> {
-    let unreadable = |error: rutli_release::InvalidRelease| Error::JournalRow(error.to_string());
-    let product = Product::new(row.try_get::<String, _>(0)?).map_err(unreadable)?;
-    let channel = Channel::new(row.try_get::<String, _>(1)?).map_err(unreadable)?;
-    let digest: Vec<u8> = row.try_get(3)?;
-    let digest =
-        digest.try_into().map_err(|_| Error::JournalRow("a mark's digest has not 32 bytes".into()))?;
-    Ok((product, channel, unsigned(row.try_get(2)?)?, digest))
-}
-
-/// One statement for any number of rows: the rows travel as JSON, so its text is always the same and prepared once.
-async fn insert_decisions(
-    connection: &mut SqliteConnection,
-    records: &[&JournalRecord],
-) -> Result<(), Error> {
-    let rows: Vec<_> = records.iter().map(|record| decision(record)).collect();
-    sqlx::query(
-        "INSERT INTO decisions
-            (at, release_id, requester, key, digest, class, product, channel, version, sequence, verdict, reason)
-        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6,
-            value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11
-        FROM json_each($1) ORDER BY json_each.key",
-    )
-    .bind(serde_json::Value::from(rows).to_string())
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
-fn decision(record: &JournalRecord) -> serde_json::Value {
-    let (verdict, reason) = match &record.verdict {
-        Verdict::Permitted => ("permitted", ""),
-        Verdict::Refused(refusal) => (refusal.code.as_str(), refusal.reason.as_str()),
-    };
-    json!([
-        record.at,
-        record.release_id.as_str(),
-        record.requester.as_str(),
-        record.key.as_str(),
-        hex::encode(record.release_digest),
-        record.class.as_str(),
-        record.product.as_str(),
-        record.channel.as_str(),
-        record.version.as_str(),
-        record.sequence,
-        verdict,
-        reason,
-    ])
-}
-
-/// Raises the marks of the channels, and forgets what is beyond the window.
-async fn raise_marks(connection: &mut SqliteConnection, permitted: &[&JournalRecord]) -> Result<(), Error> {
-    for rows in permitted.chunks(limits::ROWS_PER_INSERT) {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|record| {
-                let digest = hex::encode(record.release_digest);
-                json!([record.product.as_str(), record.channel.as_str(), record.sequence, digest])
-            })
-            .collect();
-        sqlx::query(
-            "INSERT INTO marks (product, channel, sequence, digest)
-            SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3) FROM json_each($1) WHERE true
-            ON CONFLICT (product, channel, sequence) DO UPDATE SET digest = excluded.digest",
-        )
-        .bind(serde_json::Value::from(rows).to_string())
-        .execute(&mut *connection)
-        .await?;
-    }
-    let mut channels: Vec<_> = permitted.iter().map(|record| (&record.product, &record.channel)).collect();
-    channels.sort_unstable();
-    channels.dedup();
-    for (product, channel) in channels {
-        sqlx::query(
-            "DELETE FROM marks WHERE product = $1 AND channel = $2 AND sequence <= (
-                SELECT sequence FROM marks WHERE product = $1 AND channel = $2
-                ORDER BY sequence DESC LIMIT 1 OFFSET $3)",
-        )
-        .bind(product.as_str())
-        .bind(channel.as_str())
-        .bind(count(limits::RETRY_WINDOW))
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
 }
 
 /// Sequences and times are below 2^53, counts far below: none is ever cut.
@@ -367,7 +278,9 @@ mod tests {
     use rutli_wire::link::{Refusal, RefusalCode};
 
     use super::*;
-    use crate::{gate::LogState, marks::Novelty, testing::release};
+    use crate::{
+        gate::LogState, marks::Novelty, policy::Basis, refusals::CustodianRefusal, testing::release,
+    };
 
     fn record(product: &str, sequence: u64, verdict: Verdict) -> JournalRecord {
         let release = release(product, sequence, 1);
@@ -382,7 +295,10 @@ mod tests {
             channel: release.channel().clone(),
             version: release.version().clone(),
             sequence,
+            artifacts: 1,
             verdict,
+            basis: None,
+            refused_by: None,
         }
     }
 
@@ -416,10 +332,10 @@ mod tests {
         let (journal, recovered) = Journal::open(&copy.path().join("node.sqlite")).await.unwrap();
         let mut marks = recovered.marks;
         let suite = release("suite", 5, 1);
-        assert_eq!(marks.admit(&suite, suite.digest()).unwrap(), Novelty::Durable);
-        assert!(marks.admit(&release("suite", 4, 1), [0; 32]).is_err());
+        assert_eq!(marks.admit(&suite, suite.digest(), 50).unwrap(), Novelty::Durable);
+        assert!(marks.admit(&release("suite", 4, 1), [0; 32], 50).is_err());
         assert!(
-            marks.admit(&release("avdb", 7, 1), [0; 32]).is_err(),
+            marks.admit(&release("avdb", 7, 1), [0; 32], 50).is_err(),
             "the same sequence with other content"
         );
         assert_eq!((recovered.paused.as_deref(), recovered.newest_at), (Some("audit"), 1_007));
@@ -523,5 +439,95 @@ mod tests {
         let path = folder.path().join("node.sqlite");
         std::fs::write(&path, "not a database, but a text that is long enough to be looked at").unwrap();
         assert!(Journal::open(&path).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn a_line_says_what_the_decision_rests_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
+        let basis = Basis {
+            policies: vec!["a".into(), "b\"c".into()],
+            evidence: vec![[1; 32], [2; 32]],
+            rules: [3; 32],
+        };
+        let record = JournalRecord { basis: Some(basis), ..record("suite", 5, Verdict::Permitted) };
+        journal.record(&[&record, &refused(6)], None).await.unwrap();
+        for (query, expected) in [
+            ("SELECT count(*) FROM decisions, json_each(policies) WHERE value IN ('a', 'b\"c')", 2),
+            ("SELECT count(*) FROM decisions, json_each(evidence) WHERE length(unhex(value)) = 32", 2),
+            ("SELECT count(*) FROM decisions WHERE rules = unhex(replace(hex(zeroblob(32)), '00', '03'))", 1),
+            ("SELECT count(*) FROM decisions WHERE rules IS NULL AND policies IS NULL AND artifacts = 1", 1),
+        ] {
+            assert_eq!(rows(&journal, query).await, expected, "{query}");
+        }
+    }
+
+    /// Lines of the last hour count by class and product, one that was written twice once, and one that does not say how many
+    /// files there were as the most.
+    #[tokio::test]
+    async fn rates_are_read_from_the_lines_of_the_last_hour() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
+        let at = |at, record: JournalRecord| JournalRecord { at, ..record };
+        let old = at(10_000, record("suite", 1, Verdict::Permitted));
+        let records =
+            [2, 2, 3].map(|sequence| at(20_000 + sequence, record("suite", sequence, Verdict::Permitted)));
+        let other = at(20_000, record("avdb", 1, Verdict::Permitted));
+        let refused = at(20_000, refused(9));
+        for record in records.iter().chain([&old, &other, &refused]) {
+            journal.record(&[record], None).await.unwrap();
+        }
+        let before = |rates: crate::rates::RateCounter, product| {
+            let rates = rates.before(&release(product, 99, 1), None, 20_100);
+            (rates.releases_in_hour, rates.artifacts_in_hour)
+        };
+        assert_eq!(before(journal.rates(20_100).await.unwrap(), "suite"), (2, 2));
+        assert_eq!(before(journal.rates(20_100).await.unwrap(), "avdb"), (1, 1));
+        assert_eq!(before(journal.rates(999_999).await.unwrap(), "suite"), (2, 2), "the clock may be ahead");
+        let mut write = journal.write().await.unwrap();
+        let before_this_version = sqlx::query("UPDATE decisions SET artifacts = NULL WHERE sequence = 3");
+        before_this_version.execute(write.connection().unwrap()).await.unwrap();
+        write.commit().await.unwrap();
+        assert_eq!(before(journal.rates(20_100).await.unwrap(), "suite"), (2, 5_001));
+    }
+
+    #[tokio::test]
+    async fn custodians_refusals_are_kept_the_first_of_each_statement_and_the_newest() {
+        let folder = tempfile::tempdir().unwrap();
+        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
+        let by = |custodian: &str, statement| JournalRecord {
+            refused_by: Some(CustodianRefusal {
+                statement: [statement; 32],
+                custodian: custodian.into(),
+                reason: "it's not right".into(),
+                document: [9; 32],
+            }),
+            ..refused(6)
+        };
+        journal.record(&[&by("anna", 1), &by("beat", 1), &by("beat", 2)], None).await.unwrap();
+        let refusals = journal.refusals().await.unwrap();
+        let found = [1, 2].map(|statement| refusals.get(&[statement; 32]).unwrap());
+        assert_eq!(
+            found.map(|(refusal, durable)| (refusal.custodian.as_str(), durable)),
+            [("anna", true), ("beat", true)]
+        );
+        let mut write = journal.write().await.unwrap();
+        sqlx::query(
+            "INSERT INTO custodian_refusals (statement, release_id, custodian, reason, document, at)
+            WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
+            SELECT unhex(printf('%064x', i)), '', '', '', zeroblob(32), 0 FROM n",
+        )
+        .bind(count(limits::MAX_CUSTODIAN_REFUSALS))
+        .execute(write.connection().unwrap())
+        .await
+        .unwrap();
+        write.commit().await.unwrap();
+        journal.record(&[&by("anna", 3)], None).await.unwrap();
+        let kept = rows(&journal, "SELECT count(*) FROM custodian_refusals").await;
+        assert_eq!(kept, count(limits::MAX_CUSTODIAN_REFUSALS));
+        assert_eq!(
+            rows(&journal, "SELECT count(*) FROM custodian_refusals WHERE custodian = 'anna'").await,
+            1
+        );
     }
 }

@@ -4,23 +4,28 @@
 //! | --- | --- |
 //! | [`sign`] | **the heart**: what must hold before a share leaves, in order; sans-IO |
 //! | [`gate`] | **log before sign**: what must hold of the transparency log; sans-IO |
-//! | [`nonces`], [`policy`], [`marks`], [`locked`] | its parts: nonces of one use, allow-list, high-water marks, locked memory |
+//! | [`policy`] | **what is permitted**: the custodian's rules over facts that the node established; sans-IO |
+//! | [`evidence`], [`marks`], [`rates`], [`refusals`] | those facts: documents that verify, sequences, counts, custodians' refusals |
+//! | [`waits`] | what releases that wait were answered, for a while |
+//! | [`nonces`], [`locked`] | nonces of one use, locked memory |
 //! | [`node`] | the driver: owns the heart on a thread of its own, between links, journal and custodian |
 //! | [`link`] | one task for each coordinator: dials, keeps the stream, comes back |
-//! | [`journal`] | decisions, marks, pause and ceremonies, durable |
+//! | [`journal`] | decisions, marks, refusals, pause and ceremonies, durable |
+//! | [`rules`] | the folder with the custodian's rules, looked at again and again |
 //! | [`key_store`] | shares and rosters on disk, sealed with `age` |
 //! | [`ceremonies`] | key ceremonies of this node, over restarts |
 //! | [`custodian`] | the Unix socket of the person in charge |
 //! | [`config`], [`clock`], [`hardening`], [`limits`], [`error`] | what the daemon stands on |
 //!
 //! Out of scope: what signatures and rosters are (`rutli-keys`), what is signed (`rutli-release`), and what messages
-//! look like (`rutli-wire`).
+//! look like (`rutli-wire`), what documents say (`rutli-evidence`), and how policies decide (`rutli-policy`).
 
 pub mod ceremonies;
 pub mod clock;
 pub mod config;
 pub mod custodian;
 pub mod error;
+pub mod evidence;
 pub mod gate;
 pub mod hardening;
 pub mod journal;
@@ -32,7 +37,11 @@ pub mod marks;
 pub mod node;
 pub mod nonces;
 pub mod policy;
+pub mod rates;
+pub mod refusals;
+pub mod rules;
 pub mod sign;
+pub mod waits;
 
 #[cfg(test)]
 mod testing;

@@ -13,7 +13,7 @@ pub const NONCE_STEP_DURING_WRITE: usize = 16;
 /// Permitted sequences of a channel that are kept, so that a release whose quorum failed can come again.
 pub const RETRY_WINDOW: usize = 256;
 
-/// Channels of all products that a node keeps marks for. Allow rules name products, but may leave channels open.
+/// Channels of all products that a node keeps marks for. Policies may leave products and channels open.
 pub const MAX_CHANNELS: usize = 4096;
 
 /// Quorums whose scaled shares are kept: each one takes a locked page.
@@ -29,7 +29,41 @@ pub const MAX_JOURNALED_REFUSALS: u32 = 100_000;
 /// Refusals journaled between two looks for old ones to delete, so that deleting costs little.
 pub const REFUSALS_BETWEEN_PRUNES: u32 = 1_000;
 
-/// Rows of one `INSERT`: 13 values each, and SQLite takes 32,766 in one statement.
+/// Statements refused by custodians that are remembered, in memory too: some 500 bytes each, 50 MB if custodians refuse so
+/// many. People refuse a few a day.
+pub const MAX_CUSTODIAN_REFUSALS: usize = 100_000;
+
+/// Public keys tried on the evidence of one batch, each in some 50 µs for each signature: most batches need a few thousand, for
+/// a few documents of each release and a handful of keys. What is beyond waits for the next time.
+pub const MAX_KEY_TRIES_PER_BATCH: usize = 16_384;
+
+/// Documents of which it is remembered what they establish: a few for each of some thousand releases that wait …
+pub const MAX_KNOWN_EVIDENCE: usize = 16_384;
+
+/// … and bytes of what is remembered of them, about: a document may name thousands of tests.
+pub const MAX_KNOWN_EVIDENCE_BYTES: usize = 16 << 20;
+
+/// Answers to waiting releases that are kept, at most 2 KiB each: coordinators hold at most 20,000 waiting releases, and what
+/// is beyond costs a search each time.
+pub const MAX_KNOWN_WAITS: usize = 8_192;
+
+/// Seconds for which they are kept: what they say of times and rates is at most so old.
+pub const WAIT_KEPT_S: u64 = 600;
+
+/// Documents that an answer says were not counted, and bytes of the reason for each: with the decision they fit into what
+/// coordinators take (`rutli_wire::limits::MAX_TEXT_BYTES`).
+pub const MAX_NOTES: usize = 2;
+
+/// See [`MAX_NOTES`].
+pub const MAX_NOTE_BYTES: usize = 150;
+
+/// Bytes of a decision in words: policies have reasons of their own, and there may be many.
+pub const MAX_DECISION_BYTES: usize = 600;
+
+/// Milliseconds between two looks at the folder of rules: custodians who edit it wait no longer than twice this.
+pub const RULES_LOOK_MS: u64 = 2_000;
+
+/// Rows of one `INSERT`: 17 values each, and SQLite takes 32,766 in one statement.
 pub const ROWS_PER_INSERT: usize = 500;
 
 /// Bytes that the probe of a failed journal writes: more than a small hole on a full disk.
@@ -65,9 +99,6 @@ pub const MAX_COORDINATORS: usize = 16;
 
 /// Peers in the configuration: all nodes of the deployment, over several keys.
 pub const MAX_PEERS: usize = 256;
-
-/// Allow rules in the configuration.
-pub const MAX_ALLOW_RULES: usize = 1024;
 
 /// Bytes of the configuration file.
 pub const MAX_CONFIG_BYTES: u64 = 1 << 20;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use rutli_release::{Channel, Product, VerifiedRelease};
+use rutli_release::{Channel, Product, Sequence, VerifiedRelease};
 use rutli_wire::link::{Refusal, RefusalCode};
 
 use crate::limits;
@@ -27,29 +27,79 @@ pub struct Marks(BTreeMap<(Product, Channel), BTreeMap<u64, Permitted>>);
 #[derive(Debug)]
 struct Permitted {
     digest: [u8; 32],
+    /// Unix seconds when it was first permitted.
+    at: u64,
     durable: bool,
 }
 
+/// A permitted sequence, as the journal keeps it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// Of this product …
+    pub product: Product,
+    /// … and channel.
+    pub channel: Channel,
+    /// Which one.
+    pub sequence: u64,
+    /// Of the release ([`VerifiedRelease::digest`]).
+    pub digest: [u8; 32],
+    /// Unix seconds when it was first permitted.
+    pub at: u64,
+}
+
+/// What the marks say of a release before it is decided on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct History {
+    /// The highest sequence that was permitted in its channel before it. A release that comes again is not before itself, nor
+    /// is what was permitted after it.
+    pub previous: Option<Sequence>,
+    /// Unix seconds when this very release was first permitted.
+    pub permitted_at: Option<u64>,
+}
+
 impl Marks {
-    /// From the journal's rows: product, channel, sequence, digest of the release.
-    pub fn from_rows(rows: impl IntoIterator<Item = (Product, Channel, u64, [u8; 32])>) -> Self {
+    /// From the journal.
+    pub fn from_rows(rows: impl IntoIterator<Item = Mark>) -> Self {
         let mut marks = Self::default();
-        for (product, channel, sequence, digest) in rows {
+        for Mark { product, channel, sequence, digest, at } in rows {
             let window = marks.0.entry((product, channel)).or_default();
-            window.insert(sequence, Permitted { digest, durable: true });
+            window.insert(sequence, Permitted { digest, at, durable: true });
             shorten(window);
         }
         marks
     }
 
-    /// Admits a release, or says why its sequence forbids it. `New` until [`Marks::settle`] says that it is durable.
-    pub fn admit(&mut self, release: &VerifiedRelease, digest: [u8; 32]) -> Result<Novelty, Refusal> {
+    /// What was permitted before a release, and whether it was permitted itself.
+    #[must_use]
+    pub fn history(&self, release: &VerifiedRelease, digest: [u8; 32]) -> History {
+        let channel = (release.product().clone(), release.channel().clone());
+        let Some(window) = self.0.get(&channel) else { return History::default() };
+        let sequence = release.sequence().get();
+        let again = window.get(&sequence).filter(|permitted| permitted.digest == digest);
+        let previous = match again {
+            Some(_) => window.range(..sequence).next_back(),
+            None => window.last_key_value(),
+        };
+        History {
+            previous: previous.and_then(|(sequence, _)| Sequence::try_from(*sequence).ok()),
+            permitted_at: again.map(|permitted| permitted.at),
+        }
+    }
+
+    /// Admits a release, or says why its sequence forbids it. `New` until [`Marks::settle`] says that it is durable. `now` in
+    /// Unix seconds.
+    pub fn admit(
+        &mut self,
+        release: &VerifiedRelease,
+        digest: [u8; 32],
+        now: u64,
+    ) -> Result<Novelty, Refusal> {
         let channel = (release.product().clone(), release.channel().clone());
         if !self.0.contains_key(&channel) && self.0.len() >= limits::MAX_CHANNELS {
             return Err(Refusal {
                 code: RefusalCode::NotAllowed,
                 reason: format!(
-                    "this node keeps marks for {} channels and has no room for another; narrow its allow rules",
+                    "this node keeps marks for {} channels and has no room for another; narrow its policies",
                     limits::MAX_CHANNELS
                 ),
             });
@@ -82,7 +132,7 @@ impl Marks {
                 ),
             }),
             _ => {
-                window.insert(sequence, Permitted { digest, durable: false });
+                window.insert(sequence, Permitted { digest, at: now, durable: false });
                 shorten(window);
                 Ok(Novelty::New)
             }
@@ -95,6 +145,13 @@ impl Marks {
             && let Some(permitted) = window.get_mut(&sequence)
         {
             permitted.durable = true;
+        }
+    }
+
+    /// Nothing was permitted later than this: the custodian vouched for a clock that was set back.
+    pub fn not_after(&mut self, now: u64) {
+        for permitted in self.0.values_mut().flat_map(BTreeMap::values_mut) {
+            permitted.at = permitted.at.min(now);
         }
     }
 
@@ -120,28 +177,28 @@ mod tests {
     #[test]
     fn a_sequence_goes_up_and_never_back() {
         let mut marks = Marks::default();
-        let admit = |marks: &mut Marks, sequence| marks.admit(&release("suite", sequence, 1), [1; 32]);
+        let admit = |marks: &mut Marks, sequence| marks.admit(&release("suite", sequence, 1), [1; 32], 50);
         assert_eq!(admit(&mut marks, 5), Ok(Novelty::New));
         assert_eq!(admit(&mut marks, 4).unwrap_err().code, RefusalCode::SequenceBehind);
         assert_eq!(admit(&mut marks, 6), Ok(Novelty::New));
         assert_eq!(marks.highest().map(|(_, _, sequence)| sequence).collect::<Vec<_>>(), [6]);
         // Another product is another channel.
-        assert_eq!(marks.admit(&release("avdb", 1, 1), [1; 32]), Ok(Novelty::New));
+        assert_eq!(marks.admit(&release("avdb", 1, 1), [1; 32], 50), Ok(Novelty::New));
     }
 
     #[test]
     fn the_same_sequence_comes_again_with_the_same_content_only() {
         let mut marks = Marks::default();
         let suite = release("suite", 5, 1);
-        assert_eq!(marks.admit(&suite, [1; 32]), Ok(Novelty::New));
-        assert_eq!(marks.admit(&suite, [2; 32]).unwrap_err().code, RefusalCode::SequenceConflict);
+        assert_eq!(marks.admit(&suite, [1; 32], 50), Ok(Novelty::New));
+        assert_eq!(marks.admit(&suite, [2; 32], 50).unwrap_err().code, RefusalCode::SequenceConflict);
         // Not durable yet: it must be journaled again, for the first try may have failed.
-        assert_eq!(marks.admit(&suite, [1; 32]), Ok(Novelty::New));
+        assert_eq!(marks.admit(&suite, [1; 32], 50), Ok(Novelty::New));
         marks.settle(suite.product(), suite.channel(), 5);
-        assert_eq!(marks.admit(&suite, [1; 32]), Ok(Novelty::Durable));
-        marks.admit(&release("suite", 9, 1), [3; 32]).unwrap();
+        assert_eq!(marks.admit(&suite, [1; 32], 50), Ok(Novelty::Durable));
+        marks.admit(&release("suite", 9, 1), [3; 32], 50).unwrap();
         assert_eq!(
-            marks.admit(&suite, [1; 32]),
+            marks.admit(&suite, [1; 32], 50),
             Ok(Novelty::Durable),
             "a retry may come after a later release"
         );
@@ -150,31 +207,56 @@ mod tests {
     #[test]
     fn marks_survive_a_restart() {
         let suite = release("suite", 5, 1);
-        let row = (suite.product().clone(), suite.channel().clone(), 5, [1; 32]);
+        let row = Mark {
+            product: suite.product().clone(),
+            channel: suite.channel().clone(),
+            sequence: 5,
+            digest: [1; 32],
+            at: 50,
+        };
         let mut marks = Marks::from_rows([row]);
-        assert_eq!(marks.admit(&suite, [2; 32]).unwrap_err().code, RefusalCode::SequenceConflict);
+        assert_eq!(marks.admit(&suite, [2; 32], 50).unwrap_err().code, RefusalCode::SequenceConflict);
         assert_eq!(
-            marks.admit(&release("suite", 4, 1), [1; 32]).unwrap_err().code,
+            marks.admit(&release("suite", 4, 1), [1; 32], 50).unwrap_err().code,
             RefusalCode::SequenceBehind
         );
+    }
+
+    /// The same answer for all batches of a release, whatever was permitted between them.
+    #[test]
+    fn a_release_that_comes_again_is_not_before_itself() {
+        let mut marks = Marks::default();
+        let history =
+            |marks: &Marks, sequence, digest| marks.history(&release("suite", sequence, 1), [digest; 32]);
+        assert_eq!(history(&marks, 5, 1), History::default());
+        marks.admit(&release("suite", 5, 1), [1; 32], 50).unwrap();
+        marks.admit(&release("suite", 7, 1), [2; 32], 60).unwrap();
+        let previous = |sequence: u64| Some(Sequence::try_from(sequence).unwrap());
+        assert_eq!(history(&marks, 9, 3), History { previous: previous(7), permitted_at: None });
+        assert_eq!(history(&marks, 7, 2), History { previous: previous(5), permitted_at: Some(60) });
+        assert_eq!(history(&marks, 5, 1), History { previous: None, permitted_at: Some(50) });
+        // Another content under a used sequence was never permitted.
+        assert_eq!(history(&marks, 7, 9), History { previous: previous(7), permitted_at: None });
+        marks.not_after(55);
+        assert_eq!(history(&marks, 7, 2).permitted_at, Some(55));
     }
 
     #[test]
     fn the_window_and_the_channels_are_bounded() {
         let mut marks = Marks::default();
         for sequence in 1..=(limits::RETRY_WINDOW as u64 + 10) {
-            marks.admit(&release("suite", sequence, 1), [1; 32]).unwrap();
+            marks.admit(&release("suite", sequence, 1), [1; 32], 50).unwrap();
         }
         assert_eq!(marks.0.values().map(BTreeMap::len).max(), Some(limits::RETRY_WINDOW));
         assert_eq!(
-            marks.admit(&release("suite", 1, 1), [1; 32]).unwrap_err().code,
+            marks.admit(&release("suite", 1, 1), [1; 32], 50).unwrap_err().code,
             RefusalCode::SequenceBehind
         );
         for product in 1..limits::MAX_CHANNELS {
-            marks.admit(&release(&format!("p{product}"), 1, 1), [1; 32]).unwrap();
+            marks.admit(&release(&format!("p{product}"), 1, 1), [1; 32], 50).unwrap();
         }
         assert_eq!(
-            marks.admit(&release("one-more", 1, 1), [1; 32]).unwrap_err().code,
+            marks.admit(&release("one-more", 1, 1), [1; 32], 50).unwrap_err().code,
             RefusalCode::NotAllowed
         );
     }

@@ -14,6 +14,7 @@ use std::{
 use rand::rngs::OsRng;
 use rutli_keys::{SignedRoster, SigningShare};
 use rutli_log::Head;
+use rutli_policy::Rules;
 use rutli_wire::link::{Batch, FromNode, LogHead, NodeStatus};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -27,6 +28,7 @@ use crate::{
     gate::{LogState, Unsaved},
     journal::{Counts, Journal},
     limits,
+    policy::RulesReport,
     sign::{JournalRecord, Pending, Signer, StreamId, Verdict},
 };
 
@@ -70,8 +72,8 @@ pub struct Report {
     pub shares: u64,
     /// Product, channel and highest permitted sequence.
     pub marks: Vec<(String, String, u64)>,
-    /// One line per rule.
-    pub allow: Vec<String>,
+    /// By which rules it decides.
+    pub rules: RulesReport,
     /// What is kept of the log.
     pub log: LogReport,
 }
@@ -104,6 +106,8 @@ pub enum Event {
     Resume(Option<Head>, Answer),
     /// Keys that can be signed with from now on; there may be none. Only an unsealed node has them.
     Install(Vec<OpenKey>, Answer),
+    /// The custodian's files changed or were to be read again: what is in them, or what is wrong with them.
+    Rules(Result<Rules, String>, Answer),
     /// What is the matter?
     Report(oneshot::Sender<Report>),
 }
@@ -265,6 +269,10 @@ impl Node {
                 self.publish_status();
                 _ = answer.send(installed);
             }
+            Event::Rules(rules, answer) => {
+                self.reload(rules);
+                _ = answer.send(Ok(()));
+            }
             Event::Report(answer) => _ = answer.send(self.report()),
         }
         None
@@ -392,14 +400,35 @@ impl Node {
         let now = Reading::now().unix_s();
         let vouched = self.signer.gate().vouched(head, now)?;
         self.journal.resume(now, &vouched, head).await?;
+        let rates = self.journal.rates(now).await?;
         if let Some(Head { size, root }) = head {
             tracing::warn!(size, %root, "the custodian vouched for a head of the log");
         }
         self.newest_at = self.newest_at.min(now);
         self.clock_behind = false;
         self.signer.resume(vouched);
+        self.signer.recount(rates, now);
         self.reopen_if_sound();
         Ok(())
+    }
+
+    /// Coordinators are told also if the status is the same: what waited for these rules is asked again.
+    fn reload(&mut self, rules: Result<Rules, String>) {
+        match &rules {
+            Ok(rules) => {
+                let (policies, digest) = (rules.policies.ids().count(), hex::encode(rules.digest()));
+                tracing::info!(policies, digest, "rules loaded");
+                rules.warnings().iter().for_each(|warning| tracing::warn!("rules: {warning}"));
+            }
+            Err(problem) => tracing::error!("{problem}"),
+        }
+        let is_new = rules.is_ok();
+        self.signer.reload(rules, Reading::now().unix_s());
+        let status = self.signer.status();
+        if is_new && *self.publish.borrow() == status {
+            self.send_status(&status);
+        }
+        self.publish_status();
     }
 
     /// A copy goes to the signer's locked memory; the vector that the key came in is wiped when it is dropped.
@@ -423,7 +452,7 @@ impl Node {
                 .highest()
                 .map(|(product, channel, sequence)| (product.to_string(), channel.to_string(), sequence))
                 .collect(),
-            allow: self.signer.allow().lines(),
+            rules: self.signer.policy().report(),
             log: self.log_report(),
         }
     }
@@ -552,10 +581,14 @@ impl Node {
             keys = status.keys.len(),
             "status"
         );
+        self.send_status(&status);
+        self.publish.send_replace(status);
+    }
+
+    fn send_status(&self, status: &NodeStatus) {
         for stream in self.streams.values() {
             stream.send(FromNode::Status(status.clone()));
         }
-        self.publish.send_replace(status);
     }
 }
 

@@ -1,151 +1,245 @@
-//! What this node permits: an allow-list from its own configuration, deny by default.
+//! What this node permits: its custodian's own rules, over facts that the node established itself. Deny by default.
 //!
-//! The decision is made once for a release, over the typed request alone; nothing that the coordinator believes counts.
+//! [`Policy::decide`] goes straight: what a custodian refused is refused for good; documents become facts or notes; marks,
+//! rates and time are this node's own; then the custodian's policies decide. The decision is made once for each release of a
+//! batch, not for each file, and again whenever the release comes again: a key or an approval that was taken back stops it before the
+//! next share is out. Nothing that the coordinator believes counts.
 
 use std::sync::Arc;
 
-use rutli_release::{Channel, Class, Product, VerifiedRelease};
-use rutli_wire::link::{Refusal, RefusalCode};
+use rutli_evidence::Established;
+use rutli_policy::{Decision, Facts, PolicyId, Rules};
+use rutli_release::VerifiedRelease;
+use rutli_wire::link::{BatchItem, Refusal, RefusalCode};
+use sha2::{Digest, Sha256};
 
-/// One thing that is allowed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AllowRule {
-    /// Of this class …
-    pub class: Class,
-    /// … and this product …
-    pub product: Product,
-    /// … in one of these channels, or in any.
-    pub channels: Option<Vec<Channel>>,
-    /// … with at most so many artifacts, or with as many as a release may have.
-    pub max_artifacts: Option<u32>,
-    /// … also where the log shows a commitment instead of the request until some day. Otherwise only in the open.
-    pub embargo: bool,
+use crate::{
+    evidence::{Examined, Examiner},
+    limits,
+    marks::Marks,
+    rates::RateCounter,
+    refusals::{CustodianRefusal, Refusals},
+    waits::{Question, Waits},
+};
+
+/// The custodian's rules, and what the node must know to apply them.
+#[derive(Debug)]
+pub struct Policy {
+    rules: Rules,
+    loaded_at: u64,
+    problem: Option<String>,
+    examiner: Examiner,
+    waits: Waits,
+    rates: RateCounter,
+    refusals: Refusals,
 }
 
-/// Everything that is allowed. Empty: nothing.
-#[derive(Clone, Debug, Default)]
-pub struct AllowList(Vec<AllowRule>);
-
-/// A release that this node's policy permits. Only [`AllowList::decide`] makes one, and only from one are shares made.
+/// A release that this node's policy permits. Only [`Policy::decide`] makes one, and only from one are shares made.
 #[derive(Debug)]
-pub struct PermittedRelease(Arc<VerifiedRelease>);
+pub struct PermittedRelease {
+    release: Arc<VerifiedRelease>,
+    basis: Basis,
+}
+
+/// A release that is not permitted, now or ever.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// The answer.
+    pub refusal: Refusal,
+    /// What policies based it on; `None` if none was asked.
+    pub basis: Option<Basis>,
+    /// A custodian's refusal that the journal must hold from now on.
+    pub refused_by: Option<CustodianRefusal>,
+}
+
+/// What a decision of the policies rests on.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Basis {
+    /// Those that permitted or forbade it, or would permit it.
+    pub policies: Vec<String>,
+    /// SHA-256 of the documents that counted.
+    pub evidence: Vec<[u8; 32]>,
+    /// Of the rules ([`Rules::digest`]).
+    pub rules: [u8; 32],
+}
+
+/// By which rules a node decides, for its custodian.
+#[derive(Clone, Debug, Default)]
+pub struct RulesReport {
+    /// [`Rules::digest`].
+    pub digest: [u8; 32],
+    /// The ids of the policies in force, in order.
+    pub policies: Vec<String>,
+    /// Whom it trusts, one line each.
+    pub trusts: Vec<String>,
+    /// Unix seconds since when they are in force.
+    pub loaded_at: u64,
+    /// Why the files as they are now are not in force.
+    pub problem: Option<String>,
+    /// What was taken although it looks wrong.
+    pub warnings: Vec<String>,
+}
 
 impl PermittedRelease {
     /// What was permitted.
     #[must_use]
     pub fn release(&self) -> &VerifiedRelease {
-        &self.0
+        &self.release
+    }
+
+    /// By what.
+    #[must_use]
+    pub fn basis(&self) -> &Basis {
+        &self.basis
     }
 }
 
-impl AllowList {
-    /// From the configuration's rules.
+impl Policy {
+    /// Rules that are in force since a time in Unix seconds, and what the journal keeps.
     #[must_use]
-    pub fn new(rules: Vec<AllowRule>) -> Self {
-        Self(rules)
+    pub fn new(rules: Rules, loaded_at: u64, rates: RateCounter, refusals: Refusals) -> Self {
+        let (examiner, waits) = (Examiner::default(), Waits::default());
+        Self { rules, loaded_at, problem: None, examiner, waits, rates, refusals }
     }
 
-    /// Permits a release, which the log may show as an embargo's commitment alone, or says what is missing.
+    /// Permits a release, or says what is missing, until when, or why never. `now` in Unix seconds.
     pub fn decide(
-        &self,
-        release: &Arc<VerifiedRelease>,
-        embargoed: bool,
-    ) -> Result<PermittedRelease, Refusal> {
-        if self.0.iter().any(|rule| rule.permits(release, embargoed)) {
-            return Ok(PermittedRelease(Arc::clone(release)));
+        &mut self,
+        item: &BatchItem,
+        marks: &Marks,
+        now: u64,
+    ) -> Result<PermittedRelease, Box<Denied>> {
+        let release = &item.release;
+        let statement = Sha256::digest(release.statement()).into();
+        if let Some((refusal, durable)) = self.refusals.get(&statement) {
+            return Err(self.refused(refusal, !durable));
         }
-        Err(Refusal {
-            code: RefusalCode::NotAllowed,
-            reason: format!(
-                "no [[allow]] rule of this node permits {} {} in channel {} with {}{}; its custodian may add one",
-                release.class().as_str(),
-                release.product(),
-                release.channel(),
-                files(release.artifacts().len()),
-                if embargoed { " under embargo" } else { "" }
-            ),
-        })
+        let digest = release.digest();
+        let examined = self.examiner.examine(item, digest, &self.rules.trust, now);
+        if let Some(refusal) = refusal_among(&examined, statement) {
+            let denied = self.refused(&refusal, true);
+            self.refusals.remember(refusal);
+            return Err(denied);
+        }
+        let history = marks.history(release, digest);
+        let (evidence, established): (Vec<_>, Vec<_>) = examined.established.iter().cloned().unzip();
+        let facts = Facts {
+            requester: &item.requester,
+            release: release.as_ref().into(),
+            embargoed: item.entry.as_ref().is_some_and(|entry| entry.embargo.is_some()),
+            established: &established,
+            previous_sequence: history.previous,
+            rates: self.rates.before(release, history.permitted_at, now),
+            now_unix: now,
+        };
+        let basis = |policies: &[PolicyId]| Basis {
+            policies: policies.iter().map(ToString::to_string).collect(),
+            evidence,
+            rules: self.rules.digest(),
+        };
+        if let Some(policies) = self.rules.policies.permits(&facts) {
+            return Ok(PermittedRelease { release: Arc::clone(release), basis: basis(&policies) });
+        }
+        let question = Question::new(item, digest, &examined, history);
+        if let Some(known) = self.waits.get(&question, now) {
+            return Err(Box::new(known));
+        }
+        let decision = self.rules.policies.decide(&facts);
+        let (Decision::Permitted { policies }
+        | Decision::Waits { policies, .. }
+        | Decision::Refused { policies, .. }) = &decision;
+        let denied =
+            Denied { refusal: answer(&decision, &examined), basis: Some(basis(policies)), refused_by: None };
+        if denied.refusal.code.waits() {
+            self.waits.keep(question, &denied, now);
+        }
+        Err(Box::new(denied))
     }
 
-    /// One line per rule, for a person.
+    /// A custodian's word holds for good, also if the document with it does not come any more.
+    fn refused(&self, refusal: &CustodianRefusal, is_to_be_kept: bool) -> Box<Denied> {
+        let evidence = vec![refusal.document];
+        let basis = Basis { policies: Vec::new(), evidence, rules: self.rules.digest() };
+        let refused_by = is_to_be_kept.then(|| refusal.clone());
+        Box::new(Denied { refusal: refusal.answer(), basis: Some(basis), refused_by })
+    }
+
+    /// Another batch begins.
+    pub fn begin_batch(&mut self) {
+        self.examiner.begin_batch();
+    }
+
+    /// A release was permitted for the first time, at a time in Unix seconds.
+    pub fn count(&mut self, release: &VerifiedRelease, now: u64) {
+        self.rates.count(release, now);
+    }
+
+    /// The custodian vouched for the clock: this is what counts by it.
+    pub fn recount(&mut self, rates: RateCounter) {
+        self.rates = rates;
+    }
+
+    /// The journal has a custodian's refusal.
+    pub fn settle(&mut self, refusal: &CustodianRefusal) {
+        self.refusals.settle(&refusal.statement);
+    }
+
+    /// Other rules from now on, a time in Unix seconds. Nothing that was found by the earlier ones counts any more.
+    pub fn adopt(&mut self, rules: Rules, now: u64) {
+        self.rules = rules;
+        self.loaded_at = now;
+        self.problem = None;
+        self.examiner = Examiner::default();
+        self.waits = Waits::default();
+    }
+
+    /// The files changed, and are no rules: those in force stay.
+    pub fn keep_in_spite_of(&mut self, problem: String) {
+        self.problem = Some(problem);
+    }
+
+    /// Why the files as they are now are not in force.
     #[must_use]
-    pub fn lines(&self) -> Vec<String> {
-        self.0.iter().map(AllowRule::line).collect()
+    pub fn problem(&self) -> Option<&str> {
+        self.problem.as_deref()
+    }
+
+    /// For the custodian's eyes.
+    #[must_use]
+    pub fn report(&self) -> RulesReport {
+        RulesReport {
+            digest: self.rules.digest(),
+            policies: self.rules.policies.ids().map(ToString::to_string).collect(),
+            trusts: self.rules.trusts(),
+            loaded_at: self.loaded_at,
+            problem: self.problem.clone(),
+            warnings: self.rules.warnings().to_vec(),
+        }
     }
 }
 
-impl AllowRule {
-    fn permits(&self, release: &VerifiedRelease, embargoed: bool) -> bool {
-        (self.embargo || !embargoed)
-            && self.class == release.class()
-            && self.product == *release.product()
-            && self.channels.as_ref().is_none_or(|channels| channels.contains(release.channel()))
-            && self
-                .max_artifacts
-                .is_none_or(|most| u32::try_from(release.artifacts().len()).is_ok_and(|count| count <= most))
-    }
-
-    fn line(&self) -> String {
-        let channels = self.channels.as_ref().map_or_else(
-            || "any channel".to_owned(),
-            |channels| channels.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
-        );
-        let most = self.max_artifacts.map_or_else(String::new, |most| {
-            format!(", at most {}", files(usize::try_from(most).unwrap_or(usize::MAX)))
-        });
-        let embargo = if self.embargo { ", also under embargo" } else { "" };
-        format!("{} {} ({channels}{most}{embargo})", self.class.as_str(), self.product)
+impl From<Refusal> for Box<Denied> {
+    fn from(refusal: Refusal) -> Self {
+        Self::new(Denied { refusal, basis: None, refused_by: None })
     }
 }
 
-fn files(count: usize) -> String {
-    if count == 1 { "1 file".to_owned() } else { format!("{count} files") }
+fn refusal_among(examined: &Examined, statement: [u8; 32]) -> Option<CustodianRefusal> {
+    examined.established.iter().find_map(|(document, established)| match established {
+        Established::Refusal { custodian, reason } => Some(CustodianRefusal {
+            statement,
+            custodian: custodian.clone(),
+            reason: reason.clone(),
+            document: *document,
+        }),
+        _ => None,
+    })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::release;
-
-    fn rule(class: Class, product: &str) -> AllowRule {
-        let product = Product::new(product).unwrap();
-        AllowRule { class, product, channels: None, max_artifacts: None, embargo: false }
-    }
-
-    #[test]
-    fn nothing_is_allowed_by_default() {
-        let refusal = AllowList::default().decide(&Arc::new(release("suite", 1, 1)), false).unwrap_err();
-        assert_eq!(refusal.code, RefusalCode::NotAllowed);
-        assert!(refusal.reason.contains("product-build suite in channel stable"), "{}", refusal.reason);
-    }
-
-    #[test]
-    fn a_rule_allows_its_class_product_channels_and_size() {
-        let suite = Arc::new(release("suite", 1, 3));
-        let decide = |rule: AllowRule| AllowList::new(vec![rule]).decide(&suite, false).is_ok();
-        assert!(decide(rule(Class::ProductBuild, "suite")));
-        assert!(!decide(rule(Class::AvDatabase, "suite")));
-        assert!(!decide(rule(Class::ProductBuild, "suites")));
-        let channels = |name: &str| Some(vec![Channel::new(name).unwrap()]);
-        assert!(decide(AllowRule { channels: channels("stable"), ..rule(Class::ProductBuild, "suite") }));
-        assert!(!decide(AllowRule { channels: channels("beta"), ..rule(Class::ProductBuild, "suite") }));
-        assert!(decide(AllowRule { max_artifacts: Some(3), ..rule(Class::ProductBuild, "suite") }));
-        assert!(!decide(AllowRule { max_artifacts: Some(2), ..rule(Class::ProductBuild, "suite") }));
-    }
-
-    /// Not even beside a rule that allows embargoes for something else.
-    #[test]
-    fn an_embargo_is_allowed_by_the_rule_that_allows_its_release() {
-        let suite = Arc::new(release("suite", 1, 1));
-        let plain = rule(Class::ProductBuild, "suite");
-        let other = AllowRule { embargo: true, ..rule(Class::ProductBuild, "other") };
-        let list = AllowList::new(vec![plain.clone(), other.clone()]);
-        assert!(list.decide(&suite, false).is_ok());
-        let refusal = list.decide(&suite, true).unwrap_err();
-        assert_eq!(refusal.code, RefusalCode::NotAllowed);
-        assert!(refusal.reason.contains("with 1 file under embargo;"), "{}", refusal.reason);
-        let list = AllowList::new(vec![other, AllowRule { embargo: true, ..plain }]);
-        assert!(list.decide(&suite, false).is_ok() && list.decide(&suite, true).is_ok());
-        assert_eq!(list.lines()[1], "product-build suite (any channel, also under embargo)");
-    }
+/// In words, with what was not counted; bounded, for the journal keeps refusals.
+fn answer(decision: &Decision, examined: &Examined) -> Refusal {
+    let code = decision.code().and_then(RefusalCode::parse).unwrap_or(RefusalCode::NotAllowed);
+    let mut reason = decision.words();
+    reason.truncate(reason.floor_char_boundary(limits::MAX_DECISION_BYTES));
+    Refusal { code, reason: reason + &examined.notes() }
 }

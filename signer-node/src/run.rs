@@ -26,6 +26,8 @@ use crate::{
     limits,
     link::{Link, LinkState, tls_config},
     node,
+    policy::Policy,
+    rules::Keeper,
     sign::Signer,
 };
 
@@ -35,14 +37,17 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let _lock = lock(&config.data_dir)?;
     let identity = read_identity(&config)?;
     check_certificate(&config)?;
+    let loaded = config.policy.load()?;
+    loaded.rules.warnings().iter().for_each(|warning| tracing::warn!("rules: {warning}"));
     let keys = Arc::new(KeyStore::open(&config.data_dir, config.seal.clone())?);
     let opener = keys.opener()?;
     let rosters = keys.rosters()?;
     let (journal, recovered) = open_journal(&config, !rosters.is_empty()).await?;
     let gate = open_gate(&config, &journal, Arc::clone(&identity)).await?;
 
-    let mut signer =
-        Signer::new(config.me.clone(), config.allow.clone(), recovered.marks, gate, recovered.paused);
+    let now = Reading::now().unix_s();
+    let policy = Policy::new(loaded.rules, now, journal.rates(now).await?, journal.refusals().await?);
+    let mut signer = Signer::new(config.me.clone(), policy, recovered.marks, gate, recovered.paused);
     signer.set_sealed(opener.is_none());
     for roster in rosters {
         signer.install_sealed(roster)?;
@@ -60,6 +65,8 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     .await?
     .spawn();
     let socket = Socket::bind(&config.socket)?;
+    let (keeper, rules) = Keeper::new(config.policy.clone(), loaded.look, node.clone());
+    tokio::spawn(keeper.keep());
 
     let states: Vec<LinkState> = config.coordinators.iter().map(|_| LinkState::default()).collect();
     let urls = config.coordinators.iter().map(|coordinator| coordinator.url.clone());
@@ -68,6 +75,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         identity: identity.public(),
         node: node.clone(),
         ceremonies: ceremonies.clone(),
+        rules,
         links: urls.zip(states.iter().cloned()).collect(),
     };
     let custodian = tokio::spawn(socket.serve(desk, shutdown.clone()));
@@ -254,8 +262,8 @@ mod tests {
     use crate::{
         config::{Coordinator, Seal},
         marks::Marks,
-        policy::AllowList,
-        testing::{Authority, gate, log_signer, lone_key},
+        rules::RulesFolder,
+        testing::{Authority, gate, log_signer, lone_key, nothing_permitted},
     };
 
     /// What a configuration file gives: nobody listens at its coordinator.
@@ -267,6 +275,8 @@ mod tests {
                 .unwrap();
         }
         let secret: age::x25519::Identity = fs::read_to_string(&identity_file).unwrap().parse().unwrap();
+        let rules = folder.join("policy");
+        fs::create_dir_all(&rules).unwrap();
         let identity = folder.join("identity.pem");
         fs::write(&identity, IdentityKey::from_bytes(&[7; 32]).to_pkcs8_pem().unwrap()).unwrap();
         Config {
@@ -284,7 +294,7 @@ mod tests {
             }],
             peers: BTreeMap::new(),
             log: log_signer().public(),
-            allow: AllowList::default(),
+            policy: RulesFolder::new(rules),
         }
     }
 
@@ -365,7 +375,7 @@ mod tests {
         assert!(recovered.paused.as_ref().unwrap().contains("journal was lost"));
         assert!(log.catching_up.is_some());
         let gate = gate(&me);
-        let signer = Signer::new(me, AllowList::default(), recovered.marks, gate, recovered.paused);
+        let signer = Signer::new(me, nothing_permitted(), recovered.marks, gate, recovered.paused);
         assert_eq!(signer.status().condition, Condition::Paused);
         assert!(open().await.0.paused.is_some(), "also after another restart");
     }
@@ -386,7 +396,7 @@ mod tests {
         let gate = open_gate(&config, &journal, identity).await.unwrap();
         journal.close().await.unwrap();
         assert_eq!(gate.state().catching_up, Some(5_000));
-        let signer = Signer::new(config.me.clone(), AllowList::default(), Marks::default(), gate, None);
+        let signer = Signer::new(config.me.clone(), nothing_permitted(), Marks::default(), gate, None);
         let status = signer.status();
         assert_eq!(status.condition, Condition::Closed);
         assert!(status.reason.contains("restored at 5000"), "{}", status.reason);

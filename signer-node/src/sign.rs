@@ -20,6 +20,7 @@ use std::{
 use rand::{CryptoRng, RngCore};
 use rutli_keys::{KeyName, NodeId, RosterHash, SignedRoster, SigningShare};
 use rutli_log::Head;
+use rutli_policy::Rules;
 use rutli_release::{Channel, Class, Product, ReleaseId, Requester, VerifiedRelease, Version};
 use rutli_wire::link::{
     Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, LogHead,
@@ -32,7 +33,9 @@ use crate::{
     locked::{CannotLock, Locked},
     marks::{Marks, Novelty},
     nonces::NoncePool,
-    policy::{AllowList, PermittedRelease},
+    policy::{Basis, Denied, PermittedRelease, Policy},
+    rates::RateCounter,
+    refusals::CustodianRefusal,
 };
 
 mod shares;
@@ -47,7 +50,7 @@ pub struct StreamId(pub u64);
 #[derive(Debug)]
 pub struct Signer {
     me: NodeId,
-    allow: AllowList,
+    policy: Policy,
     marks: Marks,
     gate: Gate,
     keys: BTreeMap<KeyName, HeldKey>,
@@ -97,8 +100,14 @@ pub struct JournalRecord {
     pub version: Version,
     /// Of the release.
     pub sequence: u64,
+    /// How many files it has.
+    pub artifacts: u64,
     /// The decision.
     pub verdict: Verdict,
+    /// What the policies based it on; `None` if they were not asked.
+    pub basis: Option<Basis>,
+    /// A custodian's refusal that was verified for it, if the journal has none of this statement.
+    pub refused_by: Option<CustodianRefusal>,
 }
 
 /// A decision about a release.
@@ -155,10 +164,10 @@ impl PendingHead {
 impl Signer {
     /// A node without keys; `paused` is the reason if its custodian paused it before the last restart.
     #[must_use]
-    pub fn new(me: NodeId, allow: AllowList, marks: Marks, gate: Gate, paused: Option<String>) -> Self {
+    pub fn new(me: NodeId, policy: Policy, marks: Marks, gate: Gate, paused: Option<String>) -> Self {
         Self {
             me,
-            allow,
+            policy,
             marks,
             gate,
             keys: BTreeMap::new(),
@@ -173,13 +182,16 @@ impl Signer {
 
     /// Decides a batch and draws its nonces. `now` in Unix seconds.
     pub fn receive(&mut self, stream: StreamId, batch: Batch, now: u64) -> Pending {
+        self.policy.begin_batch();
         let mut records = Vec::new();
         let opened = self.open_batch(&batch).and_then(|effective| {
             let head = self.take_head(batch.head.as_ref(), now).inspect_err(|refusal| {
                 // A gap is no decision: nothing is wrong, and the same comes again with the right proof. It costs no write.
                 if refusal.code != RefusalCode::LogGap {
-                    let verdict = || Verdict::Refused(refusal.clone());
-                    records.extend(batch.items.iter().map(|item| line(item, &batch.key, now, verdict())));
+                    let refused = batch.items.iter();
+                    records.extend(
+                        refused.map(|item| refused_line(item, &batch.key, now, refusal.clone().into())),
+                    );
                 }
             })?;
             Ok((effective, head))
@@ -196,7 +208,7 @@ impl Signer {
                     let slots = self.draw(stream, &key, signers.len(), effective.place, &item);
                     let decision = self.decide(&item, &head, roster, now);
                     records.extend(record(&item, &key, now, &decision));
-                    let (release, _) = decision?;
+                    let (release, _) = decision.map_err(|denied| denied.refusal)?;
                     Ok(ItemWork { release, slots: slots? })
                 })
                 .collect();
@@ -212,8 +224,8 @@ impl Signer {
         self.settle(log.as_ref(), journaled);
         let answer =
             self.condition().and(work).and_then(|work| self.check_gate().map(|()| work)).map(|work| {
-                for record in records.iter().filter(|record| record.verdict == Verdict::Permitted) {
-                    self.marks.settle(&record.product, &record.channel, record.sequence);
+                for record in &records {
+                    self.settle_record(record);
                 }
                 work.items
                     .into_iter()
@@ -264,6 +276,15 @@ impl Signer {
         }
     }
 
+    fn settle_record(&mut self, record: &JournalRecord) {
+        if record.verdict == Verdict::Permitted {
+            self.marks.settle(&record.product, &record.channel, record.sequence);
+        }
+        if let Some(refusal) = &record.refused_by {
+            self.policy.settle(refusal);
+        }
+    }
+
     fn witnessed(&self, cosign: bool, at: u64) -> Witnessed {
         Witnessed {
             size: self.gate.size(),
@@ -309,12 +330,16 @@ impl Signer {
         head: &Head,
         roster: RosterHash,
         now: u64,
-    ) -> Result<(PermittedRelease, Novelty), Refusal> {
+    ) -> Result<(PermittedRelease, Novelty), Box<Denied>> {
         self.gate.check_entry(head, item, roster, now)?;
         check_time(&item.release, now)?;
-        let embargoed = item.entry.as_ref().is_some_and(|entry| entry.embargo.is_some());
-        let permitted = self.allow.decide(&item.release, embargoed)?;
-        let novelty = self.marks.admit(permitted.release(), permitted.release().digest())?;
+        let permitted = self.policy.decide(item, &self.marks, now)?;
+        let (release, digest) = (permitted.release(), permitted.release().digest());
+        let is_first = self.marks.history(release, digest).permitted_at.is_none();
+        let novelty = self.marks.admit(release, digest, now)?;
+        if is_first {
+            self.policy.count(release, now);
+        }
         Ok((permitted, novelty))
     }
 
@@ -395,7 +420,8 @@ impl Signer {
             (own, None) => own,
         };
         let keys = self.keys.iter().map(|(name, held)| (name.clone(), held.roster.hash())).collect();
-        NodeStatus { condition, reason, keys, warning: String::new() }
+        let warning = self.policy.problem().map(str::to_owned).unwrap_or_default();
+        NodeStatus { condition, reason, keys, warning }
     }
 
     /// What it knows of the log.
@@ -410,10 +436,19 @@ impl Signer {
         &self.marks
     }
 
-    /// The allow rules, for the custodian's eyes.
+    /// The rules in force, for the custodian's eyes.
     #[must_use]
-    pub fn allow(&self) -> &AllowList {
-        &self.allow
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
+    /// The custodian's files changed: other rules from now on, a time in Unix seconds, or a problem with them, in spite of
+    /// which those in force stay.
+    pub fn reload(&mut self, rules: Result<Rules, String>, now: u64) {
+        match rules {
+            Ok(rules) => self.policy.adopt(rules, now),
+            Err(problem) => self.policy.keep_in_spite_of(problem),
+        }
     }
 
     /// Signature shares made since the start.
@@ -431,6 +466,12 @@ impl Signer {
     pub fn resume(&mut self, log: Unsaved) {
         self.paused = None;
         self.gate.adopt(log);
+    }
+
+    /// The custodian vouched for the clock, which may have been set back: this counts by it. `now` in Unix seconds.
+    pub fn recount(&mut self, rates: RateCounter, now: u64) {
+        self.policy.recount(rates);
+        self.marks.not_after(now);
     }
 
     /// Stops signing because something failed the node.
@@ -535,22 +576,31 @@ fn check_time(release: &VerifiedRelease, now: u64) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// The journal's line for a decision; none for a permission that is durable already.
+/// The journal's line for a decision. None for a permission that is durable already; and none for a release that waits, for
+/// that is no decision yet: nothing leaves the node for it, it comes again every minute, and what it waited for is to be read from
+/// the evidence of the line that it gets in the end.
 fn record(
     item: &BatchItem,
     key: &KeyName,
     now: u64,
-    decision: &Result<(PermittedRelease, Novelty), Refusal>,
+    decision: &Result<(PermittedRelease, Novelty), Box<Denied>>,
 ) -> Option<JournalRecord> {
-    let verdict = match decision {
-        Ok((_, Novelty::Durable)) => return None,
-        Ok((_, Novelty::New)) => Verdict::Permitted,
-        Err(refusal) => Verdict::Refused(refusal.clone()),
-    };
-    Some(line(item, key, now, verdict))
+    match decision {
+        Ok((_, Novelty::Durable)) => None,
+        Ok((permitted, Novelty::New)) => {
+            Some(line(item, key, now, Verdict::Permitted, Some(permitted.basis().clone())))
+        }
+        Err(denied) if denied.refusal.code.waits() => None,
+        Err(denied) => Some(refused_line(item, key, now, denied.clone())),
+    }
 }
 
-fn line(item: &BatchItem, key: &KeyName, now: u64, verdict: Verdict) -> JournalRecord {
+fn refused_line(item: &BatchItem, key: &KeyName, now: u64, denied: Box<Denied>) -> JournalRecord {
+    let Denied { refusal, basis, refused_by } = *denied;
+    JournalRecord { refused_by, ..line(item, key, now, Verdict::Refused(refusal), basis) }
+}
+
+fn line(item: &BatchItem, key: &KeyName, now: u64, verdict: Verdict, basis: Option<Basis>) -> JournalRecord {
     let release = &item.release;
     JournalRecord {
         at: now,
@@ -563,7 +613,10 @@ fn line(item: &BatchItem, key: &KeyName, now: u64, verdict: Verdict) -> JournalR
         channel: release.channel().clone(),
         version: release.version().clone(),
         sequence: release.sequence().get(),
+        artifacts: u64::try_from(release.artifacts().len()).unwrap_or(u64::MAX),
         verdict,
+        basis,
+        refused_by: None,
     }
 }
 

@@ -15,8 +15,9 @@ use rutli_keys::{
     ceremony::{CeremonyMachine, KeySpec, NodeSpec, OrganisationSpec, Output, Proposal, ProposalSpec},
 };
 use rutli_log::{Entry, Frontier, Hash, Head, LogSigner, Origin, Tiles, entry::RequestTerms};
+use rutli_policy::Rules;
 use rutli_release::{
-    Class, Format, Product, ReleaseId, Requester, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
+    Class, Format, ReleaseId, Requester, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
 };
 use rutli_wire::link::{LogHead, LoggedEntry};
 
@@ -28,7 +29,9 @@ use crate::{
     journal::Journal,
     key_store::KeyStore,
     node::{self, NodeHandle},
-    policy::{AllowList, AllowRule},
+    policy::Policy,
+    rates::RateCounter,
+    refusals::Refusals,
     sign::Signer,
 };
 
@@ -55,6 +58,28 @@ pub fn release(product: &str, sequence: u64, files: u8) -> VerifiedRelease {
     }
     .verify()
     .unwrap()
+}
+
+/// What [`TestNode`] permits.
+pub const SUITE: &str = r#"
+@id("suite")
+permit (principal, action == Action::"sign", resource)
+when { resource.class == Class::"product-build" && resource.product == "suite" };
+"#;
+
+/// The files of a folder of rules with [`SUITE`] alone.
+pub fn suite_rules() -> BTreeMap<String, Vec<u8>> {
+    [("suite.cedar".to_owned(), SUITE.as_bytes().to_vec())].into()
+}
+
+/// By these rules, with nothing in the journal.
+pub fn policy(files: &BTreeMap<String, Vec<u8>>) -> Policy {
+    Policy::new(Rules::parse(files).unwrap(), 0, RateCounter::default(), Refusals::default())
+}
+
+/// A policy without rules.
+pub fn nothing_permitted() -> Policy {
+    policy(&BTreeMap::new())
 }
 
 /// A key of an organisation with a lone node, made by its own ceremony, fresh each time.
@@ -178,19 +203,14 @@ impl TestNode {
         let keys =
             Arc::new(KeyStore::open(folder, Seal { recipient: secret.to_public(), identity_file }).unwrap());
         let (journal, recovered) = Journal::open(&folder.join("node.sqlite")).await.unwrap();
-        let suite = Product::new("suite").unwrap();
-        let rule = AllowRule {
-            class: Class::ProductBuild,
-            product: suite,
-            channels: None,
-            max_artifacts: None,
-            embargo: false,
-        };
-        let allow = AllowList::new(vec![rule]);
         let peers = [(me.clone(), identity.public())].into();
         let kept = journal.log(log_signer().public().origin()).await.unwrap();
         let gate = Gate::new(log_signer().public(), me.clone(), Arc::clone(&identity), &peers, kept).unwrap();
-        let mut signer = Signer::new(me.clone(), allow, recovered.marks, gate, recovered.paused);
+        let now = Reading::now().unix_s();
+        let rules = Rules::parse(&suite_rules()).unwrap();
+        let policy =
+            Policy::new(rules, now, journal.rates(now).await.unwrap(), journal.refusals().await.unwrap());
+        let mut signer = Signer::new(me.clone(), policy, recovered.marks, gate, recovered.paused);
         for roster in keys.rosters().unwrap() {
             signer.install_sealed(roster).unwrap();
         }

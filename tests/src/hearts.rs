@@ -10,14 +10,16 @@ use rutli_keys::{
     rehearsal::{Cast, Rehearsed},
 };
 use rutli_log::{Hash, entry::RequestTerms};
+use rutli_policy::Rules;
 use rutli_release::{
-    Channel, Class, Format, Product, ReleaseId, ReleaseKey, Requester, UnverifiedArtifact, UnverifiedRelease,
-    VerifiedRelease,
+    Class, Format, ReleaseId, ReleaseKey, Requester, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
 };
 use rutli_signer_node::{
     gate::{Gate, LogState},
     marks::Marks,
-    policy::{AllowList, AllowRule},
+    policy::Policy,
+    rates::RateCounter,
+    refusals::Refusals,
     sign::{Signer, StreamId},
 };
 use rutli_wire::link::{Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, FromNode, RefusalCode};
@@ -205,22 +207,32 @@ pub fn gate(rehearsed: &Deployment, log: &ScriptedLog, node: &NodeId, kept: LogS
     Gate::new(log.key(), node.clone(), identity, &rehearsed.peers(), kept).unwrap()
 }
 
-/// The heart of the gate's node, with its share of one key. It permits the product `suite`, under embargo in the channel
-/// `stable` alone.
+/// What hearts permit: the product `suite`, under embargo in the channel `stable` alone.
+pub const SUITE: &str = r#"
+@id("open")
+permit (principal, action == Action::"sign", resource)
+when { resource.class == Class::"product-build" && resource.product == "suite" && !context.embargoed };
+
+@id("secret")
+permit (principal, action == Action::"sign", resource)
+when {
+    resource.class == Class::"product-build" && resource.product == "suite" && resource.channel == "stable" &&
+    context.embargoed
+};
+"#;
+
+/// A policy of one text in Cedar, of a node whose journal is empty and that trusts nobody.
+#[must_use]
+pub fn policy(cedar: &str) -> Policy {
+    let files = [("policy.cedar".to_owned(), cedar.as_bytes().to_vec())].into();
+    Policy::new(Rules::parse(&files).unwrap(), 0, RateCounter::default(), Refusals::default())
+}
+
+/// The heart of the gate's node, with its share of one key. It permits [`SUITE`].
 #[must_use]
 pub fn signer(rehearsed: &Deployment, signed: &SignedRoster, gate: Gate) -> Signer {
     let node = gate.me().clone();
-    let open = AllowRule {
-        class: Class::ProductBuild,
-        product: Product::new("suite").unwrap(),
-        channels: None,
-        max_artifacts: None,
-        embargo: false,
-    };
-    let stable = vec![Channel::new("stable").unwrap()];
-    let secret = AllowRule { channels: Some(stable), embargo: true, ..open.clone() };
-    let allow = AllowList::new(vec![open, secret]);
-    let mut signer = Signer::new(node.clone(), allow, Marks::default(), gate, None);
+    let mut signer = Signer::new(node.clone(), policy(SUITE), Marks::default(), gate, None);
     let share: &SigningShare = rehearsed.keys.shares.get(&(node, signed.roster().key().clone())).unwrap();
     signer.install_key(signed.clone(), share.duplicate()).unwrap();
     signer

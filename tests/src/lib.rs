@@ -5,6 +5,7 @@
 //! | [`simulation`] | the engines of coordinator and nodes under seeded faults, without sockets and clocks |
 //! | [`cluster`] | real processes on loopback: started, killed, frozen, starved; nothing stays behind |
 //! | [`hearts`] | the hearts of all nodes of a deployment, and the test as their coordinator |
+//! | [`evidence`] | attestations, approvals and refusals, and rules that trust them |
 //! | [`log`] | a transparency log in memory, and its forger |
 //! | [`releases`] | requests with real files, and the check of everything that comes back |
 //! | [`stand_in`] | a node that is linked from the real library and lies |
@@ -23,6 +24,7 @@
 pub mod certificates;
 pub mod cluster;
 pub mod disk;
+pub mod evidence;
 pub mod hearts;
 pub mod log;
 pub mod releases;

@@ -17,6 +17,9 @@ use rutli_signer_node::{
     gate::{Gate, LogState},
     key_store::KeyStore,
     marks::Marks,
+    policy::Policy,
+    rates::RateCounter,
+    refusals::Refusals,
     sign::{Signer, StreamId},
 };
 use rutli_wire::link::{Batch, BatchReply, FromNode, ToNode};
@@ -115,7 +118,9 @@ fn signer(config: &Config) -> Signer {
     let identity = Arc::new(IdentityKey::from_pkcs8_pem(&pem).unwrap());
     let gate = Gate::new(config.log.clone(), config.me.clone(), identity, &config.peers, LogState::default())
         .unwrap();
-    let mut signer = Signer::new(config.me.clone(), config.allow.clone(), Marks::default(), gate, None);
+    let rules = config.policy.load().unwrap().rules;
+    let policy = Policy::new(rules, 0, RateCounter::default(), Refusals::default());
+    let mut signer = Signer::new(config.me.clone(), policy, Marks::default(), gate, None);
     for roster in keys.rosters().unwrap() {
         let share = keys.share(&opener, roster.roster(), &config.me).unwrap();
         signer.install_key(roster, share).unwrap();

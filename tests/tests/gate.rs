@@ -24,11 +24,12 @@ use rutli_signer_node::{
     gate::{CannotVouch, KeptHead, LogState, Unsaved},
     journal::Journal,
     marks::Marks,
-    policy::AllowList,
     sign::{JournalRecord, Signer},
 };
 use rutli_tests::{
-    hearts::{DEADLINE, Deployment, NOW, Nodes, STREAM, gate, open, refusal, rehearse, release, signer},
+    hearts::{
+        DEADLINE, Deployment, NOW, Nodes, STREAM, gate, open, policy, refusal, rehearse, release, signer,
+    },
     log::ScriptedLog,
 };
 use rutli_wire::link::{Batch, BatchReply, Condition, LogHead, Refusal, RefusalCode, Witnessed};
@@ -850,7 +851,7 @@ async fn a_restored_node_without_a_key_waits_too() {
     let id = story.nodes.roster.node(ME).unwrap().id.clone();
     let kept = LogState { catching_up: Some(NOW), ..LogState::default() };
     let gate = gate(&story.deployment, &story.nodes.log, &id, kept);
-    let mut keyless = Signer::new(id, AllowList::default(), Marks::default(), gate, None);
+    let mut keyless = Signer::new(id, policy(""), Marks::default(), gate, None);
     let pending = keyless.receive_head(&story.nodes.log.head_for(0), NOW);
     let (witnessed, refused) = keyless.witness(pending, Ok(()));
     assert_eq!((witnessed.cosignature, refused.unwrap().code), (None, RefusalCode::LogCatchingUp));

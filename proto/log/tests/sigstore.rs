@@ -335,6 +335,19 @@ fn trusted_roots_are_read_strictly_where_they_concern_us() {
     assert_eq!(logs.len(), 1);
     assert_eq!((logs[0].valid_from, logs[0].valid_until), (1_700_000_000, None));
     assert_eq!(logs[0].key, signer().public().unwrap());
+    let positions: Vec<_> = [
+        "certificateAuthorities",
+        "ctlogs",
+        "mediaType",
+        "timestampAuthorities",
+        "tlogs",
+        "baseUrl",
+        "hashAlgorithm",
+        "logId",
+    ]
+    .map(|name| text.find(&format!("\"{name}\"")).unwrap())
+    .into();
+    assert!(positions.is_sorted(), "{text}");
     let value: Value = serde_json::from_str(&text).unwrap();
     let with = |path: &str, to: Value| {
         let mut other = value.clone();

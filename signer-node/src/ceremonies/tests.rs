@@ -11,7 +11,13 @@ use rutli_wire::link::{Condition, FromNode};
 use tokio_util::sync::CancellationToken;
 
 use super::*;
-use crate::{config::Seal, locked::CannotLock, node, policy::AllowList, sign::Signer, testing::gate};
+use crate::{
+    config::Seal,
+    locked::CannotLock,
+    node,
+    sign::Signer,
+    testing::{gate, nothing_permitted},
+};
 
 const PASSPHRASE: &str = "correct horse battery staple";
 
@@ -67,7 +73,7 @@ impl Disk {
         let (journal, recovered) = Journal::open(&self.folder.path().join("node.sqlite")).await.unwrap();
         let gate = gate(&self.me);
         let mut signer =
-            Signer::new(self.me.clone(), AllowList::default(), recovered.marks, gate, recovered.paused);
+            Signer::new(self.me.clone(), nothing_permitted(), recovered.marks, gate, recovered.paused);
         let opener = keys.opener().unwrap();
         signer.set_sealed(opener.is_none());
         for roster in keys.rosters().unwrap() {

@@ -146,7 +146,7 @@ async fn it_fills_the_pool_signs_and_fills_it_again() {
         fixture.commitments.extend(fresh);
     }
     let report = fixture.node.node.report().await.unwrap();
-    assert_eq!((report.shares, report.marks.len(), report.allow.len()), (1, 1, 1));
+    assert_eq!((report.shares, report.marks.len(), report.rules.policies.len()), (1, 1, 1));
     assert_eq!(report.counts, Counts { permitted: 1, refused: 0 });
 }
 
@@ -187,6 +187,46 @@ async fn a_pause_that_cannot_be_kept_holds_until_the_restart_and_says_so() {
     let kept = fixture.node.node.ask(|answer| Event::Pause("audit".into(), answer)).await;
     assert!(matches!(kept, Err(Error::Journal(_))), "{kept:?}");
     assert_eq!(fixture.node.node.report().await.unwrap().status.condition, Condition::Paused);
+}
+
+/// Coordinators ask waiting releases again when a node says its status: so it says it also when nothing else is new.
+#[tokio::test]
+async fn accepted_rules_are_said_anew_and_refused_ones_with_a_warning() {
+    let mut fixture = Fixture::new().await;
+    fixture.wait_for(Condition::Ready).await;
+    let node = fixture.node.node.clone();
+    let rules = || Rules::parse(&crate::testing::suite_rules()).unwrap();
+    let told = node.status();
+    node.ask(|answer| Event::Rules(Ok(rules()), answer)).await.unwrap();
+    let FromNode::Status(status) = fixture.next().await else { panic!("no status") };
+    assert_eq!(status, told);
+    node.ask(|answer| Event::Rules(Err("x.cedar, line 3".into()), answer)).await.unwrap();
+    let FromNode::Status(status) = fixture.next().await else { panic!("no status") };
+    assert_eq!((status.condition, status.warning.as_str()), (Condition::Ready, "x.cedar, line 3"));
+    assert_eq!(shares(&fixture.sign(5).await), 1, "by the earlier rules");
+    node.ask(|answer| Event::Rules(Ok(rules()), answer)).await.unwrap();
+    let FromNode::Status(status) = fixture.next().await else { panic!("no status") };
+    assert_eq!(status, told);
+    assert!(timeout(Duration::from_millis(200), fixture.next()).await.is_err(), "said once");
+}
+
+/// The custodian vouches for a clock that was hours ahead: what was permitted then counts from now on, for an hour.
+#[tokio::test]
+async fn rates_are_counted_anew_when_the_custodian_vouches_for_the_clock() {
+    const ONE: &str =
+        r#"@id("one") permit (principal, action, resource) when { context.releasesInHour <= 1 };"#;
+    let mut fixture = Fixture::new().await;
+    let rules = Rules::parse(&[("one.cedar".to_owned(), ONE.as_bytes().to_vec())].into()).unwrap();
+    fixture.node.node.ask(|answer| Event::Rules(Ok(rules), answer)).await.unwrap();
+    assert_eq!(shares(&fixture.sign(5).await), 1);
+    let mut write = fixture.node.journal.write().await.unwrap();
+    let ahead = sqlx::query("UPDATE decisions SET at = at + 86400");
+    ahead.execute(write.connection().unwrap()).await.unwrap();
+    write.commit().await.unwrap();
+    fixture.node.node.ask(|answer| Event::Resume(None, answer)).await.unwrap();
+    let reply = fixture.sign(6).await.answer.unwrap();
+    assert_eq!(reply[0].as_ref().unwrap_err().code, RefusalCode::NotYet);
+    assert_eq!(fixture.sign(5).await.answer.unwrap()[0].as_ref().unwrap().len(), 1, "again");
 }
 
 #[tokio::test]

@@ -24,8 +24,7 @@ use rutli_log::{Hash, entry::RequestTerms};
 use rutli_release::{ReleaseId, Requester};
 use rutli_signer_node::{
     gate::{Gate, LogState, Unsaved},
-    marks::Marks,
-    policy::AllowList,
+    marks::{Mark, Marks},
     sign::{JournalRecord, Pending, PendingHead, Signer, StreamId as NodeStream, Verdict},
 };
 use rutli_wire::{
@@ -37,7 +36,7 @@ use checks::Checks;
 use prost::Message as _;
 use requests::Request;
 
-use crate::log::ScriptedLog;
+use crate::{hearts, log::ScriptedLog};
 
 pub mod checks;
 mod coordinator;

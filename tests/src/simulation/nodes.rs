@@ -41,8 +41,12 @@ impl Node {
 
     pub(super) fn marks(&self) -> Marks {
         let permitted = self.journal.iter().filter(|record| record.verdict == Verdict::Permitted);
-        Marks::from_rows(permitted.map(|record| {
-            (record.product.clone(), record.channel.clone(), record.sequence, record.release_digest)
+        Marks::from_rows(permitted.map(|record| Mark {
+            product: record.product.clone(),
+            channel: record.channel.clone(),
+            sequence: record.sequence,
+            digest: record.release_digest,
+            at: record.at,
         }))
     }
 }
@@ -79,8 +83,8 @@ impl World<'_> {
         node.life += 1;
         node.log_revision = 0;
         let gate = Gate::new(log, id.clone(), identity, &peers, node.log.clone()).unwrap();
-        let allow = AllowList::new(requests::allow_rules());
-        let mut signer = Signer::new(id.clone(), allow, node.marks(), gate, node.paused.clone());
+        let policy = hearts::policy(requests::POLICY);
+        let mut signer = Signer::new(id.clone(), policy, node.marks(), gate, node.paused.clone());
         signer.install_key(roster, share).unwrap();
         node.signer = Some(signer);
         self.tell(format!("{id} starts"));

@@ -5,26 +5,21 @@ use std::{collections::BTreeMap, sync::Arc};
 use rand::{Rng, seq::SliceRandom};
 use rand_chacha::ChaCha20Rng;
 use rutli_release::{
-    Class, Format, Product, ReleaseId, Requester, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
+    Class, Format, ReleaseId, Requester, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
 };
-use rutli_signer_node::policy::AllowRule;
 
 use super::EPOCH;
 
-/// Everything but the product `forbidden`.
-#[must_use]
-pub fn allow_rules() -> Vec<AllowRule> {
-    [(Class::ProductBuild, "suite"), (Class::AvDatabase, "avdb")]
-        .into_iter()
-        .map(|(class, product)| AllowRule {
-            class,
-            product: Product::new(product).unwrap(),
-            channels: None,
-            max_artifacts: None,
-            embargo: false,
-        })
-        .collect()
-}
+/// What nodes permit: everything but the product `forbidden`.
+pub const POLICY: &str = r#"
+@id("suite")
+permit (principal, action == Action::"sign", resource)
+when { resource.class == Class::"product-build" && resource.product == "suite" && !context.embargoed };
+
+@id("avdb")
+permit (principal, action == Action::"sign", resource)
+when { resource.class == Class::"av-database" && resource.product == "avdb" && !context.embargoed };
+"#;
 
 /// What a pipeline asks for.
 #[derive(Clone, Debug)]

@@ -17,11 +17,14 @@ use rutli_keys::{
     IdentityKey, KeyName, Quorum as Signers, Roster, effective_public_package, rehearsal::Cast,
 };
 use rutli_log::{Entry, Frontier, Hash, LogSigner, Origin, Tiles, entry::RequestTerms};
-use rutli_release::{Class, Product, ReleaseId, ReleaseKey, Requester, VerifiedRelease, signed_files};
+use rutli_policy::Rules;
+use rutli_release::{Class, ReleaseId, ReleaseKey, Requester, VerifiedRelease, signed_files};
 use rutli_signer_node::{
     gate::{Gate, LogState},
     marks::Marks,
-    policy::{AllowList, AllowRule},
+    policy::Policy,
+    rates::RateCounter,
+    refusals::Refusals,
     sign::{Signer, StreamId},
 };
 use rutli_wire::{
@@ -123,7 +126,7 @@ impl Quorum {
                 rehearsed.shares.remove(&(id.clone(), KeyName::new("release")?)).context("no share")?;
             let identity = Arc::new(IdentityKey::from_bytes(&[3; 32]));
             let gate = Gate::new(log.public(), id.clone(), identity, &BTreeMap::new(), LogState::default())?;
-            let mut node = Signer::new(id, allow_list()?, Marks::default(), gate, None);
+            let mut node = Signer::new(id, policy()?, Marks::default(), gate, None);
             node.install_key(signed.clone(), share)?;
             node.stream_opened(STREAM);
             nodes.push(node);
@@ -443,12 +446,17 @@ fn first_quorum(roster: &Roster) -> Result<Vec<u16>> {
     Ok(indices)
 }
 
-fn allow_list() -> Result<AllowList> {
-    let rule = |class, product: &str| -> Result<AllowRule> {
-        let product = Product::new(product)?;
-        Ok(AllowRule { class, product, channels: None, max_artifacts: None, embargo: false })
+/// What is measured is permitted, by one policy of each class.
+fn policy() -> Result<Policy> {
+    let permit = |class: Class, product: &str| {
+        format!(
+            "@id(\"{product}\") permit (principal, action == Action::\"sign\", resource) \
+             when {{ resource.class == Class::\"{class}\" && resource.product == \"{product}\" }};\n"
+        )
     };
-    Ok(AllowList::new(vec![rule(Class::ProductBuild, PRODUCTS[0])?, rule(Class::AvDatabase, AV_PRODUCT)?]))
+    let cedar = permit(Class::ProductBuild, PRODUCTS[0]) + &permit(Class::AvDatabase, AV_PRODUCT);
+    let rules = Rules::parse(&[("policy.cedar".to_owned(), cedar.into_bytes())].into())?;
+    Ok(Policy::new(rules, 0, RateCounter::default(), Refusals::default()))
 }
 
 #[cfg(test)]

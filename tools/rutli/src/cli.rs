@@ -4,6 +4,7 @@ mod custodian;
 mod files;
 mod log;
 mod parse;
+mod policy;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ pub use self::{
     custodian::{Approve, Custodian, Evidence, Pending, Refuse, Show, Signing, View},
     files::{Sign, Verify},
     log::{DocumentsChecked, Log, LogExport, LogFilter, LogMonitor, LogPlace, LogProve, LogShow},
+    policy::{Policy, PolicyFiles},
 };
 
 /// Over the flags that all commands have.
@@ -72,6 +74,9 @@ pub enum Command {
     /// Read the transparency log: watch it, look into it, prove entries.
     #[command(subcommand)]
     Log(Log),
+    /// Check a custodian's policies, and try them on cases, before a node loads them.
+    #[command(subcommand)]
+    Policy(Policy),
     /// Run a whole deployment on this machine: ceremony, signing, verification.
     Demo(Demo),
     /// Print completions for a shell.
@@ -79,7 +84,7 @@ pub enum Command {
         /// Which shell.
         shell: Shell,
     },
-    /// Print help for a command or a topic: exit-codes, json, deployment, roles, log-alarms.
+    /// Print help for a command or a topic: exit-codes, json, deployment, roles, log-alarms, policy-facts, policy-cases.
     Help {
         /// A command or a topic.
         topic: Vec<String>,
@@ -213,8 +218,10 @@ pub enum Ceremony {
 /// `rutli node …`
 #[derive(Debug, Subcommand)]
 pub enum Node {
-    /// Show what a node does, holds and allows (with --socket).
+    /// Show what a node does, holds and decides by (with --socket).
     Status,
+    /// Have a node read its rules again, at once (with --socket). Exit code 1 if they do not hold.
+    Reload,
     /// Have a node sign nothing until it is resumed (with --socket).
     Pause {
         /// Why; kept and shown.

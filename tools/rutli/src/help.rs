@@ -14,7 +14,8 @@ const EXIT_CODES: &str = "\
 Exit codes of all commands:
 
   0  Done: signed, verified, written.
-  1  Not verified; refused, cancelled or expired; something failed; `log monitor` found a new alarm.
+  1  Not verified; refused, cancelled or expired; something failed; `log monitor` found a new alarm;
+     `policy check` found what no node would load, `policy test` a case that goes otherwise.
      Trying the same again does not help.
   2  Wrong usage: flags, a file that cannot be read or used, a field that the coordinator does not take.
   3  The coordinator, the node or the log cannot be reached, or does not permit it to this certificate.
@@ -68,8 +69,10 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   node's socket: a node knows no link but its own
   ceremony list   {\"ceremonies\":[as above…]}
   node status|…   {\"node\",\"state\",\"reason\",\"version\",\"identity\",\"keys\":[…],\"coordinators\":[{\"url\",\"connected\",
-                  \"error\"}],\"permitted\",\"refused\",\"shares\",\"marks\":[{\"product\",\"channel\",\"sequence\"}],\"allow\":[…],
-                  \"log\":{\"origin\",\"size\",\"root\",\"state\"}}; log state: following, catching-up, forked
+                  \"error\"}],\"permitted\",\"refused\",\"shares\",\"marks\":[{\"product\",\"channel\",\"sequence\"}],
+                  \"policy\":{\"digest\",\"policies\":[ID…],\"trusts\":[TEXT…],\"loaded_at\",\"problem\",\"warnings\":[TEXT…]},
+                  \"log\":{\"origin\",\"size\",\"root\",\"state\"}}; log state: following, catching-up, forked;
+                  problem: why the files as they are now are not in force, or null
   node list       {\"nodes\":[{\"node\",\"connected\",\"state\",\"reason\",\"version\",\"culprit\",\"keys\":[…],\"commitments\"}]}
   keys …          {\"keys\":[{\"name\",\"purpose\",\"key_id\",\"public_key\",\"epoch\",\"roster_hash\",\"words\",
                   \"organisations\":[{\"name\",\"threshold\",\"nodes\":[…]}]}],\"written\":[PATH…]}
@@ -94,6 +97,13 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
   log show INDEX  {\"log\",\"size\",\"index\",\"leaf\",\"entry\":{…},\"document\":TEXT or null}
   log prove       {\"log\",\"size\",\"index\",\"leaf\",\"cosigned_by\":[…],\"proof\":TEXT,\"written\":PATH or null}
   log export      {\"log\",\"size\",\"entries\",\"written\"}; in the file one {\"index\",\"leaf\",\"entry\":{…}} on each line
+  policy check    {\"policies\":[ID…],\"digest\",\"warnings\":[TEXT…]}
+  policy test     {\"passed\",\"cases\":[{\"name\",\"passed\",\"expected\",\"decision\":{…},\"words\",\"problem\"}]}; expected and
+                  decision.decision: permitted, waits, refused; decision also has \"policies\":[ID…], and \"missing\":[
+                  {\"kind\",\"words\",\"count\",\"of\":[NAME…],\"saying\":[TEXT…],\"not_before\"}] or \"reason\"; kind:
+                  provenance, rebuild, tests, review, approval, rate, time
+  policy explain  {\"cases\":[{\"name\",\"explanation\":{\"decision\",\"words\",\"facts\":{…},\"policies\":[{\"id\",\"file\",\"line\",
+                  \"effect\",\"reason\",\"applies\",\"error\",\"missing\":[as above…],\"for_good\"}]}}]}
   demo            what is in DIR/demo.json, and \"dir\",\"releases\":[…],\"checks\":[{\"what\",\"by\",\"ok\"}]";
 
 const ROLES: &str = "\
@@ -110,6 +120,9 @@ A certificate names its party by one URI in its subject alternative names; the c
 
 `rutli init` makes a profile for each client; choose one with --profile or RUTLI_PROFILE.";
 
+/// Cases of every kind, which a test of `rutli-policy` tries.
+const CASES: &str = include_str!("../../../deploy/examples/supervisor-node/cases.toml");
+
 /// `rutli help [COMMAND… | TOPIC]`
 ///
 /// # Errors
@@ -122,6 +135,8 @@ pub fn run(topic: &[String]) -> Result<Report, Failure> {
         ["roles"] => ROLES.to_owned(),
         ["log-alarms"] => log_alarms(),
         ["deployment"] => EXAMPLE.trim_end().to_owned(),
+        ["policy-facts"] => rutli_policy::SCHEMA.trim_end().to_owned(),
+        ["policy-cases"] => CASES.trim_end().to_owned(),
         path => command_help(path)?,
     };
     Ok(Report::new(text.clone(), json!({ "help": text })))
@@ -145,7 +160,7 @@ fn command_help(path: &[&str]) -> Result<String, Failure> {
     for name in path {
         command = command.find_subcommand(name).cloned().ok_or_else(|| {
             Failure::usage(format!("no command or topic {name:?}"))
-                .help("topics: exit-codes, json, deployment, roles, log-alarms; commands: see `rutli --help`")
+                .help("topics: exit-codes, json, deployment, roles, log-alarms, policy-facts, policy-cases; commands: see `rutli --help`")
         })?;
     }
     Ok(command.render_long_help().to_string().trim_end().to_owned())
@@ -157,7 +172,16 @@ mod tests {
 
     #[test]
     fn topics_and_commands_have_help() {
-        for topic in ["exit-codes", "json", "deployment", "roles", "log-alarms", "sign"] {
+        for topic in [
+            "exit-codes",
+            "json",
+            "deployment",
+            "roles",
+            "log-alarms",
+            "policy-facts",
+            "policy-cases",
+            "sign",
+        ] {
             assert!(!run(&[topic.to_owned()]).unwrap().text.is_empty());
         }
         assert!(run(&["ceremony".to_owned(), "join".to_owned()]).unwrap().text.contains("--words"));

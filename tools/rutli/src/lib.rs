@@ -21,6 +21,7 @@ pub mod limits;
 pub mod log;
 pub mod nodes;
 pub mod pending;
+pub mod policy;
 pub mod release_files;
 pub mod releases;
 pub mod report;

@@ -4,6 +4,7 @@ use std::io::{BufRead, IsTerminal};
 
 use rutli_keys::NodeId;
 use rutli_log::{Hash, Head, limits::MAX_TREE_SIZE};
+use rutli_release::Timestamp;
 use rutli_wire::v1;
 use serde_json::{Value, json};
 use tonic::{Code, Response, Status, transport::Channel};
@@ -23,6 +24,7 @@ pub async fn at_node(command: cli::Node, channel: Channel) -> Result<Report, Fai
     let answer = match command {
         cli::Node::Pause { reason } => client.pause(v1::PauseRequest { reason }).await,
         cli::Node::Resume { log_head } => client.resume(resume_request(log_head)).await,
+        cli::Node::Reload => return reloaded(client.reload(v1::ReloadRequest {}).await),
         cli::Node::Unseal => {
             let answer = client.unseal(v1::UnsealRequest { passphrase: passphrase()? }).await;
             return match answer {
@@ -139,7 +141,7 @@ pub fn status_json(node: &v1::StatusResponse) -> Value {
             "channel": mark.channel,
             "sequence": mark.sequence,
         })).collect::<Vec<_>>(),
-        "allow": node.allow,
+        "policy": node.policy.as_ref().map(policy_json),
         "log": {
             "origin": node.log_origin,
             "size": node.log_size,
@@ -229,8 +231,48 @@ fn describe(node: &v1::StatusResponse) -> String {
                 hex::encode(&node.log_root)
             ),
         ),
-        ("allows", lines(node.allow.iter().map(|rule| text::printable(rule)).collect())),
+        ("policies", policies(node.policy.as_ref())),
+        ("trusts", lines(printable(node.policy.as_ref().map(|policy| &policy.trusts)))),
+        ("warnings", lines(printable(node.policy.as_ref().map(|policy| &policy.warnings)))),
     ])
+}
+
+fn printable(lines: Option<&Vec<String>>) -> Vec<String> {
+    lines.into_iter().flatten().map(|line| text::printable(line)).collect()
+}
+
+/// What is wrong comes first, for what follows is from before.
+fn policies(policy: Option<&v1::PolicyStatus>) -> String {
+    let Some(policy) = policy else { return "–".to_owned() };
+    let ids: Vec<&str> = policy.policies.iter().map(String::as_str).collect();
+    let since = Timestamp(policy.loaded_at).rfc3339();
+    let in_force = format!("{}; since {since}, sha256:{}", text::list(&ids), hex::encode(&policy.digest));
+    if policy.problem.is_empty() {
+        return in_force;
+    }
+    format!("{}\n{in_force}", text::printable(&policy.problem))
+}
+
+fn policy_json(policy: &v1::PolicyStatus) -> Value {
+    json!({
+        "digest": hex::encode(&policy.digest),
+        "policies": policy.policies,
+        "trusts": policy.trusts,
+        "loaded_at": policy.loaded_at,
+        "problem": (!policy.problem.is_empty()).then_some(&policy.problem),
+        "warnings": policy.warnings,
+    })
+}
+
+/// The answer to a reload: rules that do not hold are a failure, with what is known beside it.
+fn reloaded(answer: Result<Response<v1::StatusResponse>, Status>) -> Result<Report, Failure> {
+    let node = answer.map_err(|status| status::failure(&status))?.into_inner();
+    let problem = node.policy.as_ref().map(|policy| policy.problem.as_str()).unwrap_or_default();
+    if !problem.is_empty() {
+        return Err(Failure::failed(text::printable(problem))
+            .help("correct that file; until then the earlier rules are in force"));
+    }
+    Ok(Report::new(describe(&node), status_json(&node)))
 }
 
 /// At a socket nobody shows a certificate: what does not hold there is the passphrase.
@@ -316,6 +358,34 @@ mod tests {
             status_json(&node)["log"],
             json!({ "origin": "log.example/1", "size": 7, "root": root, "state": "catching-up" })
         );
+    }
+
+    #[test]
+    fn a_node_says_by_which_rules_it_decides_and_what_is_wrong_with_them() {
+        let policy = v1::PolicyStatus {
+            digest: vec![0xab; 32],
+            policies: vec!["suite".to_owned(), "avdb".to_owned()],
+            trusts: vec!["builder ci".to_owned()],
+            loaded_at: 1_800_000_000,
+            problem: String::new(),
+            warnings: vec!["notes.txt is passed over".to_owned()],
+        };
+        let node = |policy| v1::StatusResponse { policy: Some(policy), ..Default::default() };
+        let text = describe(&node(policy.clone()));
+        let line = format!("suite, avdb; since 2027-01-15T08:00:00Z, sha256:{}", "ab".repeat(32));
+        assert!(text.contains(&line) && text.contains("builder ci") && text.contains("notes.txt"), "{text}");
+        assert_eq!(status_json(&node(policy.clone()))["policy"]["problem"], Value::Null);
+        assert!(reloaded(Ok(Response::new(node(policy.clone())))).is_ok());
+
+        let broken = v1::PolicyStatus { problem: "x.cedar, line 3: this is not Cedar".to_owned(), ..policy };
+        let text = describe(&node(broken.clone()));
+        assert!(text.contains("line 3") && text.contains(&line), "{text}");
+        assert_eq!(
+            status_json(&node(broken.clone()))["policy"]["problem"],
+            "x.cedar, line 3: this is not Cedar"
+        );
+        let failure = reloaded(Ok(Response::new(node(broken)))).unwrap_err();
+        assert_eq!((failure.exit.code(), failure.problem.contains("line 3")), (1, true));
     }
 
     #[test]

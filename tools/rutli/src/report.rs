@@ -46,6 +46,27 @@ impl Report {
     }
 }
 
+/// A document for programs as text: on several lines, names in order. Whether `serde_json` keeps another order depends on what else
+/// a program is built with; what is printed and written must not.
+#[must_use]
+pub fn pretty(document: &Value) -> String {
+    let sorted = sorted(document);
+    // `Value` cannot fail to serialize; its compact form is JSON too.
+    serde_json::to_string_pretty(&sorted).unwrap_or_else(|_| sorted.to_string())
+}
+
+/// As [`pretty`], on one line.
+#[must_use]
+pub fn line(document: &Value) -> String {
+    sorted(document).to_string()
+}
+
+fn sorted(document: &Value) -> Value {
+    let mut document = document.clone();
+    document.sort_all_objects();
+    document
+}
+
 /// A command's failure: the problem, then the way out.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Failure {
@@ -55,8 +76,8 @@ pub struct Failure {
     pub problem: String,
     /// What to do about it.
     pub help: Option<String>,
-    /// More for programs: fields beside `error`.
-    pub details: Map<String, Value>,
+    /// More for programs: fields beside `error`. Boxed, since every command hands failures up.
+    pub details: Box<Map<String, Value>>,
     /// Stdout has the document for programs already: this goes to stderr.
     pub shown: bool,
     /// All of it was said already: what is left is how the process ends.
@@ -65,7 +86,7 @@ pub struct Failure {
 
 impl Failure {
     fn new(exit: Exit, problem: impl Into<String>) -> Self {
-        Self { exit, problem: problem.into(), help: None, details: Map::new(), shown: false, said: false }
+        Self { exit, problem: problem.into(), help: None, details: Box::default(), shown: false, said: false }
     }
 
     /// Not verified, refused, or failed (1).
@@ -107,7 +128,7 @@ impl Failure {
     /// The document that `--json` prints.
     #[must_use]
     pub fn json(&self) -> Value {
-        let mut document = self.details.clone();
+        let mut document = Map::clone(&self.details);
         document.insert(
             "error".to_owned(),
             json!({ "exit": self.exit.code(), "problem": self.problem, "help": self.help }),
@@ -131,6 +152,13 @@ impl std::error::Error for Failure {}
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn documents_have_their_names_in_order_however_they_were_made() {
+        let document = json!({ "b": [{ "z": 1, "a": 2 }], "a": null });
+        assert_eq!(line(&document), r#"{"a":null,"b":[{"a":2,"z":1}]}"#);
+        assert_eq!(pretty(&json!({ "b": 1, "a": 2 })), "{\n  \"a\": 2,\n  \"b\": 1\n}");
+    }
 
     #[test]
     fn a_failure_says_problem_and_way_out_to_eyes_and_programs() {

@@ -14,8 +14,8 @@ use crate::{
     ceremonies::{self, Place},
     cli::{Ceremony, Cli, Command, Custodian, Keys, Log, Node, Release},
     client::{self, Profile},
-    demo, evidence, help, init, keys, log, nodes, pending, releases,
-    report::{Failure, Report},
+    demo, evidence, help, init, keys, log, nodes, pending, policy, releases,
+    report::{Failure, Report, pretty},
     show, sign, verify, word,
 };
 
@@ -73,6 +73,7 @@ fn execute(cli: Cli) -> Result<Report, Failure> {
         Command::Init(args) => init::run(&args),
         Command::Verify(args) => verify::run(&args),
         Command::Log(command) if !command.follows() => log::run(&command, cli.json),
+        Command::Policy(command) => policy::run(&command),
         Command::Help { topic } => help::run(&topic),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -141,6 +142,7 @@ async fn execute_online(cli: Cli) -> Result<Report, Failure> {
         Command::Init(_)
         | Command::Verify(_)
         | Command::Log(_)
+        | Command::Policy(_)
         | Command::Help { .. }
         | Command::Completions { .. } => Err(Failure::usage("this command needs no connection")),
     }
@@ -189,11 +191,6 @@ fn usage(error: &clap::Error) -> Failure {
 
 fn is_advice(line: &str) -> bool {
     ["Usage:", "tip:", "For more information", "["].iter().any(|start| line.starts_with(start))
-}
-
-fn pretty(document: &Value) -> String {
-    // `Value` cannot fail to serialize; its compact form is JSON too.
-    serde_json::to_string_pretty(document).unwrap_or_else(|_| document.to_string())
 }
 
 /// To stdout; a reader that went away (`| head`) is no error of ours.

@@ -38,7 +38,7 @@ impl SigstoreSigner {
     /// [`InvalidLogKey`]: never for a key of ours.
     pub fn trusted_root(&self, valid_from: u64) -> Result<String, InvalidLogKey> {
         let key = self.public()?;
-        let root = json!({
+        let mut root = json!({
             "mediaType": MEDIA_TYPE,
             "tlogs": [{
                 "baseUrl": self.url.as_str(),
@@ -54,6 +54,8 @@ impl SigstoreSigner {
             "ctlogs": [],
             "timestampAuthorities": [],
         });
+        // One text for one log, whichever order `serde_json` was built to keep.
+        root.sort_all_objects();
         Ok(format!("{root:#}\n"))
     }
 }

@@ -16,7 +16,7 @@ use crate::{
     cli,
     files::{self, Access},
     init,
-    report::Failure,
+    report::{self, Failure},
     sign, text,
 };
 
@@ -138,8 +138,7 @@ impl Workplace {
     /// # Errors
     /// When it cannot be written.
     pub fn write_description(&self, description: &Value) -> Result<(), Failure> {
-        let text =
-            serde_json::to_string_pretty(description).map_err(|error| Failure::failed(error.to_string()))?;
+        let text = report::pretty(description);
         files::write_atomically(&self.dir.join("demo.json"), format!("{text}\n").as_bytes(), Access::Public)
     }
 

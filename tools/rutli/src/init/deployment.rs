@@ -116,7 +116,7 @@ pub struct Clients {
     pub auditors: Vec<Requester>,
 }
 
-/// A line of a node's allow list.
+/// What a node signs at first: becomes a policy of its own, see [`super::policy`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Allow {

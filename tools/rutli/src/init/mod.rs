@@ -4,7 +4,7 @@
 //! DIR/ca.pem, ca.key                           the development authority; take the key away
 //! DIR/proposal.json                            for `rutli ceremony propose`
 //! DIR/coordinator/coordinator.toml …           with its certificate
-//! DIR/nodes/ORGANISATION/NODE/node.toml …      with certificate, identity and seal
+//! DIR/nodes/ORGANISATION/NODE/node.toml …      with certificate, identity, seal and the folder `policy`, see [`policy`]
 //! DIR/log/log.vkey …                           what those who read the log need, see [`log`]
 //! DIR/clients/NAME/client.toml …               one profile for each client
 //! ```
@@ -16,6 +16,7 @@
 pub mod deployment;
 pub mod log;
 pub mod pki;
+pub mod policy;
 
 use std::{
     collections::BTreeMap,
@@ -40,11 +41,14 @@ use crate::{
     client::{Profile, TlsFiles},
     clock,
     files::{self, Access},
-    report::{Failure, Report},
+    report::{self, Failure, Report},
 };
 
 /// Bytes of a Unix socket's path, with the zero at its end (`sockaddr_un`).
 const MAX_SOCKET_PATH_BYTES: usize = 108;
+
+/// Of a node's rules, beside its configuration.
+const POLICY_FOLDER: &str = "policy";
 
 /// What was written.
 #[derive(Clone, Debug)]
@@ -135,8 +139,7 @@ pub fn write(deployment: &Deployment, out: &Path, force: bool) -> Result<Written
         .map(|(role, name)| writer.client(role, name.as_str()))
         .collect::<Result<_, _>>()?;
     let proposal = out.join("proposal.json");
-    let text = serde_json::to_string_pretty(&deployment.proposal(identity_of))
-        .map_err(|error| Failure::failed(error.to_string()))?;
+    let text = report::pretty(&deployment.proposal(identity_of));
     writer.public(&proposal, &format!("{text}\n"))?;
     Ok(Written { ca: out.join("ca.pem"), proposal, coordinator, log, nodes, clients })
 }
@@ -181,12 +184,12 @@ struct NodeConfig<'a> {
     data_dir: &'static str,
     socket: PathBuf,
     identity: &'static str,
+    policy: &'static str,
     tls: TlsFiles,
     seal: Seal,
     log: TrustedLog<'a>,
     coordinator: Vec<CoordinatorLink>,
     peer: Vec<Peer<'a>>,
-    allow: &'a [Allow],
 }
 
 #[derive(Serialize)]
@@ -255,6 +258,10 @@ impl Writer<'_> {
         let seal = age::x25519::Identity::generate();
         self.secret(&folder.join("seal.txt"), &format!("{}\n", seal.to_string().expose_secret()))?;
 
+        let policy = folder.join(POLICY_FOLDER);
+        self.folder(&policy)?;
+        self.public(&policy.join("policy.cedar"), &policy::cedar(allow))?;
+
         let socket = match &self.deployment.sockets {
             Some(sockets) => files::absolute(sockets)?.join(format!("{}-{}.sock", id.organisation, id.node)),
             None => PathBuf::from("node.sock"),
@@ -276,6 +283,7 @@ impl Writer<'_> {
                 data_dir: "data",
                 socket: socket.clone(),
                 identity: "identity.pem",
+                policy: POLICY_FOLDER,
                 tls,
                 seal: Seal { recipient: seal.to_public().to_string(), identity_file: "seal.txt" },
                 log: TrustedLog { key: self.log },
@@ -284,7 +292,6 @@ impl Writer<'_> {
                     server_name: self.server_name(),
                 }],
                 peer,
-                allow,
             },
         )?;
         Ok(NodeFiles { id: id.clone(), config, socket: folder.join(socket) })
@@ -469,7 +476,13 @@ mod tests {
         let config: toml::Table = std::fs::read_to_string(&node.config).unwrap().parse().unwrap();
         assert_eq!(config["organisation"].as_str(), Some("vendor"));
         assert_eq!(config["peer"].as_array().unwrap().len(), 4);
-        assert_eq!(config["allow"].as_array().unwrap().len(), 2);
+        let policy = node.config.with_file_name(config["policy"].as_str().unwrap());
+        let files = std::fs::read_dir(&policy).unwrap().map(|entry| {
+            let entry = entry.unwrap();
+            (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
+        });
+        let rules = rutli_policy::Rules::parse(&files.collect()).unwrap();
+        assert_eq!((rules.policies.ids().count(), rules.warnings()), (2, [].as_slice()));
         assert_eq!(config["coordinator"][0]["url"].as_str(), Some("https://127.0.0.1:7410"));
         let folder_of_node = node.config.parent().unwrap();
         for secret in ["identity.pem", "seal.txt", "tls.key"] {

@@ -17,7 +17,7 @@ use crate::{
     cli::LogMonitor,
     clock,
     interruption::Interruption,
-    report::{Exit, Failure, Report},
+    report::{self, Exit, Failure, Report},
     run, text,
 };
 
@@ -66,7 +66,7 @@ struct Teller {
 /// A failure before it is known which log it is. A program reads lines from the first on.
 fn before(failure: Failure, json: bool) -> Failure {
     let document = failure.clone().with(json!({ "log": null, "time": clock::unix_now() })).json();
-    let said = json && run::show(&Report::new(document.to_string(), Value::Null), false).is_ok();
+    let said = json && run::show(&Report::new(report::line(&document), Value::Null), false).is_ok();
     Failure { said, ..failure }
 }
 
@@ -76,7 +76,7 @@ impl Teller {
         let (mut problems, looked, up) = match round {
             Ok(round) => {
                 let report = round.report();
-                let line = if self.json { report.json.to_string() } else { report.text };
+                let line = if self.json { report::line(&report.json) } else { report.text };
                 run::show(&Report::new(line, Value::Null), false)?;
                 self.alarmed |= round.count(Severity::Alarm) > 0;
                 monitor.keep()?;
@@ -122,7 +122,7 @@ impl Teller {
             fields.insert("log".to_owned(), json!(self.origin));
             fields.insert("time".to_owned(), json!(now));
         }
-        run::show(&Report::new(document.to_string(), Value::Null), false)
+        run::show(&Report::new(report::line(&document), Value::Null), false)
     }
 
     /// How the process ends that is told to stop.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cli::{LogPlace, LogProve},
     files::{self, Access},
-    report::{Failure, Report},
+    report::{self, Failure, Report},
     text,
 };
 
@@ -76,7 +76,7 @@ pub fn show(place: &LogPlace, index: u64) -> Result<Report, Failure> {
     let document = document(&proved.source, &entry)?;
     let head = proved.opened.checkpoint.head();
     // Escaped as JSON, so no entry can move the cursor.
-    let pretty = serde_json::to_string_pretty(&value).unwrap_or_else(|_| value.to_string());
+    let pretty = report::pretty(&value);
     let mut lines = vec![
         text::fields([
             ("entry", format!("{index}, {}", entry.kind())),

@@ -1,0 +1,441 @@
+//! All that a custodian gives its node to decide by: the contents of one folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use rutli_evidence::{AttestationKey, InvalidTrust, Role, Trust};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+use toml::Spanned;
+
+use crate::{
+    invalid::{InvalidPolicy, cut, line_at},
+    limits::{MAX_RULES_BYTES, MAX_RULES_FILES, MAX_TRUST_BYTES},
+    set::PolicySet,
+};
+
+/// Whose keys count for attestations.
+pub const TRUST_FILE: &str = "trust.toml";
+
+/// The custodians whose approvals and refusals count, in the format of ssh-keygen(1).
+pub const SIGNERS_FILE: &str = "allowed_signers";
+
+/// What the policies are tried on; a node passes over it.
+pub const CASES_FILE: &str = "cases.toml";
+
+/// The contents of a folder with a custodian's rules, parsed and validated together.
+///
+/// | file | what it is |
+/// | --- | --- |
+/// | `*.cedar` | policies, in the order of the files' names; none: nothing is permitted |
+/// | `trust.toml` | attestation keys, one `[[key]]` each: `name`, `role`, and `file` or `public_key`, and `ids`; none: no key counts |
+/// | files that `trust.toml` names | public keys, as [`AttestationKey`] wants them |
+/// | `allowed_signers` | custodians; none: nobody approves |
+/// | `cases.toml` | passed over, as are files whose names begin with a dot |
+///
+/// Any other file is passed over too, and named in [`Rules::warnings`]: it may be a policy whose name has a mistake in it.
+#[derive(Debug)]
+pub struct Rules {
+    /// What is permitted.
+    pub policies: PolicySet,
+    /// Whose evidence counts.
+    pub trust: Trust,
+    digest: [u8; 32],
+    warnings: Vec<String>,
+}
+
+/// Why the contents of a folder are no rules. The custodian's mistake: correct the file and load it again; until then what was loaded
+/// before stays in force. Lines are counted from 1. For the first thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InvalidRules {
+    /// More files than rules need.
+    #[error(
+        "there are {count} files: at most {MAX_RULES_FILES} may lie in a folder of rules; take away what is not used"
+    )]
+    TooManyFiles {
+        /// How many.
+        count: usize,
+    },
+    /// More bytes than rules need.
+    #[error("{file}: with it there are more than {MAX_RULES_BYTES} bytes: take away what is not used")]
+    TooLarge {
+        /// Which file.
+        file: String,
+    },
+    /// A text that is none.
+    #[error("{file}, line {line}: it is not UTF-8 from there on: save it as UTF-8")]
+    NotText {
+        /// Which file.
+        file: String,
+        /// Up to where it is text.
+        line: usize,
+    },
+    /// `trust.toml` does not parse, or has a field that means nothing.
+    #[error("{TRUST_FILE}, line {line}: {problem}")]
+    TrustFile {
+        /// Where.
+        line: usize,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A key that cannot be trusted as it stands.
+    #[error("{TRUST_FILE}, line {line}: {source}")]
+    Key {
+        /// Where the key begins.
+        line: usize,
+        /// Why not.
+        source: InvalidTrust,
+    },
+    /// The attestation keys or the allowed signers as a whole. It names the file and, where there is one, the line.
+    #[error(transparent)]
+    Trust(InvalidTrust),
+    /// The policies.
+    #[error(transparent)]
+    Policy(#[from] InvalidPolicy),
+}
+
+impl Rules {
+    /// Parses the contents of a folder, by the names of the files in it.
+    ///
+    /// # Errors
+    /// [`InvalidRules`] for the first thing that is wrong, with its file and line.
+    pub fn parse(files: &BTreeMap<String, Vec<u8>>) -> Result<Self, InvalidRules> {
+        measure(files)?;
+        let entries = match files.get(TRUST_FILE) {
+            Some(bytes) => trust_entries(text(TRUST_FILE, bytes)?)?,
+            None => Vec::new(),
+        };
+        let signers = match files.get(SIGNERS_FILE) {
+            Some(bytes) => text(SIGNERS_FILE, bytes)?,
+            None => "",
+        };
+        let key_files: BTreeSet<String> = entries.iter().filter_map(|entry| entry.file.clone()).collect();
+        let trust = trust(entries, signers, files)?;
+        let policies = files
+            .iter()
+            .filter(|(name, _)| is_policy(name))
+            .map(|(name, bytes)| Ok((name.clone(), text(name, bytes)?.to_owned())))
+            .collect::<Result<Vec<_>, InvalidRules>>()?;
+        let policies = PolicySet::parse(&policies, Some(&trust))?;
+        let (counting, others): (Vec<_>, Vec<_>) =
+            files.iter().partition(|(name, _)| counts(name, &key_files));
+        let mut warnings = policies.warnings().to_vec();
+        if policies.ids().next().is_none() {
+            warnings.push("there is no policy in a file *.cedar: nothing is permitted".to_owned());
+        }
+        let strange = others.into_iter().filter(|(name, _)| *name != CASES_FILE && !name.starts_with('.'));
+        warnings.extend(strange.map(|(name, _)| {
+            format!("{} is passed over: it is no *.cedar, and {TRUST_FILE} does not name it", cut(name))
+        }));
+        Ok(Self { policies, trust, digest: digest(&counting), warnings })
+    }
+
+    /// SHA-256 over all files that count, in the order of their names: for each its name and its content, each after its length in
+    /// bytes as eight bytes, big-endian.
+    #[must_use]
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest
+    }
+
+    /// What a custodian should look at, though it is no error: one line each.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// Whom it trusts, for a person: one line for each role of a key, and for each custodian.
+    #[must_use]
+    pub fn trusts(&self) -> Vec<String> {
+        let keys = self.trust.keys().into_iter();
+        keys.flat_map(|(role, names)| names.into_iter().map(move |name| format!("{role} {name}")))
+            .chain(self.trust.custodians().into_iter().map(|name| format!("custodian {name}")))
+            .collect()
+    }
+}
+
+/// A key of `trust.toml`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Entry {
+    name: Spanned<String>,
+    role: RoleWord,
+    file: Option<String>,
+    public_key: Option<String>,
+    #[serde(default)]
+    ids: Vec<String>,
+    /// Filled in afterwards.
+    #[serde(skip)]
+    line: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TrustFile {
+    #[serde(rename = "key", default)]
+    keys: Vec<Entry>,
+}
+
+#[derive(Clone, Copy, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum RoleWord {
+    Builder,
+    Rebuilder,
+    Tester,
+    Reviewer,
+}
+
+impl From<RoleWord> for Role {
+    fn from(word: RoleWord) -> Self {
+        match word {
+            RoleWord::Builder => Self::Builder,
+            RoleWord::Rebuilder => Self::Rebuilder,
+            RoleWord::Tester => Self::Tester,
+            RoleWord::Reviewer => Self::Reviewer,
+        }
+    }
+}
+
+fn trust_entries(text: &str) -> Result<Vec<Entry>, InvalidRules> {
+    let wrong = |line, problem: String| InvalidRules::TrustFile { line, problem };
+    if text.len() > MAX_TRUST_BYTES {
+        return Err(wrong(
+            1,
+            format!("it has more than {MAX_TRUST_BYTES} bytes: remove keys that are not used"),
+        ));
+    }
+    let mut file: TrustFile = toml::from_str(text).map_err(|error| {
+        let line = error.span().map_or(1, |span| line_at(text, span.start));
+        wrong(
+            line,
+            format!("{}; each [[key]] has name, role, file or public_key, and ids", cut(error.message())),
+        )
+    })?;
+    for entry in &mut file.keys {
+        entry.line = line_at(text, entry.name.span().start);
+    }
+    Ok(file.keys)
+}
+
+fn trust(
+    entries: Vec<Entry>,
+    signers: &str,
+    files: &BTreeMap<String, Vec<u8>>,
+) -> Result<Trust, InvalidRules> {
+    let lines: Vec<(String, Role, usize)> =
+        entries.iter().map(|entry| (entry.name.get_ref().clone(), entry.role.into(), entry.line)).collect();
+    let keys =
+        entries.into_iter().map(|entry| attestation_key(entry, files)).collect::<Result<Vec<_>, _>>()?;
+    Trust::new(keys, signers).map_err(|source| {
+        let named = match &source {
+            InvalidTrust::Name { name } => lines.iter().rfind(|(key, ..)| cut(key) == *name),
+            InvalidTrust::Key { name, role, .. }
+            | InvalidTrust::Ids { name, role, .. }
+            | InvalidTrust::Repeated { name, role, .. } => {
+                lines.iter().rfind(|(key, of, _)| key == name && of == role)
+            }
+            InvalidTrust::BuilderIsRebuilder { name } => lines.iter().rfind(|(key, ..)| key == name),
+            _ => None,
+        };
+        match named {
+            Some((_, _, line)) => InvalidRules::Key { line: *line, source },
+            None => InvalidRules::Trust(source),
+        }
+    })
+}
+
+fn attestation_key(entry: Entry, files: &BTreeMap<String, Vec<u8>>) -> Result<AttestationKey, InvalidRules> {
+    let Entry { name, role, file, public_key, ids, line } = entry;
+    let wrong = |problem: String| InvalidRules::TrustFile { line, problem };
+    let public_key = match (file, public_key) {
+        (Some(file), None) => {
+            let bytes = files.get(&file).ok_or_else(|| {
+                wrong(format!(
+                    "there is no file {} beside it: put the public key there, by that very name",
+                    cut(&file)
+                ))
+            })?;
+            text(&file, bytes)?.to_owned()
+        }
+        (None, Some(key)) => key,
+        (None, None) => {
+            return Err(wrong("the key has neither `file` nor `public_key`: give one of them".into()));
+        }
+        (Some(_), Some(_)) => {
+            return Err(wrong("the key has both `file` and `public_key`: give one of them".into()));
+        }
+    };
+    Ok(AttestationKey { name: name.into_inner(), role: role.into(), public_key, ids })
+}
+
+fn measure(files: &BTreeMap<String, Vec<u8>>) -> Result<(), InvalidRules> {
+    if files.len() > MAX_RULES_FILES {
+        return Err(InvalidRules::TooManyFiles { count: files.len() });
+    }
+    let mut bytes = 0_usize;
+    for (name, content) in files {
+        bytes = bytes.saturating_add(content.len());
+        if bytes > MAX_RULES_BYTES {
+            return Err(InvalidRules::TooLarge { file: cut(name) });
+        }
+    }
+    Ok(())
+}
+
+fn is_policy(name: &str) -> bool {
+    !name.starts_with('.') && name.ends_with(".cedar")
+}
+
+fn counts(name: &str, key_files: &BTreeSet<String>) -> bool {
+    is_policy(name) || name == TRUST_FILE || name == SIGNERS_FILE || key_files.contains(name)
+}
+
+fn text<'a>(file: &str, bytes: &'a [u8]) -> Result<&'a str, InvalidRules> {
+    std::str::from_utf8(bytes).map_err(|error| {
+        let good = bytes.get(..error.valid_up_to()).unwrap_or_default();
+        let line = good.iter().filter(|byte| **byte == b'\n').count().saturating_add(1);
+        InvalidRules::NotText { file: cut(file), line }
+    })
+}
+
+fn digest(files: &[(&String, &Vec<u8>)]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    for part in files.iter().flat_map(|(name, content)| [name.as_bytes(), content.as_slice()]) {
+        hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const POLICY: &str =
+        "@id(\"a\")\npermit (principal, action, resource)\nwhen { context.builders.contains(\"ci\") };\n";
+    const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICFolhxAps6/xQ9U0QQw02xtvYvoPsvuAUNsIJ7pwit/";
+    const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJEvrXG4IGLAW3UoqV4Lj5dLgicCGb4Z/MPSLV0TevFm";
+
+    fn trust() -> String {
+        "[[key]]\nname = \"ci\"\nrole = \"builder\"\nfile = \"ci.pub\"\nids = [\"https://ci.example\"]\n"
+            .to_owned()
+    }
+
+    fn files(changes: &[(&str, &str)]) -> BTreeMap<String, Vec<u8>> {
+        let signers = format!("anna {OTHER}\n");
+        let mut files: BTreeMap<String, Vec<u8>> = [
+            ("a.cedar", POLICY),
+            ("trust.toml", &trust()),
+            ("ci.pub", KEY),
+            ("allowed_signers", &signers),
+            ("cases.toml", "never read ["),
+            (".a.cedar.swp", "never read ["),
+        ]
+        .into_iter()
+        .map(|(name, text)| (name.to_owned(), text.as_bytes().to_vec()))
+        .collect();
+        for (name, text) in changes {
+            files.insert((*name).to_owned(), text.as_bytes().to_vec());
+        }
+        files
+    }
+
+    fn parse(changes: &[(&str, &str)]) -> Result<Rules, InvalidRules> {
+        Rules::parse(&files(changes))
+    }
+
+    fn problem(changes: &[(&str, &str)]) -> String {
+        parse(changes).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_folder_holds_policies_keys_and_custodians() {
+        let rules = parse(&[]).unwrap();
+        assert_eq!(rules.policies.ids().map(ToString::to_string).collect::<Vec<_>>(), ["a"]);
+        assert_eq!(rules.trusts(), ["builder ci", "custodian anna"]);
+        assert_eq!(rules.warnings(), [""; 0]);
+        let inline = trust().replace("file = \"ci.pub\"", &format!("public_key = \"{KEY}\""));
+        assert_eq!(parse(&[("trust.toml", &inline)]).unwrap().trusts(), rules.trusts());
+    }
+
+    #[test]
+    fn no_files_permit_nothing_and_that_is_said() {
+        let rules = Rules::parse(&BTreeMap::new()).unwrap();
+        assert_eq!(rules.policies.ids().count(), 0);
+        assert!(rules.warnings()[0].contains("nothing is permitted"));
+    }
+
+    /// A policy in a file with another ending would be missed silently, and it may be the one that forbids.
+    #[test]
+    fn files_that_count_for_nothing_are_named() {
+        let rules = parse(&[("forbid.ceder", "forbid"), ("old.pub", KEY)]).unwrap();
+        assert_eq!(rules.warnings().len(), 2);
+        assert!(rules.warnings()[0].starts_with("forbid.ceder is passed over"), "{:?}", rules.warnings());
+    }
+
+    /// All that a decision can depend on, and nothing else.
+    #[test]
+    fn the_digest_is_over_all_that_counts() {
+        let digest = |changes: &[(&str, &str)]| parse(changes).unwrap().digest();
+        let unchanged = digest(&[]);
+        assert_eq!(digest(&[("cases.toml", ""), (".a.cedar.swp", "")]), unchanged);
+        let signers = format!("beat {OTHER}\n");
+        for change in [
+            ("a.cedar", "@id(\"b\") permit (principal, action, resource);"),
+            ("b.cedar", ""),
+            ("trust.toml", trust().replace("https://ci.", "https://ci2.").as_str()),
+            ("ci.pub", OTHER.replace(" AAAA", "  AAAA").trim_start()),
+            ("allowed_signers", signers.as_str()),
+        ] {
+            if let Ok(rules) = parse(&[change]) {
+                assert_ne!(rules.digest(), unchanged, "{change:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn each_mistake_is_named_with_its_file_and_line() {
+        let second = format!("{}\n{}", trust(), trust().replace("\"builder\"", "\"rebuilder\""));
+        for (file, text, expected) in [
+            ("a.cedar", format!("{POLICY}\nnothing"), "a.cedar, line 5"),
+            ("a.cedar", POLICY.replace("\"ci\"", "\"other\""), "a.cedar, line 1"),
+            ("trust.toml", "\n[[key]]\nnam = 1".to_owned(), "trust.toml, line 3"),
+            ("trust.toml", trust().replace("builder", "boss"), "trust.toml, line 3"),
+            (
+                "trust.toml",
+                trust().replace("ci.pub", "../ci.pub"),
+                "trust.toml, line 2: there is no file ../ci.pub",
+            ),
+            (
+                "trust.toml",
+                trust().replace("file = \"ci.pub\"\n", ""),
+                "trust.toml, line 2: the key has neither",
+            ),
+            (
+                "trust.toml",
+                trust() + &format!("public_key = \"{KEY}\""),
+                "trust.toml, line 2: the key has both",
+            ),
+            (
+                "trust.toml",
+                trust().replace("[\"https://ci.example\"]", "[]"),
+                "trust.toml, line 2: the builder's key ci",
+            ),
+            ("trust.toml", trust().replace("\"ci\"", "\"c i\""), "trust.toml, line 2"),
+            ("trust.toml", second, "trust.toml, line 8"),
+            ("ci.pub", "no key".to_owned(), "trust.toml, line 2: the builder's key ci"),
+            ("allowed_signers", format!("anna {OTHER}\nbeat no-key"), "line 2 of the allowed-signers file"),
+            ("trust.toml", "#".repeat(MAX_TRUST_BYTES + 1), "trust.toml, line 1: it has more than"),
+            ("cases.toml", "#".repeat(MAX_RULES_BYTES), "cases.toml: with it there are more than"),
+        ] {
+            let problem = problem(&[(file, &text)]);
+            assert!(problem.contains(expected), "{expected}: {problem}");
+        }
+        let mut not_text = files(&[]);
+        not_text.insert("a.cedar".to_owned(), b"// a\n// \xff".to_vec());
+        assert!(
+            Rules::parse(&not_text).unwrap_err().to_string().starts_with("a.cedar, line 2: it is not UTF-8")
+        );
+        let many = (0..=MAX_RULES_FILES).map(|number| (format!("{number}"), Vec::new())).collect();
+        assert!(Rules::parse(&many).unwrap_err().to_string().contains("129 files"));
+    }
+}

@@ -1,0 +1,285 @@
+//! What the documents that came with a release establish, by this custodian's trust alone.
+//!
+//! Nothing that is sent as evidence fails anything: a document that does not parse, or does not verify, is no fact, and what is
+//! answered says which one was not counted and why.
+//!
+//! What attestations establish depends on keys, document and release alone, and is kept: a release that waits comes again every
+//! minute with all its documents. Approvals and refusals are verified anew each time, for their keys are valid for a time.
+
+use std::collections::{BTreeSet, HashMap, VecDeque};
+
+use rutli_evidence::{Established, Evidence, Kind, Trust, verify};
+use rutli_wire::link::BatchItem;
+use sha2::{Digest, Sha256};
+
+use crate::limits;
+
+/// What is known of a release by its documents.
+#[derive(Debug, Default)]
+pub struct Examined {
+    /// With the digest of the document.
+    pub established: Vec<([u8; 32], Established)>,
+    /// What was not counted.
+    pub not_counted: Vec<NotCounted>,
+}
+
+/// A document that is no fact.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NotCounted {
+    /// SHA-256 of the document.
+    pub digest: [u8; 32],
+    /// What it claims to be, if it could be read.
+    pub kind: Option<Kind>,
+    /// Why, for a person.
+    pub why: String,
+}
+
+/// Verifies documents, and remembers what came of it. To be made anew with other keys.
+#[derive(Debug, Default)]
+pub struct Examiner {
+    known: HashMap<Known, Finding>,
+    /// Oldest first.
+    order: VecDeque<Known>,
+    bytes: usize,
+    /// Keys that were tried for the batch that is under way.
+    tries: usize,
+}
+
+/// Digests of a document, and of the release that it came with.
+type Known = ([u8; 32], [u8; 32]);
+
+type Finding = Result<Established, (Option<Kind>, String)>;
+
+impl Examiner {
+    /// Another batch: it has all the time that one may take.
+    pub fn begin_batch(&mut self) {
+        self.tries = 0;
+    }
+
+    /// Verifies everything that came with a release of this digest. `now` in Unix seconds.
+    pub fn examine(
+        &mut self,
+        item: &BatchItem,
+        release_digest: [u8; 32],
+        trust: &Trust,
+        now: u64,
+    ) -> Examined {
+        let mut examined = Examined::default();
+        let mut seen = BTreeSet::new();
+        for bytes in item.evidence.iter().take(rutli_wire::limits::MAX_EVIDENCE) {
+            let digest: [u8; 32] = Sha256::digest(bytes).into();
+            if !seen.insert(digest) {
+                continue;
+            }
+            match self.examine_one(bytes, (digest, release_digest), item, trust, now) {
+                Ok(established) => examined.established.push((digest, established)),
+                Err((kind, why)) => examined.not_counted.push(NotCounted { digest, kind, why }),
+            }
+        }
+        examined
+    }
+
+    fn examine_one(
+        &mut self,
+        bytes: &[u8],
+        known: Known,
+        item: &BatchItem,
+        trust: &Trust,
+        now: u64,
+    ) -> Finding {
+        if let Some(finding) = self.known.get(&known) {
+            return finding.clone();
+        }
+        // Each key is tried: whoever sends many documents holds this node up, and others' releases with it.
+        let keys: usize = trust.keys().values().map(BTreeSet::len).sum();
+        self.tries = self.tries.saturating_add(keys.saturating_add(1));
+        if self.tries > limits::MAX_KEY_TRIES_PER_BATCH {
+            let why =
+                "not looked at yet, for much evidence came at once; it will be when the release comes again";
+            return Err((None, why.to_owned()));
+        }
+        let evidence = match Evidence::parse(bytes) {
+            Ok(evidence) => evidence,
+            Err(error) => return self.keep(known, Err((None, error.to_string()))),
+        };
+        let kind = evidence.kind();
+        let finding = verify(&evidence, trust, &item.release, &item.release_id, now)
+            .map_err(|error| (Some(kind), error.to_string()));
+        match kind {
+            Kind::Approval | Kind::Refusal => finding,
+            Kind::Build | Kind::Tests | Kind::Review => self.keep(known, finding),
+        }
+    }
+
+    fn keep(&mut self, known: Known, finding: Finding) -> Finding {
+        self.bytes = self.bytes.saturating_add(size(&finding));
+        self.known.insert(known, finding.clone());
+        self.order.push_back(known);
+        while (self.order.len() > limits::MAX_KNOWN_EVIDENCE || self.bytes > limits::MAX_KNOWN_EVIDENCE_BYTES)
+            && let Some(oldest) = self.order.pop_front()
+        {
+            let forgotten = self.known.remove(&oldest);
+            self.bytes = self.bytes.saturating_sub(forgotten.as_ref().map_or(0, size));
+        }
+        finding
+    }
+}
+
+impl Examined {
+    /// What was not counted, for a person: some of it, cut.
+    #[must_use]
+    pub fn notes(&self) -> String {
+        let mut notes = String::new();
+        for note in self.not_counted.iter().take(limits::MAX_NOTES) {
+            let digest = hex::encode(note.digest.get(..8).unwrap_or_default());
+            let kind = note.kind.map_or("document", Kind::as_str);
+            let end = note.why.floor_char_boundary(limits::MAX_NOTE_BYTES);
+            let why = note.why.get(..end).unwrap_or_default();
+            notes.push_str(&format!("; not counted: the {kind} sha256:{digest}…: {why}"));
+        }
+        match self.not_counted.len().saturating_sub(limits::MAX_NOTES) {
+            0 => notes,
+            more => notes + &format!("; nor {more} more"),
+        }
+    }
+}
+
+/// About how many bytes are kept for a finding, at most twice of what its texts have.
+fn size(finding: &Finding) -> usize {
+    const FIXED_BYTES: usize = 256;
+    let texts = |texts: &BTreeSet<String>| -> usize { texts.iter().map(|text| text.len() + 64).sum() };
+    let text = |text: &Option<String>| text.as_ref().map_or(0, String::len);
+    FIXED_BYTES
+        + match finding {
+            Err((_, why)) => why.len(),
+            Ok(Established::Provenance(build) | Established::Rebuild(build)) => {
+                build.by.len()
+                    + build.builder_id.len()
+                    + build.build_type.len()
+                    + text(&build.source_uri)
+                    + text(&build.invocation_id)
+            }
+            Ok(Established::Tests { by, passed, url }) => by.len() + texts(passed) + text(url),
+            Ok(Established::Review { by, verifier_id, source_uri, levels, .. }) => {
+                by.len() + verifier_id.len() + source_uri.len() + texts(levels)
+            }
+            Ok(Established::Approval { custodian }) => custodian.len(),
+            Ok(Established::Refusal { custodian, reason }) => custodian.len() + reason.len(),
+        }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rutli_evidence::{
+        AttestationKey, AttestationSigner, Build, File, Role, SourceDigest, provenance_statement, sign_dsse,
+    };
+    use rutli_keys::IdentityKey;
+    use rutli_release::{ReleaseId, Requester};
+
+    use super::*;
+    use crate::testing::release;
+
+    const NOW: u64 = 1_800_000_000;
+
+    fn signer(number: u8) -> AttestationSigner {
+        let pem = IdentityKey::from_bytes(&[number; 32]).to_pkcs8_pem().unwrap();
+        AttestationSigner::from_private_key(&pem).unwrap()
+    }
+
+    /// Trusts that many builders; the first is [`signer`] 1.
+    fn trust(builders: u8) -> Trust {
+        let key = |number| AttestationKey {
+            name: format!("ci-{number}"),
+            role: Role::Builder,
+            public_key: signer(number).public_pem(),
+            ids: vec!["https://ci.example".into()],
+        };
+        Trust::new((1..=builders).map(key).collect(), "").unwrap()
+    }
+
+    fn item(sequence: u64, evidence: Vec<Vec<u8>>) -> BatchItem {
+        BatchItem {
+            release_id: ReleaseId::new("suite-1.0-0123456789ab").unwrap(),
+            requester: Requester::new("ci").unwrap(),
+            release: Arc::new(release("suite", sequence, 1)),
+            slots: vec![0],
+            commitments: Vec::new(),
+            entry: None,
+            evidence: evidence.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    /// Each number gives another document about a release of one file.
+    fn provenance(number: u32) -> Vec<u8> {
+        let build = Build {
+            builder_id: "https://ci.example".into(),
+            build_type: "https://ci.example/v1".into(),
+            parameters: std::collections::BTreeMap::new(),
+            source_uri: None,
+            source_digest: SourceDigest::Sha256([9; 32]),
+            invocation_id: Some(format!("run {number}")),
+            started_at: None,
+            finished_at: None,
+        };
+        let files = [File { name: "file-0.bin".into(), sha256: [0; 32] }];
+        sign_dsse(&provenance_statement(&files, &build).unwrap(), &signer(1)).unwrap()
+    }
+
+    #[test]
+    fn what_attestations_establish_is_looked_up_the_second_time() {
+        let mut examiner = Examiner::default();
+        let item = item(1, vec![provenance(1), provenance(1), b"rubbish".to_vec()]);
+        let digest = item.release.digest();
+        for _ in 0..2 {
+            let examined = examiner.examine(&item, digest, &trust(1), NOW);
+            assert_eq!((examined.established.len(), examined.not_counted.len()), (1, 1));
+            assert_eq!(examiner.tries, 4, "two documents, one key, and one more each");
+        }
+        // Of another release it is looked at anew: this one has the same file, and other digests will not.
+        examiner.examine(&item, [1; 32], &trust(1), NOW);
+        assert_eq!((examiner.tries, examiner.known.len()), (8, 4));
+    }
+
+    /// Whoever sends many documents does not hold the node up; what is left is looked at the next time.
+    #[test]
+    fn keys_are_tried_only_so_often_for_one_batch() {
+        let mut examiner = Examiner::default();
+        let trust = trust(32);
+        let at_once = limits::MAX_KEY_TRIES_PER_BATCH / 33;
+        examiner.tries = (at_once - 2) * 33;
+        let item = item(1, (0..3).map(provenance).collect());
+        let examined = examiner.examine(&item, item.release.digest(), &trust, NOW);
+        assert_eq!((examined.established.len(), examined.not_counted.len()), (2, 1));
+        assert!(examined.notes().contains("not looked at yet"), "{}", examined.notes());
+        examiner.begin_batch();
+        let examined = examiner.examine(&item, item.release.digest(), &trust, NOW);
+        assert_eq!((examined.established.len(), examined.not_counted.len()), (3, 0));
+    }
+
+    #[test]
+    fn what_is_remembered_is_bounded_in_number_and_bytes() {
+        let mut examiner = Examiner::default();
+        let known = |number: u32| {
+            let mut digest = [0; 32];
+            digest[..4].copy_from_slice(&number.to_be_bytes());
+            (digest, [0; 32])
+        };
+        let most = u32::try_from(limits::MAX_KNOWN_EVIDENCE).unwrap();
+        for number in 0..most + 5 {
+            _ = examiner.keep(known(number), Err((None, "why".into())));
+        }
+        assert_eq!(
+            (examiner.known.len(), examiner.order.len()),
+            (limits::MAX_KNOWN_EVIDENCE, limits::MAX_KNOWN_EVIDENCE)
+        );
+        assert!(!examiner.known.contains_key(&known(4)) && examiner.known.contains_key(&known(5)));
+        let long = "x".repeat(limits::MAX_KNOWN_EVIDENCE_BYTES / 4);
+        for number in most + 5..most + 15 {
+            _ = examiner.keep(known(number), Err((None, long.clone())));
+        }
+        assert_eq!(examiner.known.len(), 3);
+        assert!(examiner.bytes <= limits::MAX_KNOWN_EVIDENCE_BYTES);
+    }
+}

@@ -1,0 +1,109 @@
+//! What releases that wait were answered, for a while.
+//!
+//! A release that waits is asked about again every minute, and there may be thousands. Whether it is permitted now is quickly said;
+//! what is missing has to be searched for, which takes a hundred times as long, and is the same as long as nothing new came.
+
+use std::collections::{HashMap, VecDeque};
+
+use rutli_wire::link::BatchItem;
+use sha2::{Digest, Sha256};
+
+use crate::{evidence::Examined, limits, marks::History, policy::Denied};
+
+/// All that an answer depends on but the rules, the time and the rates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Question([u8; 32]);
+
+/// Answers to releases that wait. To be made anew with other rules.
+#[derive(Debug, Default)]
+pub struct Waits {
+    answers: HashMap<Question, Denied>,
+    /// Oldest first, with the Unix seconds of each.
+    order: VecDeque<(u64, Question)>,
+}
+
+impl Question {
+    /// Of a release of this digest, with what its documents came to.
+    #[must_use]
+    pub fn new(item: &BatchItem, release_digest: [u8; 32], examined: &Examined, history: History) -> Self {
+        let mut hash = Sha256::new();
+        hash.update(release_digest);
+        hash.update([u8::from(item.entry.as_ref().is_some_and(|entry| entry.embargo.is_some()))]);
+        hash.update(history.previous.map_or(0, rutli_release::Sequence::get).to_be_bytes());
+        for (document, _) in &examined.established {
+            hash.update([1]);
+            hash.update(document);
+        }
+        for note in &examined.not_counted {
+            hash.update([2]);
+            hash.update(note.digest);
+            hash.update(Sha256::digest(&note.why));
+        }
+        // The only part without a length of its own: last.
+        hash.update([3]);
+        hash.update(item.requester.as_str());
+        Self(hash.finalize().into())
+    }
+}
+
+impl Waits {
+    /// What was answered lately, if anything. `now` in Unix seconds.
+    pub fn get(&mut self, question: &Question, now: u64) -> Option<Denied> {
+        // A clock that was set back makes answers older than they are, never younger.
+        let is_old = |at: u64| at > now || at.saturating_add(limits::WAIT_KEPT_S) <= now;
+        while let Some((_, oldest)) = self.order.pop_front_if(|(at, _)| is_old(*at)) {
+            self.answers.remove(&oldest);
+        }
+        self.answers.get(question).cloned()
+    }
+
+    /// Keeps an answer, if there is room: what is there is asked about as soon as what is not.
+    pub fn keep(&mut self, question: Question, denied: &Denied, now: u64) {
+        if self.answers.len() < limits::MAX_KNOWN_WAITS
+            && self.answers.insert(question, denied.clone()).is_none()
+        {
+            self.order.push_back((now, question));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rutli_wire::link::{Refusal, RefusalCode};
+
+    use super::*;
+
+    fn denied() -> Denied {
+        let refusal = Refusal { code: RefusalCode::EvidenceMissing, reason: "waits".into() };
+        Denied { refusal, basis: None, refused_by: None }
+    }
+
+    fn question(number: usize) -> Question {
+        Question(Sha256::digest(number.to_be_bytes()).into())
+    }
+
+    #[test]
+    fn an_answer_holds_for_a_while() {
+        let mut waits = Waits::default();
+        assert_eq!(waits.get(&question(1), 1_000), None);
+        waits.keep(question(1), &denied(), 1_000);
+        assert_eq!(waits.get(&question(1), 1_000 + limits::WAIT_KEPT_S - 1), Some(denied()));
+        assert_eq!(waits.get(&question(2), 1_000), None);
+        assert_eq!(waits.get(&question(1), 1_000 + limits::WAIT_KEPT_S), None);
+        waits.keep(question(1), &denied(), 2_000);
+        assert_eq!(waits.get(&question(1), 1_999), None, "the clock went back");
+    }
+
+    #[test]
+    fn there_is_room_for_so_many() {
+        let mut waits = Waits::default();
+        (0..=limits::MAX_KNOWN_WAITS).for_each(|number| waits.keep(question(number), &denied(), 1_000));
+        assert_eq!(
+            (waits.answers.len(), waits.order.len()),
+            (limits::MAX_KNOWN_WAITS, limits::MAX_KNOWN_WAITS)
+        );
+        assert_eq!(waits.get(&question(limits::MAX_KNOWN_WAITS), 1_000), None);
+        waits.get(&question(0), 1_000 + limits::WAIT_KEPT_S);
+        assert_eq!((waits.answers.len(), waits.order.len()), (0, 0));
+    }
+}

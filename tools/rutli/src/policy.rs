@@ -1,0 +1,204 @@
+//! `rutli policy …`: a custodian's policies, checked and tried before a node loads them.
+
+use std::path::{Path, PathBuf};
+
+use rutli_policy::{
+    CaseResult, Cases, Decision, Effect, Explanation, InvalidPolicy, PolicyExplanation, PolicySet, limits,
+    run_cases,
+};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use crate::{
+    cli::{Policy, PolicyFiles},
+    files,
+    report::{Failure, Report},
+    text, trust,
+};
+
+/// Columns that what policies say is broken into.
+const WIDTH: u16 = 100;
+
+/// `rutli policy …`
+///
+/// # Errors
+/// Exit code 1 for policies that a node would not load (`check`) and for cases that go otherwise (`test`), 2 for files that cannot be
+/// used.
+pub fn run(command: &Policy) -> Result<Report, Failure> {
+    match command {
+        Policy::Check(files) => check(files),
+        Policy::Test { policies, cases } => test(policies, cases),
+        Policy::Explain { policies, cases, case } => explain(policies, cases, case.as_deref()),
+    }
+}
+
+fn check(files: &PolicyFiles) -> Result<Report, Failure> {
+    let set = load(files)?.map_err(|error| Failure::failed(error.to_string()).help(KEEPS_OLD))?;
+    let ids: Vec<&str> = set.ids().map(|id| id.as_str()).collect();
+    let mut lines = vec![
+        format!("{}: {}", text::count(ids.len(), "policy", "policies"), text::list(&ids)),
+        format!("digest  {}", hex::encode(set.digest())),
+    ];
+    if files.trust.is_none() {
+        lines.push(
+            "whom they name was not checked: give the node's folder of rules with --trust DIR".to_owned(),
+        );
+    }
+    lines.extend(set.warnings().iter().map(|warning| format!("warning: {}", text::printable(warning))));
+    let json = json!({ "policies": ids, "digest": hex::encode(set.digest()), "warnings": set.warnings() });
+    Ok(Report::new(lines.join("\n"), json))
+}
+
+const KEEPS_OLD: &str = "correct the file; a node that is given it keeps what it loaded before";
+
+fn test(policies: &PolicyFiles, path: &Path) -> Result<Report, Failure> {
+    let set = usable(policies)?;
+    let report = run_cases(&set, &read_cases(path)?);
+    let cases = report.cases.len();
+    let failed: Vec<&CaseResult> = report.cases.iter().filter(|case| !case.passed).collect();
+    let document = value(&report);
+    if !failed.is_empty() {
+        let lines = failed.iter().map(|case| {
+            let problem = case.problem.as_deref().unwrap_or_default();
+            format!("\n  {}: {}", text::printable(&case.name), text::printable(problem))
+        });
+        let problem =
+            format!("{} of {cases} cases do not go as expected:{}", failed.len(), lines.collect::<String>());
+        return Err(Failure::failed(problem)
+            .help("correct the policies or the cases; `rutli policy explain … --case NAME` says policy by policy what applies")
+            .with(document));
+    }
+    let lines: Vec<String> = report
+        .cases
+        .iter()
+        .map(|case| format!("ok  {}\n{}", text::printable(&case.name), indented(&case.words)))
+        .collect();
+    let all = format!("{} as expected", text::count(cases, "case goes", "cases go"));
+    Ok(Report::new(lines.into_iter().chain([all]).collect::<Vec<_>>().join("\n"), document))
+}
+
+fn explain(policies: &PolicyFiles, path: &Path, name: Option<&str>) -> Result<Report, Failure> {
+    let set = usable(policies)?;
+    let cases = read_cases(path)?;
+    let wanted = cases.cases.iter().filter(|case| name.is_none_or(|name| case.name == name));
+    let explained: Vec<(&str, Explanation)> =
+        wanted.map(|case| (case.name.as_str(), set.explain(&case.facts()))).collect();
+    if explained.is_empty() {
+        let names: Vec<&str> = cases.cases.iter().map(|case| case.name.as_str()).collect();
+        return Err(Failure::usage(format!("{} has no case {:?}", path.display(), name.unwrap_or_default()))
+            .help(format!("its cases: {}", text::list(&names))));
+    }
+    let blocks: Vec<String> = explained.iter().map(|(name, explanation)| block(name, explanation)).collect();
+    let json: Vec<Value> = explained
+        .iter()
+        .map(|(name, explanation)| json!({ "name": name, "explanation": value(explanation) }))
+        .collect();
+    Ok(Report::new(blocks.join("\n\n"), json!({ "cases": json })))
+}
+
+/// A case, and below it each policy.
+fn block(name: &str, explanation: &Explanation) -> String {
+    let decision = match explanation.decision {
+        Decision::Permitted { .. } => "permitted",
+        Decision::Waits { .. } => "waits",
+        Decision::Refused { .. } => "refused",
+    };
+    let mut lines = vec![format!("{}: {decision}", text::printable(name)), indented(&explanation.words)];
+    for policy in &explanation.policies {
+        lines.push(format!(
+            "  {} {} ({}, line {})",
+            effect(policy),
+            policy.id,
+            text::printable(&policy.file),
+            policy.line
+        ));
+        lines.push(indented(&policy_words(policy)));
+    }
+    lines.join("\n")
+}
+
+fn effect(policy: &PolicyExplanation) -> &'static str {
+    match policy.effect {
+        Effect::Permit => "permit",
+        Effect::Forbid => "forbid",
+    }
+}
+
+fn policy_words(policy: &PolicyExplanation) -> String {
+    if let Some(error) = &policy.error {
+        return format!("cannot be evaluated, and so refuses the release: {error}");
+    }
+    let missing =
+        policy.missing.iter().map(|missing| missing.words.as_str()).collect::<Vec<_>>().join("; and ");
+    match (policy.effect, policy.applies) {
+        (_, true) if policy.effect == Effect::Permit => "applies".to_owned(),
+        (Effect::Permit, _) if policy.for_good => "does not apply, whatever evidence comes".to_owned(),
+        (Effect::Permit, _) => format!("does not apply yet; missing: {missing}"),
+        (Effect::Forbid, false) => "does not apply".to_owned(),
+        (Effect::Forbid, true) if policy.for_good => "applies, whatever evidence comes".to_owned(),
+        (Effect::Forbid, true) => format!("applies, until there is: {missing}"),
+    }
+}
+
+/// Policies that something is to be done with.
+fn usable(files: &PolicyFiles) -> Result<PolicySet, Failure> {
+    load(files)?
+        .map_err(|error| Failure::usage(error.to_string()).help("`rutli policy check` says when it is right"))
+}
+
+fn load(files: &PolicyFiles) -> Result<Result<PolicySet, InvalidPolicy>, Failure> {
+    let trust = files.trust.as_deref().map(trust::read).transpose()?;
+    let mut texts = Vec::new();
+    for path in cedar_files(&files.files)? {
+        // One byte more than fits, so that the policies' own bound is what is named.
+        let bytes = files::read_start(&path, limits::MAX_BYTES as u64 + 1)?;
+        let text = String::from_utf8(bytes).map_err(|_| {
+            Failure::usage(format!("{} is not text", path.display())).help("is it the right file?")
+        })?;
+        texts.push((path.display().to_string(), text));
+    }
+    Ok(PolicySet::parse(&texts, trust.as_ref()))
+}
+
+/// The files themselves; of a folder its `*.cedar`, in the order of their names, as a node reads them.
+fn cedar_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+    let mut files = Vec::new();
+    for path in paths {
+        if !path.is_dir() {
+            files.push(path.clone());
+            continue;
+        }
+        let cannot = |error: &std::io::Error| files::cannot("read", path, error);
+        let mut inside = Vec::new();
+        for entry in std::fs::read_dir(path).map_err(|error| cannot(&error))? {
+            let file = entry.map_err(|error| cannot(&error))?.path();
+            if file.extension().is_some_and(|extension| extension == "cedar") {
+                inside.push(file);
+            }
+        }
+        if inside.is_empty() {
+            return Err(Failure::usage(format!("{} has no file *.cedar", path.display()))
+                .help("give a Cedar file, or a folder with some"));
+        }
+        inside.sort();
+        files.extend(inside);
+    }
+    Ok(files)
+}
+
+fn read_cases(path: &Path) -> Result<Cases, Failure> {
+    let text = files::read_text(path)?;
+    Cases::parse(&text).map_err(|error| {
+        Failure::usage(format!("{}: {error}", path.display()))
+            .help("`rutli help policy-cases` shows what a case is made of")
+    })
+}
+
+/// Our own types always have a document.
+fn value(report: &impl Serialize) -> Value {
+    serde_json::to_value(report).unwrap_or_default()
+}
+
+fn indented(words: &str) -> String {
+    text::indented(&text::printable(words), 4, WIDTH)
+}
