@@ -19,6 +19,7 @@ Exit codes of all commands:
   2  Wrong usage: flags, a file that cannot be read or used, a field that the coordinator does not take.
   3  The coordinator, the node or the log cannot be reached, or does not permit it to this certificate.
   4  Time is up, or Ctrl-C: what was asked for still goes on. Run the command again to wait for it.
+  5  `attest rebuild` built the source, and other files came out than were expected: nothing is attested.
 
 `log monitor` without --once runs until Ctrl-C or SIGTERM. Its state is saved then, and it ends with 1 if it found an
 alarm since it was started, else with 3 if it could not read a source in the end, else with 0.
@@ -76,6 +77,15 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
   log show INDEX  {\"log\",\"size\",\"index\",\"leaf\",\"entry\":{…},\"document\":TEXT or null}
   log prove       {\"log\",\"size\",\"index\",\"leaf\",\"cosigned_by\":[…],\"proof\":TEXT,\"written\":PATH or null}
   log export      {\"log\",\"size\",\"entries\",\"written\"}; in the file one {\"index\",\"leaf\",\"entry\":{…}} on each line
+  attest rebuild  {\"reproduced\":true,\"builder_id\",\"source\",\"source_digest\",\"isolation\",\"files\":[{\"name\",\"sha256\"}],
+                  \"extra\":[PATH…],\"written\"}; exit code 5: {\"reproduced\":false,\"differences\":[{\"name\",\"kind\",
+                  \"text\",\"expected\":{\"sha256\",\"size\"},\"rebuilt\":{\"path\",\"sha256\",\"size\"} or null,\"offset\"}],
+                  \"extra\":[PATH…],\"error\":{…}}; kind: missing, ambiguous, differs; size, offset: null where the
+                  expected file is not at hand; a build that fails: {\"reproduced\":false,\"output\":TEXT,\"error\":{…}}
+  attest          {\"builder_id\",\"source_digest\",\"files\":[{\"name\",\"sha256\"}],\"written\"}
+   provenance
+  attest          {\"result\",\"files\":[{\"name\",\"sha256\"}],\"written\"}; result: PASSED, WARNED, FAILED
+   test-result
   demo            what is in DIR/demo.json, and \"dir\",\"releases\":[…],\"checks\":[{\"what\",\"by\",\"ok\"}]";
 
 const ROLES: &str = "\
