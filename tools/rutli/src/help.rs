@@ -79,7 +79,7 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
   log export      {\"log\",\"size\",\"entries\",\"written\"}; in the file one {\"index\",\"leaf\",\"entry\":{…}} on each line
   attest rebuild  {\"reproduced\":true,\"builder_id\",\"source\",\"source_digest\",\"isolation\",\"files\":[{\"name\",\"sha256\"}],
                   \"extra\":[PATH…],\"written\"}; exit code 5: {\"reproduced\":false,\"differences\":[{\"name\",\"kind\",
-                  \"text\",\"expected\":{\"sha256\",\"size\"},\"rebuilt\":{\"path\",\"sha256\",\"size\"} or null,\"offset\"}],
+                  \"text\",\"expected\":{\"sha256\",\"size\"},\"rebuilt\":{\"sha256\",\"size\"} or null,\"offset\"}],
                   \"extra\":[PATH…],\"error\":{…}}; kind: missing, ambiguous, differs; size, offset: null where the
                   expected file is not at hand; a build that fails: {\"reproduced\":false,\"output\":TEXT,\"error\":{…}}
   attest          {\"builder_id\",\"source_digest\",\"files\":[{\"name\",\"sha256\"}],\"written\"}

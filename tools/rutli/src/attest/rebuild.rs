@@ -27,6 +27,7 @@ use super::{
 use crate::{
     cli, clock,
     files::{self, Access},
+    interruption::Interruption,
     report::{Failure, Report},
     text,
 };
@@ -46,7 +47,8 @@ pub async fn run(args: cli::AttestRebuild) -> Result<Report, Failure> {
     statements::check_size(&trial.map_err(|error| statements::not_made(&error))?)?;
 
     let place = Place::new()?;
-    let source = archive::unpack(&args.source, &place.build())?;
+    let (archive, into) = (args.source.clone(), place.build());
+    let source = interruptible(move || archive::unpack(&archive, &into)).await?;
     eprintln!("source: sha256:{}, {}", hex::encode(source.sha256), args.source.display());
     let epoch = args.source_date.unwrap_or(source.newest);
     let room = room(&args, &place, &source, epoch)?;
@@ -62,7 +64,8 @@ pub async fn run(args: cli::AttestRebuild) -> Result<Report, Failure> {
     build.finished_at = Some(clock::unix_now());
 
     let output = place.build().join(&source.top).join(args.output.as_deref().unwrap_or(Path::new("")));
-    let comparison = compare::compare(&expected, &output, &place.build())?;
+    let built = place.build();
+    let comparison = interruptible(move || compare::compare(&expected, &output, &built)).await?;
     save(&args, &comparison)?;
     if !comparison.differences.is_empty() {
         let explained = if args.diffoscope {
@@ -73,6 +76,19 @@ pub async fn run(args: cli::AttestRebuild) -> Result<Report, Failure> {
         return Err(differs(&comparison, &explained));
     }
     attest(&args, &signer, &build, &comparison, isolation)
+}
+
+/// Long work on a thread of its own, so that whoever ends this program ends it in order: nothing is left on the disk.
+async fn interruptible<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, Failure> + Send + 'static,
+) -> Result<T, Failure> {
+    let mut interruption = Interruption::listen()?.or_hang_up()?;
+    tokio::select! {
+        done = tokio::task::spawn_blocking(work) => done.map_err(|error| Failure::failed(error.to_string()))?,
+        signal = interruption.wait() => {
+            Err(Failure::failed(format!("{signal} came; nothing is attested")).help("run the command again"))
+        }
+    }
 }
 
 /// Signs what came out of the build, all of which is as expected.

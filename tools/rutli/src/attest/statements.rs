@@ -121,7 +121,7 @@ pub fn test_result(args: &cli::AttestTests) -> Result<Report, Failure> {
 /// Reads the key that signs.
 ///
 /// # Errors
-/// Exit code 2: it is no such key, or everybody may read it who should not.
+/// Exit code 2: it is no such key, or is encrypted.
 pub fn read_signer(path: &Path) -> Result<AttestationSigner, Failure> {
     let bytes = zeroize::Zeroizing::new(files::read_within(path, 64 * 1024)?);
     let unusable = |problem: &str| {

@@ -118,6 +118,28 @@ fn whoever_ends_rutli_ends_the_build() {
     }
 }
 
+#[test]
+fn whoever_ends_it_while_it_unpacks_ends_it_in_order() {
+    let desk = Desk::bare();
+    desk.write("expected/f", "x");
+    fs::create_dir(desk.path("tmp")).unwrap();
+    let large = fs::File::create(desk.path("large")).unwrap();
+    large.set_len(300 << 20).unwrap();
+    let tar = desk.path("source.tar.gz");
+    run(Command::new("tar").arg("-cf").arg(&tar).arg("-C").arg(desk.path("")).arg("large"));
+    let mut rebuild = desk.rebuild("auto", "true", &[]);
+    let rebuild = rebuild.env("TMPDIR", desk.path("tmp")).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut child = rebuild.spawn().unwrap();
+    let unpacking = || {
+        let mut places = fs::read_dir(desk.path("tmp")).unwrap().flatten();
+        places.any(|place| place.path().join("build/large").exists())
+    };
+    eventually("nothing is unpacked", unpacking);
+    kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(1));
+    assert_eq!(fs::read_dir(desk.path("tmp")).unwrap().count(), 0);
+}
+
 /// As an ordinary user, whom access rights hold; the tests may run as root, whom they do not.
 #[test]
 fn an_ordinary_user_rebuilds_too_and_nothing_is_left_on_the_disk() {

@@ -101,9 +101,13 @@ fn source() -> Tar {
         .link("suite-1/same.c", "suite-1/src/main.c")
 }
 
-fn piped(program: &str, input: &[u8]) -> Vec<u8> {
+/// Through a program and its arguments.
+fn piped(line: &str, input: &[u8]) -> Vec<u8> {
+    let mut words = line.split(' ');
+    let program = words.next().unwrap();
     let mut child = Command::new(program)
         .arg("-c")
+        .args(words)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -250,6 +254,11 @@ fn bombs_are_refused_before_they_go_off() {
             .flatten()
             .any(|entry| entry.metadata().unwrap().len() > 1 << 20);
         assert!(!large, "{what}");
+    }
+    // Memory, which compressed files say how much of it they want.
+    for line in ["xz --lzma2=dict=256MiB", "zstd --long=31"] {
+        let problem = refusal(&piped(line, &source().end()));
+        assert!(problem.contains("is not unpacked"), "{line}: {problem}");
     }
     // A header that promises more than follows.
     let mut cut = Tar::default().file("x", &"0".repeat(2000)).bytes;
