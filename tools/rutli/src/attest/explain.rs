@@ -11,7 +11,7 @@ use super::{
     compare::{Comparison, Found},
     expected::ExpectedFile,
     isolation::{BUILD, Isolation, Room},
-    limits::{EXPLAIN_TIMEOUT, MAX_EXPLAINED, MAX_SHOWN_BYTES},
+    limits::{EXPLAIN_TIMEOUT, MAX_EXPLAINED, MAX_SHOWN_BYTES, PROBE_TIMEOUT},
 };
 use crate::{files, hash::Hashed, report::Failure, text};
 
@@ -78,6 +78,12 @@ pub async fn diffoscope(
     isolation: Isolation,
     room: &Room,
 ) -> Result<String, Failure> {
+    let there = isolation.command(room, &["/bin/sh", "-c", "command -v diffoscope"]);
+    if !build::run(there, PROBE_TIMEOUT, false).await?.succeeded() {
+        return Ok("diffoscope is not installed where a build sees it: install it (Debian: `apt install diffoscope`), or let it in with \
+                   --ro-bind and --env PATH=…"
+            .to_owned());
+    }
     let mut said = Vec::new();
     let differing = comparison.differences.iter().filter_map(|difference| match &difference.found {
         Found::Differs { rebuilt, .. } => Some((difference, rebuilt)),

@@ -182,9 +182,16 @@ fn diffoscope_explains_between_the_walls() {
         assert_eq!(code(&output), 5, "{}", said(&output));
         let wanted = "diffoscope of bin/suite:\nin /build with suite-1.2: --no-progress --text - /tmp/expected /tmp/rebuilt\n";
         assert!(said(&output).contains(wanted), "{}", said(&output));
-        let output = desk.rebuild(isolation, COMMAND, &["--output", "out", "--diffoscope"]).output().unwrap();
-        assert_eq!(code(&output), 5);
-        assert!(said(&output).contains("diffoscope"), "{}", said(&output));
+        // Also on a machine that has it.
+        let line = format!("PATH=/usr/bin:/bin; {COMMAND}");
+        let more = ["--output", "out", "--diffoscope", "--env", "PATH=/nonexistent"];
+        let output = desk.rebuild(isolation, &line, &more).output().unwrap();
+        assert_eq!(code(&output), 5, "{}", said(&output));
+        assert!(
+            said(&output).contains("diffoscope is not installed where a build sees it"),
+            "{}",
+            said(&output)
+        );
     }
 }
 

@@ -56,6 +56,16 @@ fn there_is_nothing_of_the_user() {
         assert_eq!(variables, fixed.into(), "{isolation}: {said}");
         assert!(said.contains("\n1000\n1000\nbuild\nbuild\n"), "{isolation}: {said}");
         assert!(said.contains("CapEff:\t0000000000000000\n") && said.contains("NoNewPrivs:\t1\n"), "{said}");
+        // The whole of the root: what is mounted elsewhere would let the build see everything.
+        let roots: BTreeSet<_> = said
+            .lines()
+            .skip_while(|line| *line != "/:")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .collect();
+        let known =
+            ["bin", "build", "dev", "etc", "lib", "lib32", "lib64", "libx32", "proc", "sbin", "tmp", "usr"];
+        assert!(roots.contains("build") && roots.is_subset(&known.into()), "{isolation}: {said}");
         for gone in [
             "cannot access '/var'",
             "cannot access '/home'",
