@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     envelope::Envelope,
-    limits::{MAX_EVIDENCE_BYTES, MAX_SIGNATURES, MAX_SUBJECTS},
+    limits::{MAX_EVIDENCE_BYTES, MAX_SIGNATURES, MAX_SIGNED_BYTES, MAX_SUBJECTS},
     statement::Predicate,
     text::{self, SignedText, Word},
 };
@@ -72,6 +72,17 @@ pub enum NotEvidence {
     Signatures {
         /// How many.
         count: usize,
+    },
+    /// A large statement with more signatures than it may cost to verify.
+    #[error(
+        "the envelope has {count} signatures over {bytes} bytes, {MAX_SIGNED_BYTES} bytes is the most for all of them together: leave \
+         out those of keys that nobody uses any more"
+    )]
+    Signed {
+        /// How many.
+        count: usize,
+        /// How long the statement is.
+        bytes: usize,
     },
     /// Text that is no Base64.
     #[error("the envelope's {what} is no Base64 with padding: make the attestation again")]

@@ -17,7 +17,7 @@ use serde::Deserialize;
 use crate::{
     document::NotEvidence,
     json,
-    limits::MAX_SIGNATURES,
+    limits::{MAX_SIGNATURES, MAX_SIGNED_BYTES},
     statement::{self, Statement},
     words::quoted,
 };
@@ -43,6 +43,10 @@ impl Envelope {
             return Err(NotEvidence::Signatures { count });
         }
         let payload = decode(&envelope.payload, "payload")?;
+        let bytes = payload.len();
+        if bytes.saturating_mul(count) > MAX_SIGNED_BYTES {
+            return Err(NotEvidence::Signed { count, bytes });
+        }
         let signatures = envelope
             .signatures
             .iter()

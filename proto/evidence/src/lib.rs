@@ -1,6 +1,6 @@
 //! What a custodian's node verifies about a release beyond the request itself: attestations, approvals, refusals.
 //!
-//! A piece of [`Evidence`] is an opaque document of at most 64 KiB, known by the SHA-256 of its bytes. It is either
+//! A piece of [`Evidence`] is an opaque document of at most 1 MiB, known by the SHA-256 of its bytes. It is either
 //!
 //! - a **DSSE envelope** in JSON around an in-toto Statement v1: SLSA provenance v1 of a build or of a rebuild, a test result v0.1, or an SLSA
 //!   verification summary v1 of a review of the source; or

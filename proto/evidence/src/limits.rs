@@ -1,10 +1,14 @@
 //! Every bound of this crate, with its reason. Nothing is parsed before it was measured against one of these.
 
-/// Bytes of one piece of evidence. An envelope of this size names some 450 artifacts; a node keeps and verifies many at a time.
-pub const MAX_EVIDENCE_BYTES: usize = 64 * 1024;
+/// Bytes of one piece of evidence. An envelope of this size names the 5,000 artifacts that a release may have, with names of 56 bytes.
+pub const MAX_EVIDENCE_BYTES: usize = 1024 * 1024;
 
 /// Signatures of an envelope: a builder has one key, and a few more while it changes keys. Each is tried under each key.
 pub const MAX_SIGNATURES: usize = 8;
+
+/// Bytes of a statement times the signatures over it: each is hashed whole under each key. Twice the largest statement, for a builder
+/// that changes keys, or a small one with all the signatures that there may be.
+pub const MAX_SIGNED_BYTES: usize = 2 * MAX_EVIDENCE_BYTES;
 
 /// Subjects of a statement: as many as a release may have artifacts.
 pub const MAX_SUBJECTS: usize = rutli_release::limits::MAX_ARTIFACTS;

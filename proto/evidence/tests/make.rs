@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, fs, process::Command};
 
 use rutli_evidence::{
     AttestationSigner, Build, Established, Evidence, File, InvalidSigner, NotEvidence, NotMade, Role,
-    SourceDigest, TestRun, Trust, provenance_statement, sign_dsse, test_statement,
+    SourceDigest, TestRun, Trust, limits, provenance_statement, sign_dsse, test_statement,
 };
 use serde_json::Value;
 use support::*;
@@ -122,7 +122,8 @@ fn what_nobody_would_take_is_not_made() {
         provenance_statement(&[], &build()),
         Err(NotMade::NotEvidence(NotEvidence::Subjects { count: 0 }))
     ));
-    let many = vec![files()[0].clone(); 600];
+    let large = File { name: "x".repeat(255), ..files()[0].clone() };
+    let many = vec![large; 3_000];
     let statement = provenance_statement(&many, &build()).unwrap();
     assert!(matches!(
         sign_dsse(&statement, &signer(2)),
@@ -132,11 +133,14 @@ fn what_nobody_would_take_is_not_made() {
 }
 
 #[test]
-fn the_largest_release_that_fits_has_some_450_files() {
+fn the_largest_release_fits_with_names_of_56_bytes() {
+    let artifacts = limits::MAX_SUBJECTS;
     let files: Vec<_> =
-        (0..450).map(|number| File { name: format!("file-{number:03}"), sha256: [7; 32] }).collect();
+        (0..artifacts).map(|number| File { name: format!("{number:056}"), sha256: [7; 32] }).collect();
     let statement = provenance_statement(&files, &build()).unwrap();
     assert!(sign_dsse(&statement, &signer(2)).is_ok());
+    let statement = test_statement(&files, &run()).unwrap();
+    assert!(sign_dsse(&statement, &signer(3)).is_ok());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The commands and their flags, as clap reads them.
 
+mod attest;
 mod custodian;
 mod files;
 mod log;
@@ -14,6 +15,9 @@ use rutli_log::Head;
 
 use self::parse::parse_duration;
 pub use self::{
+    attest::{
+        Attest, AttestProvenance, AttestRebuild, AttestSigning, AttestTests, Attested, IsolationChosen,
+    },
     custodian::{Approve, Custodian, Evidence, Pending, Refuse, Show, Signing, View},
     files::{Sign, Verify},
     log::{DocumentsChecked, Log, LogExport, LogFilter, LogMonitor, LogPlace, LogProve, LogShow},
@@ -26,7 +30,7 @@ const EVERYWHERE: &str = "Everywhere";
 /// Organisations sign releases together.
 ///
 /// Exit codes: 0 done · 1 not verified, refused or failed · 2 wrong usage · 3 cannot be reached or not permitted ·
-/// 4 time is up, and it still goes on. See `rutli help exit-codes`.
+/// 4 time is up, and it still goes on · 5 rebuilt, but not the same. See `rutli help exit-codes`.
 #[derive(Debug, Parser)]
 #[command(name = "rutli", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
@@ -71,6 +75,9 @@ pub enum Command {
     /// Public keys.
     #[command(subcommand)]
     Keys(Keys),
+    /// Make evidence for a release: rebuild it, attest where it comes from, or what was tested.
+    #[command(subcommand)]
+    Attest(Attest),
     /// Read the transparency log: watch it, look into it, prove entries.
     #[command(subcommand)]
     Log(Log),

@@ -20,6 +20,7 @@ Exit codes of all commands:
   2  Wrong usage: flags, a file that cannot be read or used, a field that the coordinator does not take.
   3  The coordinator, the node or the log cannot be reached, or does not permit it to this certificate.
   4  Time is up, or Ctrl-C: what was asked for still goes on. Run the command again to wait for it.
+  5  `attest rebuild` built the source, and other files came out than were expected: nothing is attested.
 
 `approve` and `refuse` end with 1 if the answer was not yes, if the signature does not hold, if the release is final already, or if
 `ssh-keygen` did not sign; nothing was sent then. That nodes still wait for something else is no failure: they end with 0.
@@ -104,6 +105,15 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   provenance, rebuild, tests, review, approval, rate, time
   policy explain  {\"cases\":[{\"name\",\"explanation\":{\"decision\",\"words\",\"facts\":{…},\"policies\":[{\"id\",\"file\",\"line\",
                   \"effect\",\"reason\",\"applies\",\"error\",\"missing\":[as above…],\"for_good\"}]}}]}
+  attest rebuild  {\"reproduced\":true,\"builder_id\",\"source\",\"source_digest\",\"isolation\",\"files\":[{\"name\",\"sha256\"}],
+                  \"extra\":[PATH…],\"written\"}; exit code 5: {\"reproduced\":false,\"differences\":[{\"name\",\"kind\",
+                  \"text\",\"expected\":{\"sha256\",\"size\"},\"rebuilt\":{\"sha256\",\"size\"} or null,\"offset\"}],
+                  \"extra\":[PATH…],\"error\":{…}}; kind: missing, ambiguous, differs; size, offset: null where the
+                  expected file is not at hand; a build that fails: {\"reproduced\":false,\"output\":TEXT,\"error\":{…}}
+  attest          {\"builder_id\",\"source_digest\",\"files\":[{\"name\",\"sha256\"}],\"written\"}
+   provenance
+  attest          {\"result\",\"files\":[{\"name\",\"sha256\"}],\"written\"}; result: PASSED, WARNED, FAILED
+   test-result
   demo            what is in DIR/demo.json, and \"dir\",\"releases\":[…],\"checks\":[{\"what\",\"by\",\"ok\"}]";
 
 const ROLES: &str = "\

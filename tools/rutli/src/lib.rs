@@ -5,6 +5,7 @@
 //! or a node in the same way (benchmarks, tests) start at [`client`].
 //! Out of scope: anything that a daemon does; this crate starts daemons ([`demo`]), it never is one.
 
+pub mod attest;
 pub mod ceremonies;
 pub mod cli;
 pub mod client;

@@ -15,6 +15,8 @@ pub enum Exit {
     Unreachable,
     /// Time is up; what was asked for still goes on.
     Waiting,
+    /// A rebuild came to its end, and other files came out than were expected.
+    Differs,
 }
 
 impl Exit {
@@ -26,6 +28,7 @@ impl Exit {
             Self::Usage => 2,
             Self::Unreachable => 3,
             Self::Waiting => 4,
+            Self::Differs => 5,
         }
     }
 }
@@ -107,6 +110,11 @@ impl Failure {
     /// Still under way (4).
     pub fn waiting(problem: impl Into<String>) -> Self {
         Self::new(Exit::Waiting, problem)
+    }
+
+    /// Rebuilt, but not the same (5).
+    pub fn differs(problem: impl Into<String>) -> Self {
+        Self::new(Exit::Differs, problem)
     }
 
     /// Adds the way out.

@@ -11,8 +11,9 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::{
+    attest,
     ceremonies::{self, Place},
-    cli::{Ceremony, Cli, Command, Custodian, Keys, Log, Node, Release},
+    cli::{Attest, Ceremony, Cli, Command, Custodian, Keys, Log, Node, Release},
     client::{self, Profile},
     demo, evidence, help, init, keys, log, nodes, pending, policy, releases,
     report::{Failure, Report, pretty},
@@ -72,6 +73,8 @@ fn execute(cli: Cli) -> Result<Report, Failure> {
     match cli.command {
         Command::Init(args) => init::run(&args),
         Command::Verify(args) => verify::run(&args),
+        Command::Attest(Attest::Provenance(args)) => attest::statements::provenance(&args),
+        Command::Attest(Attest::TestResult(args)) => attest::statements::test_result(&args),
         Command::Log(command) if !command.follows() => log::run(&command, cli.json),
         Command::Policy(command) => policy::run(&command),
         Command::Help { topic } => help::run(&topic),
@@ -137,10 +140,12 @@ async fn execute_online(cli: Cli) -> Result<Report, Failure> {
         Command::Node(command) => nodes::at_node(command, node().await?).await,
         Command::Keys(Keys::List) => keys::list(coordinator().await?).await,
         Command::Keys(Keys::Export { out }) => keys::export(coordinator().await?, &out).await,
+        Command::Attest(Attest::Rebuild(args)) => attest::rebuild::run(*args).await,
         Command::Demo(args) => demo::run(args, json).await,
         Command::Log(Log::Monitor(args)) => log::follow::run(&args, json).await,
         Command::Init(_)
         | Command::Verify(_)
+        | Command::Attest(_)
         | Command::Log(_)
         | Command::Policy(_)
         | Command::Help { .. }

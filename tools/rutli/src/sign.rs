@@ -416,8 +416,11 @@ pub fn read_key(path: &Path) -> Result<ReleaseKey, Failure> {
     })
 }
 
-/// The name of a file in the release.
-fn name_of(path: &Path, base: Option<&Path>) -> Result<String, Failure> {
+/// The name of a file in the release: its file name, or its path below `base`.
+///
+/// # Errors
+/// Exit code 2: a path that has no such name.
+pub fn name_of(path: &Path, base: Option<&Path>) -> Result<String, Failure> {
     let not_text =
         || Failure::usage(format!("the name of {} is not UTF-8", path.display())).help("rename it");
     let Some(base) = base else {

@@ -1,4 +1,4 @@
-//! The stock verifiers that tests need: looked for, installed where that is possible, demanded otherwise. A verifier
+//! The stock verifiers and other programs that tests need: looked for, installed where that is possible, demanded otherwise. A verifier
 //! that is missing would be a test that is not run, so it is a failure.
 
 use std::{
@@ -14,7 +14,10 @@ use crate::{run, workspace};
 
 /// Programs with a harmless use of each, and the Debian packages that they come with. `ssh-keygen` has no use without
 /// effect or error, but comes together with `ssh`.
-const PROGRAMS: [(&str, &[&str], &str); 5] = [
+const PROGRAMS: [(&str, &[&str], &str); 8] = [
+    ("bwrap", &["--version"], "bubblewrap"),
+    ("xz", &["--version"], "xz-utils"),
+    ("zstd", &["--version"], "zstd"),
     ("ssh", &["-V"], "openssh-client"),
     ("openssl", &["version"], "openssl"),
     // Without ensurepip, which Debian packages apart, there is no virtual environment.
@@ -36,7 +39,7 @@ pub fn install(target: &Path) -> Result<()> {
     }
     for (program, probe, package) in PROGRAMS {
         if !works(program, probe) {
-            bail!("{program} is missing; install it (Debian: {package}): tests verify with it");
+            bail!("{program} is missing; install it (Debian: {package}): tests need it");
         }
     }
     // The tests call it too, and find its work done.
@@ -60,10 +63,7 @@ fn install_packages(packages: &[&str]) -> Result<()> {
     // The owner of this process's own entry is the effective user.
     let is_root = fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() == 0);
     if !is_root || !works("apt-get", &["--version"]) {
-        bail!(
-            "install these first, tests verify with them (names of Debian packages): {}",
-            packages.join(" ")
-        );
+        bail!("install these first, tests need them (names of Debian packages): {}", packages.join(" "));
     }
     run(Command::new("apt-get").args(["update", "-qq"]))?;
     run(Command::new("apt-get")

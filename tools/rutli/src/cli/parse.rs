@@ -42,6 +42,14 @@ pub(super) fn parse_wait(text: &str) -> Result<std::time::Duration, String> {
     if text == "0" { Ok(std::time::Duration::ZERO) } else { parse_duration(text) }
 }
 
+/// `NAME=VALUE`.
+pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() => Ok((name.to_owned(), value.to_owned())),
+        _ => Err("give NAME=VALUE".to_owned()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
@@ -66,6 +74,8 @@ mod tests {
         assert!(show("1").is_ok() && show("0").is_err());
         assert_eq!(parse_time("1970-01-02T00:00:00Z").unwrap(), 86_400);
         assert!(parse_time("1969-01-02T00:00:00Z").is_err());
+        assert_eq!(parse_pair("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
+        assert!(parse_pair("=b").is_err() && parse_pair("a").is_err());
         assert!(parse_sequence("0").is_err());
         assert!(parse_sequence("9007199254740992").is_err());
         assert_eq!(parse_sequence("9007199254740991").unwrap().get(), (1 << 53) - 1);
