@@ -1,7 +1,7 @@
 //! What a node decides by its custodian's own rules, over evidence that it verified itself: the real heart with its real
 //! journal, and the test as a coordinator that keeps documents back, swaps them, replays them, or takes them away.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 
