@@ -107,7 +107,7 @@ pub enum Event {
     /// Keys that can be signed with from now on; there may be none. Only an unsealed node has them.
     Install(Vec<OpenKey>, Answer),
     /// The custodian's files changed or were to be read again: what is in them, or what is wrong with them.
-    Rules(Result<Rules, String>, Answer),
+    Rules(Result<Box<Rules>, String>, Answer),
     /// What is the matter?
     Report(oneshot::Sender<Report>),
 }
@@ -413,7 +413,7 @@ impl Node {
     }
 
     /// Coordinators are told also if the status is the same: what waited for these rules is asked again.
-    fn reload(&mut self, rules: Result<Rules, String>) {
+    fn reload(&mut self, rules: Result<Box<Rules>, String>) {
         match &rules {
             Ok(rules) => {
                 let (policies, digest) = (rules.policies.ids().count(), hex::encode(rules.digest()));
@@ -423,7 +423,7 @@ impl Node {
             Err(problem) => tracing::error!("{problem}"),
         }
         let is_new = rules.is_ok();
-        self.signer.reload(rules, Reading::now().unix_s());
+        self.signer.reload(rules.map(|rules| *rules), Reading::now().unix_s());
         let status = self.signer.status();
         if is_new && *self.publish.borrow() == status {
             self.send_status(&status);

@@ -5,7 +5,7 @@
 //! batch, not for each file, and again whenever the release comes again: a key or an approval that was taken back stops it before the
 //! next share is out. Nothing that the coordinator believes counts.
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use rutli_evidence::Established;
 use rutli_policy::{Decision, Facts, PolicyId, Rules};
@@ -121,6 +121,9 @@ impl Policy {
             self.refusals.remember(refusal);
             return Err(denied);
         }
+        if let Some(withheld) = withheld(item, &examined) {
+            return Err(withheld.into());
+        }
         let history = marks.history(release, digest);
         let (evidence, established): (Vec<_>, Vec<_>) = examined.established.iter().cloned().unzip();
         let facts = Facts {
@@ -233,6 +236,23 @@ fn refusal_among(examined: &Examined, statement: [u8; 32]) -> Option<CustodianRe
             document: *document,
         }),
         _ => None,
+    })
+}
+
+/// The log says which documents came with the request: whoever sends a node less takes something away, perhaps a refusal.
+fn withheld(item: &BatchItem, examined: &Examined) -> Option<Refusal> {
+    let established = examined.established.iter().map(|(digest, _)| digest);
+    let sent: BTreeSet<&[u8; 32]> =
+        established.chain(examined.not_counted.iter().map(|note| &note.digest)).collect();
+    let logged = item.entry.iter().flat_map(|entry| &entry.evidence);
+    let missing = logged.map(|digest| digest.as_bytes()).find(|digest| !sent.contains(digest))?;
+    Some(Refusal {
+        code: RefusalCode::EvidenceMissing,
+        reason: format!(
+            "by the log the document sha256:{} came with the request, and it was not sent to this node; the coordinator must \
+             send all of them",
+            hex::encode(missing)
+        ),
     })
 }
 

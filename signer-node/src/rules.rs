@@ -214,7 +214,7 @@ impl Keeper {
         // Cedar needs some milliseconds, and more for many policies.
         let parsed = tokio::task::spawn_blocking(move || parse(&seen)).await.map_err(|_| Error::Stopping)?;
         let path = self.folder.0.display();
-        let rules = parsed.map_err(|problem| {
+        let rules = parsed.map(Box::new).map_err(|problem| {
             format!("the rules in {path} are not in force, those of before are: {problem}")
         });
         self.node.ask(|answer| Event::Rules(rules, answer)).await

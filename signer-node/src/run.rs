@@ -27,7 +27,7 @@ use crate::{
     link::{Link, LinkState, tls_config},
     node,
     policy::Policy,
-    rules::Keeper,
+    rules::{Keeper, RulesHandle},
     sign::Signer,
 };
 
@@ -37,22 +37,9 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let _lock = lock(&config.data_dir)?;
     let identity = read_identity(&config)?;
     check_certificate(&config)?;
-    let loaded = config.policy.load()?;
-    loaded.rules.warnings().iter().for_each(|warning| tracing::warn!("rules: {warning}"));
     let keys = Arc::new(KeyStore::open(&config.data_dir, config.seal.clone())?);
     let opener = keys.opener()?;
-    let rosters = keys.rosters()?;
-    let (journal, recovered) = open_journal(&config, !rosters.is_empty()).await?;
-    let gate = open_gate(&config, &journal, Arc::clone(&identity)).await?;
-
-    let now = Reading::now().unix_s();
-    let policy = Policy::new(loaded.rules, now, journal.rates(now).await?, journal.refusals().await?);
-    let mut signer = Signer::new(config.me.clone(), policy, recovered.marks, gate, recovered.paused);
-    signer.set_sealed(opener.is_none());
-    for roster in rosters {
-        signer.install_sealed(roster)?;
-    }
-    let node = node::start(signer, journal.clone(), recovered.newest_at, recovered.counts)?;
+    let (journal, node, rules) = start_signer(&config, &keys, &identity, opener.is_none()).await?;
     let ceremonies = Ceremonies::start(
         config.me.clone(),
         Arc::clone(&identity),
@@ -65,8 +52,6 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     .await?
     .spawn();
     let socket = Socket::bind(&config.socket)?;
-    let (keeper, rules) = Keeper::new(config.policy.clone(), loaded.look, node.clone());
-    tokio::spawn(keeper.keep());
 
     let states: Vec<LinkState> = config.coordinators.iter().map(|_| LinkState::default()).collect();
     let urls = config.coordinators.iter().map(|coordinator| coordinator.url.clone());
@@ -113,6 +98,32 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         // A custodian that keeps a connection open does not keep the node up.
         Ok(Err(_)) | Err(_) => Ok(()),
     }
+}
+
+/// The signer with all that it has on disk: journal, rosters, rules. From then on its rules are looked at again and again.
+async fn start_signer(
+    config: &Config,
+    keys: &KeyStore,
+    identity: &Arc<IdentityKey>,
+    is_sealed: bool,
+) -> Result<(Journal, node::NodeHandle, RulesHandle), Error> {
+    // Before the journal: what is wrong with the rules is to be corrected first.
+    let loaded = config.policy.load()?;
+    loaded.rules.warnings().iter().for_each(|warning| tracing::warn!("rules: {warning}"));
+    let rosters = keys.rosters()?;
+    let (journal, recovered) = open_journal(config, !rosters.is_empty()).await?;
+    let gate = open_gate(config, &journal, Arc::clone(identity)).await?;
+    let now = Reading::now().unix_s();
+    let policy = Policy::new(loaded.rules, now, journal.rates(now).await?, journal.refusals().await?);
+    let mut signer = Signer::new(config.me.clone(), policy, recovered.marks, gate, recovered.paused);
+    signer.set_sealed(is_sealed);
+    for roster in rosters {
+        signer.install_sealed(roster)?;
+    }
+    let node = node::start(signer, journal.clone(), recovered.newest_at, recovered.counts)?;
+    let (keeper, rules) = Keeper::new(config.policy.clone(), loaded.look, node.clone());
+    tokio::spawn(keeper.keep());
+    Ok((journal, node, rules))
 }
 
 /// One task for each coordinator.

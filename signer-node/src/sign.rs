@@ -21,7 +21,7 @@ use rand::{CryptoRng, RngCore};
 use rutli_keys::{KeyName, NodeId, RosterHash, SignedRoster, SigningShare};
 use rutli_log::Head;
 use rutli_policy::Rules;
-use rutli_release::{Channel, Class, Product, ReleaseId, Requester, VerifiedRelease, Version};
+use rutli_release::VerifiedRelease;
 use rutli_wire::link::{
     Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, LogHead,
     NodeStatus, Refusal, RefusalCode, Witnessed,
@@ -33,13 +33,15 @@ use crate::{
     locked::{CannotLock, Locked},
     marks::{Marks, Novelty},
     nonces::NoncePool,
-    policy::{Basis, Denied, PermittedRelease, Policy},
+    policy::{Denied, PermittedRelease, Policy},
     rates::RateCounter,
-    refusals::CustodianRefusal,
 };
 
+mod lines;
 mod shares;
 
+pub use lines::{JournalRecord, Verdict};
+use lines::{record, refused_line};
 use shares::{Effective, HeldKey, ItemWork, SlotWork, Work, fits, sign_item};
 
 /// Names one connection to one coordinator, never given twice.
@@ -75,48 +77,6 @@ pub enum KeyError {
     /// See [`CannotLock`].
     #[error(transparent)]
     CannotLock(#[from] CannotLock),
-}
-
-/// What the node decided about one release: a line of its journal.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct JournalRecord {
-    /// Unix seconds, by the node's own clock.
-    pub at: u64,
-    /// The coordinator's name of the release.
-    pub release_id: ReleaseId,
-    /// Who asked, as the coordinator says.
-    pub requester: Requester,
-    /// The group key.
-    pub key: KeyName,
-    /// SHA-256 over all that was decided on ([`VerifiedRelease::digest`]).
-    pub release_digest: [u8; 32],
-    /// Of the release.
-    pub class: Class,
-    /// Of the release.
-    pub product: Product,
-    /// Of the release.
-    pub channel: Channel,
-    /// Of the release.
-    pub version: Version,
-    /// Of the release.
-    pub sequence: u64,
-    /// How many files it has.
-    pub artifacts: u64,
-    /// The decision.
-    pub verdict: Verdict,
-    /// What the policies based it on; `None` if they were not asked.
-    pub basis: Option<Basis>,
-    /// A custodian's refusal that was verified for it, if the journal has none of this statement.
-    pub refused_by: Option<CustodianRefusal>,
-}
-
-/// A decision about a release.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
-    /// Shares may leave once this is durable.
-    Permitted,
-    /// None will.
-    Refused(Refusal),
 }
 
 /// A batch that is decided and whose nonces are drawn, but whose records are not durable yet.
@@ -574,50 +534,6 @@ fn check_time(release: &VerifiedRelease, now: u64) -> Result<(), Refusal> {
         ));
     }
     Ok(())
-}
-
-/// The journal's line for a decision. None for a permission that is durable already; and none for a release that waits, for
-/// that is no decision yet: nothing leaves the node for it, it comes again every minute, and what it waited for is to be read from
-/// the evidence of the line that it gets in the end.
-fn record(
-    item: &BatchItem,
-    key: &KeyName,
-    now: u64,
-    decision: &Result<(PermittedRelease, Novelty), Box<Denied>>,
-) -> Option<JournalRecord> {
-    match decision {
-        Ok((_, Novelty::Durable)) => None,
-        Ok((permitted, Novelty::New)) => {
-            Some(line(item, key, now, Verdict::Permitted, Some(permitted.basis().clone())))
-        }
-        Err(denied) if denied.refusal.code.waits() => None,
-        Err(denied) => Some(refused_line(item, key, now, denied.clone())),
-    }
-}
-
-fn refused_line(item: &BatchItem, key: &KeyName, now: u64, denied: Box<Denied>) -> JournalRecord {
-    let Denied { refusal, basis, refused_by } = *denied;
-    JournalRecord { refused_by, ..line(item, key, now, Verdict::Refused(refusal), basis) }
-}
-
-fn line(item: &BatchItem, key: &KeyName, now: u64, verdict: Verdict, basis: Option<Basis>) -> JournalRecord {
-    let release = &item.release;
-    JournalRecord {
-        at: now,
-        release_id: item.release_id.clone(),
-        requester: item.requester.clone(),
-        key: key.clone(),
-        release_digest: release.digest(),
-        class: release.class(),
-        product: release.product().clone(),
-        channel: release.channel().clone(),
-        version: release.version().clone(),
-        sequence: release.sequence().get(),
-        artifacts: u64::try_from(release.artifacts().len()).unwrap_or(u64::MAX),
-        verdict,
-        basis,
-        refused_by: None,
-    }
 }
 
 /// Whether an item was refused for what the log has, or has not.

@@ -525,6 +525,7 @@ async fn an_entry_of_another_request_is_refused() {
         }
         let mut entry = story.nodes.log.log_release(&wanted, &terms);
         entry.deadline = DEADLINE;
+        entry.evidence = Vec::new();
         entry.embargo = (sequence == 8).then_some(other_salt);
         batch.items[0].entry = Some(entry);
         let batch = story.nodes.complete(ME, &batch);

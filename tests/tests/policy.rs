@@ -1,11 +1,12 @@
 //! What a node decides by its custodian's own rules, over evidence that it verified itself: the real heart with its real
 //! journal, and the test as a coordinator that keeps documents back, swaps them, replays them, or takes them away.
 
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test fails by panicking")]
+#![expect(clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, reason = "a test fails by panicking")]
 
 use std::collections::BTreeMap;
 
 use rutli_keys::NodeId;
+use rutli_log::{Hash, entry::RequestTerms};
 use rutli_policy::Rules;
 use rutli_release::{UnverifiedRelease, VerifiedRelease};
 use rutli_signer_node::{
@@ -233,6 +234,24 @@ async fn stripped_swapped_replayed_and_foreign_evidence_gives_nothing() {
     assert_eq!(replies[1].as_ref().unwrap_err().code, RefusalCode::EvidenceMissing);
 }
 
+/// What came with the request is named in its entry in the log: without it nothing is signed, for it may be a refusal.
+#[tokio::test]
+async fn evidence_that_the_log_names_cannot_be_kept_back() {
+    let mut story = Story::new(rules(ANYTHING)).await;
+    let wanted = release(1);
+    let mut batch = story.batch(&wanted);
+    let refused = refusal(&batch.items[0], STRANGER);
+    let terms = RequestTerms { evidence: vec![Hash(sha256(&refused))], ..story.nodes.terms(&wanted) };
+    batch.items[0].entry = Some(story.nodes.log.log_release(&wanted, &terms));
+    let Err(Refusal { code, reason }) = story.ask(&batch).await else { panic!("signed") };
+    assert_eq!(code, RefusalCode::EvidenceMissing, "{reason}");
+    assert!(reason.contains(&hex::encode(sha256(&refused))), "{reason}");
+    let mut whole = story.batch(&wanted);
+    whole.items[0].entry = Some(story.nodes.log.log_release(&wanted, &terms));
+    whole.items[0].evidence = vec![refused.into()];
+    assert!(story.ask(&whole).await.is_ok(), "that it counts for nothing does not matter");
+}
+
 /// The same answer at the hundredth time: what is remembered of documents never turns into more than they say.
 #[tokio::test]
 async fn what_is_remembered_of_a_document_holds_for_its_release_alone() {
@@ -437,7 +456,7 @@ async fn time_windows_are_by_the_nodes_clock() {
 async fn policies_see_the_nodes_own_mark() {
     const NEXT: &str = r#"
         @id("the-next") permit (principal, action, resource)
-        when { !(context has previousSequence) || resource.sequence == context.previousSequence + 1 };
+        when { if context has previousSequence then resource.sequence == context.previousSequence + 1 else true };
     "#;
     let mut story = Story::new(rules(NEXT)).await;
     let five = story.batch(&release(5));

@@ -227,7 +227,7 @@ fn trust(
         entries.into_iter().map(|entry| attestation_key(entry, files)).collect::<Result<Vec<_>, _>>()?;
     Trust::new(keys, signers).map_err(|source| {
         let named = match &source {
-            InvalidTrust::Name { name } => lines.iter().rfind(|(key, ..)| cut(key) == *name),
+            InvalidTrust::Name { name } => lines.iter().rfind(|(key, ..)| cut(key) == name.trim_matches('"')),
             InvalidTrust::Key { name, role, .. }
             | InvalidTrust::Ids { name, role, .. }
             | InvalidTrust::Repeated { name, role, .. } => {

@@ -193,9 +193,8 @@ async fn a_pause_that_cannot_be_kept_holds_until_the_restart_and_says_so() {
 #[tokio::test]
 async fn accepted_rules_are_said_anew_and_refused_ones_with_a_warning() {
     let mut fixture = Fixture::new().await;
-    fixture.wait_for(Condition::Ready).await;
     let node = fixture.node.node.clone();
-    let rules = || Rules::parse(&crate::testing::suite_rules()).unwrap();
+    let rules = || Box::new(Rules::parse(&crate::testing::suite_rules()).unwrap());
     let told = node.status();
     node.ask(|answer| Event::Rules(Ok(rules()), answer)).await.unwrap();
     let FromNode::Status(status) = fixture.next().await else { panic!("no status") };
@@ -217,7 +216,8 @@ async fn rates_are_counted_anew_when_the_custodian_vouches_for_the_clock() {
         r#"@id("one") permit (principal, action, resource) when { context.releasesInHour <= 1 };"#;
     let mut fixture = Fixture::new().await;
     let rules = Rules::parse(&[("one.cedar".to_owned(), ONE.as_bytes().to_vec())].into()).unwrap();
-    fixture.node.node.ask(|answer| Event::Rules(Ok(rules), answer)).await.unwrap();
+    fixture.node.node.ask(|answer| Event::Rules(Ok(Box::new(rules)), answer)).await.unwrap();
+    assert!(matches!(fixture.next().await, FromNode::Status(_)));
     assert_eq!(shares(&fixture.sign(5).await), 1);
     let mut write = fixture.node.journal.write().await.unwrap();
     let ahead = sqlx::query("UPDATE decisions SET at = at + 86400");

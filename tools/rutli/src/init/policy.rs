@@ -56,6 +56,8 @@ fn conditions(rule: &Allow) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice::from_ref;
+
     use rutli_policy::{Decision, Facts, Rates, ReleaseFacts, Rules};
     use rutli_release::{Channel, Class, Product, Requester, Sequence, Version};
 
@@ -96,14 +98,16 @@ mod tests {
         let suite = rule(Class::ProductBuild, "suite");
         assert!(!permits(&[], "stable", 1, false));
         assert!(permits(&[rule(Class::AvDatabase, "avdb"), suite.clone()], "stable", 5_000, false));
-        assert!(!permits(&[suite.clone()], "stable", 1, true));
+        assert!(!permits(from_ref(&suite), "stable", 1, true));
         assert!(permits(&[Allow { embargo: true, ..suite.clone() }], "stable", 1, true));
         for other in [rule(Class::AvDatabase, "suite"), rule(Class::ProductBuild, "other")] {
             assert!(!permits(&[other], "stable", 1, false));
         }
         let stable = Allow { channels: Some(vec![Channel::new("stable").unwrap()]), ..suite.clone() };
-        assert!(permits(&[stable.clone()], "stable", 1, false) && !permits(&[stable], "beta", 1, false));
+        assert!(
+            permits(from_ref(&stable), "stable", 1, false) && !permits(from_ref(&stable), "beta", 1, false)
+        );
         let few = Allow { max_artifacts: Some(3), ..suite };
-        assert!(permits(&[few.clone()], "stable", 3, false) && !permits(&[few], "stable", 4, false));
+        assert!(permits(from_ref(&few), "stable", 3, false) && !permits(from_ref(&few), "stable", 4, false));
     }
 }
