@@ -102,7 +102,8 @@ impl Desk {
     pub fn attest(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_rutli"));
         command.arg("attest").args(args).current_dir(&self.folder);
-        // The tests' own temporary folder is far from what a build may see.
+        // What is killed cannot tidy up; this goes with the desk.
+        command.env("TMPDIR", self.folder.path());
         command.env_remove("RUTLI_PROFILE").env_remove("RUTLI_SOCKET");
         command
     }

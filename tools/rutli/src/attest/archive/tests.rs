@@ -255,6 +255,10 @@ fn bombs_are_refused_before_they_go_off() {
             .any(|entry| entry.metadata().unwrap().len() > 1 << 20);
         assert!(!large, "{what}");
     }
+    // What says that it is too large does not fill the disk first.
+    let desk = Desk::new(&Tar::default().file("x", &large).end());
+    assert!(desk.unpack().is_err());
+    assert_eq!(fs::read_dir(desk.path("out")).unwrap().count(), 0);
     // Memory, which compressed files say how much of it they want.
     for line in ["xz --lzma2=dict=256MiB", "zstd --long=31"] {
         let problem = refusal(&piped(line, &source().end()));
