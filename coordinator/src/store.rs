@@ -8,6 +8,7 @@
 //! **A disk that does not take writes closes the store**: every change is refused at once with the reason, nothing is
 //! half done, and the writer tries again each second until a write succeeds ([`Store::health`]).
 
+mod admission;
 mod evidence;
 mod read;
 mod staging;

@@ -7,6 +7,7 @@ use std::{
 };
 
 use hyper_util::rt::TokioIo;
+use prost::bytes::Bytes;
 use rcgen::{
     BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, SanType,
 };
@@ -265,6 +266,16 @@ pub(crate) async fn connect(
 ) -> std::io::Result<TlsStream<TcpStream>> {
     let socket = TcpStream::connect(address).await?;
     TlsConnector::from(config).connect(ServerName::try_from("localhost").unwrap(), socket).await
+}
+
+/// Evidence by its form: a test result, another one for each name.
+pub(crate) fn attestation(name: &str) -> Bytes {
+    let key = log_signer().to_pkcs8_pem().unwrap();
+    let signer = rutli_evidence::AttestationSigner::from_private_key(key.as_str()).unwrap();
+    let file = rutli_evidence::File { name: "suite.bin".into(), sha256: [1; 32] };
+    let run = rutli_evidence::TestRun { passed: [name.to_owned()].into(), ..Default::default() };
+    let statement = rutli_evidence::test_statement(&[file], &run).unwrap();
+    rutli_evidence::sign_dsse(&statement, &signer).unwrap().into()
 }
 
 /// A request for a product build of one file.

@@ -120,6 +120,7 @@ pub(super) async fn add(
         .bind(number.0)
         .fetch_one(&mut *connection)
         .await?;
+    let hidden = is_hidden(connection, number.0).await?;
     let id: String = row.try_get(0)?;
     let id = ReleaseId::new(id).map_err(|error| sqlx::Error::Decode(error.into()))?;
     // A release without an entry was admitted by a version without a log, and is logged before anybody is served.
@@ -130,7 +131,7 @@ pub(super) async fn add(
         return Ok(Err(Error::EvidenceFull { release_id: id.to_string(), problem }));
     }
     let digests = fresh.iter().map(|document| document.digest).collect();
-    let index = log.push(entry(submitter.clone(), digests, unsigned(request), *at), None);
+    let index = log.push(entry(logged_as(submitter, hidden), digests, unsigned(request), *at), None);
     all.extend(fresh.iter().map(|document| document.info(submitter, *at, index)));
     let rows = Rows { release: number.0, submitter, at: *at, index, documents: fresh };
     insert(connection, &[rows]).await?;
@@ -146,6 +147,7 @@ pub(super) async fn log_again(
     after: u64,
     log: &mut Appending<'_>,
 ) -> sqlx::Result<()> {
+    let hidden = is_hidden(connection, number).await?;
     let mut added: Vec<(u64, Vec<v1::EvidenceInfo>)> = Vec::new();
     for info in infos(connection, number).await? {
         match added.iter_mut().find(|(index, _)| *index == info.log_index) {
@@ -161,7 +163,7 @@ pub(super) async fn log_again(
             let digests = infos.iter().map(|info| Hash::from_slice(&info.digest));
             let digests = digests.collect::<Result<_, _>>();
             let digests = digests.map_err(|error| sqlx::Error::Decode(error.into()))?;
-            log.push(entry(first.submitter.clone(), digests, after, first.added_at), None)
+            log.push(entry(logged_as(&first.submitter, hidden), digests, after, first.added_at), None)
         };
         sqlx::query("UPDATE evidence SET log_index = $1 WHERE release = $2 AND log_index = $3")
             .bind(signed(to))
@@ -171,6 +173,22 @@ pub(super) async fn log_again(
             .await?;
     }
     Ok(())
+}
+
+/// Whether the log does not say yet whose request it is.
+async fn is_hidden(connection: &mut SqliteConnection, number: i64) -> sqlx::Result<bool> {
+    sqlx::query_scalar(
+        "SELECT disclose_by IS NOT NULL AND disclosed_at IS NULL FROM releases WHERE number = $1",
+    )
+    .bind(number)
+    .fetch_one(connection)
+    .await
+}
+
+/// Under embargo the role alone: a pipeline's name is that of the requester.
+fn logged_as(submitter: &str, hidden: bool) -> String {
+    let shown = if hidden { submitter.split(':').next().unwrap_or_default() } else { submitter };
+    shown.to_owned()
 }
 
 fn entry(by: String, evidence: Vec<Hash>, request: u64, time: u64) -> Vec<u8> {

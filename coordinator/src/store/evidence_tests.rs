@@ -204,6 +204,25 @@ async fn documents_and_their_entry_are_durable_together_before_anybody_is_told()
     }
 }
 
+/// The log does not say whose request it is before the embargo is over; nor does what is added to it.
+#[tokio::test]
+async fn under_embargo_the_log_says_no_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_store(folder.path()).await.unwrap();
+    let mut new = logged("one", 1);
+    new.logged.embargo = Some(Embargo { salt: Hash([3; 32]), disclose_by: 100 });
+    let first = number(admit(&store, new.clone()).await.unwrap());
+    let infos = add(&store, by("pipeline:ci", first, documents(&["a"]))).await.unwrap();
+    assert_eq!(infos[0].submitter, "pipeline:ci");
+    store.log_again(first, new.logged, None).await.unwrap();
+    store.disclose(first, vec![b"disclosed".to_vec()], 7).await.unwrap();
+    add(&store, by("pipeline:ci", first, documents(&["b"]))).await.unwrap();
+    let said = entries(folder.path()).await;
+    assert_eq!(said[1], entry("pipeline", 0, &["a"]));
+    assert_eq!(said[3], entry("pipeline", 2, &["a"]));
+    assert_eq!(said[5], entry("pipeline:ci", 2, &["b"]));
+}
+
 #[tokio::test]
 async fn what_is_logged_anew_says_all_its_evidence_again() {
     let folder = tempfile::tempdir().unwrap();

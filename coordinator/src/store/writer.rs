@@ -1,14 +1,8 @@
 //! The one writer: takes what waits, writes it in one transaction, answers after the commit.
 
-use std::{
-    collections::{HashMap, HashSet, hash_map::Entry},
-    fs::File,
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashSet, fs::File, sync::Arc, time::Duration};
 
-use rutli_release::ReleaseId;
-use rutli_wire::{role::Party, v1};
+use rutli_wire::v1;
 use sqlx::{
     ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection,
     sqlite::SqliteConnectOptions,
@@ -22,12 +16,11 @@ use rutli_log::Head;
 
 use super::{
     Admission, CeremonyChange, Ending, Health, NewEvidence, NewLogged, NewRelease, ReleaseNumber,
-    evidence::{self, Rows},
-    staging,
+    admission::admit, evidence, staging,
 };
 use crate::{
     error::{Error, Result},
-    evidence::{bytes, submitter},
+    evidence::bytes,
     limits,
     log::sequencer::{Appended, Appending, Sequencer},
 };
@@ -43,10 +36,13 @@ pub(super) struct Job {
 pub(super) enum Told {
     Nobody,
     /// Of a new release: its index in the log.
-    Admitted(Box<dyn FnOnce(u64) + Send>),
+    Admitted(OnAdmitted),
     /// All evidence that there is.
-    Evidence(Box<dyn FnOnce(&[v1::EvidenceInfo]) + Send>),
+    Evidence(OnEvidence),
 }
+
+type OnAdmitted = Box<dyn FnOnce(u64) + Send>;
+type OnEvidence = Box<dyn FnOnce(&[v1::EvidenceInfo]) + Send>;
 
 impl Job {
     fn answer(self, answer: Result<Done>) {
@@ -372,194 +368,6 @@ async fn transact(
     Ok((done, appended))
 }
 
-/// Admits in order, with four statements for any number of releases.
-async fn admit(
-    connection: &mut SqliteConnection,
-    releases: &[&NewRelease],
-    log: &mut Appending<'_>,
-) -> sqlx::Result<Vec<Result<Admission>>> {
-    let mut known = known_requests(connection, releases).await?;
-    let mut heads = channel_heads(connection, releases).await?;
-    let mut number: i64 = sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM releases")
-        .fetch_one(&mut *connection)
-        .await?;
-    let mut fresh = Vec::new();
-    let mut raised = Vec::new();
-    let answers = releases
-        .iter()
-        .map(|release| {
-            let request = (release.requester.to_string(), release.request_id.to_string());
-            let entry = match known.requests.entry(request) {
-                Entry::Occupied(entry) => return admitted_before(release, entry.get()),
-                Entry::Vacant(entry) => entry,
-            };
-            // Two requests of one product and version whose short hash is the same; the client takes another id.
-            if known.ids.contains_key(release.release_id.as_str()) {
-                return Err(reused(release, &release.release_id));
-            }
-            let channel = (release.product.to_string(), release.channel.to_string());
-            let highest = heads.entry(channel.clone()).or_insert(0);
-            if release.sequence.get() <= *highest {
-                return Err(Error::SequenceBehind {
-                    product: channel.0,
-                    channel: channel.1,
-                    sequence: release.sequence.get(),
-                    highest: *highest,
-                });
-            }
-            *highest = release.sequence.get();
-            number = number.saturating_add(1);
-            entry.insert((release.release_id.clone(), release.request_digest.to_vec()));
-            known.ids.insert(release.release_id.to_string(), ());
-            let index = log.push(release.logged.entry.clone(), staging::disclosed(number, &release.logged));
-            fresh.push((number, *release, index));
-            raised.push(channel);
-            Ok(Admission::New(ReleaseNumber(number), index))
-        })
-        .collect();
-    if !fresh.is_empty() {
-        insert_releases(connection, &fresh).await?;
-        insert_evidence(connection, &fresh).await?;
-        raised.sort_unstable();
-        raised.dedup();
-        let rows = raised.into_iter().map(|channel| {
-            let head = heads.get(&channel).copied().unwrap_or(0);
-            (channel, head)
-        });
-        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO channels (product, channel, sequence) ");
-        query.push_values(rows, |mut row, ((product, channel), head)| {
-            row.push_bind(product).push_bind(channel).push_bind(signed(head));
-        });
-        query.push(" ON CONFLICT (product, channel) DO UPDATE SET sequence = excluded.sequence");
-        query.build().execute(&mut *connection).await?;
-    }
-    Ok(answers)
-}
-
-/// What the store has of a group of new releases.
-struct Known {
-    /// By requester and request id.
-    requests: HashMap<(String, String), (ReleaseId, Vec<u8>)>,
-    /// By release id.
-    ids: HashMap<String, ()>,
-}
-
-fn admitted_before(release: &NewRelease, (id, digest): &(ReleaseId, Vec<u8>)) -> Result<Admission> {
-    if *digest == release.request_digest {
-        Ok(Admission::Known(id.clone()))
-    } else {
-        Err(reused(release, id))
-    }
-}
-
-fn reused(release: &NewRelease, id: &ReleaseId) -> Error {
-    Error::RequestIdReused { request_id: release.request_id.to_string(), release_id: id.to_string() }
-}
-
-async fn known_requests(connection: &mut SqliteConnection, releases: &[&NewRelease]) -> sqlx::Result<Known> {
-    let mut known = Known { requests: HashMap::new(), ids: HashMap::new() };
-    for row in select_known(releases).build().fetch_all(&mut *connection).await? {
-        let id: String = row.try_get(2)?;
-        known.ids.insert(id.clone(), ());
-        let id = ReleaseId::new(id).map_err(|error| sqlx::Error::Decode(error.into()))?;
-        known.requests.insert((row.try_get(0)?, row.try_get(1)?), (id, row.try_get(3)?));
-    }
-    Ok(known)
-}
-
-fn select_known(releases: &[&NewRelease]) -> QueryBuilder<Sqlite> {
-    // A cross join keeps its order in SQLite: one search per request, where an IN would scan all releases.
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "SELECT known.requester, known.request_id, known.release_id, known.request_digest FROM (",
-    );
-    query.push_values(releases, |mut row, release| {
-        row.push_bind(release.requester.as_str()).push_bind(release.request_id.as_str());
-    });
-    query.push(
-        ") AS asked CROSS JOIN releases AS known \
-         ON known.requester = asked.column1 AND known.request_id = asked.column2 \
-         UNION ALL SELECT requester, request_id, release_id, request_digest FROM releases WHERE release_id IN (",
-    );
-    let mut ids = query.separated(", ");
-    for release in releases {
-        ids.push_bind(release.release_id.as_str());
-    }
-    query.push(")");
-    query
-}
-
-async fn channel_heads(
-    connection: &mut SqliteConnection,
-    releases: &[&NewRelease],
-) -> sqlx::Result<HashMap<(String, String), u64>> {
-    let rows = select_heads(releases).build().fetch_all(&mut *connection).await?;
-    rows.into_iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), unsigned(row.try_get(2)?)))).collect()
-}
-
-fn select_heads(releases: &[&NewRelease]) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT known.product, known.channel, known.sequence FROM (");
-    query.push_values(releases, |mut row, release| {
-        row.push_bind(release.product.as_str()).push_bind(release.channel.as_str());
-    });
-    query.push(
-        ") AS asked CROSS JOIN channels AS known \
-         ON known.product = asked.column1 AND known.channel = asked.column2",
-    );
-    query
-}
-
-async fn insert_releases(
-    connection: &mut SqliteConnection,
-    fresh: &[(i64, &NewRelease, u64)],
-) -> sqlx::Result<()> {
-    let mut query = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO releases (number, release_id, requester, request_id, request_digest, product, channel, \
-         sequence, content, signatures, created_at, state, log_index, roster, deadline, embargo_salt, disclose_by) ",
-    );
-    query.push_values(fresh, |mut row, (number, release, index)| {
-        let logged = &release.logged;
-        row.push_bind(*number)
-            .push_bind(release.release_id.as_str())
-            .push_bind(release.requester.as_str())
-            .push_bind(release.request_id.as_str())
-            .push_bind(release.request_digest.as_slice())
-            .push_bind(release.product.as_str())
-            .push_bind(release.channel.as_str())
-            .push_bind(signed(release.sequence.get()))
-            .push_bind(release.content.as_slice())
-            .push_bind(i64::from(release.signatures))
-            .push_bind(signed(release.created_at))
-            .push_bind(i64::from(i32::from(v1::ReleaseState::Queued)))
-            .push_bind(signed(*index))
-            .push_bind(logged.roster.to_string())
-            .push_bind(signed(logged.deadline))
-            .push_bind(logged.embargo.map(|embargo| embargo.salt.as_bytes().to_vec()))
-            .push_bind(logged.embargo.map(|embargo| signed(embargo.disclose_by)));
-    });
-    query.build().execute(connection).await.map(drop)
-}
-
-/// What came with the releases, named by the entry of each.
-async fn insert_evidence(
-    connection: &mut SqliteConnection,
-    fresh: &[(i64, &NewRelease, u64)],
-) -> sqlx::Result<()> {
-    let by: Vec<String> =
-        fresh.iter().map(|(_, release, _)| submitter(&Party::Pipeline(release.requester.clone()))).collect();
-    let rows: Vec<Rows<'_>> = fresh
-        .iter()
-        .zip(&by)
-        .map(|((number, release, index), submitter)| Rows {
-            release: *number,
-            submitter,
-            at: release.created_at,
-            index: *index,
-            documents: release.evidence.iter().collect(),
-        })
-        .collect();
-    evidence::insert(connection, &rows).await
-}
-
 /// The first ending of a release stands, whoever writes another; the log says it once.
 async fn finish(
     connection: &mut SqliteConnection,
@@ -709,5 +517,10 @@ pub(crate) fn unsigned(number: i64) -> u64 {
 /// For the test of their plans.
 #[cfg(test)]
 pub(super) fn statements(releases: &[&NewRelease], endings: &[&Ending]) -> [String; 3] {
-    [select_known(releases), select_heads(releases), update_outcomes(endings)].map(QueryBuilder::into_string)
+    [
+        super::admission::select_known(releases),
+        super::admission::select_heads(releases),
+        update_outcomes(endings),
+    ]
+    .map(QueryBuilder::into_string)
 }

@@ -191,6 +191,8 @@ pub(crate) enum Conduct {
     Restored,
     /// Its policy permits nothing.
     Refuses,
+    /// Its policy wants so many pieces of evidence.
+    Wants(usize),
 }
 
 /// A scripted node, and what it saw.
@@ -298,7 +300,15 @@ impl Work {
         if self.node.conduct() == Conduct::Refuses {
             return Ok(batch.items.iter().map(|_| Err(refuse(RefusalCode::NotAllowed))).collect());
         }
-        Ok((self.sign)(batch))
+        let mut answers = (self.sign)(batch);
+        if let Conduct::Wants(most) = self.node.conduct() {
+            for (item, answer) in batch.items.iter().zip(&mut answers) {
+                if item.evidence.len() < most {
+                    *answer = Err(refuse(RefusalCode::EvidenceMissing));
+                }
+            }
+        }
+        Ok(answers)
     }
 
     /// What it keeps, cosigned if that is what was offered.

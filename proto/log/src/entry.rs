@@ -170,7 +170,7 @@ pub struct Disclosure {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Evidence {
-    /// Who brought it, by its certificate: `ROLE:NAME`.
+    /// Who brought it, by its certificate: `ROLE:NAME`; of a request under embargo `ROLE` alone.
     pub by: String,
     /// SHA-256 of each document, at least one.
     pub evidence: Vec<Hash>,

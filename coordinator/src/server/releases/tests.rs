@@ -8,7 +8,11 @@ use crate::{
     ceremonies::Ceremonies,
     log::publisher::Publisher,
     node_link::NodeLinks,
-    testing::{NOW, copy_of, made, nodes::Core, request},
+    testing::{
+        NOW, attestation, copy_of, eventually, made,
+        nodes::{Conduct, Core},
+        request,
+    },
 };
 
 type States = BoxStream<'static, Result<v1::Release, Status>>;
@@ -319,4 +323,137 @@ async fn what_a_failed_commit_left_behind_is_taken_up_when_the_store_is_open_aga
     assert_eq!(core.signing.resume().await.unwrap(), 0, "{} has its task", next.release_id);
     stop.cancel();
     resuming.await.unwrap();
+}
+
+/// A release with one piece of evidence, of which the supervisor's node wants so many; it has been asked.
+async fn awaits_evidence(core: &Core, wants: usize) -> v1::Release {
+    let first = vec![attestation("first")];
+    let asked = core.ask(v1::CreateReleaseRequest { evidence: first, ..request("job-1", 1) }).await.unwrap();
+    for name in ["vendor-1", "vendor-2"] {
+        core.attach(name, Conduct::Honest).await;
+    }
+    let supervisor = core.attach("supervisor-1", Conduct::Wants(wants)).await;
+    eventually("it is asked", async || !supervisor.offered.lock().unwrap().is_empty()).await;
+    asked
+}
+
+async fn add(core: &Core, id: &str, name: &str) -> Result<()> {
+    let stored = core.store.release(&ReleaseId::new(id).unwrap()).await.unwrap().unwrap();
+    let documents = evidence::read(vec![attestation(name)], 1).await.unwrap();
+    core.signing.add_evidence(stored, "custodian:clara".into(), documents).await
+}
+
+#[tokio::test]
+async fn what_awaits_evidence_is_signed_once_it_has_come() {
+    let (_folder, core, _publisher, _api) = started().await;
+    let asked = awaits_evidence(&core, 2).await;
+    add(&core, &asked.release_id, "first").await.unwrap();
+    add(&core, &asked.release_id, "second").await.unwrap();
+    let ended = core.ended(&asked.release_id).await;
+    assert_eq!((ended.state(), ended.evidence.len()), (v1::ReleaseState::Signed, 2));
+    let late = add(&core, &asked.release_id, "third").await.unwrap_err();
+    assert!(matches!(late, Error::TooLate { .. }), "{late}");
+    // An honest log, whose nodes check that the request's entry names what came with it.
+    let mut auditor = rutli_log::Auditor::default();
+    for entry in core.store.staged(0, u64::MAX).await.unwrap().entries {
+        assert!(auditor.read(&Entry::parse(&entry).unwrap()).is_empty());
+    }
+    assert_eq!(auditor.open_requests(), 0);
+}
+
+#[tokio::test]
+async fn evidence_is_taken_up_after_a_restart() {
+    let (folder, core, _publisher, _api) = started().await;
+    let asked = awaits_evidence(&core, 9).await;
+    let before = copy_of(folder.path());
+    add(&core, &asked.release_id, "second").await.unwrap();
+    // At the one moment without it, at the other with it; nobody had to bring it again.
+    let after = copy_of(folder.path());
+    for (copy, pieces) in [(before, 1), (after, 2)] {
+        let (core, _publisher) = Core::open(copy.path()).await.unwrap();
+        assert_eq!(core.signing.resume().await.unwrap(), 1);
+        assert_eq!(core.stored(&asked.release_id).await.evidence.len(), pieces);
+        for name in ["vendor-1", "vendor-2"] {
+            core.attach(name, Conduct::Honest).await;
+        }
+        core.attach("supervisor-1", Conduct::Wants(2)).await;
+        if pieces == 1 {
+            add(&core, &asked.release_id, "second").await.unwrap();
+        }
+        assert_eq!(core.ended(&asked.release_id).await.state(), v1::ReleaseState::Signed);
+    }
+}
+
+/// A commit of which the writer heard that it failed, and that had happened: whoever brings it again has it taken to the nodes.
+#[tokio::test]
+async fn evidence_that_no_node_was_given_goes_to_them_when_it_is_brought_again() {
+    let (_folder, core, _publisher, _api) = started().await;
+    let asked = awaits_evidence(&core, 2).await;
+    let stored =
+        core.store.release(&ReleaseId::new(asked.release_id.as_str()).unwrap()).await.unwrap().unwrap();
+    let documents = evidence::read(vec![attestation("second")], 1).await.unwrap();
+    let new = crate::store::NewEvidence {
+        number: stored.number,
+        submitter: "custodian:clara".into(),
+        at: NOW,
+        documents,
+    };
+    core.store.add_evidence(new, |_| {}).await.unwrap();
+    assert_eq!(core.stored(&asked.release_id).await.state(), v1::ReleaseState::Queued);
+    add(&core, &asked.release_id, "second").await.unwrap();
+    assert_eq!(core.ended(&asked.release_id).await.state(), v1::ReleaseState::Signed);
+}
+
+#[tokio::test]
+async fn evidence_needs_room_and_an_open_store_as_releases_do() {
+    let (_folder, core, _publisher, _api) = started().await;
+    let id = core.ask(request("job-1", 1)).await.unwrap().release_id;
+    let most = limits::MAX_WAITING_BYTES - limits::MAX_WAITING_BYTES / limits::RESERVED_FOR_AV;
+    let others = core.waiting.reserve(rutli_release::Class::AvDatabase, most).unwrap();
+    let full = add(&core, &id, "a").await.unwrap_err();
+    assert!(matches!(full, Error::QueueFull { .. }), "{full}");
+    let with_it = v1::CreateReleaseRequest { evidence: vec![attestation("a")], ..request("job-2", 2) };
+    assert!(matches!(core.ask(with_it).await, Err(Error::QueueFull { .. })));
+    drop(others);
+    let held = core.signing.admitting.write().await;
+    let closed = add(&core, &id, "a").await.unwrap_err();
+    assert!(matches!(closed, Error::StoreClosed { .. }), "{closed}");
+    drop(held);
+    assert!(core.stored(&id).await.evidence.is_empty());
+    add(&core, &id, "a").await.unwrap();
+    assert_eq!(core.stored(&id).await.evidence.len(), 1);
+}
+
+/// A commitment is opened with the evidence that came with its request, also where the request was logged anew since.
+#[tokio::test]
+async fn an_embargo_with_evidence_is_opened_whole() {
+    let (folder, core, _publisher, _api) = started().await;
+    let hidden = v1::CreateReleaseRequest {
+        embargo_until: NOW + 5,
+        evidence: vec![attestation("a"), attestation("b")],
+        ..request("job-1", 1)
+    };
+    let asked = core.ask(hidden).await.unwrap();
+    add(&core, &asked.release_id, "c").await.unwrap();
+    let copy = copy_of(folder.path());
+    let (core, _publisher) = Core::open(copy.path()).await.unwrap();
+    let other = crate::testing::key();
+    core.store.ceremony(made(&other)).await.unwrap();
+    core.keyring.add(other);
+    assert_eq!(core.signing.resume().await.unwrap(), 1);
+    let due = core.store.embargoed(NOW + 5).await.unwrap();
+    core.signing.disclose_stored(&due[0]).await.unwrap();
+    let staged = core.store.staged(0, u64::MAX).await.unwrap();
+    let entries: Vec<Entry> = staged.entries.iter().map(|entry| Entry::parse(entry).unwrap()).collect();
+    let opened = entries
+        .iter()
+        .filter(|entry| matches!(entry, Entry::Disclosure(it) if it.opened.evidence.len() == 2));
+    assert_eq!(opened.count(), 2);
+    let evidence =
+        entries.iter().filter(|entry| matches!(entry, Entry::Evidence(it) if it.evidence.len() == 1));
+    assert_eq!(evidence.count(), 2, "of the first entry, and of the one that takes its place");
+    let mut auditor = rutli_log::Auditor::default();
+    let codes = entries.iter().flat_map(|entry| auditor.read(entry)).map(|finding| finding.code);
+    assert_eq!(codes.collect::<Vec<_>>(), [rutli_log::Code::KeyReused], "the test's own two ceremonies");
+    assert_eq!(auditor.embargoes(), 0);
 }
