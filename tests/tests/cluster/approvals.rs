@@ -52,7 +52,7 @@ async fn a_custodian_sees_what_waits_and_says_a_word_that_nodes_can_verify() {
     let id = ReleaseId::new(second.clone()).unwrap();
     assert_eq!(fs::read_to_string(&text).unwrap(), rutli_evidence::approval_text(&id, &statement));
 
-    let agent = by_every_kind_of_key(&desk, &second, &text);
+    let agent = by_every_kind_of_key(&desk, &second, &text).await;
     drop(agent);
     nothing_else_is_sent(&desk, &second, &content, &text);
     let reason = "the build server was taken over";
@@ -219,7 +219,7 @@ fn difference(desk: &Desk, first: &str, second: &str) {
 }
 
 /// Anna's key lies in a file, Ben's is encrypted, Clara's in an agent, and the last one in an authenticator elsewhere.
-fn by_every_kind_of_key(desk: &Desk, release: &str, text: &Path) -> Agent {
+async fn by_every_kind_of_key(desk: &Desk, release: &str, text: &Path) -> Agent {
     let approve = ["approve", release, "--yes", "--key"];
     let anna = desk.run(&approve, &[&desk.path("anna")]).json();
     assert_eq!(anna["added"].as_array().unwrap().len(), 1);
@@ -237,7 +237,7 @@ fn by_every_kind_of_key(desk: &Desk, release: &str, text: &Path) -> Agent {
     Ran(ben.output().unwrap()).fails(1, "ssh-keygen did not sign");
 
     let public = desk.path("clara.pub");
-    let agent = Agent::with(desk, &desk.path("clara"));
+    let agent = Agent::with(desk, &desk.path("clara")).await;
     fs::remove_file(desk.path("clara")).unwrap();
     let mut clara = desk.command("custodian", &approve, &[&public]);
     let clara = clara.env("SSH_AUTH_SOCK", &agent.socket).output().unwrap();
@@ -446,16 +446,15 @@ struct Agent {
 }
 
 impl Agent {
-    fn with(desk: &Desk, key: &Path) -> Self {
+    async fn with(desk: &Desk, key: &Path) -> Self {
         let socket = desk.path("agent");
         let mut command = Command::new("ssh-agent");
         command.args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).stderr(Stdio::null());
         let agent = Self { process: command.spawn().unwrap(), socket };
-        let begun = std::time::Instant::now();
-        while !agent.socket.exists() {
-            assert!(begun.elapsed() < PATIENCE, "the agent does not listen");
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
+        eventually("the agent listens", PATIENCE, async || {
+            if agent.socket.exists() { Ok(()) } else { Err("no socket".to_owned()) }
+        })
+        .await;
         let added = Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &agent.socket).status();
         assert!(added.unwrap().success());
         agent
