@@ -33,7 +33,7 @@ use crate::{
     Clock, Result,
     keyring::Keyring,
     limits,
-    log::{outside::OutsideWitnesses, publisher::Publisher},
+    log::{bundles::BundleSigner, outside::OutsideWitnesses, publisher::Publisher},
     session::Sessions,
     sign_release::{Order, Request, SignRelease},
     store::Store,
@@ -79,7 +79,7 @@ impl Core {
             keyring: keyring.clone(),
             waiting: Arc::clone(&waiting),
             clock: clock.clone(),
-            sigstore: Arc::new(sigstore()),
+            sigstore: Arc::new(BundleSigner::new(sigstore()).unwrap()),
             outside: OutsideWitnesses::start(&[], &log, &CancellationToken::new())?,
             appender: Some(appender),
         };
