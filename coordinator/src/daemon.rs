@@ -35,7 +35,7 @@ use crate::{
     health,
     keyring::Keyring,
     limits, listener,
-    log::{self, folder::LogFolder, outside::OutsideWitnesses, publisher::Publisher},
+    log::{self, bundles::BundleSigner, folder::LogFolder, outside::OutsideWitnesses, publisher::Publisher},
     node_link::NodeLinks,
     publish::refusal_message,
     server::{self, Api},
@@ -89,7 +89,7 @@ impl Daemon {
                     path: config.log.key.clone(),
                     problem: problem.to_string(),
                 })?;
-        let sigstore = sigstore_signer(&config).await?;
+        let sigstore = bundle_signer(&config).await?;
         let (store, appender) = Store::open(&config.data_dir, log_key, &config.log.folder).await?;
         let listener = listener::bind(config.listen).await?;
         let address = listener
@@ -299,12 +299,13 @@ fn progress_message(progress: &Progress) -> v1::Release {
     }
 }
 
-async fn sigstore_signer(config: &Config) -> Result<Arc<SigstoreSigner>> {
+async fn bundle_signer(config: &Config) -> Result<Arc<BundleSigner>> {
     let path = &config.log.sigstore_key;
     let wrong = |problem: String| Error::File { path: path.clone(), problem };
     let url: LogUrl = config.log.url.parse().map_err(|problem: InvalidLogKey| wrong(problem.to_string()))?;
     let pem = tls_files::secret(path).await?;
-    SigstoreSigner::from_pkcs8_pem(url, &pem).map(Arc::new).map_err(|problem| wrong(problem.to_string()))
+    let signer = SigstoreSigner::from_pkcs8_pem(url, &pem).map_err(|problem| wrong(problem.to_string()))?;
+    BundleSigner::new(signer).map(Arc::new)
 }
 
 async fn stored_rosters(store: &Store) -> Result<Vec<SignedRoster>> {

@@ -9,6 +9,7 @@
 pub mod aggregate;
 pub mod ceremonies;
 pub mod clock;
+pub mod commitment;
 pub mod config;
 mod crash;
 mod daemon;

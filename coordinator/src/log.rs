@@ -11,6 +11,7 @@
 //! | [`sequencer`] | gives entries their places and signs the head, inside the store's transaction |
 //! | [`folder`] | tiles, bundles, documents and `checkpoint` as files |
 //! | [`publisher`] | rounds: write, have cosigned, publish, prove |
+//! | [`bundles`] | signs for Sigstore's verifiers |
 //! | [`web`] | the folder over HTTP |
 //! | [`outside`] | what witnesses outside of the deployment say, collected on the side |
 //! | [`witness`] | one of them |
@@ -35,6 +36,7 @@ use crate::{
     limits,
 };
 
+pub mod bundles;
 pub mod folder;
 pub mod outside;
 pub mod publisher;

@@ -7,7 +7,7 @@ use rutli_log::{
     Entry, Hash,
     entry::{Dsse, Outcome, OutcomeState, cut},
 };
-use rutli_release::{NotAssembled, SignedFile, dsse_envelope, signed_files};
+use rutli_release::{NotAssembled, SignedFile, VerifiedSignature, dsse_envelope, files_of};
 use rutli_wire::{link::Refusal, v1};
 
 use crate::{
@@ -27,7 +27,7 @@ pub enum Ended {
         /// The group key.
         key: KeyName,
         /// One for each of the release's signables.
-        signatures: Vec<[u8; 64]>,
+        signatures: Vec<VerifiedSignature>,
         /// Every node that gave a share.
         signed_by: Vec<NodeId>,
     },
@@ -61,9 +61,10 @@ pub async fn publish(
         Ended::Signed { key, signatures, signed_by } => {
             message.state = v1::ReleaseState::Signed.into();
             message.signatures_done = u32::try_from(signatures.len()).unwrap_or(u32::MAX);
-            outcome.signed(key.as_str(), roster, &signatures, signed_by.iter().map(ToString::to_string));
+            let bytes: Vec<[u8; 64]> = signatures.iter().map(|signature| *signature.bytes()).collect();
+            outcome.signed(key.as_str(), roster, &bytes, signed_by.iter().map(ToString::to_string));
             let dsse;
-            (message.files, dsse) = assemble(keyring, release, &key, signatures).await?;
+            (message.files, dsse) = assemble(keyring, release, &key, signatures, bytes).await?;
             entries.extend(dsse.map(|leaf| Entry::Dsse(leaf).encode()));
             message.signed_by = signed_by.iter().map(ToString::to_string).collect();
             message.key = key.to_string();
@@ -117,13 +118,14 @@ pub fn refusal_message((node, refusal): &(NodeId, Refusal)) -> v1::Refusal {
     v1::Refusal { node: node.to_string(), code: refusal.code.to_string(), reason: refusal.reason.clone() }
 }
 
-/// Builds the files, and with that verifies every signature once more, as an endpoint will; and the log's leaf of the
-/// DSSE signature, if there is one.
+/// Builds the files, each from a signature that was verified for just its bytes; and the log's leaf of the DSSE signature,
+/// if there is one.
 async fn assemble(
     keyring: &Keyring,
     release: &Submission,
     key: &KeyName,
-    signatures: Vec<[u8; 64]>,
+    signatures: Vec<VerifiedSignature>,
+    bytes: Vec<[u8; 64]>,
 ) -> Result<(Vec<v1::SignedFile>, Option<Dsse>)> {
     let id = release.release_id.clone();
     let unfit = |reason: String| Error::Unfit { release_id: release.release_id.to_string(), reason };
@@ -131,8 +133,8 @@ async fn assemble(
     let content = Arc::clone(&release.release);
     let inline = signatures.len() <= limits::INLINE_SIGNATURES;
     let build = move || {
-        let files = signed_files(&content, &id, &key, &signatures)?;
-        let leaf = dsse_envelope(&content, &key, &signatures)
+        let files = files_of(&content, &id, &key, &signatures)?;
+        let leaf = dsse_envelope(&content, &key, &bytes)
             .map(|(envelope, signature)| Dsse::new(&envelope, &content.statement(), &key, &signature));
         Ok::<_, NotAssembled>((files, leaf))
     };

@@ -32,6 +32,7 @@ use crate::{
     store::{CeremonyChange, CeremonyEnd, NewKey, NewLogged, Store},
 };
 
+pub(crate) mod commitments;
 pub(crate) mod nodes;
 
 /// The time on every test's clock: 2026-11-21T10:00:00Z.

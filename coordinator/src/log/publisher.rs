@@ -17,14 +17,14 @@ use rutli_log::{
     entry::Dsse,
     leaf_hash,
     proof_file::ProofFile,
-    sigstore::{LoggedSignature, SigstoreHead, SigstoreSigner},
+    sigstore::{LoggedSignature, SigstoreHead},
 };
 use rutli_release::{ReleaseKey, dsse_envelope};
 use rutli_wire::v1;
 use tokio::time::{Instant, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{folder::Appender, outside::OutsideWitnesses};
+use super::{bundles::BundleSigner, folder::Appender, outside::OutsideWitnesses};
 use crate::{
     clock::Clock,
     crash::crash_point,
@@ -48,8 +48,8 @@ pub struct Publisher {
     pub waiting: Arc<Waiting>,
     /// Tells when a proof was there.
     pub clock: Clock,
-    /// Signs the heads that Sigstore's verifiers want.
-    pub sigstore: Arc<SigstoreSigner>,
+    /// Signs what Sigstore's verifiers want.
+    pub sigstore: Arc<BundleSigner>,
     /// Witnesses outside of the deployment.
     pub outside: OutsideWitnesses,
     /// Writes the folder; away while it does, on a thread of its own.
@@ -289,7 +289,7 @@ fn proof_files(
     wanted: &Unproven,
     note: &str,
     proof: Vec<rutli_log::Hash>,
-    sigstore: &SigstoreSigner,
+    sigstore: &BundleSigner,
     head: &SigstoreHead,
 ) -> Result<Vec<v1::SignedFile>> {
     let id = &wanted.release_id;

@@ -1,6 +1,6 @@
 //! Tokio around the engine: one task owns it, feeds it events with the time, and carries out its actions.
 //!
-//! Arithmetic runs on threads of its own: parsing commitments (90 µs each) when they arrive, ahead of their use, and
+//! Arithmetic runs on threads of its own: parsing commitments when they arrive, ahead of their use, and
 //! aggregation when a session is complete.
 
 use std::{
@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use frost_ed25519::round1::{NonceCommitment, SigningCommitments};
 use prost::bytes::Bytes;
 use rutli_keys::{KeyName, NodeId, SignedRoster};
 use rutli_log::{Head, SignedCheckpoint};
@@ -27,10 +26,9 @@ use tokio::{
 };
 
 use super::{
-    Action, Engine, Event, Millis, NodeSnapshot, NotCancelled, Outcome, ParsedCommitment, Progress, StreamId,
-    Submission,
+    Action, Engine, Event, Millis, NodeSnapshot, NotCancelled, Outcome, Progress, StreamId, Submission,
 };
-use crate::{aggregate::aggregate, error::Error, log::Log};
+use crate::{aggregate::aggregate, commitment::Commitment, error::Error, log::Log};
 
 /// Events that may wait for the engine; a sender waits when it is full, and through HTTP/2 so does the node behind it.
 const INBOX: usize = 1_024;
@@ -252,7 +250,7 @@ async fn parse(
     commitments: Vec<CommitmentBytes>,
 ) -> Option<Event> {
     let parsed = tokio::task::spawn_blocking(move || {
-        commitments.into_iter().map(parse_commitment).collect::<Option<Vec<_>>>()
+        commitments.into_iter().map(Commitment::parse).collect::<Option<Vec<_>>>()
     })
     .await
     .ok()?;
@@ -262,15 +260,6 @@ async fn parse(
             Event::Misbehaved(node.clone(), "announced a commitment that is no point of the group".to_owned())
         }
     })
-}
-
-/// Parses both points (RFC 9591, section 5.1); `None` if one is not of the group.
-#[must_use]
-pub fn parse_commitment(bytes: CommitmentBytes) -> Option<ParsedCommitment> {
-    let (hiding, binding) = bytes.0.split_at(32);
-    let hiding = NonceCommitment::deserialize(hiding).ok()?;
-    let binding = NonceCommitment::deserialize(binding).ok()?;
-    Some(ParsedCommitment { bytes, points: SigningCommitments::new(hiding, binding) })
 }
 
 struct Driver {

@@ -27,16 +27,14 @@ use std::{
     sync::Arc,
 };
 
-use frost_ed25519::round1::SigningCommitments;
 use prost::bytes::Bytes;
-use rutli_keys::{KeyName, NodeId, Purpose, Quorum, Roster, SignedRoster, effective_public_package};
-use rutli_release::{ReleaseId, Requester, VerifiedRelease};
-use rutli_wire::link::{
-    BatchId, BatchReply, CommitmentBytes, LoggedEntry, NodeStatus, Refusal, RefusalCode, ToNode,
-};
+use rutli_keys::{KeyName, NodeId, Purpose, Quorum, Roster, SignedRoster};
+use rutli_release::{ReleaseId, Requester, VerifiedRelease, VerifiedSignature};
+use rutli_wire::link::{BatchId, BatchReply, LoggedEntry, NodeStatus, Refusal, RefusalCode, ToNode};
 
 use crate::{
-    aggregate::{AggregateJob, AggregateResult, QuorumKeys},
+    aggregate::{AggregateJob, AggregateResult, OUTSIDE_GROUP, QuorumKeys},
+    commitment::Commitment,
     limits,
 };
 
@@ -89,7 +87,7 @@ pub enum Outcome {
         /// The group key.
         key: KeyName,
         /// One for each of the release's signables.
-        signatures: Vec<[u8; 64]>,
+        signatures: Vec<VerifiedSignature>,
         /// Every node that gave a share.
         signed_by: Vec<NodeId>,
     },
@@ -127,15 +125,6 @@ pub struct Progress {
     pub refusals: Vec<(NodeId, Refusal)>,
 }
 
-/// A commitment with its points, parsed once when it arrives.
-#[derive(Clone, Debug)]
-pub struct ParsedCommitment {
-    /// As announced.
-    pub bytes: CommitmentBytes,
-    /// As points.
-    pub points: SigningCommitments,
-}
-
 /// What happens to the engine.
 #[derive(Debug)]
 pub enum Event {
@@ -157,7 +146,7 @@ pub enum Event {
     /// A node's own word changed.
     Status(NodeId, StreamId, NodeStatus),
     /// A node announced commitments.
-    Commitments(NodeId, StreamId, KeyName, Vec<ParsedCommitment>),
+    Commitments(NodeId, StreamId, KeyName, Vec<Commitment>),
     /// A node answered.
     Reply(NodeId, StreamId, BatchReply),
     /// A node sent something that no honest node sends.
@@ -380,9 +369,12 @@ impl Engine {
     /// All signers answered: what every one of them signed is aggregated, the rest goes on elsewhere.
     fn aggregate(&mut self, now: Millis, id: BatchId) {
         let Some(session) = self.sessions.get(&id) else { return };
+        let outside = session.outside_group();
         for (release, shown, node, refusal) in session.refusals() {
             if nodes::is_pool_fault(refusal.code) {
                 self.disconnect(&node, refusal.reason);
+            } else if refusal.code == RefusalCode::Malformed && outside.seen_by.contains(&node) {
+                // Right so, and nothing against the release: it goes on without the culprits.
             } else if let Some(job) = self.queue.job_mut(&release) {
                 // What it waits for may be what came while it was at it: it is asked again at once.
                 if refusal.code.waits() && shown < job.submission.evidence.len() {
@@ -408,6 +400,9 @@ impl Engine {
         }
         for release in settled {
             self.settle_refusals(&release);
+        }
+        for node in outside.culprits {
+            self.blame(&node, OUTSIDE_GROUP.to_owned());
         }
     }
 
@@ -618,10 +613,7 @@ impl Engine {
             return Some(Arc::clone(keys));
         }
         let quorum = Quorum::new(roster, &name.1).ok()?;
-        let keys = Arc::new(QuorumKeys {
-            identifiers: name.1.iter().filter_map(|index| roster.identifier(*index).copied()).collect(),
-            public: effective_public_package(roster, &quorum).ok()?,
-        });
+        let keys = Arc::new(QuorumKeys::new(roster, &quorum)?);
         if self.quorums.len() >= limits::MAX_CACHED_QUORUMS {
             self.quorums.clear();
         }

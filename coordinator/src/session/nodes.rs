@@ -8,8 +8,8 @@ use std::{
 use rutli_keys::{KeyName, NodeId, Roster};
 use rutli_wire::link::{Condition, NodeStatus, Refusal, RefusalCode};
 
-use super::{Millis, ParsedCommitment};
-use crate::limits;
+use super::Millis;
+use crate::{commitment::Commitment, limits};
 
 /// Names one connection of one node, never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -51,7 +51,7 @@ struct NodeState {
     version: String,
     status: Option<NodeStatus>,
     culprit: Option<String>,
-    pools: HashMap<KeyName, VecDeque<ParsedCommitment>>,
+    pools: HashMap<KeyName, VecDeque<Commitment>>,
     /// Not chosen before, and why.
     suspended: Option<(Millis, String)>,
     /// Suspensions in a row.
@@ -129,7 +129,7 @@ impl Nodes {
         node: &NodeId,
         stream: StreamId,
         key: KeyName,
-        commitments: Vec<ParsedCommitment>,
+        commitments: Vec<Commitment>,
     ) {
         let Some(state) = self.0.get_mut(node).filter(|state| state.stream == Some(stream)) else { return };
         if !state.pools.contains_key(&key) && state.pools.len() >= limits::MAX_POOLS_PER_NODE {
@@ -141,7 +141,7 @@ impl Nodes {
     }
 
     /// Takes one commitment out for good.
-    pub(super) fn draw(&mut self, node: &NodeId, key: &KeyName) -> Option<ParsedCommitment> {
+    pub(super) fn draw(&mut self, node: &NodeId, key: &KeyName) -> Option<Commitment> {
         self.0.get_mut(node)?.pools.get_mut(key)?.pop_front()
     }
 

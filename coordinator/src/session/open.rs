@@ -2,19 +2,24 @@
 //!
 //! `AwaitingShares` from the moment the batch is sent; `AwaitingAggregation` once every signer answered.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use frost_ed25519::round1::SigningCommitments;
 use rutli_keys::{KeyName, NodeId, Roster};
 use rutli_release::ReleaseId;
-use rutli_wire::link::{Batch, BatchId, BatchItem, ItemReply, Refusal};
+use rutli_wire::link::{Batch, BatchId, BatchItem, ItemReply, Refusal, RefusalCode};
 
 use super::{
     Millis,
     nodes::Nodes,
     queue::{Lane, Plan},
 };
-use crate::aggregate::{AggregateItem, AggregateJob, QuorumKeys};
+use crate::{
+    aggregate::{AggregateItem, AggregateJob, QuorumKeys},
+    commitment::Commitment,
+};
 
 /// See the module.
 #[derive(Debug)]
@@ -28,8 +33,17 @@ pub struct Session {
     pub signers: Vec<NodeId>,
     quorum: Arc<QuorumKeys>,
     items: Vec<BatchItem>,
-    points: Vec<Vec<SigningCommitments>>,
+    commitments: Vec<Vec<Commitment>>,
     state: State,
+}
+
+/// What came of commitments that are not of the prime-order group.
+#[derive(Debug, Default)]
+pub(super) struct OutsideGroup {
+    /// Nodes that refused releases for them, as every honest node does.
+    pub(super) seen_by: BTreeSet<NodeId>,
+    /// Nodes that announced them.
+    pub(super) culprits: BTreeSet<NodeId>,
 }
 
 #[derive(Debug)]
@@ -52,20 +66,20 @@ impl Session {
     ) -> Option<(Self, Batch)> {
         let (indices, signers): (Vec<u16>, Vec<NodeId>) = choice.signers.into_iter().unzip();
         let mut items = Vec::with_capacity(releases.len());
-        let mut points = Vec::with_capacity(releases.len());
+        let mut commitments = Vec::with_capacity(releases.len());
         let mut count = 0;
         for (submission, slots) in releases {
             let mut bytes = Vec::with_capacity(slots.len() * signers.len());
-            let mut parsed = Vec::with_capacity(slots.len() * signers.len());
+            let mut drawn = Vec::with_capacity(slots.len() * signers.len());
             for _ in &slots {
                 for node in &signers {
                     let commitment = nodes.draw(node, key)?;
                     bytes.push(commitment.bytes);
-                    parsed.push(commitment.points);
+                    drawn.push(commitment);
                 }
             }
             count += slots.len();
-            points.push(parsed);
+            commitments.push(drawn);
             items.push(BatchItem {
                 release_id: submission.release_id,
                 requester: submission.requester,
@@ -86,7 +100,7 @@ impl Session {
         };
         let patience = signers.iter().map(|node| nodes.patience_ms(node, count)).max().unwrap_or_default();
         let state = State::AwaitingShares { replies: BTreeMap::new(), deadline: now.plus(patience) };
-        Some((Self { id, lane, started: now, signers, quorum, items, points, state }, batch))
+        Some((Self { id, lane, started: now, signers, quorum, items, commitments, state }, batch))
     }
 
     pub(super) fn items(&self) -> &[BatchItem] {
@@ -157,6 +171,28 @@ impl Session {
             .collect()
     }
 
+    /// Looks for commitments that are not of the prime-order group behind refusals as malformed. An honest node refuses a
+    /// release like that for nothing else that comes of us, so that its first one shows whether it is right: whoever refuses
+    /// for nothing has no more than one release looked through.
+    pub(super) fn outside_group(&self) -> OutsideGroup {
+        let mut found = OutsideGroup::default();
+        let State::AwaitingShares { replies, .. } = &self.state else { return found };
+        let malformed =
+            |answer: &ItemReply| answer.as_ref().is_err_and(|refusal| refusal.code == RefusalCode::Malformed);
+        for (node, answers) in replies {
+            let refused = answers.iter().position(malformed);
+            let Some(commitments) = refused.and_then(|place| self.commitments.get(place)) else { continue };
+            let drawn = self.signers.iter().cycle().zip(commitments);
+            let outside = drawn.filter(|(_, commitment)| commitment.to_frost().is_none());
+            let culprits: BTreeSet<NodeId> = outside.map(|(signer, _)| signer.clone()).collect();
+            if !culprits.is_empty() {
+                found.seen_by.insert(node.clone());
+                found.culprits.extend(culprits);
+            }
+        }
+        found
+    }
+
     /// Keeps the items that every signer signed, and gives them to aggregation; the others leave the session with
     /// their slots.
     pub(super) fn start_aggregation(&mut self) -> (Option<AggregateJob>, Vec<(ReleaseId, Vec<u32>)>) {
@@ -166,7 +202,7 @@ impl Session {
             return (None, Vec::new());
         };
         let items = std::mem::take(&mut self.items);
-        let points = std::mem::take(&mut self.points);
+        let commitments = std::mem::take(&mut self.commitments);
         let mut answers: Vec<_> = self
             .signers
             .iter()
@@ -174,7 +210,7 @@ impl Session {
             .collect();
         let mut put_back = Vec::new();
         let mut work = Vec::new();
-        for (item, commitments) in items.into_iter().zip(points) {
+        for (item, commitments) in items.into_iter().zip(commitments) {
             let of_item: Option<Vec<ItemReply>> = answers.iter_mut().map(Iterator::next).collect();
             match of_item.and_then(|replies| replies.into_iter().collect::<Result<Vec<_>, _>>().ok()) {
                 Some(shares) => {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
 use prost::bytes::Bytes;
 use rutli_keys::{KeyName, NodeId};
-use rutli_release::{Channel, Class, Product, ReleaseId};
+use rutli_release::{Channel, Class, Product, ReleaseId, VerifiedSignature};
 use rutli_wire::{
     limits as wire_limits,
     link::{CommitmentBytes, Refusal, RefusalCode},
@@ -33,7 +33,7 @@ pub struct Job {
     /// What is asked.
     pub submission: Submission,
     /// Signatures made, by slot.
-    signatures: Vec<Option<[u8; 64]>>,
+    signatures: Vec<Option<VerifiedSignature>>,
     /// Slots that no session has.
     open: BTreeSet<u32>,
     /// Slots that a session has.
@@ -255,7 +255,12 @@ impl Queue {
     }
 
     /// Slots that a session signed.
-    pub fn add_signatures(&mut self, id: &ReleaseId, signatures: &[(u32, [u8; 64])], signers: &[NodeId]) {
+    pub fn add_signatures(
+        &mut self,
+        id: &ReleaseId,
+        signatures: &[(u32, VerifiedSignature)],
+        signers: &[NodeId],
+    ) {
         if let Some(job) = self.jobs.get_mut(id) {
             job.busy = job.busy.saturating_sub(signatures.len());
             for (slot, signature) in signatures {

@@ -9,10 +9,13 @@ use frost_ed25519::{self as frost, SigningPackage, round1::SigningNonces};
 use rand::{SeedableRng, rngs::StdRng};
 use rutli_keys::{SigningShare, effective_key_package, rehearsal};
 use rutli_release::{Class, Format, UnverifiedArtifact, UnverifiedRelease};
-use rutli_wire::link::{Batch, BatchItem, Condition, ItemReply, RefusalCode};
+use rutli_wire::link::{Batch, BatchItem, CommitmentBytes, Condition, ItemReply, RefusalCode};
 
-use super::{driver::parse_commitment, *};
-use crate::aggregate::aggregate;
+use super::*;
+use crate::{
+    aggregate::aggregate,
+    testing::commitments::{frost_commitments, with_torsion},
+};
 
 /// An engine with everything around it that a test needs.
 struct Stage {
@@ -66,13 +69,13 @@ impl Stage {
         self.event(Event::Commitments(node.clone(), stream, key(), commitments));
     }
 
-    fn commit(&mut self, node: &NodeId) -> ParsedCommitment {
+    fn commit(&mut self, node: &NodeId) -> Commitment {
         let share = self.shares[node].to_frost();
         let (nonces, commitments) = frost::round1::commit(&share, &mut self.rng);
         let points = [commitments.hiding(), commitments.binding()].map(|point| point.serialize().unwrap());
         let bytes = CommitmentBytes(points.concat().try_into().unwrap());
         self.nonces.insert(bytes, nonces);
-        parse_commitment(bytes).unwrap()
+        Commitment::parse(bytes).unwrap()
     }
 
     fn event(&mut self, event: Event) {
@@ -117,7 +120,7 @@ impl Stage {
             let slots = item.slots.iter().zip(item.commitments.chunks(batch.signers.len()));
             slots
                 .map(|(slot, commitments)| {
-                    let points = commitments.iter().map(|bytes| parse_commitment(*bytes).unwrap().points);
+                    let points = commitments.iter().map(|bytes| frost_commitments(*bytes));
                     let identifiers = batch.signers.iter().map(|index| *roster.identifier(*index).unwrap());
                     let message = &signables[*slot as usize].bytes;
                     let signing = SigningPackage::new(identifiers.zip(points).collect(), message);
@@ -284,6 +287,55 @@ fn a_wrong_share_names_its_node_and_nobody_else() {
     assert!(stage.is_signed(&suite));
     // Left out until a person puts it back.
     stage.event(Event::Reinstate(liar));
+    assert!(stage.engine.nodes().iter().all(|node| node.culprit.is_none()));
+}
+
+#[test]
+fn a_commitment_outside_of_the_group_names_its_node_and_nobody_else() {
+    for half in [0, 1] {
+        let mut stage = Stage::new();
+        let liar = id("vendor", "vendor-1");
+        for (node, pool) in [("vendor-1", 0), ("vendor-2", 8), ("vendor-3", 8)] {
+            stage.attach(&id("vendor", node), 1, pool);
+        }
+        let bad = (0..8).map(|_| Commitment::parse(with_torsion(stage.commit(&liar).bytes, half)).unwrap());
+        let bad = bad.collect();
+        stage.event(Event::Commitments(liar.clone(), StreamId(1), key(), bad));
+        let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+        stage.attach(&id("supervisor", "supervisor-1"), 1, 8);
+        let sent = stage.sent();
+        assert!(sent.iter().any(|(node, _)| *node == liar));
+        for (node, batch) in sent {
+            // As every honest node answers that reads the liar's commitment; the liar goes on as if nothing was.
+            let malformed = Err(refusal(RefusalCode::Malformed));
+            let shares = Ok(vec![[1; 32]; batch.items[0].slots.len()]);
+            stage.reply(&node, &batch, Ok(vec![if node == liar { shares } else { malformed }]));
+        }
+        let culprits = stage.engine.nodes().into_iter().filter_map(|node| Some((node.node, node.culprit?)));
+        assert_eq!(culprits.collect::<Vec<_>>(), [(liar.clone(), OUTSIDE_GROUP.to_owned())]);
+        assert!(stage.last_progress(&suite).refusals.is_empty(), "nothing is held against the release");
+        let again = stage.sent();
+        assert!(again.len() == 3 && again.iter().all(|(node, _)| *node != liar));
+        stage.reply_honestly(again);
+        assert!(stage.is_signed(&suite));
+    }
+}
+
+#[test]
+fn who_refuses_as_malformed_without_cause_has_refused() {
+    let mut stage = Stage::attended(8);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    for _ in 0..2 {
+        let sent = stage.sent();
+        let refuses = sent.iter().find(|(node, _)| node.organisation.as_str() == "vendor").unwrap().0.clone();
+        for (node, batch) in sent {
+            let shares = stage.shares_of(&node, &batch);
+            let refused = vec![Err(refusal(RefusalCode::Malformed))];
+            stage.reply(&node, &batch, Ok(if node == refuses { refused } else { shares }));
+        }
+    }
+    let Some(Outcome::Refused(refusals)) = stage.outcome(&suite) else { panic!() };
+    assert_eq!(refusals.len(), 2);
     assert!(stage.engine.nodes().iter().all(|node| node.culprit.is_none()));
 }
 

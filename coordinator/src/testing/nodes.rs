@@ -28,13 +28,13 @@ use rutli_wire::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{NOW, eventually, log_signer, made};
+use super::{NOW, commitments::frost_commitments, eventually, log_signer, made};
 use crate::{
     Clock, Result,
     keyring::Keyring,
     limits,
-    log::{outside::OutsideWitnesses, publisher::Publisher},
-    session::{Sessions, driver::parse_commitment},
+    log::{bundles::BundleSigner, outside::OutsideWitnesses, publisher::Publisher},
+    session::Sessions,
     sign_release::{Order, Request, SignRelease},
     store::Store,
     waiting::Waiting,
@@ -79,7 +79,7 @@ impl Core {
             keyring: keyring.clone(),
             waiting: Arc::clone(&waiting),
             clock: clock.clone(),
-            sigstore: Arc::new(sigstore()),
+            sigstore: Arc::new(BundleSigner::new(sigstore()).unwrap()),
             outside: OutsideWitnesses::start(&[], &log, &CancellationToken::new())?,
             appender: Some(appender),
         };
@@ -347,7 +347,7 @@ pub(crate) fn sign_batch(
         let slots = item.slots.iter().zip(item.commitments.chunks(width));
         slots
             .map(|(slot, commitments)| {
-                let points = commitments.iter().map(|bytes| parse_commitment(*bytes).unwrap().points);
+                let points = commitments.iter().map(|bytes| frost_commitments(*bytes));
                 let identifiers = batch.signers.iter().map(|index| *roster.identifier(*index).unwrap());
                 let message = &signables[*slot as usize].bytes;
                 let signing = SigningPackage::new(identifiers.zip(points).collect(), message);

@@ -11,7 +11,8 @@
 //!
 //! An ECDSA key over P-256, because no other kind is known to all of them; its key id is the beginning of the log's id, the SHA-256 of
 //! the key's SPKI. Such a head is made only of a tree that nodes have cosigned as a native [checkpoint](crate::checkpoint),
-//! and has no cosignatures of its own. Signatures are deterministic (RFC 6979), with the lower of the two values of `s`.
+//! and has no cosignatures of its own. Signatures have the lower of the two values of `s`, and those made here are deterministic
+//! (RFC 6979). Promises may be signed by a faster library, outside of this crate, which draws no randomness.
 //!
 //! Sources: Sigstore's `sigstore_bundle.proto`, `sigstore_rekor.proto` and `sigstore_trustroot.proto`; Rekor's signed entry
 //! timestamps; RFC 8785.
@@ -163,6 +164,15 @@ impl SigstoreSigner {
         self.key.to_pkcs8_pem(LineEnding::LF).map_err(|error| InvalidLogKey(error.to_string()))
     }
 
+    /// The same in DER, for another library. Wiped when dropped.
+    ///
+    /// # Errors
+    /// [`InvalidLogKey`]: never for a key of ours.
+    pub fn to_pkcs8_der(&self) -> Result<Zeroizing<Vec<u8>>, InvalidLogKey> {
+        let der = self.key.to_pkcs8_der().map_err(|error| InvalidLogKey(error.to_string()))?;
+        Ok(Zeroizing::new(der.as_bytes().to_vec()))
+    }
+
     /// The public half.
     ///
     /// # Errors
@@ -200,14 +210,8 @@ impl SigstoreSigner {
         head.key.key == *self.key.verifying_key() && head.key.name == self.url.name
     }
 
-    /// Promises that an entry is in the log: Rekor's signed entry timestamp.
-    fn promise(&self, id: Hash, body: &[u8], index: u64, time: u64) -> Vec<u8> {
-        self.sign(&promised(id, body, index, time))
-    }
-
     fn sign(&self, message: &[u8]) -> Vec<u8> {
-        let signature: Signature = self.key.sign(message);
-        signature.normalize_s().unwrap_or(signature).to_der().as_bytes().to_vec()
+        lower_s(self.key.sign(message))
     }
 }
 
@@ -289,6 +293,11 @@ impl SigstoreKey {
     fn hint(&self) -> &[u8] {
         self.id.as_bytes().first_chunk::<4>().map_or(&[], <[u8; 4]>::as_slice)
     }
+}
+
+/// In DER, with the lower of the two values of `s`.
+fn lower_s(signature: Signature) -> Vec<u8> {
+    signature.normalize_s().unwrap_or(signature).to_der().as_bytes().to_vec()
 }
 
 fn head_text(name: &str, head: Head) -> String {

@@ -70,8 +70,24 @@ fn dsse(envelope: &[u8]) -> Dsse {
     }
 }
 
+/// A signature by the signer's key that was not made here, with the lower or the higher `s`.
+fn other_library(message: &[u8], high: bool) -> Vec<u8> {
+    let key = p256::ecdsa::SigningKey::from_slice(&[9; 32]).unwrap();
+    let signature: p256::ecdsa::Signature = key.sign(message);
+    let low = signature.normalize_s().unwrap_or(signature);
+    let other = p256::ecdsa::Signature::from_scalars(low.r(), -low.s()).unwrap();
+    assert!(other.normalize_s() == Some(low));
+    if high { other } else { low }.to_der().as_bytes().to_vec()
+}
+
 /// A bundle of an entry in the middle of a tree.
 fn bundle() -> Vec<u8> {
+    bundle_by(|signer, logged| signer.bundle(logged))
+}
+
+fn bundle_by(
+    make: impl FnOnce(&SigstoreSigner, &LoggedSignature<'_>) -> Result<Vec<u8>, BundleNotVerified>,
+) -> Vec<u8> {
     let (envelope, index) = (envelope(1), 517);
     let entry = dsse(&envelope);
     let (mut frontier, mut tiles) = (Frontier::default(), Tiles::default());
@@ -95,7 +111,17 @@ fn bundle() -> Vec<u8> {
         proof: &proof,
         time: 1_795_255_300,
     };
-    signer().bundle(&logged).unwrap()
+    make(&signer(), &logged).unwrap()
+}
+
+#[test]
+fn promises_of_another_library_verify_whatever_their_s() {
+    for high in [false, true] {
+        let promise = |message: &[u8]| Some(other_library(message, high));
+        let made = bundle_by(|signer, logged| signer.bundle_of_verified(logged, promise));
+        verify(&made, &release_key(), Some("release"), &root()).unwrap();
+        assert_eq!(made, bundle(), "the lower one, as ours");
+    }
 }
 
 fn refused(json: &Value) -> BundleNotVerified {
@@ -230,6 +256,16 @@ fn a_bundle_of_parts_that_do_not_belong_together_is_not_made() {
         time: 1,
     };
     signer().bundle(&logged).unwrap();
+    let promise = |message: &[u8]| Some(other_library(message, false));
+    signer().bundle_of_verified(&logged, promise).unwrap();
+    let of_verified =
+        |logged: LoggedSignature<'_>| signer().bundle_of_verified(&logged, promise).unwrap_err();
+    assert_eq!(of_verified(LoggedSignature { envelope: &two, ..logged }), BundleNotVerified::Entry);
+    assert!(matches!(of_verified(LoggedSignature { index: 1, ..logged }), BundleNotVerified::Proof(_)));
+    for none in [None, Some(Vec::new()), Some(vec![0; 70])] {
+        let refused = signer().bundle_of_verified(&logged, |_| none).unwrap_err();
+        assert_eq!(refused, BundleNotVerified::Promise("log.example:8443".into()));
+    }
     let made = |logged: LoggedSignature<'_>| signer().bundle(&logged).unwrap_err();
     let other = ReleaseKey::from_bytes(SigningKey::from_bytes(&[8; 32]).verifying_key().as_bytes()).unwrap();
     assert!(matches!(made(LoggedSignature { key: &other, ..logged }), BundleNotVerified::Signature(_)));

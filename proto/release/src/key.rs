@@ -22,6 +22,16 @@ pub const PRINCIPAL: &str = "release";
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct ReleaseKey(VerifyingKey);
 
+/// A signature that was verified, with what it was verified for. Only [`ReleaseKey::check`] makes one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifiedSignature {
+    bytes: [u8; 64],
+    /// The key.
+    key: [u8; 32],
+    /// SHA-256 of the message.
+    message: [u8; 32],
+}
+
 impl ReleaseKey {
     /// Takes the 32 bytes of RFC 8032 section 5.1.2.
     ///
@@ -140,8 +150,35 @@ impl ReleaseKey {
         self.0.verify_strict(message, &Signature::from_bytes(signature)).map_err(|_| NotVerified::Signature)
     }
 
+    /// Verifies a signature as [`verify`](Self::verify) does, and says so by its type: it need not be verified again.
+    ///
+    /// # Errors
+    /// [`NotVerified::Signature`].
+    pub fn check(&self, message: &[u8], signature: [u8; 64]) -> Result<VerifiedSignature, NotVerified> {
+        self.verify(message, &signature)?;
+        Ok(VerifiedSignature {
+            bytes: signature,
+            key: self.to_bytes(),
+            message: Sha256::digest(message).into(),
+        })
+    }
+
     fn openssh(&self) -> String {
         format!("{} {}", sshsig::KEY_TYPE, STANDARD.encode(sshsig::public_key(self)))
+    }
+}
+
+impl VerifiedSignature {
+    /// The signature: `R` and `S` of RFC 8032.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 64] {
+        &self.bytes
+    }
+
+    /// Whether it was verified under this key over exactly this message.
+    #[must_use]
+    pub fn is_of(&self, key: &ReleaseKey, message: &[u8]) -> bool {
+        self.key == key.to_bytes() && self.message == *Sha256::digest(message)
     }
 }
 

@@ -5,7 +5,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 
 use crate::format::Format;
-use crate::key::ReleaseKey;
+use crate::key::{ReleaseKey, VerifiedSignature};
 use crate::names::ReleaseId;
 use crate::release::{Signable, SignableKind, VerifiedRelease};
 use crate::{dsse, sshsig};
@@ -37,13 +37,42 @@ pub fn signed_files(
     key: &ReleaseKey,
     signatures: &[[u8; 64]],
 ) -> Result<Vec<SignedFile>, NotAssembled> {
+    assemble(release, release_id, key, signatures, |message, signature| {
+        key.verify(message, signature).is_ok().then_some(signature)
+    })
+}
+
+/// The same files of signatures that were verified already: each must have been so under this key and over just the bytes
+/// that it is written for.
+///
+/// # Errors
+/// As for [`signed_files`].
+pub fn files_of(
+    release: &VerifiedRelease,
+    release_id: &ReleaseId,
+    key: &ReleaseKey,
+    signatures: &[VerifiedSignature],
+) -> Result<Vec<SignedFile>, NotAssembled> {
+    assemble(release, release_id, key, signatures, |message, signature| {
+        signature.is_of(key, message).then(|| signature.bytes())
+    })
+}
+
+/// `checked` gives a signature's bytes if it is one over a message.
+fn assemble<'a, S>(
+    release: &VerifiedRelease,
+    release_id: &ReleaseId,
+    key: &ReleaseKey,
+    signatures: &'a [S],
+    checked: impl Fn(&[u8], &'a S) -> Option<&'a [u8; 64]>,
+) -> Result<Vec<SignedFile>, NotAssembled> {
     let expected = release.signable_count();
     if signatures.len() != expected {
         return Err(NotAssembled::SignatureCount { expected, actual: signatures.len() });
     }
     let mut files = Vec::with_capacity(expected.saturating_add(2));
     for (slot, (signable, signature)) in release.signables().into_iter().zip(signatures).enumerate() {
-        key.verify(&signable.bytes, signature).map_err(|_| NotAssembled::Signature { slot })?;
+        let signature = checked(&signable.bytes, signature).ok_or(NotAssembled::Signature { slot })?;
         match signable.kind {
             SignableKind::Statement => {
                 statement_files(&mut files, release, release_id, key, signable, signature)
@@ -166,5 +195,31 @@ mod tests {
         let mut swapped = signatures;
         swapped.swap(1, 2);
         assert_eq!(assemble(&swapped), Err(NotAssembled::Signature { slot: 1 }));
+    }
+
+    #[test]
+    fn what_was_verified_for_something_else_is_refused() {
+        let (release, key) = (verified(), release_key());
+        let assemble = |signatures: &[_]| files_of(&release, &release_id(), &key, signatures);
+        let check = |key: &ReleaseKey, signature: &(Signable, [u8; 64])| {
+            key.check(&signature.0.bytes, signature.1).unwrap()
+        };
+        let made: Vec<_> = release.signables().into_iter().zip(sign(&release)).collect();
+        let signatures: Vec<_> = made.iter().map(|made| check(&key, made)).collect();
+        assert_eq!(assemble(&signatures), Ok(files(&release)), "the same as of unverified ones");
+        assert_eq!(assemble(&signatures[..2]), Err(NotAssembled::SignatureCount { expected: 3, actual: 2 }));
+        let mut swapped = signatures.clone();
+        swapped.swap(1, 2);
+        assert_eq!(assemble(&swapped), Err(NotAssembled::Signature { slot: 1 }));
+        let other = ed25519_dalek::SigningKey::from_bytes(&[9; 32]);
+        let other_key = ReleaseKey::from_bytes(&other.verifying_key().to_bytes()).unwrap();
+        assert_ne!(other_key, key);
+        let by_other = ed25519_dalek::Signer::sign(&other, &made[0].0.bytes).to_bytes();
+        let mut foreign = signatures.clone();
+        foreign[0] = other_key.check(&made[0].0.bytes, by_other).unwrap();
+        assert_eq!(assemble(&foreign), Err(NotAssembled::Signature { slot: 0 }), "by another key");
+        let mut wrong = made[0].1;
+        wrong[63] ^= 1;
+        assert!(key.check(&made[0].0.bytes, wrong).is_err());
     }
 }

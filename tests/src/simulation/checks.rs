@@ -151,7 +151,7 @@ impl Checks {
         }
         for (signable, signature) in signables.iter().zip(signatures) {
             self.key
-                .verify_strict(&signable.bytes, &Signature::from_bytes(signature))
+                .verify_strict(&signable.bytes, &Signature::from_bytes(signature.bytes()))
                 .map_err(|error| format!("a signature of {id} does not verify: {error}"))?;
         }
         Ok(())

@@ -151,7 +151,7 @@ impl World<'_> {
         let message = FromNode::try_from(message).map_err(|error| error.to_string())?;
         let event = match message {
             FromNode::Commitments(key, commitments) => {
-                let parsed = commitments.into_iter().filter_map(parse_commitment).collect();
+                let parsed = commitments.into_iter().filter_map(Commitment::parse).collect();
                 Event::Commitments(node.clone(), StreamId(stream), key, parsed)
             }
             FromNode::Reply(reply) => {

@@ -17,7 +17,8 @@ use rand::{Rng, SeedableRng, seq::IteratorRandom};
 use rand_chacha::ChaCha20Rng;
 use rutli_coordinator::{
     aggregate::{AggregateResult, aggregate},
-    session::{Action, Engine, Event, Millis, Outcome, StreamId, Submission, driver::parse_commitment},
+    commitment::Commitment,
+    session::{Action, Engine, Event, Millis, Outcome, StreamId, Submission},
 };
 use rutli_keys::{IdentityKey, IdentityPublic, NodeId, SignedRoster, SigningShare, rehearsal};
 use rutli_log::{Hash, entry::RequestTerms};

@@ -1,5 +1,8 @@
 //! The nodes' side of a story: their hearts while they run, their journals, their streams.
 
+use curve25519_dalek::{constants::EIGHT_TORSION, edwards::CompressedEdwardsY};
+use rutli_wire::link::CommitmentBytes;
+
 use super::*;
 
 impl Node {
@@ -185,7 +188,14 @@ impl World<'_> {
         let mut rng = ChaCha20Rng::from_rng(&mut self.rng).unwrap();
         let node = self.node(id);
         let (Some(stream), Some(signer)) = (node.stream, &mut node.signer) else { return };
-        for message in signer.announce(NodeStream(stream), ANNOUNCED, &mut rng) {
+        let announced = signer.announce(NodeStream(stream), ANNOUNCED, &mut rng);
+        for mut message in announced {
+            if self.liar.as_ref() == Some(id)
+                && let FromNode::Commitments(_, commitments) = &mut message
+                && let Some(commitment) = commitments.last_mut().filter(|_| rng.gen_bool(0.25))
+            {
+                *commitment = outside_group(*commitment);
+            }
             self.send_up(id, stream, message);
         }
     }
@@ -323,4 +333,13 @@ impl World<'_> {
         }
         Ok(())
     }
+}
+
+/// The same commitment with a part of small order: on the curve, but not of the prime-order group.
+fn outside_group(commitment: CommitmentBytes) -> CommitmentBytes {
+    let mut bytes = commitment.0;
+    let (hiding, _) = bytes.split_at_mut(32);
+    let point = CompressedEdwardsY::from_slice(hiding).unwrap().decompress().unwrap();
+    hiding.copy_from_slice((point + EIGHT_TORSION[1]).compress().as_bytes());
+    CommitmentBytes(bytes)
 }

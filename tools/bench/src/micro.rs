@@ -11,14 +11,12 @@ use prost::Message as _;
 use rand::rngs::OsRng;
 use rutli_coordinator::{
     aggregate::{AggregateItem, AggregateJob, QuorumKeys, aggregate},
-    session::{ParsedCommitment, driver::parse_commitment},
+    commitment::Commitment,
 };
-use rutli_keys::{
-    IdentityKey, KeyName, Quorum as Signers, Roster, effective_public_package, rehearsal::Cast,
-};
+use rutli_keys::{IdentityKey, KeyName, Quorum as Signers, Roster, rehearsal::Cast};
 use rutli_log::{Entry, Frontier, Hash, LogSigner, Origin, Tiles, entry::RequestTerms};
 use rutli_policy::Rules;
-use rutli_release::{Class, ReleaseId, ReleaseKey, Requester, VerifiedRelease, signed_files};
+use rutli_release::{Class, ReleaseId, ReleaseKey, Requester, VerifiedRelease, VerifiedSignature, files_of};
 use rutli_signer_node::{
     gate::{Gate, LogState},
     marks::Marks,
@@ -132,10 +130,7 @@ impl Quorum {
             nodes.push(node);
         }
         let signers = Signers::new(&roster, &indices)?;
-        let keys = QuorumKeys {
-            identifiers: indices.iter().filter_map(|index| roster.identifier(*index).copied()).collect(),
-            public: effective_public_package(&roster, &signers)?,
-        };
+        let keys = QuorumKeys::new(&roster, &signers).context("no quorum")?;
         let key = ReleaseKey::from_bytes(roster.group_key())?;
         Ok(Self {
             nodes,
@@ -185,7 +180,7 @@ const DECODE: &str = "node: decode a batch";
 const RECEIVE: &str = "node: check the log, decide, draw nonces";
 const SHARES: &str = "node: parse foreign commitments, make a share";
 const AGGREGATE: &str = "coordinator: aggregate and verify";
-const FILES_OUT: &str = "coordinator: verify again, write signed files";
+const FILES_OUT: &str = "coordinator: write signed files";
 const STATEMENT: &str = "of these: statement";
 const DIGEST: &str = "of these: digest";
 const SIGNABLES: &str = "of these: signables";
@@ -269,9 +264,8 @@ fn round(quorum: &mut Quorum, shape: Shape, releases: usize, meter: &mut Meter) 
     let made = sum(quorum, &batch, points, replies, signatures, meter)?;
     for (item, signatures) in batch.items.iter().zip(made) {
         let count = signatures.len();
-        meter.run(FILES_OUT, count, || {
-            signed_files(&item.release, &item.release_id, &quorum.key, &signatures)
-        })?;
+        meter
+            .run(FILES_OUT, count, || files_of(&item.release, &item.release_id, &quorum.key, &signatures))?;
         meter.run(STATEMENT, count, || std::hint::black_box(item.release.statement()));
         meter.run(DIGEST, count, || std::hint::black_box(item.release.digest()));
         meter.run(SIGNABLES, count, || std::hint::black_box(item.release.signables()));
@@ -335,10 +329,10 @@ fn log_batch(quorum: &mut Quorum, batch: &mut Batch) -> Result<()> {
 }
 
 /// Fresh commitments of every node, parsed by the coordinator.
-fn announce(quorum: &mut Quorum, wanted: usize, meter: &mut Meter) -> Result<Vec<Vec<ParsedCommitment>>> {
+fn announce(quorum: &mut Quorum, wanted: usize, meter: &mut Meter) -> Result<Vec<Vec<Commitment>>> {
     let mut stock = Vec::new();
     for node in &mut quorum.nodes {
-        let mut of_node: Vec<ParsedCommitment> = Vec::new();
+        let mut of_node: Vec<Commitment> = Vec::new();
         while of_node.len() < wanted {
             let most = ANNOUNCED.min(wanted - of_node.len());
             let announced = meter.run(ANNOUNCE, most, || node.announce(STREAM, most, &mut OsRng));
@@ -349,7 +343,7 @@ fn announce(quorum: &mut Quorum, wanted: usize, meter: &mut Meter) -> Result<Vec
             let commitments: Vec<CommitmentBytes> = commitments.collect();
             ensure!(commitments.len() == most, "a node's pool is smaller than a batch");
             let parsed: Option<Vec<_>> =
-                meter.run(PARSE, most, || commitments.into_iter().map(parse_commitment).collect());
+                meter.run(PARSE, most, || commitments.into_iter().map(Commitment::parse).collect());
             of_node.extend(parsed.context("a node announced what is no commitment")?);
         }
         stock.push(of_node);
@@ -357,23 +351,23 @@ fn announce(quorum: &mut Quorum, wanted: usize, meter: &mut Meter) -> Result<Vec
     Ok(stock)
 }
 
-type Points = Vec<Vec<frost_ed25519::round1::SigningCommitments>>;
+type Points = Vec<Vec<Commitment>>;
 
 fn make_batch(
     quorum: &Quorum,
     releases: &[Arc<VerifiedRelease>],
-    stock: &[Vec<ParsedCommitment>],
+    stock: &[Vec<Commitment>],
 ) -> Result<(Batch, Points)> {
     let mut drawn = 0;
     let mut items = Vec::new();
     let mut points = Vec::new();
     for release in releases {
         let count = release.signable_count();
-        let commitments: Vec<&ParsedCommitment> = (drawn..drawn + count)
+        let commitments: Vec<&Commitment> = (drawn..drawn + count)
             .flat_map(|slot| stock.iter().filter_map(move |of_node| of_node.get(slot)))
             .collect();
         drawn += count;
-        points.push(commitments.iter().map(|commitment| commitment.points).collect());
+        points.push(commitments.iter().map(|commitment| **commitment).collect());
         items.push(BatchItem {
             release_id: ReleaseId::new(format!("r-{}", release.sequence().get()))?,
             requester: Requester::new("pipeline")?,
@@ -403,7 +397,7 @@ fn sum(
     replies: Vec<BatchReply>,
     signatures: usize,
     meter: &mut Meter,
-) -> Result<Vec<Vec<[u8; 64]>>> {
+) -> Result<Vec<Vec<VerifiedSignature>>> {
     let mut shares: Vec<_> = Vec::new();
     for reply in replies {
         let items = reply.answer.map_err(|refusal| anyhow!("refused: {}", refusal.reason))?;

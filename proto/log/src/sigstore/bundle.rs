@@ -5,7 +5,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rutli_release::{NotVerified, PAYLOAD_TYPE, ReleaseKey, Statement, verify_dsse};
 use serde::{Deserialize, Serialize};
 
-use super::{SigstoreHead, SigstoreSigner, TrustedLog, TrustedRoot};
+use super::{Signature, SigstoreHead, SigstoreSigner, TrustedLog, TrustedRoot, lower_s, promised};
 use crate::{
     checkpoint::{Head, InvalidLogKey},
     entry::{Dsse, Entry},
@@ -106,11 +106,40 @@ impl SigstoreSigner {
     /// # Errors
     /// [`BundleNotVerified`]: the parts do not belong together.
     pub fn bundle(&self, logged: &LoggedSignature<'_>) -> Result<Vec<u8>, BundleNotVerified> {
+        let envelope = |envelope: &[u8]| verify_dsse(logged.key, envelope).map(drop);
+        self.make(logged, |message| Some(self.sign(message)), envelope)
+    }
+
+    /// The same by a log that appends no entry but of a signature that it has verified: the proof shows that this is such an
+    /// entry, and the entry that this is the signature, so that it need not be verified again. The log's promise (Rekor's signed
+    /// entry timestamp) is signed by another library, under this very key: `sign` gives an ECDSA signature with SHA-256 in
+    /// DER, with either value of `s`.
+    ///
+    /// # Errors
+    /// [`BundleNotVerified`]: the parts do not belong together, or `sign` gives no signature.
+    pub fn bundle_of_verified(
+        &self,
+        logged: &LoggedSignature<'_>,
+        sign: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+    ) -> Result<Vec<u8>, BundleNotVerified> {
+        self.make(logged, sign, |_| Ok(()))
+    }
+
+    fn make(
+        &self,
+        logged: &LoggedSignature<'_>,
+        sign: impl FnOnce(&[u8]) -> Option<Vec<u8>>,
+        envelope: impl FnOnce(&[u8]) -> Result<(), NotVerified>,
+    ) -> Result<Vec<u8>, BundleNotVerified> {
         let SigstoreHead { head, note, key } = logged.head;
         if !self.has_signed(logged.head) {
             return Err(BundleNotVerified::Head(self.url.name().to_owned()));
         }
         let body = Entry::Dsse(logged.entry.clone()).encode();
+        let promise = sign(&promised(key.id, &body, logged.index, logged.time))
+            .and_then(|signature| Signature::from_der(&signature).ok())
+            .map(lower_s)
+            .ok_or_else(|| BundleNotVerified::Promise(key.name.clone()))?;
         let bundle = BundleJson {
             media_type: MEDIA_TYPE.into(),
             verification_material: MaterialJson {
@@ -127,14 +156,7 @@ impl SigstoreSigner {
                         hashes: logged.proof.iter().map(|hash| Base64(hash.0.into())).collect(),
                         checkpoint: CheckpointJson { envelope: note.clone() },
                     },
-                    inclusion_promise: PromiseJson {
-                        signed_entry_timestamp: Base64(self.promise(
-                            key.id,
-                            &body,
-                            logged.index,
-                            logged.time,
-                        )),
-                    },
+                    inclusion_promise: PromiseJson { signed_entry_timestamp: Base64(promise) },
                     canonicalized_body: Base64(body),
                 }],
             },
@@ -142,7 +164,7 @@ impl SigstoreSigner {
         };
         let json = serde_json::to_vec(&bundle).map_err(form)?;
         let log = TrustedLog { key: key.clone(), valid_from: 0, valid_until: None };
-        check(&json, logged.key, Some(logged.hint), |_| Ok((&log, *head)))?;
+        check(&json, logged.key, Some(logged.hint), |_| Ok((&log, *head)), envelope)?;
         Ok(json)
     }
 }
@@ -158,16 +180,30 @@ pub fn verify(
     hint: Option<&str>,
     root: &TrustedRoot,
 ) -> Result<VerifiedBundle, BundleNotVerified> {
-    check(json, key, hint, |entry| open_head(entry, root))
+    let envelope = |envelope: &[u8]| verify_dsse(key, envelope);
+    let (statement, checked) = check(json, key, hint, |entry| open_head(entry, root), envelope)?;
+    let Checked { entry, index, head, time, log, hint } = checked;
+    Ok(VerifiedBundle { statement, entry, index, head, time, log, hint })
 }
 
-/// Everything about a bundle, under the log and head that `open` finds in its entry.
-fn check<'a>(
+/// A bundle but for its envelope, as [`VerifiedBundle`].
+struct Checked {
+    entry: Vec<u8>,
+    index: u64,
+    head: Head,
+    time: u64,
+    log: String,
+    hint: String,
+}
+
+/// Everything about a bundle, under the log and head that `open` finds in its entry; `envelope` verifies the envelope.
+fn check<'a, T>(
     json: &[u8],
     key: &ReleaseKey,
     hint: Option<&str>,
     open: impl FnOnce(&EntryJson) -> Result<(&'a TrustedLog, Head), BundleNotVerified>,
-) -> Result<VerifiedBundle, BundleNotVerified> {
+    envelope: impl FnOnce(&[u8]) -> Result<T, NotVerified>,
+) -> Result<(T, Checked), BundleNotVerified> {
     let bundle = parse(json)?;
     let found = bundle.verification_material.public_key.hint;
     if let Some(expected) = hint.filter(|expected| *expected != found) {
@@ -193,14 +229,14 @@ fn check<'a>(
         return Err(BundleNotVerified::Time);
     }
 
-    let envelope = serde_json::to_vec(&bundle.dsse_envelope).map_err(form)?;
-    let statement = verify_dsse(key, &envelope)?;
-    if entry_of(&bundle.dsse_envelope, &envelope, key).as_deref() != Some(body.as_slice()) {
+    let canonical = serde_json::to_vec(&bundle.dsse_envelope).map_err(form)?;
+    let verified = envelope(&canonical)?;
+    if entry_of(&bundle.dsse_envelope, &canonical, key).as_deref() != Some(body.as_slice()) {
         return Err(BundleNotVerified::Entry);
     }
     let hashes: Result<Vec<_>, _> = proof.hashes.iter().map(|hash| Hash::from_slice(&hash.0)).collect();
     check_inclusion(&head, index, leaf_hash(&body), &hashes.map_err(form)?)?;
-    Ok(VerifiedBundle { statement, entry: body, index, head, time, log: log_name, hint: found })
+    Ok((verified, Checked { entry: body, index, head, time, log: log_name, hint: found }))
 }
 
 /// The entry that the log must have of a DSSE envelope (`<release>.intoto.json`) by this key, in any layout of its JSON.
