@@ -6,6 +6,7 @@
 //! happens, it stops what it started.
 
 mod checks;
+mod people;
 mod processes;
 mod workplace;
 
@@ -18,6 +19,7 @@ use tonic::transport::Channel as Connection;
 
 use self::{
     checks::{Check, Verifiers},
+    people::People,
     processes::Processes,
     workplace::Workplace,
 };
@@ -25,6 +27,7 @@ use crate::{
     ceremonies::{self, Place},
     cli, client,
     client::Profile,
+    evidence,
     files::{self, Access},
     init::{NodeFiles, deployment::ClientRole},
     interruption::Interruption,
@@ -32,7 +35,7 @@ use crate::{
     report::{Failure, Report},
     run,
     sign::{self, Signed},
-    text,
+    text, waits,
 };
 
 /// How long any one step may take on a slow machine.
@@ -79,21 +82,22 @@ pub async fn run(args: cli::Demo, json: bool) -> Result<Report, Failure> {
 /// Everything up to the report.
 async fn play(args: &cli::Demo, workplace: &Workplace, processes: &mut Processes) -> Result<Report, Failure> {
     step(&format!("working in {}", workplace.dir.display()));
-    let deployment = processes.start(workplace).await?;
+    let people = People::new(workplace)?;
+    let deployment = processes.start(workplace, &people).await?;
     let rehearsal = async {
         let stage = Stage::set(&deployment).await?;
         stage.make_keys(&deployment).await?;
         let key = stage.export_keys(workplace, &deployment).await?;
-        let signed = stage.sign_all(workplace, &key).await?;
+        let (signed, notices) = stage.sign_all(workplace, &deployment, &people, &key).await?;
         let verifiers = Verifiers::find(args).await;
         step("verifying");
         let mut checks = Vec::new();
         for (files, release) in &signed {
             checks.extend(verifiers.check(workplace, files, release, &key).await?);
         }
-        Ok((signed, checks, verifiers, key))
+        Ok((signed, notices, checks, verifiers, key))
     };
-    let (signed, checks, verifiers, key) = tokio::select! {
+    let (signed, notices, checks, verifiers, key) = tokio::select! {
         result = rehearsal => result?,
         failure = processes.next_death() => return Err(failure),
     };
@@ -102,7 +106,7 @@ async fn play(args: &cli::Demo, workplace: &Workplace, processes: &mut Processes
     }
     let description = describe_processes(workplace, &deployment, processes)?;
     workplace.write_description(&description)?;
-    Ok(report(workplace, args.keep, &description, &signed, &checks, &verifiers, &key))
+    Ok(report(workplace, args.keep, &description, (&signed, &notices), &checks, &verifiers, &key))
 }
 
 /// Whom the demo plays: all custodians, an operator, a pipeline.
@@ -188,51 +192,118 @@ impl Stage {
         sign::read_key(&workplace.release_key())
     }
 
-    /// Signs the product build and the AV database; gives each with its files.
+    /// Signs the given files, which are free; the AV database with its test result; and the suite with its provenance, a rebuild
+    /// and an approval. Gives each with its files, and what could not be shown.
     async fn sign_all(
         &self,
         workplace: &Workplace,
+        deployment: &processes::Deployment,
+        people: &People<'_>,
         key: &ReleaseKey,
-    ) -> Result<Vec<(Vec<std::path::PathBuf>, Signed)>, Failure> {
-        let mut signed = Vec::new();
-        for request in [
-            build_request(workplace.files.clone())?,
-            request(Class::AvDatabase, "avdb", "1", workplace.write_av_database()?)?,
-        ] {
-            let count = text::count(request.files.len(), "file", "files");
-            step(&format!("signing {count} as {} of {}", request.class, request.product));
-            let release = sign::sign(
-                self.pipeline.clone(),
-                &request,
-                Some(key),
-                &workplace.out,
-                Some(STEP_TIMEOUT),
-                STEP_TIMEOUT,
-            )
-            .await?;
-            if release.release.proven_at == 0 {
-                return Err(Failure::failed(format!(
-                    "release {} is signed, but the proof that it is in the log did not come",
-                    text::printable(&release.release.release_id)
+    ) -> Result<(Vec<SignedFiles>, Vec<String>), Failure> {
+        let mut signed = vec![self.sign(workplace, build_request(workplace.files.clone())?, key).await?];
+        let files = workplace.write_av_database()?;
+        let tested = people.evidence("false-positives");
+        people.attest_tests(&["false-positives"], &files, &tested).await?;
+        step("the vendor's tester attests that the AV database passed the false-positive test");
+        let database = request(Class::AvDatabase, "avdb", CHANNEL, "1", files)?;
+        let database = sign::Request { evidence: evidence::read(&[tested])?, ..database };
+        signed.push(self.sign(workplace, database, key).await?);
+        let notices = match self.sign_suite(workplace, deployment, people, key).await? {
+            Ok(suite) => {
+                signed.push(suite);
+                Vec::new()
+            }
+            Err(notice) => vec![notice],
+        };
+        Ok((signed, notices))
+    }
+
+    /// The whole way of a product: built, asked for, built again by the third party, approved, signed. `Err` says why this machine
+    /// cannot show it.
+    async fn sign_suite(
+        &self,
+        workplace: &Workplace,
+        deployment: &processes::Deployment,
+        people: &People<'_>,
+        key: &ReleaseKey,
+    ) -> Result<Result<SignedFiles, String>, Failure> {
+        let built = people.build_suite().await?;
+        step("the vendor built suite from its source, and attests that and its tests");
+        // `beta`: the vendor's example policy lets `stable` go out on working days alone.
+        let suite = request(Class::ProductBuild, "suite", "beta", "1.0.0", vec![built.file.clone()])?;
+        let suite = sign::Request { evidence: evidence::read(&built.evidence)?, ..suite };
+        let (wire, _) = sign::prepare(&suite)?;
+        let release = sign::create(self.pipeline.clone(), &wire).await?;
+        let id = release.release_id.clone();
+        let waiting = eventually("suite waits for evidence", async || {
+            let release = releases::get(self.pipeline.clone(), &id).await.ok()?;
+            (release.state() == v1::ReleaseState::AwaitingEvidence).then_some(release)
+        })
+        .await?;
+        for want in waits::wants(&waiting) {
+            step(&format!("{} waits: {}", text::printable(&id), waits::line(&want)));
+        }
+        let rebuild = match people.rebuild(&built).await? {
+            Ok(rebuild) => rebuild,
+            Err(failure) => {
+                releases::cancel(self.pipeline.clone(), &id).await?;
+                let help = failure.help.map(|help| format!(" ({help})")).unwrap_or_default();
+                return Ok(Err(format!(
+                    "suite was not signed, for nobody can build it again here: {}{help}",
+                    failure.problem
                 )));
             }
-            signed.push((request.files, release));
+        };
+        step("the supervisor built suite again from the source, without network: every byte is the same");
+        people.approve(&deployment.profile_path(ClientRole::Custodian)?, &id, &rebuild).await?;
+        step("the supervisor's custodian clara approved it");
+        self.sign(workplace, suite, key).await.map(Ok)
+    }
+
+    /// Signs one release, or takes up one that was asked for already, and waits until it is proved to be in the log.
+    async fn sign(
+        &self,
+        workplace: &Workplace,
+        request: sign::Request,
+        key: &ReleaseKey,
+    ) -> Result<SignedFiles, Failure> {
+        let count = text::count(request.files.len(), "file", "files");
+        step(&format!("signing {count} as {} of {}", request.class, request.product));
+        let release = sign::sign(
+            self.pipeline.clone(),
+            &request,
+            Some(key),
+            &workplace.out,
+            Some(STEP_TIMEOUT),
+            STEP_TIMEOUT,
+        )
+        .await?;
+        if release.release.proven_at == 0 {
+            return Err(Failure::failed(format!(
+                "release {} is signed, but the proof that it is in the log did not come",
+                text::printable(&release.release.release_id)
+            )));
         }
-        Ok(signed)
+        Ok((request.files, release))
     }
 }
+
+/// A signed release with its files.
+type SignedFiles = (Vec<std::path::PathBuf>, Signed);
 
 /// What the demo asks for, in all formats.
 fn request(
     class: Class,
     product: &str,
+    channel: &str,
     version: &str,
     files: Vec<std::path::PathBuf>,
 ) -> Result<sign::Request, Failure> {
     Ok(sign::Request {
         class,
         product: named(Product::new(product))?,
-        channel: named(Channel::new(CHANNEL))?,
+        channel: named(Channel::new(channel))?,
         version: named(Version::new(version))?,
         sequence: named(Sequence::new(1))?,
         expires_at: None,
@@ -247,7 +318,7 @@ fn request(
 
 /// The release of the files that are given to the demo.
 fn build_request(files: Vec<std::path::PathBuf>) -> Result<sign::Request, Failure> {
-    request(Class::ProductBuild, "sandbox", "1.0.0", files)
+    request(Class::ProductBuild, "sandbox", CHANNEL, "1.0.0", files)
 }
 
 /// What `demo.json` holds.
@@ -284,7 +355,7 @@ fn report(
     workplace: &Workplace,
     up: bool,
     description: &Value,
-    signed: &[(Vec<std::path::PathBuf>, Signed)],
+    (signed, notices): (&[SignedFiles], &[String]),
     checks: &[Check],
     verifiers: &Verifiers,
     key: &ReleaseKey,
@@ -315,11 +386,15 @@ fn report(
     let text = [
         text::framed(&["release", "product", "files", "signatures", "signed by"], releases),
         text::framed(&["verifier", "version", "signatures", "tampering"], verified),
+        notices.join("\n"),
         format!("The public key is {}, its id {}.", workplace.release_key().display(), key.key_id()),
         "Verify it yourself:".to_owned(),
         checks::commands(workplace, signed).join("\n"),
         workplace.next_steps(up, description.pointer("/log/url").and_then(Value::as_str).unwrap_or_default()),
     ]
+    .into_iter()
+    .filter(|part| !part.is_empty())
+    .collect::<Vec<_>>()
     .join("\n\n");
     let mut json = description.clone();
     if let Value::Object(fields) = &mut json {
@@ -328,6 +403,7 @@ fn report(
             "releases".to_owned(),
             signed.iter().map(|(_, signed)| releases::to_json(&signed.release)).collect(),
         );
+        fields.insert("notices".to_owned(), json!(notices));
         fields.insert("checks".to_owned(), checks.iter().map(Check::to_json).collect());
     }
     Report::new(text, json)

@@ -197,7 +197,10 @@ pub fn check(request: &Request) -> Result<(v1::CreateReleaseRequest, Vec<String>
 }
 
 /// Hands the request in. The same request may come twice, so a coordinator that is not ready is asked again.
-async fn create(connection: Connection, request: &v1::CreateReleaseRequest) -> Result<v1::Release, Failure> {
+///
+/// # Errors
+/// As the coordinator answers.
+pub async fn create(connection: Connection, request: &v1::CreateReleaseRequest) -> Result<v1::Release, Failure> {
     let mut client = client::releases(connection);
     let mut delay = Duration::from_millis(200);
     for attempt in 1.. {

@@ -73,11 +73,16 @@ fn it_leaves_what_is_promised_and_no_process() {
     let report: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert!(report["checks"].as_array().unwrap().iter().all(|check| check["ok"] == true));
     let releases = report["releases"].as_array().unwrap();
-    assert_eq!(
-        (releases[0]["product"].as_str(), releases[1]["product"].as_str()),
-        (Some("sandbox"), Some("avdb"))
-    );
-    assert_eq!((&releases[0]["sequence"], &releases[1]["sequence"]), (&Value::from(1), &Value::from(1)));
+    assert_eq!(report["notices"], Value::Array(Vec::new()), "this machine can keep a build to itself");
+    let products: Vec<_> = releases.iter().map(|release| release["product"].as_str().unwrap()).collect();
+    assert_eq!(products, ["sandbox", "avdb", "suite"]);
+    let kinds = |release: &Value| -> Vec<String> {
+        let evidence = release["evidence"].as_array().unwrap().iter();
+        evidence.map(|document| document["kind"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(kinds(&releases[1]), ["tests"]);
+    assert_eq!(kinds(&releases[2]), ["build", "tests", "build", "approval"]);
+    assert!(releases.iter().all(|release| release["sequence"] == 1));
     for release in releases {
         let id = release["release_id"].as_str().unwrap();
         assert_eq!(release["signed_by"].as_array().unwrap().len(), 3);
@@ -92,7 +97,7 @@ fn it_leaves_what_is_promised_and_no_process() {
     let in_log = |check: &&Value| {
         ["Sigstore bundle", "proof of"].iter().any(|what| check["what"].as_str().unwrap().starts_with(what))
     };
-    assert_eq!(report["checks"].as_array().unwrap().iter().filter(in_log).count(), 10);
+    assert_eq!(report["checks"].as_array().unwrap().iter().filter(in_log).count(), 15);
     for path in [
         "keys/release.pem",
         "keys/allowed_signers",
@@ -101,6 +106,7 @@ fn it_leaves_what_is_promised_and_no_process() {
         "keys/trusted_root.json",
         "out/a file.sig",
         "out/avdb-20.vdb.sig",
+        "out/suite.sig",
         "client.toml",
     ] {
         assert!(dir.join(path).is_file(), "{path}");

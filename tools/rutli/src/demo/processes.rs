@@ -3,7 +3,13 @@
 //! Each has a process group of its own, so that Ctrl-C in the terminal reaches the demo alone, which then stops them in
 //! order. Should the demo itself be dropped in the middle, the runtime kills them.
 
-use std::{fs::File, net::SocketAddr, path::Path, process::Stdio, time::Duration};
+use std::{
+    fs::File,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::Stdio,
+    time::Duration,
+};
 
 use nix::{sys::signal::Signal, unistd::Pid};
 use tokio::{
@@ -11,7 +17,7 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::{LOOK_INTERVAL, STEP_TIMEOUT, Workplace, step};
+use super::{LOOK_INTERVAL, STEP_TIMEOUT, Workplace, people::People, step};
 use crate::{
     client::Profile,
     init::{
@@ -44,8 +50,13 @@ pub struct Deployment {
 impl Deployment {
     /// The profile of the client with a role.
     pub fn profile(&self, role: ClientRole) -> Result<Profile, Failure> {
+        Profile::read(&self.profile_path(role)?)
+    }
+
+    /// Where it lies.
+    pub fn profile_path(&self, role: ClientRole) -> Result<PathBuf, Failure> {
         let client = self.written.clients.iter().find(|client| client.role == role);
-        Profile::read(&client.ok_or_else(|| Failure::failed("the deployment lacks a client"))?.profile)
+        Ok(client.ok_or_else(|| Failure::failed("the deployment lacks a client"))?.profile.clone())
     }
 }
 
@@ -64,13 +75,14 @@ struct Running {
 
 impl Processes {
     /// Writes a deployment for a free port and starts all of it.
-    pub async fn start(&mut self, workplace: &Workplace) -> Result<Deployment, Failure> {
+    pub async fn start(&mut self, workplace: &Workplace, people: &People<'_>) -> Result<Deployment, Failure> {
         let mut attempt = 1;
         let deployment = loop {
             let [address, log] = free_addresses().await?;
             let sockets = workplace.sockets.as_ref().map(|dir| dir.path());
             let description = Description::parse(&description(address, log, sockets))?;
             let written = init::write(&description, &workplace.deployment, attempt > 1)?;
+            people.write_rules(&written)?;
             let deployment = Deployment { address, written };
             match self.start_coordinator(workplace, &deployment).await {
                 Ok(()) => break deployment,
@@ -218,7 +230,7 @@ async fn in_use(address: SocketAddr) -> bool {
     TcpListener::bind(address).await.is_err()
 }
 
-/// The demo's deployment: what it may sign, and nothing else.
+/// The demo's deployment. What is free in it is `sandbox`; the rest needs evidence, see [`People::write_rules`].
 fn description(address: SocketAddr, log: SocketAddr, sockets: Option<&Path>) -> String {
     let sockets = sockets.map_or_else(String::new, |dir| {
         format!("sockets = {}\n", toml::Value::from(dir.to_string_lossy().as_ref()))
@@ -249,17 +261,15 @@ product = "sandbox"
 [[allow]]
 class = "av-database"
 product = "sandbox"
-
-[[allow]]
-class = "product-build"
-product = "suite"
-embargo = true
-
-[[allow]]
-class = "av-database"
-product = "avdb"
 "#
     )
+}
+
+/// The demo's deployment, which nobody starts.
+#[cfg(test)]
+pub fn for_tests() -> Description {
+    let (address, log) = ("127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap());
+    Description::parse(&description(address, log, None)).unwrap()
 }
 
 #[cfg(test)]
@@ -273,10 +283,7 @@ mod tests {
         let deployment = Description::parse(&description(address, log, sockets)).unwrap();
         let allowed: Vec<_> =
             deployment.allow.iter().map(|allow| format!("{} {}", allow.class, allow.product)).collect();
-        assert_eq!(
-            allowed,
-            ["product-build sandbox", "av-database sandbox", "product-build suite", "av-database avdb"]
-        );
+        assert_eq!(allowed, ["product-build sandbox", "av-database sandbox"]);
         assert_eq!(deployment.sockets.as_deref(), Some(Path::new("/tmp/a \"b")));
         assert_eq!(deployment.log_url().unwrap().as_str(), "http://127.0.0.1:2");
         Description::parse(&description(address, log, None)).unwrap();

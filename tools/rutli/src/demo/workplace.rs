@@ -29,7 +29,7 @@ const MARKER: &str = ".rutli-demo";
 
 /// What a demo makes in its folder, besides the marker.
 const OWN_FILES: [&str; 3] = ["client.toml", "demo.json", "monitor.state"];
-const OWN_FOLDERS: [&str; 5] = ["avdb", "deployment", "keys", "logs", "out"];
+const OWN_FOLDERS: [&str; 8] = ["avdb", "deployment", "keys", "logs", "out", "people", "released", "source"];
 
 /// All the demo's places. Paths are absolute.
 pub struct Workplace {
@@ -179,10 +179,13 @@ impl Workplace {
         }
         let (rutli, profile) = (quoted(&self.program("rutli")), quoted(&self.client_toml()));
         let operator = quoted(&self.deployment.join("clients/operator/client.toml"));
+        let custodian = quoted(&self.deployment.join("clients/custodian/client.toml"));
+        let people = quoted(&self.dir.join("people"));
         format!(
-            "{look}\n\nTry it out; the nodes allow product builds of sandbox and suite, AV databases of sandbox and avdb:\n  \
+            "{look}\n\nTry it out; the nodes sign product builds and AV databases of sandbox at once, suite and avdb with evidence alone:\n  \
              {rutli} --profile {profile} sign --class product-build --product sandbox --channel {CHANNEL} --version 1.0.1 --sequence 2 --out OUT FILE…\n  \
              {rutli} --profile {profile} release list\n  \
+             {rutli} --profile {custodian} pending      # `show`, `approve`, `refuse`: as a custodian; keys are in {people}\n  \
              {rutli} --profile {operator} node list"
         )
     }
@@ -197,6 +200,7 @@ fn own_folder() -> Result<PathBuf, Failure> {
 /// Signatures are named after files: two of the same name would be one.
 fn check_files(paths: &[PathBuf]) -> Result<(), Failure> {
     let mut names: BTreeSet<_> = (1..=AV_FILES).map(|number| format!("avdb-{number:02}.vdb")).collect();
+    names.insert("suite".to_owned());
     for path in paths {
         if !path.exists() {
             return Err(Failure::usage(format!("{} does not exist", path.display())).help("check the path"));
