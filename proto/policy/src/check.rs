@@ -12,7 +12,7 @@ use crate::{
     invalid::{InvalidPolicy, cut, line_at},
     limits::{
         MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, MAX_FILES, MAX_ID_BYTES, MAX_LITERAL_BYTES, MAX_LITERALS,
-        MAX_POLICIES, MAX_POLICY_TOKENS, MAX_REASON_BYTES,
+        MAX_OPERATORS, MAX_POLICIES, MAX_POLICY_TOKENS, MAX_REASON_BYTES,
     },
     literals::Literals,
     schema::SCHEMA,
@@ -65,7 +65,7 @@ pub(crate) fn check(files: &[(String, String)], trust: Option<&Trust>) -> Result
 fn measure(file: &str, text: &str) -> Result<(), InvalidPolicy> {
     let too_complex =
         |offset| InvalidPolicy::TooComplex { file: file.to_owned(), line: line_at(text, offset) };
-    let (mut depth, mut tokens, mut signs) = (0_usize, 0_usize, 0_usize);
+    let (mut depth, mut tokens, mut signs, mut operators) = (0_usize, 0_usize, 0_usize, 0_usize);
     let mut in_word = false;
     let mut rest = text.char_indices().peekable();
     while let Some((offset, character)) = rest.next() {
@@ -91,12 +91,13 @@ fn measure(file: &str, text: &str) -> Result<(), InvalidPolicy> {
             }
             '(' | '[' | '{' => depth = depth.saturating_add(1),
             ')' | ']' | '}' => depth = depth.saturating_sub(1),
-            ';' => tokens = 0,
+            ';' => (tokens, operators) = (0, 0),
+            '&' | '|' | '+' | '*' => operators = operators.saturating_add(1),
             _ => {}
         }
         signs = if matches!(character, '!' | '-') { signs.saturating_add(1) } else { 0 };
         tokens = tokens.saturating_add(1);
-        if depth > MAX_DEPTH || signs > MAX_DEPTH || tokens > MAX_POLICY_TOKENS {
+        if depth > MAX_DEPTH || signs > MAX_DEPTH || tokens > MAX_POLICY_TOKENS || operators > MAX_OPERATORS {
             return Err(too_complex(offset));
         }
     }

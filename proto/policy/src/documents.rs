@@ -30,6 +30,20 @@ pub(crate) const ATTRIBUTES: [&str; 12] = [
 /// Stands for what no policy asks about. Begins as no name of a key or custodian does.
 pub(crate) const ANY: &str = "(any)";
 
+/// Stands for a source of which nothing is known: no archive has this digest.
+pub(crate) const ANY_SOURCE: SourceDigest = SourceDigest::Sha256([0; 32]);
+
+/// The same document about another source.
+pub(crate) fn of_source(document: &Established, source: &SourceDigest) -> Established {
+    let mut other = document.clone();
+    match &mut other {
+        Established::Provenance(build) | Established::Rebuild(build) => build.source_digest = source.clone(),
+        Established::Review { source_digest, .. } => *source_digest = source.clone(),
+        _ => {}
+    }
+    other
+}
+
 /// How many documents there are for each source.
 pub(crate) fn count(names: &Names, literals: &Literals) -> usize {
     let builds = names.builders.len().saturating_mul(builds(literals).len());
@@ -53,9 +67,11 @@ pub(crate) fn possible_sources(established: &[&Established], literals: &Literals
         Established::Review { source_digest, .. } => Some(source_digest.clone()),
         _ => None,
     });
+    // In an order of its own: that of the documents must not matter.
+    let waiting: BTreeSet<SourceDigest> = waiting.collect();
     let named = literals.texts("context.sources").filter_map(|text| text.parse().ok());
     let mut possible: Vec<SourceDigest> = Vec::new();
-    for source in waiting.chain(named).chain([SourceDigest::Sha256([0; 32])]) {
+    for source in waiting.into_iter().chain(named).chain([ANY_SOURCE]) {
         if !possible.contains(&source) && possible.len() < MAX_SOURCES {
             possible.push(source);
         }

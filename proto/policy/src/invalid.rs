@@ -3,7 +3,7 @@
 use crate::{
     limits::{
         MAX_BYTES, MAX_DEPTH, MAX_DOCUMENTS, MAX_FILES, MAX_ID_BYTES, MAX_LITERAL_BYTES, MAX_LITERALS,
-        MAX_POLICIES, MAX_POLICY_TOKENS, MAX_QUOTED_CHARACTERS, MAX_REASON_BYTES,
+        MAX_OPERATORS, MAX_POLICIES, MAX_POLICY_TOKENS, MAX_QUOTED_CHARACTERS, MAX_REASON_BYTES,
     },
     set::PolicyId,
 };
@@ -35,8 +35,9 @@ pub enum InvalidPolicy {
     },
     /// A policy that is nested too deep or too long to be read safely.
     #[error(
-        "{file}, line {line}: this policy is nested more than {MAX_DEPTH} deep or has more than {MAX_POLICY_TOKENS} words and signs: \
-         split it in two"
+        "{file}, line {line}: this policy is nested more than {MAX_DEPTH} deep, has more than {MAX_POLICY_TOKENS} words and \
+         signs, or joins more than {} conditions: split it in two",
+        MAX_OPERATORS / 2
     )]
     TooComplex {
         /// Which file.

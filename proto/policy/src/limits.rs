@@ -10,11 +10,15 @@ pub const MAX_BYTES: usize = 128 * 1024;
 pub const MAX_POLICIES: usize = 128;
 
 /// Words and signs of one policy: Cedar reads and evaluates them recursively, also where they only stand in a row (`a && b && …`).
-pub const MAX_POLICY_TOKENS: usize = 2_000;
+pub const MAX_POLICY_TOKENS: usize = 600;
+
+/// Signs `&`, `|`, `+` and `*` in one policy, two for each `&&`: what they join is evaluated recursively, and Cedar gives up where the stack
+/// gets short. People join fewer than twenty.
+pub const MAX_OPERATORS: usize = 64;
 
 /// Brackets that may be open at once, and operators before one value: what reads and evaluates policies is recursive, and people
 /// write fewer than ten.
-pub const MAX_DEPTH: usize = 24;
+pub const MAX_DEPTH: usize = 12;
 
 /// Bytes of a policy's id.
 pub const MAX_ID_BYTES: usize = 64;
@@ -36,11 +40,12 @@ pub const MAX_DOCUMENTS: usize = 256;
 pub const MAX_BUILDS_PER_KEY: usize = 16;
 
 /// Sources that are thought up where no build is attested yet.
-pub const MAX_SOURCES: usize = 8;
+pub const MAX_SOURCES: usize = 4;
 
-/// Evaluations of all policies in search of what is missing, some 20 µs each: bounds a decision that permits nothing to
-/// some 20 ms. Beyond it more may be called missing than is, never less.
-pub const MAX_TRIALS: u32 = 1_024;
+/// Evaluations of all policies in search of what is missing, some 20 µs each: bounds a decision that permits nothing to some 50 ms. All
+/// sources at all times, and as many again to find the least of what is enough. Beyond it more may be called missing than is,
+/// never less.
+pub const MAX_TRIALS: u32 = 2_048;
 
 /// Later times that are tried: each hour of a week, and what policies name.
 pub const MAX_TIMES: usize = 256;

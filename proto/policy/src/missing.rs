@@ -4,7 +4,10 @@ use rutli_evidence::Established;
 use rutli_release::Timestamp;
 use serde::Serialize;
 
-use crate::{documents::ANY, facts::Facts};
+use crate::{
+    documents::{ANY, ANY_SOURCE},
+    facts::Facts,
+};
 
 /// One thing that is missing before a release is permitted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -17,7 +20,8 @@ pub struct Missing {
     pub count: usize,
     /// The names of the keys or custodians who may give it, in order. Empty where it is not known who may.
     pub of: Vec<String>,
-    /// What the document has to say: names of tests, a builder's id, levels of a review.
+    /// What the document has to say: names of tests, a builder's id, the digest of the one source that what is there is about, levels
+    /// of a review.
     pub saying: Vec<String>,
     /// From when on, in Unix seconds: for a time, if nothing else changes until then.
     pub not_before: Option<u64>,
@@ -59,7 +63,11 @@ pub(crate) fn sort(document: &Established) -> (MissingKind, Vec<String>) {
     match document {
         Established::Provenance(build) => {
             let mut said = [&build.builder_id, &build.build_type].into_iter().chain(&build.source_uri);
-            (MissingKind::Provenance, known(&mut said))
+            let mut said = known(&mut said);
+            if build.source_digest != ANY_SOURCE {
+                said.push(build.source_digest.to_string());
+            }
+            (MissingKind::Provenance, said)
         }
         Established::Rebuild(_) => (MissingKind::Rebuild, Vec::new()),
         Established::Tests { passed, .. } => (MissingKind::Tests, known(&mut passed.iter())),
@@ -165,7 +173,7 @@ fn note(kind: MissingKind, of: &[String], facts: &Facts) -> String {
         _ => None,
     };
     let there = facts.established.iter().filter(|document| of.iter().any(|name| name == giver(document)));
-    match there.filter_map(|document| Some((giver(document), source(document)?))).next() {
+    match there.filter_map(|document| Some((giver(document), source(document)?))).min() {
         Some((name, source)) => {
             format!(" (the one by {name} is of {source}, and counts only with a provenance of that source)")
         }

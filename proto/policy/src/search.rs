@@ -6,7 +6,7 @@ use cedar_policy::Entities;
 use rutli_evidence::{Established, SourceDigest};
 
 use crate::{
-    documents::{self, ANY},
+    documents::{self, ANY, ANY_SOURCE},
     facts::{Facts, Rates},
     limits::{MAX_CHOICES, MAX_TIMES, MAX_TRIALS},
     missing::{Missing, MissingKind, given_by, giver, sort},
@@ -98,8 +98,11 @@ impl<'a> Search<'a> {
 
     /// Whether it is permitted with more. When the trials are used up nothing is.
     fn permits(&mut self, more: &[Established], when: When) -> bool {
+        if self.trials >= MAX_TRIALS {
+            return false;
+        }
         self.trials = self.trials.saturating_add(1);
-        self.trials <= MAX_TRIALS && self.outcome(more, when).permitted
+        self.outcome(more, when).permitted
     }
 
     /// The times to try: now, a quiet hour, and later ones, earliest first; only what policies ask about.
@@ -114,11 +117,10 @@ impl<'a> Search<'a> {
             all.push((Rates::default(), now));
         }
         if asks("context.time") {
-            let later = self.later_times();
-            all.extend(later.iter().map(|time| (rates, *time)));
-            if quiet {
-                all.extend(later.iter().map(|time| (Rates::default(), *time)));
-            }
+            // In an hour nothing will have been permitted within an hour.
+            let rates_at =
+                |time: u64| if time.saturating_sub(now) < 3_600 { rates } else { Rates::default() };
+            all.extend(self.later_times().into_iter().map(|time| (rates_at(time), time)));
         }
         all
     }
@@ -153,7 +155,7 @@ impl<'a> Search<'a> {
                     return Some(two);
                 }
             }
-            if self.trials > MAX_TRIALS {
+            if self.trials >= MAX_TRIALS {
                 return None;
             }
         }
@@ -188,7 +190,7 @@ impl<'a> Search<'a> {
         let policies = self.outcome(&least, when).by;
         let mut missing = self.choices(&least, world, when);
         let (rates, now_unix) = when;
-        if rates != self.facts.rates {
+        if rates != self.facts.rates && now_unix == self.facts.now_unix {
             missing.push(Missing::rate(self.facts));
         }
         if now_unix != self.facts.now_unix {
@@ -199,6 +201,11 @@ impl<'a> Search<'a> {
 
     /// Takes away what documents need not say.
     fn plain(&mut self, mut documents: Vec<Established>, when: When) -> Vec<Established> {
+        let anything: Vec<Established> =
+            documents.iter().map(|document| documents::of_source(document, &ANY_SOURCE)).collect();
+        if anything != documents && self.permits(&anything, when) {
+            documents = anything;
+        }
         for position in 0..documents.len() {
             let sayings = documents.get(position).map(Said::all).unwrap_or_default();
             for said in sayings {
@@ -346,7 +353,50 @@ fn choose<'n>(names: &[&'n str], count: usize) -> Option<Vec<Vec<&'n str>>> {
 
 #[cfg(test)]
 mod tests {
+    use rutli_release::{Channel, Class, Product, Requester, Sequence, Version};
+
     use super::*;
+    use crate::facts::ReleaseFacts;
+
+    #[test]
+    fn a_search_ends_at_its_bound() {
+        let names: Vec<String> = (0..100).map(|number| format!("\"t{number}\"")).collect();
+        let names = names.join(", ");
+        let text = format!(
+            "@id(\"a\") permit(principal, action, resource) when {{ context.testsPassed.containsAll([{names}]) &&
+                !context.testsPassed.contains(\"t0\") && context.time.hour < 12 }};"
+        );
+        let set = PolicySet::parse(&[("a".to_owned(), text)], None).unwrap();
+        let (requester, product, channel, version) = (
+            Requester::new("pipeline").unwrap(),
+            Product::new("suite").unwrap(),
+            Channel::new("stable").unwrap(),
+            Version::new("1").unwrap(),
+        );
+        let sequence = Sequence::new(1).unwrap();
+        let (class, artifacts, total_bytes) = (Class::ProductBuild, 1, 1);
+        let facts = Facts {
+            requester: &requester,
+            release: ReleaseFacts {
+                class,
+                product: &product,
+                channel: &channel,
+                version: &version,
+                sequence,
+                artifacts,
+                total_bytes,
+            },
+            embargoed: false,
+            established: &[],
+            previous_sequence: None,
+            rates: Rates::default(),
+            now_unix: 1_795_428_000,
+        };
+        let entities = set.asker.entities(&facts).unwrap();
+        let mut search = Search::new(&set, &set.cedar, &facts, &entities);
+        assert!(search.run().is_none());
+        assert_eq!(search.trials, MAX_TRIALS);
+    }
 
     #[test]
     fn all_choices_are_found_once() {

@@ -1,0 +1,323 @@
+//! What is permitted, what waits and for what, what is refused.
+
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, clippy::panic, reason = "tests fail by panicking")]
+
+mod common;
+
+use common::*;
+use rutli_policy::{Decision, MissingKind, PolicySet, Rates};
+
+const REBUILT: &str = r#"context.builders.contains("vendor-builder") &&
+    context.rebuilders.contains("supervisor-rebuilder") && context.approvals >= 1"#;
+
+fn all() -> Vec<rutli_evidence::Established> {
+    vec![provenance("vendor-builder", 1), rebuild("supervisor-rebuilder", 1), approval("clara")]
+}
+
+#[test]
+fn nothing_is_permitted_by_default() {
+    for set in [PolicySet::parse(&[], None).unwrap(), set("// nothing yet\n")] {
+        let decision = Stage::suite().with(all()).decide(&set);
+        assert!(
+            reason(&decision)
+                .contains("no policy of this node permits product-build suite in channel stable")
+        );
+        assert_eq!(decision.code(), Some("not-allowed"));
+    }
+}
+
+#[test]
+fn all_that_is_asked_for_permits() {
+    let decision = Stage::suite().with(all()).decide(&trusting(&permit_when(REBUILT)));
+    let Decision::Permitted { policies } = &decision else { panic!("{decision:?}") };
+    assert_eq!(ids(policies), ["p"]);
+    assert_eq!((decision.code(), decision.is_permitted()), (None, true));
+}
+
+#[test]
+fn each_missing_document_is_named_with_those_who_can_give_it() {
+    let decision = Stage::suite().decide(&trusting(&permit_when(REBUILT)));
+    assert_eq!(
+        words(&decision),
+        [
+            "a provenance of the build by one of: vendor-builder",
+            "a rebuild by one of: supervisor-rebuilder",
+            "1 more approval of: anna, beat, clara, dario",
+        ]
+    );
+    assert_eq!(decision.code(), Some("evidence-missing"));
+    assert!(decision.words().starts_with("waits for a provenance of the build by"), "{}", decision.words());
+    assert!(decision.words().ends_with(", by p"));
+}
+
+#[test]
+fn what_is_there_is_not_missing() {
+    for there in 0..3 {
+        let mut given = all();
+        let kept = given.remove(there);
+        let decision = Stage::suite().with(given).decide(&trusting(&permit_when(REBUILT)));
+        let Decision::Waits { missing, .. } = &decision else { panic!("{decision:?}") };
+        assert_eq!(missing.len(), 1, "{kept:?}: {decision:?}");
+    }
+}
+
+#[test]
+fn a_forbid_beats_a_permit_and_gives_its_reason() {
+    let text = permit_when("true")
+        + r#"@id("no") @reason("not in beta") forbid(principal, action, resource) when { resource.channel == "stable" };"#;
+    let decision = Stage::suite().decide(&trusting(&text));
+    assert!(
+        reason(&decision).starts_with("forbidden by no (not in beta): product-build suite"),
+        "{decision:?}"
+    );
+    let Decision::Refused { policies, .. } = &decision else { panic!() };
+    assert_eq!(ids(policies), ["no"]);
+}
+
+#[test]
+fn a_forbid_that_evidence_lifts_waits() {
+    let text = permit_when("true")
+        + r#"@id("no") forbid(principal, action, resource) unless { context.testsPassed.contains("fp") };"#;
+    assert_eq!(
+        words(&Stage::suite().decide(&trusting(&text))),
+        ["the passed test `fp` by one of: vendor-tester"]
+    );
+    assert!(Stage::suite().with([tests("vendor-tester", &["fp"])]).decide(&trusting(&text)).is_permitted());
+}
+
+#[test]
+fn a_custodians_refusal_refuses_whatever_else_there_is() {
+    for text in [permit_when("true"), permit_when(REBUILT)] {
+        let stage = Stage::suite().with(all()).with([refusal("dario")]);
+        let decision = stage.decide(&trusting(&text));
+        assert!(reason(&decision).contains("dario refuses it: not this one"), "{decision:?}");
+        assert_eq!(decision.code(), Some("not-allowed"));
+    }
+}
+
+#[test]
+fn a_rebuild_counts_for_the_source_of_the_provenance_alone() {
+    let set = trusting(&permit_when(REBUILT));
+    let stage = Stage::suite().with([
+        provenance("vendor-builder", 1),
+        rebuild("supervisor-rebuilder", 2),
+        approval("anna"),
+    ]);
+    let decision = stage.decide(&set);
+    let said = words(&decision);
+    assert_eq!(said.len(), 1);
+    assert!(said[0].contains("the one by supervisor-rebuilder is of sha256:0202"), "{said:?}");
+    assert!(stage.with([rebuild("supervisor-rebuilder", 1)]).decide(&set).is_permitted());
+}
+
+#[test]
+fn a_rebuild_without_provenance_counts_for_nothing_yet() {
+    let set = trusting(&permit_when(r#"context.rebuilders.contains("supervisor-rebuilder")"#));
+    let decision = Stage::suite().with([rebuild("supervisor-rebuilder", 7)]).decide(&set);
+    assert_eq!(
+        words(&decision),
+        [format!("a provenance of the build with `{}` by one of: other-builder, vendor-builder", source(7))]
+    );
+}
+
+#[test]
+fn a_review_counts_for_the_source_of_the_provenance_alone() {
+    let set = trusting(&permit_when(
+        r#"context.reviewers.contains("auditor") && context.reviewLevels.contains("audited")"#,
+    ));
+    let stage = Stage::suite().with([provenance("vendor-builder", 1), review("auditor", 2, &["audited"])]);
+    let decision = stage.decide(&set);
+    assert!(
+        words(&decision)[0]
+            .starts_with("a review of the source with `audited` by one of: auditor (the one by")
+    );
+    assert!(stage.clone().with([review("auditor", 1, &["audited", "more"])]).decide(&set).is_permitted());
+    assert!(!stage.with([review("auditor", 1, &["skimmed"])]).decide(&set).is_permitted());
+}
+
+#[test]
+fn builders_who_contradict_each_other_prove_nothing() {
+    let set = trusting(&permit_when(REBUILT));
+    let stage = Stage::suite().with(all()).with([provenance("other-builder", 2)]);
+    let decision = stage.decide(&set);
+    assert!(reason(&decision).contains("name different sources"), "{decision:?}");
+    // What does not rest on a source still counts.
+    let tested = trusting(&permit_when(r#"context.testsPassed.contains("fp")"#));
+    assert!(stage.with([tests("vendor-tester", &["fp"])]).decide(&tested).is_permitted());
+}
+
+#[test]
+fn approvals_count_custodians_not_documents() {
+    let set = trusting(&permit_when("context.approvals >= 2"));
+    let stage = Stage::suite().with([approval("anna"), approval("anna"), approval("anna")]);
+    assert_eq!(words(&stage.decide(&set)), ["1 more approval of: beat, clara, dario"]);
+    assert!(stage.with([approval("dario")]).decide(&set).is_permitted());
+    assert_eq!(words(&Stage::suite().decide(&set)), ["2 more approvals of: anna, beat, clara, dario"]);
+}
+
+#[test]
+fn approvals_of_named_custodians_are_asked_of_them() {
+    let both = trusting(&permit_when(r#"context.approvers.containsAll(["anna", "beat"])"#));
+    assert_eq!(words(&Stage::suite().decide(&both)), ["the approvals of: anna, beat"]);
+    assert_eq!(words(&Stage::suite().with([approval("beat")]).decide(&both)), ["the approval of anna"]);
+    let either = trusting(&permit_when(r#"context.approvers.containsAny(["anna", "beat"])"#));
+    assert_eq!(words(&Stage::suite().decide(&either)), ["1 more approval of: anna, beat"]);
+    assert!(!Stage::suite().with([approval("clara")]).decide(&either).is_permitted());
+}
+
+#[test]
+fn more_approvals_than_there_are_custodians_are_a_refusal() {
+    let decision = Stage::suite().decide(&trusting(&permit_when("context.approvals >= 5")));
+    assert!(reason(&decision).contains("whatever evidence comes"));
+}
+
+#[test]
+fn a_pair_of_pairs_names_one_of_each() {
+    let set = trusting(&permit_when(
+        r#"context.approvers.containsAny(["anna", "beat"]) && context.approvers.containsAny(["clara", "dario"])"#,
+    ));
+    let decision = Stage::suite().decide(&set);
+    let mut said = words(&decision);
+    said.sort_unstable();
+    assert_eq!(said, ["1 more approval of: anna, beat", "1 more approval of: clara, dario"]);
+}
+
+#[test]
+fn rates_include_the_release_itself() {
+    let set = trusting(&permit_when("context.releasesInHour <= 4 && context.artifactsInHour <= 10"));
+    let with = |releases_in_hour, artifacts_in_hour| {
+        Stage { rates: Rates { releases_in_hour, artifacts_in_hour }, ..Stage::avdb() }.decide(&set)
+    };
+    assert!(with(3, 8).is_permitted());
+    for over in [with(4, 8), with(3, 9)] {
+        assert_eq!(over.code(), Some("not-yet"));
+        assert!(words(&over)[0].starts_with("a quieter hour: with this one there are"));
+    }
+    let decision = Stage { artifacts: 11, ..Stage::avdb() }.decide(&set);
+    assert_eq!(decision.code(), Some("not-allowed"));
+}
+
+#[test]
+fn the_earliest_permitted_time_is_named() {
+    let set = trusting(&permit_when(
+        "context.time.weekday <= 5 && context.time.hour >= 7 && context.time.hour < 16",
+    ));
+    let at = |now| Stage { now, ..Stage::suite() }.decide(&set);
+    assert!(at(MONDAY).is_permitted());
+    // Saturday 10:00 waits for Monday 07:00.
+    let decision = at(MONDAY - 2 * 86_400);
+    assert_eq!(words(&decision), ["its time: not before 2026-11-23T07:00:00Z"]);
+    assert_eq!(decision.code(), Some("not-yet"));
+    // Friday 16:00 as well.
+    assert_eq!(words(&at(MONDAY - 3 * 86_400 + 6 * 3_600)), ["its time: not before 2026-11-23T07:00:00Z"]);
+}
+
+#[test]
+fn minutes_and_dates_that_policies_name_are_tried() {
+    let set = trusting(&permit_when("context.time.minuteOfDay >= 630"));
+    assert_eq!(words(&Stage::suite().decide(&set)), ["its time: not before 2026-11-23T10:30:00Z"]);
+    let freeze = MONDAY + 90 * 86_400 + 17;
+    let set = trusting(&permit_when(&format!("context.time.unix > {freeze}")));
+    let Decision::Waits { missing, .. } = Stage::suite().decide(&set) else { panic!() };
+    assert_eq!((missing[0].kind, missing[0].not_before), (MissingKind::Time, Some(freeze + 1)));
+    let over = trusting(&permit_when(&format!("context.time.unix < {MONDAY}")));
+    assert_eq!(Stage::suite().decide(&over).code(), Some("not-allowed"));
+}
+
+#[test]
+fn evidence_and_a_time_may_both_be_missing() {
+    let set = trusting(&permit_when(
+        r#"context.time.hour >= 12 && context.releasesInHour <= 1 && context.testsPassed.contains("fp")"#,
+    ));
+    let stage = Stage { rates: Rates { releases_in_hour: 1, artifacts_in_hour: 1 }, ..Stage::avdb() };
+    let decision = stage.decide(&set);
+    let Decision::Waits { missing, .. } = &decision else { panic!("{decision:?}") };
+    let kinds: Vec<_> = missing.iter().map(|missing| missing.kind).collect();
+    // By then nothing will have been permitted within an hour.
+    assert_eq!(kinds, [MissingKind::Tests, MissingKind::Time]);
+    assert_eq!(decision.code(), Some("evidence-missing"));
+}
+
+#[test]
+fn a_test_counts_by_the_tester_that_is_asked_for() {
+    let set = trusting(&permit_when(r#"context.testsPassedBy.contains("vendor-tester/fp")"#));
+    assert!(!Stage::avdb().with([tests("intern", &["fp", "vendor-tester/fp"])]).decide(&set).is_permitted());
+    assert!(Stage::avdb().with([tests("vendor-tester", &["fp"])]).decide(&set).is_permitted());
+}
+
+#[test]
+fn documents_say_only_what_a_policy_asks() {
+    let set = trusting(&permit_when(
+        r#"context.builderIds.contains("https://example.com/builder") ||
+           context.sourceUris.contains("git+https://example.com/suite") && context.builders.contains("vendor-builder") && resource.artifacts > 5"#,
+    ));
+    assert_eq!(
+        words(&Stage::suite().decide(&set)),
+        [
+            "a provenance of the build with `https://example.com/builder` by one of: other-builder, vendor-builder"
+        ]
+    );
+}
+
+#[test]
+fn sequences_embargoes_and_requesters_do_not_wait() {
+    let sequence =
+        permit_when("context has previousSequence && resource.sequence > context.previousSequence");
+    assert_eq!(Stage::avdb().decide(&set(&sequence)).code(), Some("not-allowed"));
+    assert!(Stage { previous: Some(1), sequence: 2, ..Stage::avdb() }.decide(&set(&sequence)).is_permitted());
+    assert_eq!(
+        Stage { previous: Some(2), sequence: 2, ..Stage::avdb() }.decide(&set(&sequence)).code(),
+        Some("not-allowed")
+    );
+    let open = set(&permit_when("!context.embargoed"));
+    assert!(Stage::suite().decide(&open).is_permitted());
+    let decision = Stage { embargoed: true, ..Stage::suite() }.decide(&open);
+    assert!(reason(&decision).contains("under embargo"));
+    let one = set(r#"@id("p") permit(principal == Requester::"other", action, resource);"#);
+    assert!(reason(&Stage::suite().decide(&one)).contains("asked for by pipeline"));
+}
+
+#[test]
+fn a_policy_that_cannot_be_evaluated_refuses_everything() {
+    let overflow = "resource.sequence + 9223372036854775807 > 0";
+    let permit = permit_when("true");
+    for broken in [
+        format!("@id(\"x\") permit(principal, action, resource) when {{ {overflow} }};"),
+        format!("@id(\"x\") forbid(principal, action, resource) when {{ {overflow} }};"),
+        format!("@id(\"x\") forbid(principal, action, resource) unless {{ {overflow} }};"),
+    ] {
+        let decision = Stage::suite().with(all()).decide(&trusting(&(permit.clone() + &broken)));
+        assert!(
+            reason(&decision).starts_with("policies that cannot be evaluated refuse everything: x"),
+            "{decision:?}"
+        );
+        let Decision::Refused { policies, .. } = &decision else { panic!() };
+        assert_eq!(ids(policies), ["x"]);
+    }
+}
+
+#[test]
+fn an_error_that_only_evidence_brings_is_no_way_to_a_permit() {
+    let text = permit_when("context.approvals >= 1")
+        + r#"@id("x") forbid(principal, action, resource) when { context.approvals * 9223372036854775807 < 0 };"#
+        + r#"@id("y") forbid(principal, action, resource) when { context.approvals * 9223372036854775807 + 1 < 0 };"#;
+    assert_eq!(Stage::suite().decide(&trusting(&text)).code(), Some("not-allowed"));
+    assert!(!Stage::suite().with([approval("anna")]).decide(&trusting(&text)).is_permitted());
+}
+
+#[test]
+fn a_policy_that_asks_for_the_absence_of_evidence_is_searched_too() {
+    let set = trusting(&permit_when(
+        r#"context.approvers.contains("anna") && !context.approvers.contains("beat") && !context.builders.contains("other-builder")"#,
+    ));
+    assert_eq!(words(&Stage::suite().decide(&set)), ["the approval of anna"]);
+    assert_eq!(Stage::suite().with([approval("beat")]).decide(&set).code(), Some("not-allowed"));
+}
+
+#[test]
+fn all_policies_that_permit_are_named_in_order() {
+    let text = r#"@id("z") permit(principal, action, resource); @id("a") permit(principal, action, resource);
+        @id("m") permit(principal, action, resource) when { context.embargoed };"#;
+    let Decision::Permitted { policies } = Stage::suite().decide(&set(text)) else { panic!() };
+    assert_eq!(ids(&policies), ["a", "z"]);
+}
