@@ -209,18 +209,22 @@ async fn accepted_rules_are_said_anew_and_refused_ones_with_a_warning() {
     assert!(timeout(Duration::from_millis(200), fixture.next()).await.is_err(), "said once");
 }
 
-/// The custodian vouches for a clock that was hours ahead: what was permitted then counts from now on, for an hour.
+/// The custodian vouches for a clock that was a day ahead: what the journal has of then counts, as of now.
 #[tokio::test]
 async fn rates_are_counted_anew_when_the_custodian_vouches_for_the_clock() {
-    const ONE: &str =
-        r#"@id("one") permit (principal, action, resource) when { context.releasesInHour <= 1 };"#;
+    const TWO: &str =
+        r#"@id("two") permit (principal, action, resource) when { context.releasesInHour <= 2 };"#;
     let mut fixture = Fixture::new().await;
-    let rules = Rules::parse(&[("one.cedar".to_owned(), ONE.as_bytes().to_vec())].into()).unwrap();
+    let rules = Rules::parse(&[("two.cedar".to_owned(), TWO.as_bytes().to_vec())].into()).unwrap();
     fixture.node.node.ask(|answer| Event::Rules(Ok(Box::new(rules)), answer)).await.unwrap();
     assert!(matches!(fixture.next().await, FromNode::Status(_)));
     assert_eq!(shares(&fixture.sign(5).await), 1);
     let mut write = fixture.node.journal.write().await.unwrap();
-    let ahead = sqlx::query("UPDATE decisions SET at = at + 86400");
+    let ahead = sqlx::query(
+        "INSERT INTO decisions (at, release_id, requester, key, digest, class, product, channel, version, sequence, verdict, reason, artifacts)
+        SELECT at + 86400, release_id, requester, key, randomblob(32), class, product, channel, version, sequence, verdict, reason, artifacts
+        FROM decisions",
+    );
     ahead.execute(write.connection().unwrap()).await.unwrap();
     write.commit().await.unwrap();
     fixture.node.node.ask(|answer| Event::Resume(None, answer)).await.unwrap();
