@@ -15,7 +15,7 @@ pub struct Facts<'a> {
     pub embargoed: bool,
     /// What the evidence for this release establishes, by this custodian's trust, now. In any order; the same twice counts once.
     pub established: &'a [Established],
-    /// The highest sequence that this node permitted before for this class, product and channel.
+    /// The highest sequence that this node permitted before in this product and channel, of whichever class.
     pub previous_sequence: Option<Sequence>,
     /// What this node permitted lately.
     pub rates: Rates,

@@ -35,6 +35,19 @@ fn good_policies_pass() {
 }
 
 #[test]
+fn examples_pass_by_their_own_trust() {
+    for name in ["vendor-node", "supervisor-node", "av-database"] {
+        let folder = format!("{EXAMPLES}/{name}");
+        let output = policy(&["check", "--json", "--trust", &folder, &folder]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        assert_eq!(json(&output)["warnings"], serde_json::json!([]), "{name}");
+        let cases = format!("{folder}/cases.toml");
+        let output = policy(&["test", "--trust", &folder, &folder, &cases]);
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+    }
+}
+
+#[test]
 fn bad_policies_are_told_with_file_line_and_way_out() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("mine.cedar");
