@@ -200,7 +200,10 @@ pub fn check(request: &Request) -> Result<(v1::CreateReleaseRequest, Vec<String>
 ///
 /// # Errors
 /// As the coordinator answers.
-pub async fn create(connection: Connection, request: &v1::CreateReleaseRequest) -> Result<v1::Release, Failure> {
+pub async fn create(
+    connection: Connection,
+    request: &v1::CreateReleaseRequest,
+) -> Result<v1::Release, Failure> {
     let mut client = client::releases(connection);
     let mut delay = Duration::from_millis(200);
     for attempt in 1.. {
