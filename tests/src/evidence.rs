@@ -26,6 +26,9 @@ pub const BEAT: u8 = 112;
 /// Nobody trusts it.
 pub const STRANGER: u8 = 120;
 
+/// SHA-256 of the source of every build, unless a test says another.
+pub const SOURCE: [u8; 32] = [9; 32];
+
 /// A folder of rules with this policy, in which all of them are trusted but the stranger. The files are by name.
 #[must_use]
 pub fn rules(cedar: &str) -> BTreeMap<String, Vec<u8>> {
@@ -54,20 +57,27 @@ pub fn signer_line(custodian: &str, number: u8, options: &str) -> String {
 /// A provenance of a release, by the builder or another.
 #[must_use]
 pub fn provenance(release: &VerifiedRelease, number: u8) -> Vec<u8> {
-    built(release, number, "https://ci.example")
+    built(release, number, "https://ci.example", SOURCE)
 }
 
 /// A rebuild of the same source.
 #[must_use]
 pub fn rebuild(release: &VerifiedRelease) -> Vec<u8> {
-    built(release, REBUILDER, "https://rebuild.example")
+    built(release, REBUILDER, "https://rebuild.example", SOURCE)
 }
 
 /// A test run in which this passed.
 #[must_use]
 pub fn tests(release: &VerifiedRelease, passed: &str) -> Vec<u8> {
-    let run = TestRun { passed: BTreeSet::from([passed.to_owned()]), ..TestRun::default() };
-    sign_dsse(&test_statement(&files(release), &run).unwrap(), &attester(TESTER)).unwrap()
+    tested(release, TESTER, &[passed], &[])
+}
+
+/// A test run by a key, in which these passed and those failed.
+#[must_use]
+pub fn tested(release: &VerifiedRelease, number: u8, passed: &[&str], failed: &[&str]) -> Vec<u8> {
+    let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+    let run = TestRun { passed: names(passed), failed: names(failed), ..TestRun::default() };
+    sign_dsse(&test_statement(&files(release), &run).unwrap(), &attester(number)).unwrap()
 }
 
 /// A custodian's approval of an item's release.
@@ -87,13 +97,15 @@ fn statement(item: &BatchItem) -> [u8; 32] {
     Sha256::digest(item.release.statement()).into()
 }
 
-fn built(release: &VerifiedRelease, number: u8, builder_id: &str) -> Vec<u8> {
+/// A build by a key in the name of a builder, from the source of this SHA-256.
+#[must_use]
+pub fn built(release: &VerifiedRelease, number: u8, builder_id: &str, source: [u8; 32]) -> Vec<u8> {
     let build = Build {
         builder_id: builder_id.to_owned(),
         build_type: "https://ci.example/build/v1".to_owned(),
         parameters: BTreeMap::new(),
         source_uri: Some("https://source.example/suite.tar.gz".to_owned()),
-        source_digest: SourceDigest::Sha256([9; 32]),
+        source_digest: SourceDigest::Sha256(source),
         invocation_id: None,
         started_at: None,
         finished_at: None,
@@ -109,13 +121,20 @@ fn files(release: &VerifiedRelease) -> Vec<File> {
     release.artifacts().iter().map(file).collect()
 }
 
+/// The public half of an attester's key, in PEM.
+#[must_use]
+pub fn public_pem(number: u8) -> String {
+    attester(number).public_pem()
+}
+
 fn attester(number: u8) -> AttestationSigner {
     let pem = IdentityKey::from_bytes(&[number; 32]).to_pkcs8_pem().unwrap();
     AttestationSigner::from_private_key(&pem).unwrap()
 }
 
-/// As `ssh-keygen -Y sign` makes it.
-fn signed(text: &str, namespace: &str, number: u8) -> Vec<u8> {
+/// A text with its signature, as `ssh-keygen -Y sign` makes it.
+#[must_use]
+pub fn signed(text: &str, namespace: &str, number: u8) -> Vec<u8> {
     let head = [string(namespace.as_bytes()), string(b""), string(b"sha512")].concat();
     let message = [b"SSHSIG", &head[..], &string(&Sha512::digest(text))].concat();
     let signature = SigningKey::from_bytes(&[number; 32]).sign(&message).to_bytes();
@@ -129,7 +148,9 @@ fn signed(text: &str, namespace: &str, number: u8) -> Vec<u8> {
     format!("{text}{armor}").into_bytes()
 }
 
-fn ssh_blob(number: u8) -> Vec<u8> {
+/// The public half of a custodian's key, as OpenSSH encodes it.
+#[must_use]
+pub fn ssh_blob(number: u8) -> Vec<u8> {
     let key = SigningKey::from_bytes(&[number; 32]).verifying_key();
     [string(b"ssh-ed25519"), string(key.as_bytes())].concat()
 }

@@ -6,6 +6,7 @@
 //! | [`cluster`] | real processes on loopback: started, killed, frozen, starved; nothing stays behind |
 //! | [`hearts`] | the hearts of all nodes of a deployment, and the test as their coordinator |
 //! | [`evidence`] | attestations, approvals and refusals, and rules that trust them |
+//! | [`examples`] | the example policies, with keys that the tests have |
 //! | [`log`] | a transparency log in memory, and its forger |
 //! | [`releases`] | requests with real files, and the check of everything that comes back |
 //! | [`stand_in`] | a node that is linked from the real library and lies |
@@ -25,6 +26,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod disk;
 pub mod evidence;
+pub mod examples;
 pub mod hearts;
 pub mod log;
 pub mod releases;

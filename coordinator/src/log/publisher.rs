@@ -94,11 +94,13 @@ impl Publisher {
         let (checkpoint, witnessed) = self.collect(newest, asked.len()).await;
         let sigstore = self.publish(&checkpoint, witnessed).await?;
         self.unstage(checkpoint.head()).await?;
-        self.sessions.restored(checkpoint.clone()).await;
-        match sigstore {
-            None => Ok(!self.store.unproven(0, checkpoint.head().size).await?.is_empty()),
-            Some(sigstore) => self.prove(&checkpoint, sigstore).await,
-        }
+        // A node that was restored takes a head only if its peers cosigned it later, by full seconds: it may want the next one.
+        let catching_up = self.sessions.restored(checkpoint.clone()).await? > 0;
+        let unproven = match sigstore {
+            None => !self.store.unproven(0, checkpoint.head().size).await?.is_empty(),
+            Some(sigstore) => self.prove(&checkpoint, sigstore).await?,
+        };
+        Ok(catching_up || unproven)
     }
 
     /// A node may lie about what it keeps; so many that an organisation would not sign any more need not lie to stop

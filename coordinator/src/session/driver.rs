@@ -88,7 +88,7 @@ enum Command {
         outbox: mpsc::Sender<ToNode>,
     },
     Cosign(oneshot::Sender<(SignedCheckpoint, Vec<(NodeId, u64)>)>),
-    Restored(SignedCheckpoint),
+    Restored(SignedCheckpoint, oneshot::Sender<usize>),
     Witnessed(NodeId, StreamId, Witnessed, Option<Refusal>),
     Sign(Submission, oneshot::Sender<Outcome>),
     Cancel(ReleaseId, oneshot::Sender<Result<(), NotCancelled>>),
@@ -117,6 +117,7 @@ impl Sessions {
             internal,
             log,
             proved: None,
+            restored: None,
         };
         let task = driver.run(rosters, commands, computed);
         tokio::spawn(task);
@@ -186,9 +187,11 @@ impl Sessions {
         asked.await.map_err(|_| Stopped)
     }
 
-    /// Shows a cosigned head to the nodes that were restored and wait for one.
-    pub async fn restored(&self, checkpoint: SignedCheckpoint) {
-        let _: Result<(), Stopped> = self.send(Command::Restored(checkpoint)).await;
+    /// Shows a cosigned head to the nodes that were restored and wait for one; gives how many those are.
+    pub async fn restored(&self, checkpoint: SignedCheckpoint) -> Result<usize, Stopped> {
+        let (answer, shown) = oneshot::channel();
+        self.send(Command::Restored(checkpoint, answer)).await?;
+        shown.await.map_err(|_| Stopped)
     }
 
     /// A node sent commitments, an answer or its status; anything else is not for the engine.
@@ -273,6 +276,8 @@ struct Driver {
     log: Log,
     /// The newest batch with its proofs: it goes to several nodes.
     proved: Option<(BatchId, Proved)>,
+    /// The newest head that was shown to nodes that were restored.
+    restored: Option<SignedCheckpoint>,
 }
 
 /// The way to a node.
@@ -349,16 +354,28 @@ impl Driver {
                 nodes.iter().for_each(|(node, _)| self.send_head(node, &newest));
                 let _: Result<(), _> = answer.send((newest, nodes));
             }
-            Command::Restored(checkpoint) => {
+            Command::Restored(checkpoint, answer) => {
                 let waiting = self.outboxes.iter().filter(|(_, outbox)| outbox.catching_up);
                 let nodes: Vec<NodeId> = waiting.map(|(node, _)| node.clone()).collect();
                 nodes.iter().for_each(|node| self.send_head(node, &checkpoint));
+                self.restored = Some(checkpoint);
+                let _: Result<(), _> = answer.send(nodes.len());
             }
             Command::Witnessed(node, stream, witnessed, refusal) => {
+                let waited = self.outboxes.get(&node).is_some_and(|outbox| outbox.catching_up);
+                let gap = refusal.as_ref().is_some_and(|refusal| refusal.code == RefusalCode::LogGap);
                 if let Some(refusal) = &refusal {
                     tracing::warn!(%node, code = %refusal.code, refusal.reason, "did not take a head of the log");
                 }
                 self.witnessed(&node, stream, witnessed, refusal.as_ref());
+                // It was shown before the node's answer to the head before said where its own is. Once for each time that it
+                // says that it waits: otherwise it would wait for the next round, which comes only when something happens.
+                if waited
+                    && gap
+                    && let Some(checkpoint) = self.restored.clone()
+                {
+                    self.send_head(&node, &checkpoint);
+                }
             }
             Command::Sign(submission, answer) => {
                 self.waiting.entry(submission.release_id.clone()).or_default().push(answer);

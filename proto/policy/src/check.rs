@@ -168,7 +168,7 @@ fn add_policy(
     })?;
     let literals = Literals::of(&json);
     check_texts(&id, &rule, &literals)?;
-    check_names(&id, &rule, &literals, trust)?;
+    checked.warnings.extend(strangers(&id, &rule, &literals, trust));
     checked.warnings.extend(warnings(&id, &rule, &literals));
     checked.literals.extend(&literals);
     let longest = literals.all.iter().map(String::len).max().unwrap_or(0);
@@ -249,14 +249,10 @@ fn check_texts(id: &PolicyId, rule: &Rule, literals: &Literals) -> Result<(), In
     })
 }
 
-/// That everybody whom a policy names is trusted for what it asks of him.
-fn check_names(
-    id: &PolicyId,
-    rule: &Rule,
-    literals: &Literals,
-    trust: Option<&Trust>,
-) -> Result<(), InvalidPolicy> {
-    let Some(trust) = trust else { return Ok(()) };
+/// Everybody whom a policy names and who is not trusted for what it asks of him. No mistake that keeps rules from being taken: a
+/// key that was revoked must count no more, also where a policy still names it.
+fn strangers(id: &PolicyId, rule: &Rule, literals: &Literals, trust: Option<&Trust>) -> Vec<String> {
+    let Some(trust) = trust else { return Vec::new() };
     let keys = trust.keys();
     let of = |role| keys.get(&role).cloned().unwrap_or_default();
     let attributes = [
@@ -267,27 +263,27 @@ fn check_names(
         ("context.testsPassedBy", "tester", of(Role::Tester)),
         ("context.approvers", "custodian", trust.custodians()),
     ];
+    let mut warnings = Vec::new();
     for (attribute, role, trusted) in attributes {
         let names = literals.texts(attribute).map(|text| match attribute {
             "context.testsPassedBy" => text.split_once('/').map_or(text, |(tester, _)| tester),
             _ => text,
         });
-        if let Some(name) = names.into_iter().find(|name| !trusted.contains(name)) {
-            return Err(InvalidPolicy::UnknownName {
-                file: rule.file.clone(),
-                line: rule.line,
-                id: id.clone(),
-                name: cut(name),
-                attribute,
-                role,
-                trusted: match trusted.is_empty() {
-                    true => "nobody".into(),
-                    false => trusted.into_iter().collect::<Vec<_>>().join(", ").into(),
-                },
-            });
-        }
+        let known = match trusted.is_empty() {
+            true => "nobody".to_owned(),
+            false => trusted.iter().copied().collect::<Vec<_>>().join(", "),
+        };
+        warnings.extend(names.into_iter().filter(|name| !trusted.contains(name)).map(|name| {
+            format!(
+                "{}, line {}: the policy {id} names {} in {attribute}, but you trust no such {role} (you trust: {known}), so that it is \
+                 never there: correct the name, or add the key to those that you trust",
+                rule.file,
+                rule.line,
+                cut(name)
+            )
+        }));
     }
-    Ok(())
+    warnings
 }
 
 /// Sets whose members are compared in a way that cannot be followed here: what is missing may not be found, and a misspelt

@@ -126,27 +126,6 @@ pub enum InvalidPolicy {
         /// Why not, and what is.
         problem: String,
     },
-    /// A policy names somebody whom the node does not trust.
-    #[error(
-        "{file}, line {line}: the policy {id} names {name} in {attribute}, but you trust no such {role} (you trust: {trusted}): correct the \
-         name, or add the key to those that you trust"
-    )]
-    UnknownName {
-        /// Which file.
-        file: String,
-        /// Where.
-        line: usize,
-        /// The policy.
-        id: PolicyId,
-        /// Whom it names, cut and escaped.
-        name: String,
-        /// Where it asks for him.
-        attribute: &'static str,
-        /// What somebody there is trusted for.
-        role: &'static str,
-        /// Who is.
-        trusted: Box<str>,
-    },
     /// Too many or too long texts and numbers within policies.
     #[error(
         "{file}: with it the policies have more than {MAX_LITERALS} texts and numbers, or one of more than {MAX_LITERAL_BYTES} bytes: remove some"

@@ -357,6 +357,17 @@ mod tests {
         assert_eq!(parse(&[("trust.toml", &inline)]).unwrap().trusts(), rules.trusts());
     }
 
+    /// Rules that are refused leave the earlier ones in force, and with them the key that was to count no more.
+    #[test]
+    fn a_key_that_was_taken_away_counts_no_more_where_a_policy_still_names_it() {
+        let named =
+            "@id(\"a\") permit(principal, action, resource) when { context.approvers.contains(\"anna\") };";
+        assert_eq!(parse(&[("a.cedar", named)]).unwrap().warnings(), [""; 0]);
+        let rules = parse(&[("a.cedar", named), ("allowed_signers", "")]).unwrap();
+        assert_eq!(rules.trusts(), ["builder ci"]);
+        assert!(rules.warnings()[0].contains("names anna in context.approvers"), "{:?}", rules.warnings());
+    }
+
     #[test]
     fn no_files_permit_nothing_and_that_is_said() {
         let rules = Rules::parse(&BTreeMap::new()).unwrap();
@@ -397,7 +408,6 @@ mod tests {
         let second = format!("{}\n{}", trust(), trust().replace("\"builder\"", "\"rebuilder\""));
         for (file, text, expected) in [
             ("a.cedar", format!("{POLICY}\nnothing"), "a.cedar, line 5"),
-            ("a.cedar", POLICY.replace("\"ci\"", "\"other\""), "a.cedar, line 1"),
             ("trust.toml", "\n[[key]]\nnam = 1".to_owned(), "trust.toml, line 3"),
             ("trust.toml", trust().replace("builder", "boss"), "trust.toml, line 3"),
             (

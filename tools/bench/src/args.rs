@@ -15,7 +15,7 @@ pub struct Args {
     /// Seconds of measuring for each throughput figure, after a warm-up of a quarter of it.
     #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
-    /// Only these figures, and what they need. May be repeated. Default: all but `micro` and `log`.
+    /// Only these figures, and what they need. May be repeated. Default: all but `micro`, `log` and `policy`.
     #[arg(long, value_name = "FIGURE")]
     pub only: Vec<Figure>,
     /// Go on with the next figure when one cannot be measured.
@@ -66,6 +66,8 @@ pub enum Figure {
     Micro,
     /// Entries/s that the log takes at a thousand and at a million entries. Takes a minute or two.
     Log,
+    /// CPU of a node's decision by the supervisor's example rules, as a share of the signing of 100 files.
+    Policy,
 }
 
 /// An organisation of the service.
@@ -85,7 +87,7 @@ impl Args {
     pub fn wants(&self, figure: Figure) -> bool {
         let chosen = |figure: Figure| {
             if self.only.is_empty() {
-                !matches!(figure, Figure::Micro | Figure::Log)
+                !matches!(figure, Figure::Micro | Figure::Log | Figure::Policy)
             } else {
                 self.only.contains(&figure)
             }
@@ -159,8 +161,10 @@ mod tests {
         assert!(!args.wants(Figure::Latency) && !args.wants(Figure::Micro));
         let args = Args::parse_from(["rutli-bench", "--only", "naive"]);
         assert!(!args.wants_cluster());
+        let args = Args::parse_from(["rutli-bench", "--only", "policy"]);
+        assert!(args.wants(Figure::Policy) && !args.wants(Figure::Naive) && !args.wants_cluster());
         let all = Args::parse_from(["rutli-bench"]);
-        assert!(all.wants(Figure::Cost) && !all.wants(Figure::Micro));
+        assert!(all.wants(Figure::Cost) && !all.wants(Figure::Micro) && !all.wants(Figure::Policy));
         assert_eq!(all.signers(), 3);
     }
 

@@ -10,9 +10,11 @@
 //! | *latency* | lone releases, beside the sum of what cannot be avoided | [`latency`] |
 //! | *cost* | CPU per signature and memory, by process | [`cost`] |
 //! | *micro* | CPU of every step in one process | [`micro`] |
+//! | *log* | entries/s that the log takes at two lengths | [`log`] |
+//! | *policy* | CPU of a node's decision by the supervisor's example rules, as a share of the signing | [`policy`] |
 //!
 //! Figures compare within one run on one machine; an absolute time is never a test. In scope: measuring, and nothing
-//! that a daemon or the command line needs. *Micro*, and the share and the aggregation that *latency* counts as
+//! that a daemon or the command line needs. *Micro*, *policy*, and the share and the aggregation that *latency* counts as
 //! unavoidable, reach into the daemons' libraries; everything else meets them as processes.
 
 pub mod args;
@@ -24,6 +26,7 @@ pub mod load;
 pub mod log;
 pub mod micro;
 pub mod naive;
+pub mod policy;
 pub mod report;
 mod run;
 pub mod stats;

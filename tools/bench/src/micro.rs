@@ -43,7 +43,7 @@ use crate::{
 const SPEND: Duration = Duration::from_secs(2);
 
 /// Unix seconds that the nodes take for now: when the releases were issued.
-const NOW: u64 = 1_800_000_000;
+pub(crate) const NOW: u64 = 1_800_000_000;
 
 /// Nonce pairs made in one go, as the nodes do.
 const ANNOUNCED: usize = 64;
@@ -169,6 +169,19 @@ pub fn arithmetic(quorum: &mut Quorum) -> Result<Arithmetic> {
         round(quorum, LONE, 1, &mut meter)?;
     }
     Ok(Arithmetic { share_us: meter.us(SHARES), aggregate_us: meter.us(AGGREGATE) })
+}
+
+/// CPU microseconds that one node spends for one signature of releases of a shape.
+///
+/// # Errors
+/// As [`measure`].
+pub fn node_us(quorum: &mut Quorum, shape: Shape) -> Result<f64> {
+    let mut meter = Meter::default();
+    let start = thread_cpu();
+    while thread_cpu().saturating_sub(start) < SPEND {
+        round(quorum, shape, 1, &mut meter)?;
+    }
+    Ok([ANNOUNCE, DECODE, RECEIVE, SHARES].iter().map(|step| meter.us(step)).sum())
 }
 
 const ADMIT: &str = "coordinator: decode and verify a release, request digest";

@@ -14,6 +14,7 @@ use crate::{
     log::LogSpeed,
     micro::Micro,
     naive::Naive,
+    policy::PolicyCost,
     stats::float,
 };
 
@@ -23,6 +24,8 @@ const BURST_GOAL: f64 = 1.0;
 const LATENCY_GOAL: f64 = 3.0;
 /// A long log is written as fast as a short one.
 const LOG_GOAL: f64 = 0.95;
+/// Per cent of what a node spends on a release of 100 files.
+const POLICY_GOAL: f64 = 2.0;
 const COORDINATOR_GOAL_MIB: f64 = 256.0;
 const NODE_GOAL_MIB: f64 = 64.0;
 
@@ -53,6 +56,8 @@ pub struct Report {
     pub micro: Vec<Micro>,
     /// The log at two lengths.
     pub log: Option<LogSpeed>,
+    /// A decision beside the signing.
+    pub policy: Option<PolicyCost>,
     /// What could not be measured, and why.
     pub failures: Vec<String>,
 }
@@ -126,6 +131,7 @@ impl Report {
             memory: Vec::new(),
             micro: Vec::new(),
             log: None,
+            policy: None,
             failures: Vec::new(),
         }
     }
@@ -140,6 +146,9 @@ impl Report {
             fields.insert("files_ratio".to_owned(), json!(self.ratio(self.files.as_ref())));
             fields.insert("cpu_ratio".to_owned(), json!(self.cpu_ratio(self.service.as_ref())));
             fields.insert("files_cpu_ratio".to_owned(), json!(self.cpu_ratio(self.files.as_ref())));
+            fields
+                .insert("policy_of_signature".to_owned(), json!(self.policy.map(|cost| cost.of_signature())));
+            fields.insert("policy_of_release".to_owned(), json!(self.policy.map(|cost| cost.of_release())));
             fields.insert("burst_ratio".to_owned(), json!(self.burst_ratio()));
         }
         document
@@ -225,7 +234,23 @@ impl Report {
                 note,
             );
         }
+        rows.extend(self.policy_row());
         rows
+    }
+
+    fn policy_row(&self) -> Option<[String; 4]> {
+        let cost = self.policy.as_ref()?;
+        let note = format!(
+            "{:.0} µs for a decision, {:.0} of them in the policies: {:.0} % of the {:.0} µs that a node has for 1 of {} signatures",
+            cost.decision_us,
+            cost.policies_us,
+            cost.of_signature() * 100.0,
+            cost.node_us_per_signature,
+            cost.signatures
+        );
+        let share = cost.of_release() * 100.0;
+        let wanted = goal("<", POLICY_GOAL, share < POLICY_GOAL);
+        Some(["policy, 100 files".to_owned(), format!("{share:.2} %"), wanted, note])
     }
 
     fn latency_table(&self) -> Option<Table> {
@@ -402,6 +427,12 @@ mod tests {
             ratio: 4.0,
         });
         report.log = Some(crate::log::LogSpeed { short: 1_000.0, long: 900.0 });
+        report.policy = Some(PolicyCost {
+            policies_us: 40.0,
+            decision_us: 500.0,
+            node_us_per_signature: 200.0,
+            signatures: 100,
+        });
         report.memory = vec![Memory { process: "coordinator".into(), rest_mib: 20.0, peak_mib: 300.0 }];
         let steps = vec![Step { name: "share", us: 10.0, times: 3 }];
         report.micro = vec![Micro { batch: "one", steps, total_us: 30.0 }];
@@ -416,6 +447,8 @@ mod tests {
             "share",
             "≥ 0.95: MISSED",
             "by CPU alone 2.00",
+            "2.50 %",
+            "< 2: MISSED",
         ] {
             assert!(text.contains(part), "{part} in {text}");
         }
@@ -423,5 +456,9 @@ mod tests {
         assert_eq!(json["ratio"], 0.5);
         assert_eq!(json["service"]["cpu"][1]["process"], "vendor-1");
         assert_eq!(json["burst_ratio"], Value::Null);
+        assert_eq!(
+            (&json["policy"]["policies_us"], &json["policy_of_release"]),
+            (&json!(40.0), &json!(0.025))
+        );
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     cluster::Cluster,
     cost, latency, load, log, micro,
     naive::{self, Naive},
+    policy,
     report::{NaiveFigure, Report},
     work,
 };
@@ -57,6 +58,12 @@ async fn all(args: &Args, report: &mut Report) -> Result<()> {
         let organisations = args.organisations();
         let measured = blocking(move || micro::measure(&mut micro::Quorum::rehearse(&organisations)?)).await;
         report.micro = keep(args, report, Figure::Micro, measured)?.unwrap_or_default();
+    }
+    if args.wants(Figure::Policy) {
+        note("policy");
+        let organisations = args.organisations();
+        let measured = blocking(move || policy::measure(&mut micro::Quorum::rehearse(&organisations)?)).await;
+        report.policy = keep(args, report, Figure::Policy, measured)?;
     }
     if args.wants(Figure::Log) {
         note("log");

@@ -126,7 +126,7 @@ async fn an_earlier_stream_says_nothing_of_this_one() {
     let first = Link::attach(&core, "vendor-1", 0, 16).await;
     let mut second = Link::attach(&core, "vendor-1", 3, 16).await;
     first.says(&core, 0, Some(RefusalCode::LogCatchingUp)).await;
-    core.sessions.restored(core.store.log().newest()).await;
+    core.sessions.restored(core.store.log().newest()).await.unwrap();
     core.sessions.cosign().await.unwrap();
     assert_head(&core, &second.head().await, 3);
     core.sessions.detach(&first.node, first.stream).await;
@@ -144,14 +144,35 @@ async fn only_nodes_that_catch_up_get_the_cosigned_head() {
     let mut other = Link::attach(&core, "vendor-2", 0, 16).await;
     restored.says(&core, 0, Some(RefusalCode::LogCatchingUp)).await;
     other.says(&core, 0, Some(RefusalCode::Paused)).await;
-    core.sessions.restored(core.store.log().newest()).await;
+    core.sessions.restored(core.store.log().newest()).await.unwrap();
     assert_head(&core, &restored.head().await, 0);
     core.sessions.nodes().await;
     assert!(other.inbox.try_recv().is_err());
     restored.says(&core, 1, None).await;
-    core.sessions.restored(core.store.log().newest()).await;
+    core.sessions.restored(core.store.log().newest()).await.unwrap();
     core.sessions.nodes().await;
     assert!(restored.inbox.try_recv().is_err(), "it has caught up");
+}
+
+/// The cosigned head may be on its way before the node has said where its own is; the next round may be a minute away.
+#[tokio::test]
+async fn a_node_that_catches_up_gets_the_cosigned_head_again_from_where_its_own_is() {
+    let (_folder, core) = core().await;
+    grow(&core, 5).await;
+    let mut link = Link::attach(&core, "vendor-1", 2, 16).await;
+    link.says(&core, 2, Some(RefusalCode::LogCatchingUp)).await;
+    core.sessions.cosign().await.unwrap();
+    assert_head(&core, &link.head().await, 2);
+    let newest = core.store.log().newest();
+    assert_eq!(core.sessions.restored(newest.clone()).await, Ok(1));
+    assert_head(&core, &link.head().await, newest.head().size);
+    link.says(&core, 2, Some(RefusalCode::LogCatchingUp)).await;
+    link.says(&core, 2, Some(RefusalCode::LogGap)).await;
+    assert_head(&core, &link.head().await, 2);
+    // Whoever says nothing else is not sent the same for ever.
+    link.says(&core, 2, Some(RefusalCode::LogGap)).await;
+    core.sessions.nodes().await;
+    assert!(link.inbox.try_recv().is_err());
 }
 
 #[tokio::test]
@@ -235,6 +256,7 @@ async fn nodes_of_one_batch_share_its_proofs_and_have_their_own_beginning() {
         internal,
         log: log.clone(),
         proved: None,
+        restored: None,
     };
     let (sender, _inbox) = mpsc::channel(4);
     let node = |name: &str| NodeId::new("vendor", name).unwrap();
