@@ -17,6 +17,7 @@ mod python;
 mod quorum;
 mod sealed;
 mod secrets;
+mod stolen;
 
 use std::time::Duration;
 
