@@ -26,6 +26,7 @@ pub(crate) struct Checked {
     pub(crate) literals: Literals,
     pub(crate) names: Names,
     pub(crate) warnings: Vec<String>,
+    pub(crate) strangers: Vec<String>,
 }
 
 /// Checks everything that can be wrong, cheapest first.
@@ -40,6 +41,7 @@ pub(crate) fn check(files: &[(String, String)], trust: Option<&Trust>) -> Result
         literals: Literals::default(),
         names: Names::default(),
         warnings: Vec::new(),
+        strangers: Vec::new(),
     };
     for (file, text) in files {
         let file = &cut(file);
@@ -168,7 +170,7 @@ fn add_policy(
     })?;
     let literals = Literals::of(&json);
     check_texts(&id, &rule, &literals)?;
-    checked.warnings.extend(strangers(&id, &rule, &literals, trust));
+    checked.strangers.extend(strangers(&id, &rule, &literals, trust));
     checked.warnings.extend(warnings(&id, &rule, &literals));
     checked.literals.extend(&literals);
     let longest = literals.all.iter().map(String::len).max().unwrap_or(0);

@@ -100,17 +100,7 @@ impl Rules {
     /// # Errors
     /// [`InvalidRules`] for the first thing that is wrong, with its file and line.
     pub fn parse(files: &BTreeMap<String, Vec<u8>>) -> Result<Self, InvalidRules> {
-        measure(files)?;
-        let entries = match files.get(TRUST_FILE) {
-            Some(bytes) => trust_entries(text(TRUST_FILE, bytes)?)?,
-            None => Vec::new(),
-        };
-        let signers = match files.get(SIGNERS_FILE) {
-            Some(bytes) => text(SIGNERS_FILE, bytes)?,
-            None => "",
-        };
-        let key_files: BTreeSet<String> = entries.iter().filter_map(|entry| entry.file.clone()).collect();
-        let trust = trust(entries, signers, files)?;
+        let (trust, key_files) = read_trust(files)?;
         let policies = files
             .iter()
             .filter(|(name, _)| is_policy(name))
@@ -119,7 +109,7 @@ impl Rules {
         let policies = PolicySet::parse(&policies, Some(&trust))?;
         let (counting, others): (Vec<_>, Vec<_>) =
             files.iter().partition(|(name, _)| counts(name, &key_files));
-        let mut warnings = policies.warnings().to_vec();
+        let mut warnings = [policies.strangers(), policies.warnings()].concat();
         if policies.ids().next().is_none() {
             warnings.push("there is no policy in a file *.cedar: nothing is permitted".to_owned());
         }
@@ -128,6 +118,14 @@ impl Rules {
             format!("{} is passed over: it is no *.cedar, and {TRUST_FILE} does not name it", cut(name))
         }));
         Ok(Self { policies, trust, digest: digest(&counting), warnings })
+    }
+
+    /// Whom the contents of a folder trust, whatever its policies are.
+    ///
+    /// # Errors
+    /// As for [`Rules::parse`].
+    pub fn parse_trust(files: &BTreeMap<String, Vec<u8>>) -> Result<Trust, InvalidRules> {
+        read_trust(files).map(|(trust, _)| trust)
     }
 
     /// SHA-256 over all files that count, in the order of their names: for each its name and its content, each after its length in
@@ -193,6 +191,21 @@ impl From<RoleWord> for Role {
             RoleWord::Reviewer => Self::Reviewer,
         }
     }
+}
+
+/// Whom they trust, and the names of the files with the keys.
+fn read_trust(files: &BTreeMap<String, Vec<u8>>) -> Result<(Trust, BTreeSet<String>), InvalidRules> {
+    measure(files)?;
+    let entries = match files.get(TRUST_FILE) {
+        Some(bytes) => trust_entries(text(TRUST_FILE, bytes)?)?,
+        None => Vec::new(),
+    };
+    let signers = match files.get(SIGNERS_FILE) {
+        Some(bytes) => text(SIGNERS_FILE, bytes)?,
+        None => "",
+    };
+    let key_files = entries.iter().filter_map(|entry| entry.file.clone()).collect();
+    Ok((trust(entries, signers, files)?, key_files))
 }
 
 fn trust_entries(text: &str) -> Result<Vec<Entry>, InvalidRules> {

@@ -28,6 +28,7 @@ pub struct PolicySet {
     pub(crate) names: Names,
     pub(crate) asker: Asker,
     warnings: Vec<String>,
+    strangers: Vec<String>,
     digest: [u8; 32],
     authorizer: Authorizer,
 }
@@ -94,6 +95,7 @@ impl PolicySet {
             literals: checked.literals,
             names: checked.names,
             warnings: checked.warnings,
+            strangers: checked.strangers,
             asker,
             digest: digest(files),
             authorizer: Authorizer::new(),
@@ -109,6 +111,13 @@ impl PolicySet {
     #[must_use]
     pub fn warnings(&self) -> &[String] {
         &self.warnings
+    }
+
+    /// Whom the policies name and the trust that they were parsed with does not have: one line each. At a custodian's desk a mistake to
+    /// correct; at a node it must not keep other rules from being taken, for a key that was revoked would then still count.
+    #[must_use]
+    pub fn strangers(&self) -> &[String] {
+        &self.strangers
     }
 
     /// SHA-256 over the files in the order they were given: for each its name and its text, each after its length in bytes

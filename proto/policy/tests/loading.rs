@@ -94,7 +94,7 @@ fn templates_are_refused() {
 }
 
 #[test]
-fn whoever_is_named_and_not_trusted_is_warned_about() {
+fn whoever_is_named_and_not_trusted_is_told() {
     for (bad, role) in [
         ("context.builders.contains(\"vendor-bilder\")", "builder"),
         ("context.builders.contains(\"supervisor-rebuilder\")", "builder"),
@@ -106,12 +106,12 @@ fn whoever_is_named_and_not_trusted_is_warned_about() {
     ] {
         let text = format!("\n{}", permit_when(bad));
         let set = trusting(&text);
-        let told = set.warnings().iter().any(|warning| {
-            warning.contains("line 2: ") && warning.contains(&format!("you trust no such {role} "))
+        let told = set.strangers().iter().any(|stranger| {
+            stranger.contains("line 2: ") && stranger.contains(&format!("you trust no such {role} "))
         });
-        assert!(told, "{bad}: {:?}", set.warnings());
+        assert!(told, "{bad}: {:?}", set.strangers());
         // Without knowing whom the node trusts it cannot be said.
-        assert!(parse(&text, None).unwrap().warnings().is_empty(), "{bad}");
+        assert!(parse(&text, None).unwrap().strangers().is_empty(), "{bad}");
     }
 }
 

@@ -3,8 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use rutli_policy::{
-    CaseResult, Cases, Decision, Effect, Explanation, InvalidPolicy, PolicyExplanation, PolicySet, limits,
-    run_cases,
+    CaseResult, Cases, Decision, Effect, Explanation, PolicyExplanation, PolicySet, limits, run_cases,
 };
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -33,7 +32,7 @@ pub fn run(command: &Policy) -> Result<Report, Failure> {
 }
 
 fn check(files: &PolicyFiles) -> Result<Report, Failure> {
-    let set = load(files)?.map_err(|error| Failure::failed(error.to_string()).help(KEEPS_OLD))?;
+    let set = load(files)?.map_err(|problem| Failure::failed(problem).help(KEEPS_OLD))?;
     let ids: Vec<&str> = set.ids().map(|id| id.as_str()).collect();
     let mut lines = vec![
         format!("{}: {}", text::count(ids.len(), "policy", "policies"), text::list(&ids)),
@@ -49,7 +48,8 @@ fn check(files: &PolicyFiles) -> Result<Report, Failure> {
     Ok(Report::new(lines.join("\n"), json))
 }
 
-const KEEPS_OLD: &str = "correct the file; a node that is given it keeps what it loaded before";
+const KEEPS_OLD: &str =
+    "correct the file; a node keeps what it loaded before, but for a name that nobody has, of which it warns";
 
 fn test(policies: &PolicyFiles, path: &Path) -> Result<Report, Failure> {
     let set = usable(policies)?;
@@ -142,11 +142,11 @@ fn policy_words(policy: &PolicyExplanation) -> String {
 
 /// Policies that something is to be done with.
 fn usable(files: &PolicyFiles) -> Result<PolicySet, Failure> {
-    load(files)?
-        .map_err(|error| Failure::usage(error.to_string()).help("`rutli policy check` says when it is right"))
+    load(files)?.map_err(|problem| Failure::usage(problem).help("`rutli policy check` says when it is right"))
 }
 
-fn load(files: &PolicyFiles) -> Result<Result<PolicySet, InvalidPolicy>, Failure> {
+/// What a node would not load, and whom policies name and nobody trusts, is the inner error.
+fn load(files: &PolicyFiles) -> Result<Result<PolicySet, String>, Failure> {
     let trust = files.trust.as_deref().map(trust::read).transpose()?;
     let mut texts = Vec::new();
     for path in cedar_files(&files.files)? {
@@ -157,7 +157,11 @@ fn load(files: &PolicyFiles) -> Result<Result<PolicySet, InvalidPolicy>, Failure
         })?;
         texts.push((path.display().to_string(), text));
     }
-    Ok(PolicySet::parse(&texts, trust.as_ref()))
+    let set = PolicySet::parse(&texts, trust.as_ref()).map_err(|error| error.to_string());
+    Ok(set.and_then(|set| match set.strangers() {
+        [] => Ok(set),
+        strangers => Err(strangers.join("\n")),
+    }))
 }
 
 /// The files themselves; of a folder its `*.cedar`, in the order of their names, as a node reads them.

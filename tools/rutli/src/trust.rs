@@ -1,40 +1,11 @@
 //! Whom a node trusts, from its folder of rules: `trust.toml` and `allowed_signers`, each where it is there.
 
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
-use rutli_evidence::{AttestationKey, Role, Trust, limits};
-use serde::Deserialize;
+use rutli_evidence::Trust;
+use rutli_policy::{Rules, SIGNERS_FILE, TRUST_FILE, limits};
 
 use crate::{files, report::Failure};
-
-/// `trust.toml`
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TrustToml {
-    #[serde(default, rename = "key")]
-    keys: Vec<Key>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Key {
-    name: String,
-    role: RoleWord,
-    /// A file in the same folder.
-    file: Option<String>,
-    public_key: Option<String>,
-    #[serde(default)]
-    ids: Vec<String>,
-}
-
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum RoleWord {
-    Builder,
-    Rebuilder,
-    Tester,
-    Reviewer,
-}
 
 /// Reads whom a node trusts.
 ///
@@ -45,51 +16,25 @@ pub fn read(folder: &Path) -> Result<Trust, Failure> {
         Failure::usage(format!("{} does not say whom to trust: {problem}", folder.display()))
             .help("give a node's folder of rules, with trust.toml or allowed_signers in it")
     };
-    let (toml, signers) = (folder.join("trust.toml"), folder.join("allowed_signers"));
-    if !toml.exists() && !signers.exists() {
-        return Err(wrong("it has neither trust.toml nor allowed_signers".to_owned()));
+    let mut contents = BTreeMap::new();
+    let cannot = |error: &std::io::Error| files::cannot("read", folder, error);
+    for entry in std::fs::read_dir(folder).map_err(|error| cannot(&error))? {
+        let path = entry.map_err(|error| cannot(&error))?.path();
+        let name = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.'));
+        if let Some(name) = name.filter(|_| path.is_file() && contents.len() <= limits::MAX_RULES_FILES) {
+            contents.insert(name.to_owned(), files::read_within(&path, limits::MAX_RULES_BYTES as u64)?);
+        }
     }
-    let keys = if toml.exists() {
-        let parsed: TrustToml = toml::from_str(&files::read_text(&toml)?)
-            .map_err(|error| wrong(format!("trust.toml: {}", error.message())))?;
-        parsed.keys.into_iter().map(|key| attestation_key(folder, key)).collect::<Result<_, _>>()?
-    } else {
-        Vec::new()
-    };
-    let signers = if signers.exists() { files::read_text(&signers)? } else { String::new() };
-    Trust::new(keys, &signers).map_err(|error| wrong(error.to_string()))
-}
-
-fn attestation_key(folder: &Path, key: Key) -> Result<AttestationKey, Failure> {
-    let wrong = |problem: String| Failure::usage(format!("the key {:?} in trust.toml {problem}", key.name));
-    let public_key = match (key.file, key.public_key) {
-        (Some(file), None) => {
-            if Path::new(&file).file_name().is_none_or(|name| name != file.as_str()) {
-                return Err(wrong(format!("has the file {file:?}"))
-                    .help("give the name of a file in the same folder, without a path"));
-            }
-            let bytes = files::read_within(&folder.join(file), limits::MAX_KEY_FILE_BYTES as u64)?;
-            String::from_utf8(bytes)
-                .map_err(|_| wrong("has a file that is not text".to_owned()).help("is it a public key?"))?
-        }
-        (None, Some(public_key)) => public_key,
-        _ => {
-            return Err(
-                wrong("has neither or both of `file` and `public_key`".to_owned()).help("give one of them")
-            );
-        }
-    };
-    let role = match key.role {
-        RoleWord::Builder => Role::Builder,
-        RoleWord::Rebuilder => Role::Rebuilder,
-        RoleWord::Tester => Role::Tester,
-        RoleWord::Reviewer => Role::Reviewer,
-    };
-    Ok(AttestationKey { name: key.name, role, public_key, ids: key.ids })
+    if !contents.contains_key(TRUST_FILE) && !contents.contains_key(SIGNERS_FILE) {
+        return Err(wrong(format!("it has neither {TRUST_FILE} nor {SIGNERS_FILE}")));
+    }
+    Rules::parse_trust(&contents).map_err(|error| wrong(error.to_string()))
 }
 
 #[cfg(test)]
 mod tests {
+    use rutli_evidence::Role;
+
     use super::*;
 
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea";
@@ -108,11 +53,9 @@ mod tests {
         write("qa.pub", KEY);
         write("trust.toml", "[[key]]\nname = \"qa\"\nrole = \"tester\"\nfile = \"qa.pub\"\n");
         assert!(read(folder.path()).unwrap().keys()[&Role::Tester].contains("qa"));
-        for (file, said) in
-            [("../qa.pub", "without a path"), ("none", "does not exist"), ("..", "without a path")]
-        {
+        for file in ["../qa.pub", "none", ".."] {
             write("trust.toml", &format!("[[key]]\nname = \"qa\"\nrole = \"tester\"\nfile = \"{file}\"\n"));
-            assert!(problem().contains(said), "{}", problem());
+            assert!(problem().contains("line 2: there is no file"), "{}", problem());
         }
         write("trust.toml", "[[key]]\nname = \"qa\"\nrole = \"tester\"\n");
         assert!(problem().contains("give one of them"), "{}", problem());
