@@ -19,7 +19,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions as _, Connection as _, Row as _, SqlSafeStr as _, SqliteConnection,
+    ConnectOptions as _, Connection as _, QueryBuilder, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
@@ -108,44 +108,46 @@ impl Journal {
 
     /// Makes decisions durable, and what is `log`ged that they rest on, all or none. When this returns `Ok`, shares and
     /// cosignatures may leave.
+    ///
+    /// One script, and so one way to the thread that has the file: each further one is two changes of threads in the
+    /// middle of a release.
     pub async fn record(&self, records: &[&JournalRecord], log: Option<&Unsaved>) -> Result<(), Error> {
         if records.is_empty() && log.is_none() {
             return Ok(());
         }
-        let mut write = self.write().await?;
+        let mut script = QueryBuilder::new("BEGIN IMMEDIATE;");
         if let Some(log) = log {
-            log::keep(write.connection()?, log).await?;
+            log::keep(&mut script, log);
         }
         if let Some(newest_at) = records.iter().map(|record| record.at).max() {
-            self.record_decisions(&mut write, records, newest_at).await?;
+            self.record_decisions(&mut script, records, newest_at);
         }
         // A crash before this line: nothing was decided, and the head is the old one. After it: the marks and the head
         // stand, and the same release may come again with the same content.
-        write.commit().await
+        script.push("COMMIT;");
+        self.take().await?.run(script).await
     }
 
-    async fn record_decisions(
+    fn record_decisions(
         &self,
-        write: &mut Write<'_>,
+        script: &mut QueryBuilder<Sqlite>,
         records: &[&JournalRecord],
         newest_at: u64,
-    ) -> Result<(), Error> {
-        for rows in records.chunks(limits::ROWS_PER_INSERT) {
-            decisions::insert(write.connection()?, rows).await?;
-        }
+    ) {
         let permitted: Vec<_> =
             records.iter().copied().filter(|record| record.verdict == Verdict::Permitted).collect();
-        decisions::raise_marks(write.connection()?, &permitted).await?;
-        decisions::keep_refusals(write.connection()?, records).await?;
-        sqlx::query(
-            "UPDATE state SET newest_at = max(newest_at, $1), permitted = permitted + $2, refused = refused + $3",
-        )
-        .bind(integer(newest_at))
-        .bind(count(permitted.len()))
-        .bind(count(records.len() - permitted.len()))
-        .execute(write.connection()?)
-        .await?;
-        self.prune_refusals(write, records.len() - permitted.len()).await
+        let refused = records.len() - permitted.len();
+        decisions::insert(script, records);
+        if !permitted.is_empty() {
+            decisions::raise_marks(script, &permitted);
+        }
+        decisions::keep_refusals(script, records);
+        script.push("UPDATE state SET newest_at = max(newest_at, ").push_bind(integer(newest_at));
+        script.push("), permitted = permitted + ").push_bind(count(permitted.len()));
+        script.push(", refused = refused + ").push_bind(count(refused)).push(";");
+        if self.is_time_to_prune(refused) {
+            decisions::prune(script);
+        }
     }
 
     /// Keeps a pause over restarts, until [`Journal::resume`].
@@ -170,31 +172,28 @@ impl Journal {
 
     /// Begins a transaction. One at a time; dropped without [`Write::commit`] it never happened.
     pub(crate) async fn write(&self) -> Result<Write<'_>, Error> {
+        let mut write = self.take().await?;
+        sqlx::query("BEGIN IMMEDIATE").execute(write.connection()?).await?;
+        Ok(write)
+    }
+
+    async fn take(&self) -> Result<Write<'_>, Error> {
         let mut slot = self.0.connection.lock().await;
         let connection = match slot.take() {
             Some(connection) => connection,
             None => self.0.options.connect().await?,
         };
-        let mut write = Write { connection: Some(connection), slot };
-        sqlx::query("BEGIN IMMEDIATE").execute(write.connection()?).await?;
-        Ok(write)
+        Ok(Write { connection: Some(connection), slot })
     }
 
-    async fn prune_refusals(&self, write: &mut Write<'_>, fresh: usize) -> Result<(), Error> {
+    fn is_time_to_prune(&self, fresh: usize) -> bool {
         let fresh = u32::try_from(fresh).unwrap_or(u32::MAX);
         let since = self.0.refusals.fetch_add(fresh, Ordering::Relaxed).saturating_add(fresh);
-        if since < limits::REFUSALS_BETWEEN_PRUNES {
-            return Ok(());
+        let is_time = since >= limits::REFUSALS_BETWEEN_PRUNES;
+        if is_time {
+            self.0.refusals.store(0, Ordering::Relaxed);
         }
-        self.0.refusals.store(0, Ordering::Relaxed);
-        sqlx::query(
-            "DELETE FROM decisions WHERE verdict <> 'permitted' AND id <= (
-                SELECT id FROM decisions WHERE verdict <> 'permitted' ORDER BY id DESC LIMIT 1 OFFSET $1)",
-        )
-        .bind(limits::MAX_JOURNALED_REFUSALS)
-        .execute(write.connection()?)
-        .await?;
-        Ok(())
+        is_time
     }
 
     /// Waits until the file is closed; a journal that is only dropped closes a little later, on a thread of its own.
@@ -226,8 +225,13 @@ impl Write<'_> {
     }
 
     /// Durable when this returns `Ok`.
-    pub(crate) async fn commit(mut self) -> Result<(), Error> {
-        sqlx::query("COMMIT").execute(self.connection()?).await?;
+    pub(crate) async fn commit(self) -> Result<(), Error> {
+        self.run(QueryBuilder::new("COMMIT")).await
+    }
+
+    /// A script that ends the transaction. Only one that succeeded to its end gives the connection back.
+    async fn run(mut self, mut script: QueryBuilder<Sqlite>) -> Result<(), Error> {
+        script.build().execute(self.connection()?).await?;
         *self.slot = self.connection.take();
         Ok(())
     }
@@ -353,12 +357,19 @@ mod tests {
         let window = u64::try_from(limits::RETRY_WINDOW).unwrap();
         let permitted: Vec<_> =
             (1..=window + 40).map(|sequence| record("suite", sequence, Verdict::Permitted)).collect();
-        journal.record(&permitted.iter().collect::<Vec<_>>(), None).await.unwrap();
-        assert_eq!(rows(&journal, "SELECT count(*) FROM marks").await, i64::try_from(window).unwrap());
-        assert_eq!(rows(&journal, "SELECT min(sequence) FROM marks").await, 41);
+        let others = [1, 2, window].map(|sequence| record("avdb", sequence, Verdict::Permitted));
+        journal.record(&permitted.iter().chain(&others).collect::<Vec<_>>(), None).await.unwrap();
+        let marks = "SELECT count(*) FROM marks WHERE product = 'suite'";
+        assert_eq!(rows(&journal, marks).await, i64::try_from(window).unwrap());
+        assert_eq!(rows(&journal, "SELECT min(sequence) FROM marks WHERE product = 'suite'").await, 41);
+        assert_eq!(
+            rows(&journal, "SELECT count(*) FROM marks WHERE product = 'avdb'").await,
+            3,
+            "each of its own"
+        );
         assert_eq!(
             rows(&journal, "SELECT count(*) FROM decisions").await,
-            i64::try_from(window + 40).unwrap()
+            i64::try_from(window + 43).unwrap()
         );
 
         let refusals: Vec<_> = (1..=1_100).map(refused).collect();
@@ -369,7 +380,7 @@ mod tests {
         let kept = rows(&journal, "SELECT count(*) FROM decisions WHERE verdict <> 'permitted'").await;
         assert_eq!(kept, i64::from(limits::MAX_JOURNALED_REFUSALS));
         let (_, recovered) = Journal::open(journal.path()).await.unwrap();
-        assert_eq!(recovered.counts, Counts { permitted: window + 40, refused: 92 * 1_100 });
+        assert_eq!(recovered.counts, Counts { permitted: window + 43, refused: 92 * 1_100 });
     }
 
     #[tokio::test]

@@ -63,9 +63,6 @@ pub const MAX_DECISION_BYTES: usize = 600;
 /// Milliseconds between two looks at the folder of rules: custodians who edit it wait no longer than twice this.
 pub const RULES_LOOK_MS: u64 = 2_000;
 
-/// Rows of one `INSERT`: 17 values each, and SQLite takes 32,766 in one statement.
-pub const ROWS_PER_INSERT: usize = 500;
-
 /// Bytes that the probe of a failed journal writes: more than a small hole on a full disk.
 pub const PROBE_BYTES: u32 = 256 << 10;
 

@@ -3,7 +3,7 @@
 use rutli_policy::Rates;
 use rutli_release::{Channel, Class, Product, limits::MAX_ARTIFACTS};
 use serde_json::json;
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Journal, count, integer, unsigned};
 use crate::{
@@ -58,28 +58,28 @@ pub(super) async fn marks(connection: &mut SqliteConnection) -> Result<Marks, Er
     Ok(Marks::from_rows(rows.iter().map(mark).collect::<Result<Vec<_>, _>>()?))
 }
 
-/// One statement for any number of rows: the rows travel as JSON, so its text is always the same and prepared once.
-pub(super) async fn insert(
-    connection: &mut SqliteConnection,
-    records: &[&JournalRecord],
-) -> Result<(), Error> {
-    let rows: Vec<_> = records.iter().map(|record| decision(record)).collect();
-    sqlx::query(
-        "INSERT INTO decisions
-            (at, release_id, requester, key, digest, class, product, channel, version, sequence, verdict, reason,
-            artifacts, policies, evidence, rules)
-        SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6,
-            value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
-            value ->> 12, value ->> 13, value ->> 14, unhex(value ->> 15)
-        FROM json_each($1) ORDER BY json_each.key",
-    )
-    .bind(serde_json::Value::from(rows).to_string())
-    .execute(connection)
-    .await?;
-    Ok(())
+/// Writes lines. One statement for any number of rows, here and below: the rows travel as JSON, so the script has one of a
+/// few texts, and is prepared once.
+pub(super) fn insert(script: &mut QueryBuilder<Sqlite>, records: &[&JournalRecord]) {
+    script
+        .push(
+            "INSERT INTO decisions
+                (at, release_id, requester, key, digest, class, product, channel, version, sequence, verdict, reason,
+                artifacts, policies, evidence, rules)
+            SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6,
+                value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
+                value ->> 12, value ->> 13, value ->> 14, unhex(value ->> 15)
+            FROM json_each(",
+        )
+        .push_bind(rows(records, decision))
+        .push(") ORDER BY json_each.key;");
 }
 
-fn decision(record: &JournalRecord) -> serde_json::Value {
+fn rows<T>(of: &[T], row: impl Fn(&T) -> serde_json::Value) -> String {
+    serde_json::Value::Array(of.iter().map(row).collect()).to_string()
+}
+
+fn decision(record: &&JournalRecord) -> serde_json::Value {
     let (verdict, reason) = match &record.verdict {
         Verdict::Permitted => ("permitted", ""),
         Verdict::Refused(refusal) => (refusal.code.as_str(), refusal.reason.as_str()),
@@ -109,77 +109,81 @@ fn decision(record: &JournalRecord) -> serde_json::Value {
 }
 
 /// Raises the marks of the channels, and forgets what is beyond the window.
-pub(super) async fn raise_marks(
-    connection: &mut SqliteConnection,
-    permitted: &[&JournalRecord],
-) -> Result<(), Error> {
-    for rows in permitted.chunks(limits::ROWS_PER_INSERT) {
-        let rows: Vec<_> = rows
-            .iter()
-            .map(|record| {
-                let digest = hex::encode(record.release_digest);
-                let (product, channel) = (record.product.as_str(), record.channel.as_str());
-                json!([product, channel, record.sequence, digest, record.at])
-            })
-            .collect();
-        sqlx::query(
+pub(super) fn raise_marks(script: &mut QueryBuilder<Sqlite>, permitted: &[&JournalRecord]) {
+    let mark = |record: &&JournalRecord| {
+        let digest = hex::encode(record.release_digest);
+        json!([record.product.as_str(), record.channel.as_str(), record.sequence, digest, record.at])
+    };
+    script
+        .push(
             "INSERT INTO marks (product, channel, sequence, digest, at)
-            SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4 FROM json_each($1) WHERE true
-            ON CONFLICT (product, channel, sequence) DO UPDATE SET digest = excluded.digest",
+            SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4 FROM json_each(",
         )
-        .bind(serde_json::Value::from(rows).to_string())
-        .execute(&mut *connection)
-        .await?;
-    }
+        .push_bind(rows(permitted, mark))
+        .push(
+            ") WHERE true ON CONFLICT (product, channel, sequence) DO UPDATE SET digest = excluded.digest;",
+        );
     let mut channels: Vec<_> = permitted.iter().map(|record| (&record.product, &record.channel)).collect();
     channels.sort_unstable();
     channels.dedup();
-    for (product, channel) in channels {
-        sqlx::query(
-            "DELETE FROM marks WHERE product = $1 AND channel = $2 AND sequence <= (
-                SELECT sequence FROM marks WHERE product = $1 AND channel = $2
-                ORDER BY sequence DESC LIMIT 1 OFFSET $3)",
+    script
+        .push(
+            "DELETE FROM marks WHERE (product, channel, sequence) IN (
+                SELECT old.product, old.channel, old.sequence FROM json_each(",
         )
-        .bind(product.as_str())
-        .bind(channel.as_str())
-        .bind(count(limits::RETRY_WINDOW))
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
+        .push_bind(rows(&channels, |(product, channel)| json!([product.as_str(), channel.as_str()])))
+        .push(
+            ") AS raised
+                JOIN marks AS old ON old.product = raised.value ->> 0 AND old.channel = raised.value ->> 1
+                WHERE old.sequence <= (
+                    SELECT sequence FROM marks WHERE product = raised.value ->> 0 AND channel = raised.value ->> 1
+                    ORDER BY sequence DESC LIMIT 1 OFFSET ",
+        )
+        .push_bind(count(limits::RETRY_WINDOW))
+        .push("));");
 }
 
 /// Keeps what custodians refused; of each statement the first refusal, and of them the newest.
-pub(super) async fn keep_refusals(
-    connection: &mut SqliteConnection,
-    records: &[&JournalRecord],
-) -> Result<(), Error> {
-    let mut kept = false;
-    for (record, refusal) in records.iter().filter_map(|record| Some((record, record.refused_by.as_ref()?))) {
-        sqlx::query(
+pub(super) fn keep_refusals(script: &mut QueryBuilder<Sqlite>, records: &[&JournalRecord]) {
+    let refused: Vec<_> =
+        records.iter().filter_map(|record| Some((record, record.refused_by.as_ref()?))).collect();
+    if refused.is_empty() {
+        return;
+    }
+    script
+        .push(
             "INSERT INTO custodian_refusals (statement, release_id, custodian, reason, document, at)
-            VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (statement) DO NOTHING",
+            SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5
+            FROM json_each(",
         )
-        .bind(refusal.statement.as_slice())
-        .bind(record.release_id.as_str())
-        .bind(refusal.custodian.as_str())
-        .bind(refusal.reason.as_str())
-        .bind(refusal.document.as_slice())
-        .bind(integer(record.at))
-        .execute(&mut *connection)
-        .await?;
-        kept = true;
-    }
-    if kept {
-        sqlx::query(
-            "DELETE FROM custodian_refusals WHERE id <= (
-                SELECT id FROM custodian_refusals ORDER BY id DESC LIMIT 1 OFFSET $1)",
+        .push_bind(rows(&refused, |(record, refusal)| {
+            json!([
+                hex::encode(refusal.statement),
+                record.release_id.as_str(),
+                refusal.custodian.as_str(),
+                refusal.reason.as_str(),
+                hex::encode(refusal.document),
+                record.at,
+            ])
+        }))
+        .push(
+            ") WHERE true ORDER BY json_each.key ON CONFLICT (statement) DO NOTHING;
+            DELETE FROM custodian_refusals WHERE id <= (
+                SELECT id FROM custodian_refusals ORDER BY id DESC LIMIT 1 OFFSET ",
         )
-        .bind(count(limits::MAX_CUSTODIAN_REFUSALS))
-        .execute(connection)
-        .await?;
-    }
-    Ok(())
+        .push_bind(count(limits::MAX_CUSTODIAN_REFUSALS))
+        .push(");");
+}
+
+/// Forgets the oldest lines of what was refused.
+pub(super) fn prune(script: &mut QueryBuilder<Sqlite>) {
+    script
+        .push(
+            "DELETE FROM decisions WHERE verdict <> 'permitted' AND id <= (
+                SELECT id FROM decisions WHERE verdict <> 'permitted' ORDER BY id DESC LIMIT 1 OFFSET ",
+        )
+        .push_bind(limits::MAX_JOURNALED_REFUSALS)
+        .push(");");
 }
 
 fn mark(row: &SqliteRow) -> Result<Mark, Error> {

@@ -1,7 +1,7 @@
 //! What the journal keeps of the log, one row for each origin, see [`crate::gate`].
 
 use rutli_log::{Hash, Head, Origin};
-use sqlx::{Row as _, SqliteConnection, sqlite::SqliteRow};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{Journal, integer, unsigned};
 use crate::{
@@ -89,8 +89,10 @@ impl Journal {
         if let Some(head) = head {
             note_vouched(write.connection()?, now, &log.origin, head).await?;
         }
-        keep(write.connection()?, log).await?;
-        write.commit().await
+        let mut script = QueryBuilder::new("");
+        keep(&mut script, log);
+        script.push("COMMIT;");
+        write.run(script).await
     }
 }
 
@@ -117,46 +119,47 @@ async fn note_vouched(
 }
 
 /// Writes what the gate knows, within the transaction of the decisions that rest on it.
-pub(super) async fn keep(connection: &mut SqliteConnection, log: &Unsaved) -> Result<(), Error> {
+pub(super) fn keep(script: &mut QueryBuilder<Sqlite>, log: &Unsaved) {
     let LogState { head, vouched, fork, catching_up, newest_at } = &log.state;
-    sqlx::query("UPDATE state SET newest_at = max(newest_at, $1)")
-        .bind(integer(*newest_at))
-        .execute(&mut *connection)
-        .await?;
+    script.push("UPDATE state SET newest_at = max(newest_at, ").push_bind(integer(*newest_at)).push(");");
     let (newest, note) = head.as_ref().map_or((Head::EMPTY, ""), |kept| (kept.head, kept.note.as_str()));
-    sqlx::query(
-        "INSERT INTO log_heads (origin, size, root, note, catching_up, vouched_size, vouched_root)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
-        ON CONFLICT (origin) DO UPDATE SET
+    script.push(
+        "INSERT INTO log_heads (origin, size, root, note, catching_up, vouched_size, vouched_root) VALUES (",
+    );
+    script
+        .separated(", ")
+        .push_bind(log.origin.as_str())
+        .push_bind(integer(newest.size))
+        .push_bind(newest.root.as_bytes().as_slice())
+        .push_bind(note)
+        .push_bind(catching_up.map(integer))
+        .push_bind(vouched.map(|head| integer(head.size)))
+        .push_bind(vouched.map(|head| head.root.as_bytes().to_vec()));
+    script.push(
+        ") ON CONFLICT (origin) DO UPDATE SET
             size = excluded.size, root = excluded.root, note = excluded.note, catching_up = excluded.catching_up,
-            vouched_size = excluded.vouched_size, vouched_root = excluded.vouched_root",
-    )
-    .bind(log.origin.as_str())
-    .bind(integer(newest.size))
-    .bind(newest.root.as_bytes().as_slice())
-    .bind(note)
-    .bind(catching_up.map(integer))
-    .bind(vouched.map(|head| integer(head.size)))
-    .bind(vouched.map(|head| head.root.as_bytes().to_vec()))
-    .execute(&mut *connection)
-    .await?;
-    let Some(Fork { at, own, other }) = fork else { return Ok(()) };
-    // A head that the custodian vouched against once is a fork again if it is shown again.
-    sqlx::query(
-        "INSERT INTO log_forks (origin, size, root, other_root, note, other_note, at)
-        VALUES ($1, $2, $3, $4, $5, $6, $7)
-        ON CONFLICT (origin, size, other_root) DO UPDATE SET at = excluded.at, vouched_at = NULL",
-    )
-    .bind(log.origin.as_str())
-    .bind(integer(own.head.size))
-    .bind(own.head.root.as_bytes().as_slice())
-    .bind(other.head.root.as_bytes().as_slice())
-    .bind(own.note.as_str())
-    .bind(other.note.as_str())
-    .bind(integer(*at))
-    .execute(connection)
-    .await?;
-    Ok(())
+            vouched_size = excluded.vouched_size, vouched_root = excluded.vouched_root;",
+    );
+    if let Some(fork) = fork {
+        keep_fork(script, &log.origin, fork);
+    }
+}
+
+/// A head that the custodian vouched against once is a fork again if it is shown again.
+fn keep_fork(script: &mut QueryBuilder<Sqlite>, origin: &Origin, fork: &Fork) {
+    let Fork { at, own, other } = fork;
+    script.push("INSERT INTO log_forks (origin, size, root, other_root, note, other_note, at) VALUES (");
+    script
+        .separated(", ")
+        .push_bind(origin.as_str())
+        .push_bind(integer(own.head.size))
+        .push_bind(own.head.root.as_bytes().as_slice())
+        .push_bind(other.head.root.as_bytes().as_slice())
+        .push_bind(own.note.as_str())
+        .push_bind(other.note.as_str())
+        .push_bind(integer(*at));
+    script
+        .push(") ON CONFLICT (origin, size, other_root) DO UPDATE SET at = excluded.at, vouched_at = NULL;");
 }
 
 fn fork_of(row: &SqliteRow) -> Result<Fork, Error> {
