@@ -79,6 +79,47 @@ async fn a_custodian_sees_what_waits_and_says_a_word_that_nodes_can_verify() {
     assert_eq!(signed.evidence.len(), 5);
     let late = desk.run(&["approve", &second, "--yes", "--key"], &[&desk.path("dora")]);
     late.fails(1, "is signed already");
+    replayed(&desk, &first, &second);
+}
+
+/// What other rules would have said to both, which these nodes signed: by their evidence, and by what went before.
+fn replayed(desk: &Desk, first: &str, second: &str) {
+    let policy = desk.path("new.cedar");
+    let replay = |text: &str, words: &[&str]| {
+        fs::write(&policy, text).unwrap();
+        desk.run(&[&["policy", "replay"], words].concat(), &[Path::new("--trust"), &desk.policy(), &policy])
+    };
+    let explained = |document: &Value, id: &str| -> Value {
+        let all = document["releases"].as_array().unwrap();
+        all.iter().find(|one| one["release_id"] == id).unwrap()["explanation"].clone()
+    };
+    let built = "@id(\"built\") permit(principal, action, resource) when { context.builders.contains(\"vendor-ci\") };\n";
+    let both = replay(built, &[]);
+    both.fails(1, "1 release was signed, and by these policies would not have been");
+    let both = both.document();
+    assert_eq!(both["releases"].as_array().unwrap().len(), 2, "{both}");
+    assert_eq!(explained(&both, first)["decision"]["decision"], "permitted", "{both}");
+    // The custodian's refusal is among the documents of the second.
+    assert!(explained(&both, second)["words"].as_str().unwrap().contains("dora"), "{both}");
+
+    let alone = replay(built, &["--release", first, "--explain"]).json();
+    assert_eq!(alone["releases"][0]["differs"], false);
+    let facts = &alone["releases"][0]["explanation"]["facts"];
+    assert_eq!(
+        (&facts["releasesInHour"], &facts["previousSequence"]),
+        (&Value::from(1), &Value::Null),
+        "{facts}"
+    );
+    let facts = &explained(&both, second)["facts"];
+    assert_eq!(
+        (&facts["releasesInHour"], &facts["previousSequence"]),
+        (&Value::from(2), &Value::from(1)),
+        "{facts}"
+    );
+
+    desk.run(&["policy", "replay"], &[&policy]).fails(2, "by whose keys?");
+    replay("permit(", &[]).fails(2, "new.cedar");
+    replay(built, &["--release", "suite-9.9-0123456789ab"]).fails(1, "suite-9.9-0123456789ab");
 }
 
 /// What is no evidence, too much of it, and of whom nothing is taken.
@@ -425,6 +466,10 @@ struct Ran(Output);
 impl Ran {
     fn json(&self) -> Value {
         assert!(self.0.status.success(), "{}", self.error());
+        self.document()
+    }
+
+    fn document(&self) -> Value {
         serde_json::from_slice(&self.0.stdout).unwrap_or(Value::Null)
     }
 

@@ -21,7 +21,7 @@ pub use self::{
     custodian::{Approve, Custodian, Evidence, Pending, Refuse, Show, Signing, View},
     files::{Sign, Verify},
     log::{DocumentsChecked, Log, LogExport, LogFilter, LogMonitor, LogPlace, LogProve, LogShow},
-    policy::{Policy, PolicyFiles},
+    policy::{Policy, PolicyFiles, Replay},
 };
 
 /// Over the flags that all commands have.
@@ -81,7 +81,7 @@ pub enum Command {
     /// Read the transparency log: watch it, look into it, prove entries.
     #[command(subcommand)]
     Log(Log),
-    /// Check a custodian's policies, and try them on cases, before a node loads them.
+    /// Check a custodian's policies, and try them on cases and on earlier releases, before a node loads them.
     #[command(subcommand)]
     Policy(Policy),
     /// Run a whole deployment on this machine: ceremony, signing, verification.

@@ -15,7 +15,8 @@ Exit codes of all commands:
 
   0  Done: signed, verified, written.
   1  Not verified; refused, cancelled or expired; something failed; `log monitor` found a new alarm;
-     `policy check` found what no node would load, `policy test` a case that goes otherwise.
+     `policy check` found what no node would load, `policy test` a case that goes otherwise, `policy replay` a release
+     that was signed and would not have been.
      Trying the same again does not help.
   2  Wrong usage: flags, a file that cannot be read or used, a field that the coordinator does not take.
   3  The coordinator, the node or the log cannot be reached, or does not permit it to this certificate.
@@ -105,6 +106,8 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   provenance, rebuild, tests, review, approval, rate, time
   policy explain  {\"cases\":[{\"name\",\"explanation\":{\"decision\",\"words\",\"facts\":{…},\"policies\":[{\"id\",\"file\",\"line\",
                   \"effect\",\"reason\",\"applies\",\"error\",\"missing\":[as above…],\"for_good\"}]}}]}
+  policy replay   {\"releases\":[{\"release_id\",\"state\",\"at\",\"explanation\":{as above…},\"not_counted\":[TEXT…],
+                  \"differs\"}],\"whole_history\"}; at: by which time it was decided here; differs: signed, and not permitted
   attest rebuild  {\"reproduced\":true,\"builder_id\",\"source\",\"source_digest\",\"isolation\",\"files\":[{\"name\",\"sha256\"}],
                   \"extra\":[PATH…],\"written\"}; exit code 5: {\"reproduced\":false,\"differences\":[{\"name\",\"kind\",
                   \"text\",\"expected\":{\"sha256\",\"size\"},\"rebuilt\":{\"sha256\",\"size\"} or null,\"offset\"}],

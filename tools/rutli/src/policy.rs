@@ -1,5 +1,7 @@
 //! `rutli policy …`: a custodian's policies, checked and tried before a node loads them.
 
+pub mod replay;
+
 use std::path::{Path, PathBuf};
 
 use rutli_policy::{
@@ -28,6 +30,7 @@ pub fn run(command: &Policy) -> Result<Report, Failure> {
         Policy::Check(files) => check(files),
         Policy::Test { policies, cases } => test(policies, cases),
         Policy::Explain { policies, cases, case } => explain(policies, cases, case.as_deref()),
+        Policy::Replay(_) => Err(Failure::usage("this command needs a connection")),
     }
 }
 

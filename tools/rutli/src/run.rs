@@ -13,7 +13,7 @@ use tonic::transport::Channel;
 use crate::{
     attest,
     ceremonies::{self, Place},
-    cli::{Attest, Ceremony, Cli, Command, Custodian, Keys, Log, Node, Release},
+    cli::{Attest, Ceremony, Cli, Command, Custodian, Keys, Log, Node, Policy, Release},
     client::{self, Profile},
     demo, evidence, help, init, keys, log, nodes, pending, policy, releases,
     report::{Failure, Report, pretty},
@@ -76,7 +76,7 @@ fn execute(cli: Cli) -> Result<Report, Failure> {
         Command::Attest(Attest::Provenance(args)) => attest::statements::provenance(&args),
         Command::Attest(Attest::TestResult(args)) => attest::statements::test_result(&args),
         Command::Log(command) if !command.follows() => log::run(&command, cli.json),
-        Command::Policy(command) => policy::run(&command),
+        Command::Policy(command) if !matches!(command, Policy::Replay(_)) => policy::run(&command),
         Command::Help { topic } => help::run(&topic),
         Command::Completions { shell } => {
             let mut script = Vec::new();
@@ -143,6 +143,7 @@ async fn execute_online(cli: Cli) -> Result<Report, Failure> {
         Command::Attest(Attest::Rebuild(args)) => attest::rebuild::run(*args).await,
         Command::Demo(args) => demo::run(args, json).await,
         Command::Log(Log::Monitor(args)) => log::follow::run(&args, json).await,
+        Command::Policy(Policy::Replay(args)) => policy::replay::run(args, coordinator()).await,
         Command::Init(_)
         | Command::Verify(_)
         | Command::Attest(_)

@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, value_parser};
+use rutli_release::{Product, ReleaseId};
 
 /// `rutli policy …`
 #[derive(Debug, Subcommand)]
@@ -28,6 +29,28 @@ pub enum Policy {
         #[arg(long, value_name = "NAME")]
         case: Option<String>,
     },
+    /// Say what policies would have said to releases that the coordinator has. Exit code 1: one that was signed would not have been.
+    Replay(Replay),
+}
+
+/// `rutli policy replay`
+#[derive(Debug, Args)]
+pub struct Replay {
+    /// Which policies.
+    #[command(flatten)]
+    pub policies: PolicyFiles,
+    /// This release, whatever became of it. May be repeated.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["last", "product"])]
+    pub release: Vec<ReleaseId>,
+    /// The newest so many.
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = value_parser!(u32).range(1..=200))]
+    pub last: u32,
+    /// Only of this product.
+    #[arg(long)]
+    pub product: Option<Product>,
+    /// Say policy by policy what applies, and what is missing.
+    #[arg(long)]
+    pub explain: bool,
 }
 
 /// Which policies, and by whose trust.
