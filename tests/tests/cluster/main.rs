@@ -6,8 +6,10 @@
 mod access;
 mod approvals;
 mod blame;
+mod by_examples;
 mod ceremony;
 mod crash;
+mod day;
 mod disk;
 mod idempotency;
 mod interop;

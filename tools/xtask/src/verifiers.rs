@@ -14,8 +14,9 @@ use crate::{run, workspace};
 
 /// Programs with a harmless use of each, and the Debian packages that they come with. `ssh-keygen` has no use without
 /// effect or error, but comes together with `ssh`.
-const PROGRAMS: [(&str, &[&str], &str); 8] = [
+const PROGRAMS: [(&str, &[&str], &str); 9] = [
     ("bwrap", &["--version"], "bubblewrap"),
+    ("faketime", &["--version"], "faketime"),
     ("xz", &["--version"], "xz-utils"),
     ("zstd", &["--version"], "zstd"),
     ("ssh", &["-V"], "openssh-client"),
