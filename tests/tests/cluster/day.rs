@@ -2,7 +2,7 @@
 //! files, the certificates and the test itself stay in the present.
 
 use rutli_tests::{
-    cluster::{Cluster, Setup},
+    cluster::{Cluster, Setup, process::program},
     releases::{build, check, finished},
 };
 use rutli_wire::v1;
@@ -28,6 +28,10 @@ async fn a_build_that_waits_for_a_day_over_restarts_of_everybody_is_approved_and
     let [provenance, rebuild, tests, approval] = &documents[..] else { panic!("four words") };
     add(&cluster, &id, &[provenance.clone(), tests.clone()]).await;
     waits(&cluster, &id, &["supervisor/supervisor-1", "supervisor-rebuilder", "clara"]).await;
+
+    // The vendor's part of the newer one is done; a desk with room for one line names the older one.
+    assert_eq!(pending(&cluster, "vendor"), [forgotten.clone()]);
+    assert_eq!(pending(&cluster, "supervisor"), [id.clone()]);
 
     later(&mut cluster, 7, Cluster::stop).await;
     let waiting = waits(&cluster, &id, &["supervisor-rebuilder", "clara"]).await;
@@ -70,4 +74,14 @@ async fn later(cluster: &mut Cluster, hours: u64, end: impl Fn(&mut Cluster, &st
         ]);
     }
     cluster.ready().await;
+}
+
+/// The first release that waits for an organisation.
+fn pending(cluster: &Cluster, organisation: &str) -> Vec<String> {
+    let mut command = std::process::Command::new(program("rutli"));
+    command.arg("--profile").arg(cluster.profile("custodian"));
+    command.args(["--json", "pending", "--limit", "1", "--organisation", organisation]);
+    let document: serde_json::Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+    let ids = document["releases"].as_array().unwrap().iter().map(|release| &release["release_id"]);
+    ids.map(|id| id.as_str().unwrap().to_owned()).collect()
 }

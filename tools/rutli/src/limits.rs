@@ -9,10 +9,10 @@ pub const PAGE_RELEASES: u32 = 8;
 /// Pages that are looked through for the last signed release of a channel: it is as a rule on the first one.
 pub const MAX_PAGES: usize = 32;
 
-/// Releases in one page, and pages, of what was signed of a product: some months of one that comes out every hour.
-pub const HISTORY_PAGE_RELEASES: u32 = 200;
+/// Releases that a coordinator gives in one page, at most.
+pub const MAX_PAGE_RELEASES: u32 = 200;
 
-/// See [`HISTORY_PAGE_RELEASES`].
+/// Pages of what was signed of a product, as its past: some months of one that comes out every hour.
 pub const HISTORY_PAGES: usize = 20;
 
 /// Bytes of a file with an SSH key: the largest that are taken have fewer than 4,000, and a comment.

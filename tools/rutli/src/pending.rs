@@ -26,13 +26,13 @@ pub async fn run(channel: Channel, args: cli::Pending) -> Result<Report, Failure
     let mut waiting = Vec::new();
     for state in WAITING {
         let filter = Filter { state: Some(state), ..Filter::default() };
-        let found = releases::pages(channel.clone(), &filter, wanted).await?;
         // Its state may have changed since it was asked for.
-        waiting.extend(found.into_iter().filter(|release| {
+        let waits = |release: &v1::Release| {
             release.state() == state && organisation.is_none_or(|name| waits_for(release, name))
-        }));
+        };
+        let room = wanted.saturating_sub(waiting.len());
+        waiting.extend(releases::pages(channel.clone(), &filter, room, waits).await?);
     }
-    waiting.truncate(wanted);
     Ok(report(&waiting, unix_now()))
 }
 

@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::{
-    client, evidence, release_files,
+    client, evidence,
+    limits::MAX_PAGE_RELEASES,
+    release_files,
     report::{Failure, Report},
     status, text,
 };
@@ -45,7 +47,7 @@ pub async fn list(
     let state = state.and_then(|word| STATES.iter().find(|(_, name)| *name == word).map(|(state, _)| *state));
     let filter =
         Filter { product: product.unwrap_or_default(), channel: of_channel.unwrap_or_default(), state };
-    let releases = pages(channel, &filter, usize::try_from(limit).unwrap_or(usize::MAX)).await?;
+    let releases = pages(channel, &filter, usize::try_from(limit).unwrap_or(usize::MAX), |_| true).await?;
     let json = json!({ "releases": releases.iter().map(to_json).collect::<Vec<_>>() });
     if releases.is_empty() {
         return Ok(Report::new("no releases", json));
@@ -82,18 +84,23 @@ pub struct Filter {
     pub state: Option<ReleaseState>,
 }
 
-/// Releases, newest first, at most `wanted`.
+/// Releases that are to be kept, newest first, at most `wanted`.
 ///
 /// # Errors
 /// What the coordinator answers.
-pub async fn pages(channel: Channel, filter: &Filter, wanted: usize) -> Result<Vec<v1::Release>, Failure> {
+pub async fn pages(
+    channel: Channel,
+    filter: &Filter,
+    wanted: usize,
+    keep: impl Fn(&v1::Release) -> bool,
+) -> Result<Vec<v1::Release>, Failure> {
+    let most = u32::try_from(wanted).unwrap_or(u32::MAX).min(MAX_PAGE_RELEASES);
     let mut releases = Vec::new();
     let mut page_token = String::new();
     while releases.len() < wanted {
-        let most = u32::try_from(wanted - releases.len()).unwrap_or(u32::MAX).min(200);
         let (found, next) = page(channel.clone(), filter, most, page_token).await?;
         let last = next.is_empty() || found.is_empty();
-        releases.extend(found);
+        releases.extend(found.into_iter().filter(|release| keep(release)));
         page_token = next;
         if last {
             break;

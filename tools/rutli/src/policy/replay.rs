@@ -18,7 +18,7 @@ use crate::{
     cli::Replay,
     clock::unix_now,
     evidence,
-    limits::{HISTORY_PAGE_RELEASES, HISTORY_PAGES},
+    limits::{HISTORY_PAGES, MAX_PAGE_RELEASES},
     releases::{self, Filter, rubbish},
     report::{Failure, Report},
     text, trust,
@@ -65,7 +65,7 @@ async fn wanted(channel: Channel, args: &Replay) -> Result<Vec<ReleaseId>, Failu
     let product = args.product.as_ref().map(ToString::to_string).unwrap_or_default();
     let filter = Filter { product, ..Filter::default() };
     let wanted = usize::try_from(args.last).unwrap_or(usize::MAX);
-    let found = releases::pages(channel, &filter, wanted).await?;
+    let found = releases::pages(channel, &filter, wanted, |_| true).await?;
     let id = |release: v1::Release| {
         ReleaseId::new(release.release_id).map_err(|error| rubbish(&error.to_string()))
     };
@@ -165,7 +165,7 @@ impl History {
         let mut page_token = String::new();
         for _ in 0..HISTORY_PAGES {
             let (found, next) =
-                releases::page(channel.clone(), &filter, HISTORY_PAGE_RELEASES, page_token).await?;
+                releases::page(channel.clone(), &filter, MAX_PAGE_RELEASES, page_token).await?;
             let last = next.is_empty() || found.is_empty();
             for release in &found {
                 let content = releases::content(release)?;
