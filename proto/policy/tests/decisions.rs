@@ -322,6 +322,22 @@ fn all_policies_that_permit_are_named_in_order() {
     assert_eq!(ids(&policies), ["a", "z"]);
 }
 
+/// Somebody is trusted and forbidden at once, as when a key is changed. What waits for others' documents is not refused for good for
+/// what he might yet send.
+#[test]
+fn a_document_that_must_not_come_keeps_nobody_from_waiting_for_the_others() {
+    let text = format!(
+        "{}\n@id(\"not-dario\") forbid(principal, action, resource) when {{ context.approvers.contains(\"dario\") }};",
+        permit_when(REBUILT)
+    );
+    let decision = Stage::suite().decide(&trusting(&text));
+    let Decision::Waits { missing, .. } = &decision else { panic!("{decision:?}") };
+    assert_eq!(missing.len(), 3, "{missing:?}");
+    assert!(missing.iter().all(|missing| !missing.of.contains(&"dario".to_owned())), "{missing:?}");
+    let refused = Stage::suite().with([approval("dario")]).decide(&trusting(&text));
+    assert!(matches!(refused, Decision::Refused { .. }), "{refused:?}");
+}
+
 /// A test run may name a hundred thousand tests. Policies are asked hundreds of times what is missing, and the node's one thread waits.
 #[test]
 fn a_document_with_many_names_costs_no_more_than_one_with_few() {
