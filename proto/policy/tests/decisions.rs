@@ -340,6 +340,7 @@ fn a_document_that_must_not_come_keeps_nobody_from_waiting_for_the_others() {
 
 /// A test run may name a hundred thousand tests. Policies are asked hundreds of times what is missing, and the node's one thread waits.
 #[test]
+#[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
 fn a_document_with_many_names_costs_no_more_than_one_with_few() {
     // Nothing that comes has it permitted, which is found out by asking at every hour of a week.
     let set = trusting(&permit_when(
