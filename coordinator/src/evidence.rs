@@ -18,6 +18,9 @@ use crate::{
     store::{NewEvidence, StoredRelease},
 };
 
+/// How custodians are named as [`submitter`]s.
+const CUSTODIAN: &str = "custodian:";
+
 /// A document whose form is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Document {
@@ -59,7 +62,10 @@ impl SignRelease {
             None
         } else if stored.is_unfinished() {
             self.log_has_room()?;
-            Some(self.waiting.grow(&id, stored.class(), bytes)?)
+            Some(match submitter.starts_with(CUSTODIAN) {
+                true => self.waiting.grow_for_custodian(&id, bytes)?,
+                false => self.waiting.grow(&id, stored.class(), bytes)?,
+            })
         } else {
             return Err(too_late(&id));
         };
@@ -141,14 +147,20 @@ fn parse(given: &[Bytes]) -> Result<Vec<Document>> {
 /// # Errors
 /// What is full, for a person.
 pub fn check_room(known: &[v1::EvidenceInfo], submitter: &str, fresh: &[&Document]) -> Result<(), String> {
-    let fresh_bytes: usize = fresh.iter().map(|document| document.bytes.len()).sum();
-    let after = |known: &mut dyn Iterator<Item = &v1::EvidenceInfo>| {
-        known.fold((fresh.len(), fresh_bytes), |(count, bytes), info| {
-            let size = usize::try_from(info.size).unwrap_or(usize::MAX);
-            (count.saturating_add(1), bytes.saturating_add(size))
-        })
+    let there = known.iter().map(|info| {
+        let is_word = [Kind::Approval, Kind::Refusal].iter().any(|kind| kind.as_str() == info.kind);
+        let size = usize::try_from(info.size).unwrap_or(usize::MAX);
+        (info.submitter == submitter, is_word, size)
+    });
+    let added = fresh.iter().map(|document| {
+        (true, matches!(document.kind, Kind::Approval | Kind::Refusal), document.bytes.len())
+    });
+    let all: Vec<(bool, bool, usize)> = there.chain(added).collect();
+    let sum = |of: &dyn Fn(&(bool, bool, usize)) -> bool| {
+        let of = all.iter().filter(|document| of(document));
+        of.fold((0_usize, 0_usize), |(count, bytes), (.., size)| (count + 1, bytes.saturating_add(*size)))
     };
-    let own = after(&mut known.iter().filter(|info| info.submitter == submitter));
+    let own = sum(&|(own, ..)| *own);
     let most = (limits::MAX_EVIDENCE_OF_SUBMITTER, limits::MAX_EVIDENCE_BYTES_OF_SUBMITTER);
     if own.0 > most.0 || own.1 > most.1 {
         return Err(format!(
@@ -156,12 +168,22 @@ pub fn check_room(known: &[v1::EvidenceInfo], submitter: &str, fresh: &[&Documen
             own.0, own.1, most.0, most.1
         ));
     }
-    let all = after(&mut known.iter());
+    let (count, bytes) = sum(&|_| true);
     let most = (wire_limits::MAX_EVIDENCE, wire_limits::MAX_EVIDENCE_TOTAL_BYTES);
-    if all.0 > most.0 || all.1 > most.1 {
+    if count > most.0 || bytes > most.1 {
         return Err(format!(
-            "with it there would be {} documents of {} bytes; a release may have {} of {} bytes",
-            all.0, all.1, most.0, most.1
+            "with it there would be {count} documents of {bytes} bytes; a release may have {} of {} bytes",
+            most.0, most.1
+        ));
+    }
+    let (_, attested) = sum(&|(_, is_word, _)| !is_word);
+    let most = wire_limits::MAX_EVIDENCE_TOTAL_BYTES - limits::EVIDENCE_BYTES_FOR_WORDS;
+    if attested > most
+        && fresh.iter().any(|document| !matches!(document.kind, Kind::Approval | Kind::Refusal))
+    {
+        return Err(format!(
+            "with it there would be attestations of {attested} bytes; a release may have {most} bytes of them, for the rest is left to \
+             approvals and refusals"
         ));
     }
     Ok(())
@@ -182,4 +204,33 @@ pub fn bytes(documents: &[Document]) -> usize {
 
 pub(crate) fn too_late(id: &ReleaseId) -> Error {
     Error::TooLate { release_id: id.to_string(), problem: "it is final, and nobody reads evidence any more" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(number: u8, kind: Kind, bytes: usize) -> Document {
+        Document { digest: Hash([number; 32]), kind, bytes: vec![number; bytes].into() }
+    }
+
+    /// A pipeline and a custodian of another organisation together bring as much as they can.
+    #[test]
+    fn attestations_leave_room_for_a_refusal() {
+        let half = wire_limits::MAX_EVIDENCE_TOTAL_BYTES / 2;
+        let mut known = Vec::new();
+        for (number, by) in [(1, "pipeline:ci"), (2, "custodian:mallory")] {
+            for part in 0..3 {
+                let part = document(number + part * 10, Kind::Tests, half / 3);
+                if check_room(&known, by, &[&part]).is_ok() {
+                    known.push(part.info(by, 1, 1));
+                }
+            }
+        }
+        assert_eq!(known.len(), 5, "but for the room of words");
+        let refusal = document(99, Kind::Refusal, 4_000);
+        check_room(&known, "custodian:anna", &[&refusal]).unwrap();
+        let refused = check_room(&known, "operator:o", &[&document(98, Kind::Build, half / 5)]).unwrap_err();
+        assert!(refused.contains("left to approvals"), "{refused}");
+    }
 }

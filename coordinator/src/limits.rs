@@ -16,12 +16,20 @@ const _: () = assert!(MAX_WAITING_RELEASES as usize <= rutli_log::limits::MAX_OP
 /// the whole process has to stay below 256 MiB; a release of one file takes 0.3 KiB, the largest 2.2 MB.
 pub const MAX_WAITING_BYTES: usize = 64 << 20;
 
+/// Bytes of evidence from custodians beyond [`MAX_WAITING_BYTES`]: a thousand approvals and refusals, which pipelines must not keep out
+/// by what they ask for.
+pub const WAITING_BYTES_FOR_CUSTODIANS: usize = 4 << 20;
+
 /// Pieces of evidence of one release that one party brings, so that nobody fills a release's room for the others: a pipeline
 /// has a handful of builders and testers, and a custodian says one thing …
 pub const MAX_EVIDENCE_OF_SUBMITTER: usize = 16;
 
 /// … and their bytes: half of what a release may have, enough for two attestations of the largest one.
 pub const MAX_EVIDENCE_BYTES_OF_SUBMITTER: usize = rutli_wire::limits::MAX_EVIDENCE_TOTAL_BYTES / 2;
+
+/// Bytes of a release's evidence that attestations leave to approvals and refusals: as many as a release may have documents, of fewer
+/// than 4 KiB each. Two parties together could fill the rest.
+pub const EVIDENCE_BYTES_FOR_WORDS: usize = rutli_wire::limits::MAX_EVIDENCE * (4 << 10);
 
 /// The part of the queue that product builds leave free, as a divisor: a mass rebuild must not lock out the next
 /// update of an anti-virus database.

@@ -74,7 +74,7 @@ impl Waiting {
         if state.count >= share(class, self.most) {
             return Err(Error::QueueFull { what: format!("{} releases wait", state.count) });
         }
-        check_bytes(&state, class, bytes)?;
+        check_bytes(&state, share(class, limits::MAX_WAITING_BYTES), bytes)?;
         Ok(self.take(&mut state, bytes))
     }
 
@@ -83,9 +83,22 @@ impl Waiting {
     /// # Errors
     /// [`Error::QueueFull`]; [`Error::StoreClosed`] if nobody carries the release, who would take what is added to the nodes.
     pub fn grow(self: &Arc<Self>, id: &ReleaseId, class: Class, bytes: usize) -> Result<Growth> {
+        self.grow_within(id, share(class, limits::MAX_WAITING_BYTES), bytes)
+    }
+
+    /// The same for what a custodian brings: there is room for it also where pipelines have filled all of theirs, for it may be the
+    /// refusal of what they ask for.
+    ///
+    /// # Errors
+    /// As [`Waiting::grow`].
+    pub fn grow_for_custodian(self: &Arc<Self>, id: &ReleaseId, bytes: usize) -> Result<Growth> {
+        self.grow_within(id, limits::MAX_WAITING_BYTES + limits::WAITING_BYTES_FOR_CUSTODIANS, bytes)
+    }
+
+    fn grow_within(self: &Arc<Self>, id: &ReleaseId, most: usize, bytes: usize) -> Result<Growth> {
         let mut guard = self.state();
         let state = &mut *guard;
-        check_bytes(state, class, bytes)?;
+        check_bytes(state, most, bytes)?;
         let carried = state.carried.get_mut(id).ok_or_else(|| Error::StoreClosed {
             reason: format!("{id} ends in this moment, or is about to be taken up"),
         })?;
@@ -227,8 +240,8 @@ fn share(class: Class, bound: usize) -> usize {
     }
 }
 
-fn check_bytes(state: &State, class: Class, bytes: usize) -> Result<()> {
-    if state.bytes.saturating_add(bytes) > share(class, limits::MAX_WAITING_BYTES) {
+fn check_bytes(state: &State, most: usize, bytes: usize) -> Result<()> {
+    if state.bytes.saturating_add(bytes) > most {
         return Err(Error::QueueFull { what: format!("releases of {} bytes wait", state.bytes) });
     }
     Ok(())
@@ -380,6 +393,19 @@ mod tests {
         assert_eq!(waiting.state().bytes, 1_500);
         drop(slot);
         assert_eq!(waiting.state().bytes, 0);
+    }
+
+    /// Whoever has a pipeline's certificate fills all that waits, and custodians refuse what he asks for all the same.
+    #[test]
+    fn there_is_room_for_a_custodians_word_where_pipelines_have_filled_theirs() {
+        let waiting = Waiting::new(10);
+        let id = ReleaseId::new("suite-1-000000000000").unwrap();
+        let mut slot = waiting.reserve(Class::AvDatabase, limits::MAX_WAITING_BYTES).unwrap();
+        assert!(slot.carries(&id));
+        assert!(waiting.grow(&id, Class::AvDatabase, 1).is_err());
+        let most = limits::WAITING_BYTES_FOR_CUSTODIANS;
+        waiting.grow_for_custodian(&id, most).unwrap().keep();
+        assert!(waiting.grow_for_custodian(&id, 1).is_err());
     }
 
     #[test]

@@ -21,6 +21,8 @@ pub struct Examined {
     pub established: Vec<([u8; 32], Established)>,
     /// What was not counted.
     pub not_counted: Vec<NotCounted>,
+    /// How many of these were not even looked at: any of them may be a custodian's refusal.
+    pub not_seen: usize,
 }
 
 /// A document that is no fact.
@@ -56,6 +58,12 @@ impl Examiner {
         self.tries = 0;
     }
 
+    /// The batch that is under way has had all its time.
+    #[cfg(test)]
+    pub(crate) fn use_up(&mut self) {
+        self.tries = limits::MAX_KEY_TRIES_PER_BATCH;
+    }
+
     /// Verifies everything that came with a release of this digest. `now` in Unix seconds.
     pub fn examine(
         &mut self,
@@ -72,13 +80,19 @@ impl Examiner {
                 continue;
             }
             match self.examine_one(bytes, (digest, release_digest), item, trust, now) {
-                Ok(established) => examined.established.push((digest, established)),
-                Err((kind, why)) => examined.not_counted.push(NotCounted { digest, kind, why }),
+                Some(Ok(established)) => examined.established.push((digest, established)),
+                Some(Err((kind, why))) => examined.not_counted.push(NotCounted { digest, kind, why }),
+                None => {
+                    let why = "not looked at yet, for much evidence came at once".to_owned();
+                    examined.not_counted.push(NotCounted { digest, kind: None, why });
+                    examined.not_seen += 1;
+                }
             }
         }
         examined
     }
 
+    /// `None` where the batch has had all its time.
     fn examine_one(
         &mut self,
         bytes: &[u8],
@@ -86,29 +100,27 @@ impl Examiner {
         item: &BatchItem,
         trust: &Trust,
         now: u64,
-    ) -> Finding {
+    ) -> Option<Finding> {
         if let Some(finding) = self.known.get(&known) {
-            return finding.clone();
+            return Some(finding.clone());
         }
         // Each key is tried: whoever sends many documents holds this node up, and others' releases with it.
         let keys: usize = trust.keys().values().map(BTreeSet::len).sum();
         self.tries = self.tries.saturating_add(keys.saturating_add(1));
         if self.tries > limits::MAX_KEY_TRIES_PER_BATCH {
-            let why =
-                "not looked at yet, for much evidence came at once; it will be when the release comes again";
-            return Err((None, why.to_owned()));
+            return None;
         }
         let evidence = match Evidence::parse(bytes) {
             Ok(evidence) => evidence,
-            Err(error) => return self.keep(known, Err((None, error.to_string()))),
+            Err(error) => return Some(self.keep(known, Err((None, error.to_string())))),
         };
         let kind = evidence.kind();
         let finding = verify(&evidence, trust, &item.release, &item.release_id, now)
             .map_err(|error| (Some(kind), error.to_string()));
-        match kind {
+        Some(match kind {
             Kind::Approval | Kind::Refusal => finding,
             Kind::Build | Kind::Tests | Kind::Review => self.keep(known, finding),
-        }
+        })
     }
 
     fn keep(&mut self, known: Known, finding: Finding) -> Finding {
@@ -251,11 +263,11 @@ mod tests {
         examiner.tries = (at_once - 2) * 33;
         let item = item(1, (0..3).map(provenance).collect());
         let examined = examiner.examine(&item, item.release.digest(), &trust, NOW);
-        assert_eq!((examined.established.len(), examined.not_counted.len()), (2, 1));
+        assert_eq!((examined.established.len(), examined.not_counted.len(), examined.not_seen), (2, 1, 1));
         assert!(examined.notes().contains("not looked at yet"), "{}", examined.notes());
         examiner.begin_batch();
         let examined = examiner.examine(&item, item.release.digest(), &trust, NOW);
-        assert_eq!((examined.established.len(), examined.not_counted.len()), (3, 0));
+        assert_eq!((examined.established.len(), examined.not_counted.len(), examined.not_seen), (3, 0, 0));
     }
 
     #[test]

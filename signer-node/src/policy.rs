@@ -121,8 +121,8 @@ impl Policy {
             self.refusals.remember(refusal);
             return Err(denied);
         }
-        if let Some(withheld) = withheld(item, &examined) {
-            return Err(withheld.into());
+        if let Some(waits) = withheld(item, &examined).or_else(|| not_seen(&examined)) {
+            return Err(waits.into());
         }
         let history = marks.history(release, digest);
         let (evidence, established): (Vec<_>, Vec<_>) = examined.established.iter().cloned().unzip();
@@ -256,10 +256,55 @@ fn withheld(item: &BatchItem, examined: &Examined) -> Option<Refusal> {
     })
 }
 
+/// What nobody has looked at may be a refusal: until it was seen nothing is permitted, and nothing refused for good. It comes again
+/// by itself, with what was looked at by then remembered.
+fn not_seen(examined: &Examined) -> Option<Refusal> {
+    (examined.not_seen > 0).then(|| Refusal {
+        code: RefusalCode::NotYet,
+        reason: format!(
+            "waits for this node to look at {} of its documents, for much evidence came at once; it is asked again within a minute",
+            examined.not_seen
+        ),
+    })
+}
+
 /// In words, with what was not counted; bounded, for the journal keeps refusals.
 fn answer(decision: &Decision, examined: &Examined) -> Refusal {
     let code = decision.code().and_then(RefusalCode::parse).unwrap_or(RefusalCode::NotAllowed);
     let mut reason = decision.words();
     reason.truncate(reason.floor_char_boundary(limits::MAX_DECISION_BYTES));
     Refusal { code, reason: reason + &examined.notes() }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use rutli_release::{ReleaseId, Requester};
+
+    use super::*;
+    use crate::testing::release;
+
+    /// Other releases' documents took all the time that the batch has for them. What nobody looked at may be a refusal.
+    #[test]
+    fn nothing_is_permitted_before_all_documents_were_looked_at() {
+        let anything = b"@id(\"anything\") permit (principal, action, resource);".to_vec();
+        let rules = Rules::parse(&BTreeMap::from([("a.cedar".to_owned(), anything)])).unwrap();
+        let mut policy = Policy::new(rules, 1_000, RateCounter::default(), Refusals::default());
+        let item = BatchItem {
+            release_id: ReleaseId::new("suite-1.0-0123456789ab").unwrap(),
+            requester: Requester::new("ci").unwrap(),
+            release: Arc::new(release("suite", 1, 1)),
+            slots: vec![0],
+            commitments: Vec::new(),
+            entry: None,
+            evidence: vec![b"is it a refusal?".to_vec().into()],
+        };
+        policy.examiner.use_up();
+        let denied = policy.decide(&item, &Marks::default(), 1_000).unwrap_err();
+        assert_eq!(denied.refusal.code, RefusalCode::NotYet, "{denied:?}");
+        assert!(denied.refusal.reason.contains("look at 1 of its documents"), "{denied:?}");
+        policy.begin_batch();
+        assert!(policy.decide(&item, &Marks::default(), 1_000).is_ok());
+    }
 }

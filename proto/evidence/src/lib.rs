@@ -51,3 +51,4 @@ pub use make::{
 pub use text::{APPROVAL_NAMESPACE, InvalidReason, REFUSAL_NAMESPACE, approval_text, refusal_text};
 pub use trust::{AttestationKey, InvalidTrust, Role, Trust};
 pub use verify::{NotEstablished, verify};
+pub use words::is_shown;

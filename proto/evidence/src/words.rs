@@ -2,17 +2,21 @@
 
 use crate::limits::{MAX_NAME_BYTES, MAX_QUOTED_CHARACTERS};
 
-/// Whether `text` is one line that a terminal shows as it is: at least one character, no control characters, line or paragraph
-/// separators, and nothing invisible that turns or hides what stands beside it.
+/// Whether `text` is one line that a terminal shows as it is: at least one character, and [each of them](is_shown) is shown.
 pub(crate) fn is_printable(text: &str) -> bool {
-    let invisible = |character: char| {
-        matches!(
+    !text.is_empty() && text.chars().all(is_shown)
+}
+
+/// Whether a terminal shows a character as it is: no control character, line or paragraph separator, and nothing invisible that turns or
+/// hides what stands beside it.
+#[must_use]
+pub fn is_shown(character: char) -> bool {
+    !character.is_control()
+        && !matches!(
             character,
             '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
                 | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e0fff}'
         )
-    };
-    !text.is_empty() && !text.chars().any(|character| character.is_control() || invisible(character))
 }
 
 /// Whether `text` may name a key or a custodian: 1 to 64 of `A-Z a-z 0-9 . _ @ + -`.

@@ -5,6 +5,7 @@ use serde::Serialize;
 
 use crate::{
     context::sources,
+    documents::told_apart,
     facts::Facts,
     missing::Missing,
     search::{Found, Search},
@@ -80,6 +81,8 @@ impl PolicySet {
         if let Some(refused) = refused_by_custodian(facts) {
             return refused;
         }
+        let established = told_apart(facts.established, &self.literals);
+        let facts = &Facts { established: &established, ..*facts };
         let Some(entities) = self.asker.entities(facts) else {
             let reason =
                 "the release cannot be shown to the policies; report this to whoever gave you the program";
@@ -107,6 +110,8 @@ impl PolicySet {
         if refused_by_custodian(facts).is_some() {
             return None;
         }
+        let established = told_apart(facts.established, &self.literals);
+        let facts = &Facts { established: &established, ..*facts };
         let entities = self.asker.entities(facts)?;
         let now = Search::new(self, &self.cedar, facts, &entities).outcome_now();
         now.permitted.then_some(now.by)

@@ -6,6 +6,7 @@ use serde::Serialize;
 
 use crate::{
     decide::Decision,
+    documents::told_apart,
     facts::Facts,
     missing::Missing,
     search::Search,
@@ -67,6 +68,8 @@ impl PolicySet {
             cedar_policy::Policy::parse(Some(cedar_policy::PolicyId::new("(everything)")), everything).ok();
         let everything = everything.filter(|_| rule.effect == Effect::Forbid);
         let alone = cedar_policy::PolicySet::from_policies([policy].into_iter().chain(everything)).ok()?;
+        let established = told_apart(facts.established, &self.literals);
+        let facts = &Facts { established: &established, ..*facts };
         let entities = self.asker.entities(facts)?;
         let mut search = Search::new(self, &alone, facts, &entities);
         let now = search.outcome_now();

@@ -64,6 +64,10 @@ impl Literals {
                         ("Value", Value::String(_) | Value::Number(_)) => {
                             self.all.insert(value.to_string());
                         }
+                        // Its fields may be called `left` and `right`, as operands are.
+                        ("Record", Value::Object(fields)) => {
+                            fields.values().for_each(|field| self.walk(field))
+                        }
                         _ => self.operator(value),
                     }
                 }

@@ -10,7 +10,7 @@ use crate::{
     facts::{Facts, Rates},
     limits::{MAX_CHOICES, MAX_TIMES, MAX_TRIALS},
     missing::{Missing, MissingKind, given_by, giver, sort},
-    set::{Outcome, PolicyId, PolicySet},
+    set::{Effect, Outcome, PolicyId, PolicySet},
 };
 
 /// What would have the release permitted.
@@ -76,9 +76,13 @@ impl<'a> Search<'a> {
                 }
             }
         }
-        // Then few: a policy may ask that something is not there.
+        // Then without those that policies forbid, or few: a policy may ask that something is not there.
         for when in whens.into_iter().take(2) {
             for world in &worlds {
+                let unforbidden = self.unforbidden(world, when);
+                if self.permits(&unforbidden, when) {
+                    return Some(self.least(unforbidden.clone(), &unforbidden, when));
+                }
                 if let Some(few) = self.few(world, when) {
                     return Some(self.least(few, world, when));
                 }
@@ -140,6 +144,27 @@ impl<'a> Search<'a> {
         }
         times.extend(numbers("context.time.unix").flat_map(|unix| [unix, unix.saturating_add(1)]));
         times.into_iter().filter(|time| *time > now).take(MAX_TIMES).collect()
+    }
+
+    /// The documents that, each alone, have no policy forbid the release that does not forbid it as it is. None where there are not so many
+    /// trials left.
+    fn unforbidden(&mut self, world: &[Established], when: When) -> Vec<Established> {
+        let wanted = u32::try_from(world.len()).unwrap_or(u32::MAX).saturating_add(1);
+        if self.trials.saturating_add(wanted) > MAX_TRIALS {
+            return Vec::new();
+        }
+        let already = self.forbidding(&[], when);
+        let is_harmless = |document: &&Established| {
+            self.forbidding(std::slice::from_ref(*document), when).is_subset(&already)
+        };
+        world.iter().filter(is_harmless).cloned().collect()
+    }
+
+    fn forbidding(&mut self, more: &[Established], when: When) -> BTreeSet<PolicyId> {
+        self.trials = self.trials.saturating_add(1);
+        let forbids =
+            |id: &PolicyId| self.set.rules.get(id).is_some_and(|rule| rule.effect == Effect::Forbid);
+        self.outcome(more, when).by.into_iter().filter(forbids).collect()
     }
 
     /// One or two documents that are enough.

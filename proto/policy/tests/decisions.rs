@@ -321,3 +321,71 @@ fn all_policies_that_permit_are_named_in_order() {
     let Decision::Permitted { policies } = Stage::suite().decide(&set(text)) else { panic!() };
     assert_eq!(ids(&policies), ["a", "z"]);
 }
+
+/// Somebody is trusted and forbidden at once, as when a key is changed. What waits for others' documents is not refused for good for
+/// what he might yet send.
+#[test]
+fn a_document_that_must_not_come_keeps_nobody_from_waiting_for_the_others() {
+    let text = format!(
+        "{}\n@id(\"not-dario\") forbid(principal, action, resource) when {{ context.approvers.contains(\"dario\") }};",
+        permit_when(REBUILT)
+    );
+    let decision = Stage::suite().decide(&trusting(&text));
+    let Decision::Waits { missing, .. } = &decision else { panic!("{decision:?}") };
+    assert_eq!(missing.len(), 3, "{missing:?}");
+    assert!(missing.iter().all(|missing| !missing.of.contains(&"dario".to_owned())), "{missing:?}");
+    let refused = Stage::suite().with([approval("dario")]).decide(&trusting(&text));
+    assert!(matches!(refused, Decision::Refused { .. }), "{refused:?}");
+}
+
+/// A test run may name a hundred thousand tests. Policies are asked hundreds of times what is missing, and the node's one thread waits.
+#[test]
+#[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
+fn a_document_with_many_names_costs_no_more_than_one_with_few() {
+    // Nothing that comes has it permitted, which is found out by asking at every hour of a week.
+    let set = trusting(&permit_when(
+        r#"context.testsPassed.contains("unit") && context.rebuilders.contains("nobody") && context.time.hour < 12"#,
+    ));
+    let many = |others: u32| {
+        let passed = (0..others).map(|number| format!("test {number}")).chain(["unit".to_owned()]).collect();
+        Stage::suite().with([rutli_evidence::Established::Tests { by: "qa".to_owned(), passed, url: None }])
+    };
+    let few = many(1).decide(&set);
+    let begun = std::time::Instant::now();
+    assert_eq!(many(30_000).decide(&set), few);
+    // Half a minute otherwise.
+    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
+}
+
+/// Whatever way policies look at names: what is left out of documents changes no answer.
+#[test]
+fn names_that_no_policy_asks_about_change_only_what_they_must() {
+    let passed = |names: &[&str]| {
+        let passed = names.iter().map(|name| (*name).to_owned()).collect();
+        Stage::suite().with([rutli_evidence::Established::Tests { by: "qa".to_owned(), passed, url: None }])
+    };
+    for (when, names, permits) in [
+        (r#"context.testsPassed == ["b", "c"]"#, &["b", "c"][..], true),
+        (r#"context.testsPassed == ["b", "c"]"#, &["b", "c", "d"], false),
+        (r#"["b", "c"].containsAll(context.testsPassed)"#, &["b"], true),
+        (r#"["b", "c"].containsAll(context.testsPassed)"#, &["b", "z"], false),
+        (r#"["qa/b"].containsAll(context.testsPassedBy)"#, &["b", "z"], false),
+        (r#"["qa/b"].containsAll(context.testsPassedBy)"#, &["b"], true),
+        (
+            r#"context.testsPassedBy.contains("qa/y") && !context.testsPassed.contains("x")"#,
+            &["a", "y"],
+            true,
+        ),
+        (r#"context.testsPassed.isEmpty()"#, &["z"], false),
+        (r#"[context.testsPassed].contains(["x", "y"])"#, &["x", "y"], true),
+        (r#"{left: context.testsPassed, right: ["a"]}.left.contains("y")"#, &["a", "b", "y"], true),
+        (r#"(if context.embargoed then ["x"] else context.testsPassed).contains("y")"#, &["a", "y"], true),
+        (r#"context.testsPassed.contains(resource.channel)"#, &["a", "stable"], true),
+    ] {
+        assert_eq!(
+            passed(names).decide(&trusting(&permit_when(when))).is_permitted(),
+            permits,
+            "{when}: {names:?}"
+        );
+    }
+}

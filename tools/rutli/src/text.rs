@@ -1,12 +1,14 @@
 //! Text for eyes: tables, times, and other parties' words made harmless.
 
 use comfy_table::{ContentArrangement, Table, presets};
+use rutli_evidence::is_shown;
 use rutli_release::Timestamp;
 
-/// Another party's text for a terminal: without control characters, which could move the cursor or forge lines.
+/// Another party's text for a terminal: without control characters, which could move the cursor or forge lines, and without what turns
+/// text around or is not seen, so that one name could look like another to whoever approves it.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_shown(c) { c } else { '\u{fffd}' }).collect()
 }
 
 /// Another party's texts, joined by commas; a dash for none.
@@ -121,6 +123,13 @@ mod tests {
         assert_eq!(printable("a\u{1b}[2Jb\nc"), "a\u{fffd}[2Jb\u{fffd}c");
         assert_eq!(list::<&str>(&[]), "–");
         assert_eq!(list(&["a", "b\r"]), "a, b\u{fffd}");
+    }
+
+    #[test]
+    fn foreign_text_cannot_look_like_another() {
+        assert_eq!(printable("setup\u{202e}gpj.exe"), "setup\u{fffd}gpj.exe");
+        assert_eq!(printable("su\u{200b}ite\u{feff}"), "su\u{fffd}ite\u{fffd}");
+        assert_eq!(printable("Zürich 日本"), "Zürich 日本");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 //! access are not taken over, but for whether a file may be run; times are, because `make` goes by them.
 
 use std::{
+    borrow::Cow,
     cell::{Cell, RefCell},
     collections::BTreeSet,
     ffi::{OsStr, OsString},
@@ -19,6 +20,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use ruzstd::decoding::{FrameDecoder, StreamingDecoder};
 use sha2::{Digest, Sha256};
 use tar::EntryType;
 
@@ -113,9 +115,7 @@ fn decoder(mut raw: BufReader<Shared>) -> Result<Box<dyn Read>, Problem> {
         return Ok(Box::new(flate2::bufread::MultiGzDecoder::new(raw)));
     }
     if start.starts_with(&[0x28, 0xb5, 0x2f, 0xfd]) {
-        // Its window is bounded by 128 MiB.
-        let decoder = ruzstd::decoding::StreamingDecoder::new(raw);
-        return Ok(Box::new(decoder.map_err(|error| Problem::new(text::printable(&error.to_string())))?));
+        return Ok(Box::new(Frames::new(raw)?));
     }
     if start.starts_with(b"\xfd7zXZ\0") {
         return Ok(Box::new(lzma_rust2::XzReader::new_mem_limit(raw, true, MAX_DECODER_KIB)));
@@ -126,6 +126,35 @@ fn decoder(mut raw: BufReader<Shared>) -> Result<Box<dyn Read>, Problem> {
         [b'P', b'K', 3, 4, ..] => Err(unknown("a ZIP archive")),
         _ if start.get(257..262) == Some(b"ustar") => Ok(Box::new(raw)),
         _ => Err(unknown("no tar archive")),
+    }
+}
+
+/// What Zstandard packed: frame after frame, as `zstd -d` takes them. With the first alone the tree would end in its middle, and
+/// a reviewer would have seen the rest of it too.
+struct Frames(Option<StreamingDecoder<BufReader<Shared>, FrameDecoder>>);
+
+impl Frames {
+    fn new(raw: BufReader<Shared>) -> Result<Self, Problem> {
+        // Its window is bounded by 128 MiB.
+        let first = StreamingDecoder::new(raw);
+        Ok(Self(Some(first.map_err(|error| Problem::new(text::printable(&error.to_string())))?)))
+    }
+}
+
+impl Read for Frames {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        while let Some(frame) = &mut self.0 {
+            let read = frame.read(buffer)?;
+            if read > 0 || buffer.is_empty() {
+                return Ok(read);
+            }
+            let Some((mut raw, decoder)) = self.0.take().map(StreamingDecoder::into_parts) else { break };
+            if !raw.fill_buf()?.is_empty() {
+                let next = StreamingDecoder::new_with_decoder(raw, decoder);
+                self.0 = Some(next.map_err(|error| io::Error::other(text::printable(&error.to_string())))?);
+            }
+        }
+        Ok(0)
     }
 }
 
@@ -180,9 +209,10 @@ impl<'a> Tree<'a> {
         if kind == EntryType::XGlobalHeader {
             return check_global(entry);
         }
-        check_extensions(entry, &raw)?;
+        let extended = read_extensions(entry, &raw)?;
         let path = components(&raw).map_err(|what| Problem::entry(&raw, what))?;
-        let time = entry.header().mtime().map_err(|error| Problem::io(&error))?.min(u32::MAX.into());
+        let time = extended.map_or_else(|| entry.header().mtime(), Ok);
+        let time = time.map_err(|error| Problem::io(&error))?.min(u32::MAX.into());
         let Some((name, parents)) = path.split_last() else {
             // The top itself.
             return if kind == EntryType::Directory {
@@ -302,14 +332,32 @@ fn check_global<R: Read>(entry: &mut tar::Entry<'_, R>) -> Result<(), Problem> {
     Ok(())
 }
 
-fn check_extensions<R: Read>(entry: &mut tar::Entry<'_, R>, raw: &[u8]) -> Result<(), Problem> {
+/// The time in an entry's extended header, in whole Unix seconds, if it has one. Of a field that is said twice some readers take the
+/// first and others the last: a reviewer would have seen another tree.
+fn read_extensions<R: Read>(entry: &mut tar::Entry<'_, R>, raw: &[u8]) -> Result<Option<u64>, Problem> {
+    let link = entry.link_name_bytes().map(Cow::into_owned);
+    let (mut said, mut time) = (BTreeSet::new(), None);
     for extension in entry.pax_extensions().map_err(|error| in_entry(raw, &error))?.into_iter().flatten() {
         let extension = extension.map_err(|error| in_entry(raw, &error))?;
-        if extension.key_bytes().starts_with(b"GNU.sparse") {
+        let (key, value) = (extension.key_bytes(), extension.value_bytes());
+        if key.starts_with(b"GNU.sparse") {
             return Err(Problem::entry(raw, SPARSE));
         }
+        // A name of GNU's kind goes before one of POSIX' here, and after it elsewhere.
+        let is_other = match key {
+            b"path" => value != raw,
+            b"linkpath" => Some(value) != link.as_deref(),
+            _ => false,
+        };
+        if is_other || !said.insert(key.to_vec()) {
+            return Err(Problem::entry(raw, &format!("has two headers that say its {}", shown(key))));
+        }
+        if key == b"mtime" {
+            let whole = extension.value().ok().and_then(|value| value.split('.').next()?.parse().ok());
+            time = Some(whole.ok_or_else(|| Problem::entry(raw, "has a time that is none since 1970"))?);
+        }
     }
-    Ok(())
+    Ok(time)
 }
 
 /// The names that a path consists of; none of them leads upwards. Empty for the top itself.

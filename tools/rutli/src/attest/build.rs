@@ -1,6 +1,7 @@
 //! Running a build: within its time, with what it says on stderr as it says it, and the end of that kept.
 
 use std::{
+    fs,
     io::{self, ErrorKind, Write as _},
     os::fd::OwnedFd,
     process::{ExitStatus, Stdio},
@@ -8,6 +9,7 @@ use std::{
 };
 
 use nix::{
+    fcntl::OFlag,
     sys::signal::{Signal, killpg},
     unistd::Pid,
 };
@@ -55,6 +57,13 @@ pub async fn run(mut command: Command, timeout: Duration, echo: bool) -> Result<
         };
         Failure::failed(format!("cannot run {program}: {reason}")).help("install it, or see `ulimit -a`")
     };
+    close_inherited().map_err(|error| {
+        let reason = files::in_words(&error).0;
+        Failure::failed(format!(
+            "cannot tell which files are open here, which the build would have too: {reason}"
+        ))
+        .help("is /proc mounted?")
+    })?;
     let mut interruption = Interruption::listen()?.or_hang_up()?;
     let (reader, writer) = io::pipe().map_err(failed)?;
     command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(failed)?).stderr(writer);
@@ -107,6 +116,24 @@ async fn kill(child: &mut Child) -> Result<(), Failure> {
         Ok(Ok(())) => Ok(()),
         _ => Err(Failure::failed("the build cannot be ended").help("find it with `ps`, and end it")),
     }
+}
+
+/// Closes what whoever started this program left open in it, as a lock or a folder: nothing here needs it, all that this program opens
+/// itself closes by itself in what it starts, and a build with such a folder walks from there to wherever it wants.
+fn close_inherited() -> io::Result<()> {
+    let open: Vec<_> = fs::read_dir("/proc/self/fdinfo")?.collect::<Result<_, _>>()?;
+    for entry in open {
+        let number = entry.file_name().to_str().and_then(|name| name.parse::<i32>().ok());
+        // The folder that was just read is closed already.
+        let (Some(number @ 3..), Ok(info)) = (number, fs::read_to_string(entry.path())) else { continue };
+        let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).map(str::trim);
+        let flags =
+            flags.and_then(|flags| i32::from_str_radix(flags, 8).ok()).ok_or(ErrorKind::InvalidData)?;
+        if flags & OFlag::O_CLOEXEC.bits() == 0 {
+            nix::unistd::close(number)?;
+        }
+    }
+    Ok(())
 }
 
 impl Ended {

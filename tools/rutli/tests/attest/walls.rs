@@ -26,6 +26,25 @@ fn there_is_no_network() {
     }
 }
 
+/// A shell that holds a lock, or a folder: with it a build could walk out of its own, to the key that signs.
+#[test]
+fn what_is_open_where_it_was_started_is_not_open_inside() {
+    for isolation in ISOLATIONS {
+        let desk = Desk::bare();
+        desk.write("expected/said", "");
+        let line = "{ ls /proc/self/fd; cat /proc/self/fd/*/key.pem; } >said 2>&1; true";
+        let rebuild = desk.rebuild(isolation, line, &["--save", "saved"]);
+        let mut shell = Command::new("bash");
+        shell.args(["-c", "exec 7<. 70<.; exec \"$@\"", "bash"]).current_dir(desk.path("."));
+        let output = shell.arg(rebuild.get_program()).args(rebuild.get_args()).output().unwrap();
+        assert_eq!(code(&output), 5, "{}", crate::desk::said(&output));
+        let said = fs::read_to_string(desk.path("saved/said")).unwrap();
+        assert!(!said.contains("PRIVATE KEY"), "{isolation}: {said}");
+        let open: Vec<_> = said.lines().take_while(|line| line.parse::<u32>().is_ok()).collect();
+        assert!(open.starts_with(&["0", "1"]) && !open.contains(&"7") && !open.contains(&"70"), "{open:?}");
+    }
+}
+
 #[test]
 fn there_is_nothing_of_the_user() {
     for isolation in ISOLATIONS {

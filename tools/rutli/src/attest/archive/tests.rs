@@ -227,6 +227,49 @@ fn names_stand_once_and_are_shown_without_control_characters() {
     assert!(problem.contains("`..`") && !problem.contains(['\u{1b}', '\n']), "{problem}");
 }
 
+/// A field of an extended header, with its own length before it.
+fn field(key: &str, value: &str) -> String {
+    let rest = format!(" {key}={value}\n").len();
+    let length = (rest..).find(|length| length.to_string().len() + rest == *length).unwrap();
+    format!("{length} {key}={value}\n")
+}
+
+/// `tar` takes the last of two fields, and POSIX' name before GNU's; here it was the other way round. A reviewer who unpacks with
+/// it would have approved another tree than the one that is built.
+#[test]
+fn what_readers_of_archives_understand_in_different_ways_is_refused() {
+    let extended = |fields: &[(&str, &str)]| {
+        let fields: String = fields.iter().map(|(key, value)| field(key, value)).collect();
+        Tar::default().entry(b'x', b"x", b"", fields.as_bytes())
+    };
+    for (archive, what) in [
+        (extended(&[("path", "built.c"), ("path", "seen.c")]).file("x", "y"), "path"),
+        (extended(&[("path", "seen.c")]).entry(b'L', b"l", b"", b"built.c\0").file("x", "y"), "path"),
+        (extended(&[("linkpath", "built"), ("linkpath", "seen")]).symlink("x", "y"), "linkpath"),
+        (extended(&[("linkpath", "seen")]).entry(b'K', b"l", b"", b"built\0").symlink("x", "y"), "linkpath"),
+        (extended(&[("size", "1"), ("size", "513")]).file("x", "y").file("z", ""), "size"),
+    ] {
+        let problem = refusal(&archive.end());
+        assert!(problem.contains(&format!("has two headers that say its {what}")), "{what}: {problem}");
+    }
+    let once = extended(&[("path", "seen.c"), ("mtime", "1700000002.5")]).file("x", "y").end();
+    let desk = Desk::new(&once);
+    assert_eq!(desk.unpack().unwrap().newest, 1_700_000_002, "that of the extended header, as `tar` has it");
+    assert_eq!(fs::read(desk.path("out/seen.c")).unwrap(), b"y");
+}
+
+/// `pzstd` writes many frames, and whoever wants to hide the rest of a tree two.
+#[test]
+fn all_frames_of_an_archive_are_read() {
+    let plain = source().file("suite-1/last", "here").end();
+    let (one, other) = plain.split_at(1024);
+    let desk = Desk::new(&[piped("zstd", one), piped("zstd", b""), piped("zstd", other)].concat());
+    desk.unpack().unwrap();
+    assert_eq!(fs::read(desk.path("out/suite-1/last")).unwrap(), b"here");
+    let cut = [piped("zstd", one), b"rubbish".to_vec()].concat();
+    assert!(refusal(&cut).contains("is not unpacked"));
+}
+
 #[test]
 fn bombs_are_refused_before_they_go_off() {
     let gzip = |bytes: &[u8]| piped("gzip", bytes);
