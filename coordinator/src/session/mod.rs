@@ -207,8 +207,8 @@ pub struct Engine {
     quorums: HashMap<(KeyName, Vec<u16>), Arc<QuorumKeys>>,
     /// What keeps a quorum from coming together now, for a person.
     stalled: Vec<String>,
-    /// What is set aside, although the nodes of an organisation may all refuse it for good.
-    undecided: BTreeSet<ReleaseId>,
+    /// What is set aside, and is to be asked for again once a quorum is at hand.
+    again: BTreeSet<ReleaseId>,
     /// When nodes are asked again that permit something later.
     ask_later: Option<Millis>,
     actions: Vec<Action>,
@@ -253,10 +253,8 @@ impl Engine {
             Event::Reinstate(node) => self.nodes.reinstate(&node),
             Event::Submit(submission) => self.submit(submission),
             Event::Evidence(id, documents) => {
-                if let Some(job) = self.queue.job_mut(&id)
-                    && job.add_evidence(documents)
-                {
-                    self.actions.push(job.progress_action());
+                if self.queue.job_mut(&id).is_some_and(|job| job.add_evidence(documents)) {
+                    self.ask_again_for(&id);
                 }
             }
             Event::Abandon(id) => {
@@ -462,36 +460,49 @@ impl Engine {
         let waits = !job.in_sessions() && nodes::is_hopeless(roster, &job.refusals);
         if let Some(job) = self.queue.job_mut(id).filter(|_| waits) {
             job.await_evidence();
+            // The other nodes of an organisation of which some refused for good are asked, although another organisation waits for
+            // evidence: if they refuse too, nobody need look for it. Once for each node that refuses so, hence not for ever.
             if job.take_refused_for_good() {
-                self.undecided.insert(id.clone());
+                self.again.insert(id.clone());
             }
         }
         self.advance(id);
     }
 
-    /// Asks the other nodes of an organisation of which some refused for good, although another organisation waits for
-    /// evidence: if they refuse too, nobody need look for it. Once for each node that refuses so, hence not for ever, and only
-    /// where a quorum is at hand: what is set aside holds nobody back.
-    fn ask_the_others(&mut self, now: Millis, key: &KeyName, roster: &Arc<Roster>) {
-        let ids: Vec<ReleaseId> = self.undecided.iter().cloned().collect();
+    /// Something has come that nodes waited for.
+    fn ask_again(&mut self, who: impl Fn(&NodeId, RefusalCode) -> bool) {
+        let ids: Vec<ReleaseId> = self.queue.waiting_for(who).cloned().collect();
         for id in ids {
-            let Some(job) = self.queue.job_mut(&id).filter(|job| job.is_set_aside()) else {
-                self.undecided.remove(&id);
-                continue;
-            };
-            if self.nodes.are_at_hand(now, roster, key, &job.final_refusals()) {
-                job.ask_again(|_, _| true);
-                self.actions.push(job.progress_action());
-                self.undecided.remove(&id);
-            }
+            self.ask_again_for(&id);
         }
     }
 
-    /// Something has come that nodes waited for.
-    fn ask_again(&mut self, who: impl Fn(&NodeId, RefusalCode) -> bool) {
-        for job in self.queue.jobs_mut() {
-            if job.ask_again(&who) {
+    /// All who wait for something are asked again, for one of them alone would be no quorum. What is set aside holds nobody back, and
+    /// stays so until there is one.
+    fn ask_again_for(&mut self, id: &ReleaseId) {
+        let Some(job) = self.queue.job_mut(id) else { return };
+        if job.is_set_aside() {
+            self.again.insert(id.clone());
+        } else if job.forget_waits() {
+            self.actions.push(job.progress_action());
+        }
+    }
+
+    /// Takes up again what is set aside, where a quorum is at hand.
+    fn take_up_again(&mut self, now: Millis, key: &KeyName, roster: &Arc<Roster>) {
+        if self.again.is_empty() || !self.nodes.are_at_hand(now, roster, key, &BTreeMap::new()) {
+            return;
+        }
+        let ids: Vec<ReleaseId> = self.again.iter().cloned().collect();
+        for id in ids {
+            let Some(job) = self.queue.job_mut(&id).filter(|job| job.is_set_aside()) else {
+                self.again.remove(&id);
+                continue;
+            };
+            if self.nodes.are_at_hand(now, roster, key, &job.final_refusals()) {
+                job.forget_waits();
                 self.actions.push(job.progress_action());
+                self.again.remove(&id);
             }
         }
     }
@@ -557,7 +568,7 @@ impl Engine {
         };
         let Some(roster) = self.keys.get(&key).cloned() else { return };
         // While sessions run, a pool may be empty for a moment; without any, nothing tops it up but the node itself.
-        self.ask_the_others(now, &key, &roster);
+        self.take_up_again(now, &key, &roster);
         let missing = self.nodes.missing(now, &roster, self.sessions.is_empty());
         self.stall(missing);
         // Each session takes slots out of the queue, and there is room for few: this ends.

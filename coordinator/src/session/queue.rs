@@ -140,9 +140,15 @@ impl Queue {
         self.jobs.get_mut(id)
     }
 
-    /// All jobs.
-    pub fn jobs_mut(&mut self) -> impl Iterator<Item = &mut Job> {
-        self.jobs.values_mut()
+    /// Jobs for which one of these nodes waits for something, by its answer.
+    pub fn waiting_for(
+        &self,
+        who: impl Fn(&NodeId, RefusalCode) -> bool,
+    ) -> impl Iterator<Item = &ReleaseId> {
+        let waits = move |job: &Job| {
+            job.refusals.iter().any(|(node, refusal)| refusal.code.waits() && who(node, refusal.code))
+        };
+        self.jobs.iter().filter(move |(_, job)| waits(job)).map(|(id, _)| id)
     }
 
     /// Jobs with something open.
@@ -420,7 +426,7 @@ impl Job {
         self.awaits_evidence
     }
 
-    /// More evidence has come: every node that waits for something is asked again. False if all of it was known.
+    /// More evidence has come. False if all of it was known.
     pub fn add_evidence(&mut self, documents: Vec<Bytes>) -> bool {
         let known = &mut self.submission.evidence;
         let before = known.len();
@@ -430,14 +436,10 @@ impl Job {
                 known.push(document);
             }
         }
-        let more = known.len() > before;
-        if more {
-            self.ask_again(|_, _| true);
-        }
-        more
+        known.len() > before
     }
 
-    /// Nobody is asked to sign it until [`Job::ask_again`].
+    /// Nobody is asked to sign it until [`Job::forget_waits`].
     pub fn await_evidence(&mut self) {
         self.awaits_evidence = true;
     }
@@ -450,13 +452,12 @@ impl Job {
         !self.started || (self.awaits_evidence && unsigned && !self.submission.resumed)
     }
 
-    /// Something has come: those who waited for it are asked again. True if there are any.
-    pub fn ask_again(&mut self, who: impl Fn(&NodeId, RefusalCode) -> bool) -> bool {
+    /// Nodes that wait for something are as if they had never been asked. True if there are any.
+    pub fn forget_waits(&mut self) -> bool {
         let before = self.refusals.len();
-        self.refusals.retain(|node, refusal| !(refusal.code.waits() && who(node, refusal.code)));
-        let any = self.refusals.len() < before;
-        self.awaits_evidence &= !any;
-        any
+        self.refusals.retain(|_, refusal| !refusal.code.waits());
+        self.awaits_evidence = false;
+        self.refusals.len() < before
     }
 
     /// Whether a session has any of it.

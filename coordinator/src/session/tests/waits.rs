@@ -44,12 +44,7 @@ fn what_lacks_evidence_is_set_aside_and_holds_nobody_back() {
     assert!(stage.sent().is_empty());
 
     // Its custodian gave it other rules.
-    let ready = NodeStatus {
-        condition: Condition::Ready,
-        reason: String::new(),
-        keys: vec![(key(), stage.roster.roster().hash())],
-        warning: String::new(),
-    };
+    let ready = ready(&stage);
     stage.event(Event::Status(id("vendor", "vendor-1"), StreamId(1), ready.clone()));
     assert!(stage.sent().is_empty(), "nobody waits for that node");
     stage.event(Event::Status(supervisor(), StreamId(1), ready));
@@ -57,6 +52,63 @@ fn what_lacks_evidence_is_set_aside_and_holds_nobody_back() {
     assert_eq!(sent.len(), 3);
     stage.reply_honestly(sent);
     assert!(stage.is_signed(&first));
+}
+
+/// What a node says that may sign.
+fn ready(stage: &Stage) -> NodeStatus {
+    NodeStatus {
+        condition: Condition::Ready,
+        reason: String::new(),
+        keys: vec![(key(), stage.roster.roster().hash())],
+        warning: String::new(),
+    }
+}
+
+/// Where several wait and only one of them is asked again there is no quorum to ask: nothing would be at nodes, nobody would be told what is
+/// missing, and the channel would stand still.
+#[test]
+fn all_who_wait_are_asked_when_something_came_for_one() {
+    let mut stage = Stage::attended(64);
+    let release = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let mut codes = [RefusalCode::EvidenceMissing, RefusalCode::NotYet].into_iter().cycle();
+    // Other rules, another stream, and time.
+    for round in 0..3 {
+        let sent = stage.sent();
+        assert_eq!(organisations(&sent), ["supervisor", "vendor", "vendor"], "round {round}");
+        let code = codes.next().unwrap();
+        for (node, batch) in sent {
+            let code = if node == supervisor() { code } else { RefusalCode::EvidenceMissing };
+            stage.reply(&node, &batch, Ok(vec![Err(refusal(code))]));
+        }
+        let progress = stage.last_progress(&release);
+        assert_eq!(
+            (progress.phase, progress.waiting_for.len()),
+            (Phase::AwaitingEvidence, 3),
+            "{progress:?}"
+        );
+        assert!(stage.sent().is_empty());
+        match round {
+            0 => {
+                let ready = ready(&stage);
+                stage.event(Event::Status(supervisor(), StreamId(1), ready));
+            }
+            1 => {
+                stage.now += limits::ASK_LATER_MS;
+                stage.event(Event::Tick);
+            }
+            _ => {}
+        }
+    }
+    // Who is away is not asked, and what waits for evidence goes on saying so.
+    stage.event(Event::Detached(supervisor(), StreamId(1)));
+    stage.event(Event::Evidence(release.clone(), vec!["more".into()]));
+    assert_eq!(stage.last_progress(&release).phase, Phase::AwaitingEvidence);
+    assert!(stage.engine.cancel(&release).is_ok());
+    let next = stage.submit(Class::ProductBuild, "suite", 2, 1);
+    stage.attach(&supervisor(), 1, 8);
+    let sent = stage.sent();
+    stage.reply_honestly(sent);
+    assert!(stage.is_signed(&next));
 }
 
 #[test]
