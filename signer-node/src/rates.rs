@@ -92,7 +92,7 @@ fn files(release: &VerifiedRelease) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::release;
+    use crate::testing::{release, release_of};
 
     const NOW: u64 = 1_800_000_000;
 
@@ -114,6 +114,15 @@ mod tests {
         assert_eq!(counter.before(&suite, None, NOW + HOUR_S), rates(2, 4), "an hour is over");
         assert_eq!(counter.before(&suite, None, NOW + HOUR_S + MINUTE_S), rates(1, 1));
         assert_eq!(counter.before(&suite, None, NOW + 2 * HOUR_S), rates(0, 0));
+    }
+
+    #[test]
+    fn an_hour_is_counted_of_each_class() {
+        let (build, database) = (release("suite", 1, 3), release_of(Class::AvDatabase, "suite", 1, 2));
+        let mut counter = RateCounter::default();
+        counter.count(&database, NOW);
+        assert_eq!(counter.before(&build, None, NOW), rates(0, 0));
+        assert_eq!(counter.before(&database, None, NOW), rates(1, 2));
     }
 
     #[test]

@@ -256,7 +256,11 @@ mod tests {
         let loaded = RulesFolder::new(path.clone()).load().unwrap();
         assert_eq!(loaded.rules.policies.ids().count(), 1);
         assert_eq!(RulesFolder::new(path.clone()).load().unwrap().look, loaded.look);
+        // The same texts, and one of them is a policy no more.
+        fs::rename(path.join("suite.cedar"), path.join("suite.off")).unwrap();
+        assert_ne!(RulesFolder::new(path.clone()).load().unwrap().look, loaded.look);
         fs::write(path.join("suite.cedar"), format!("{SUITE}\n")).unwrap();
+        fs::remove_file(path.join("suite.off")).unwrap();
         assert_ne!(RulesFolder::new(path).load().unwrap().look, loaded.look);
     }
 
@@ -343,6 +347,25 @@ mod tests {
         assert!(node.node.status().warning.contains("more.cedar, line 1"));
         fs::remove_file(path.join("more.cedar")).unwrap();
         until(&node, |rules| rules.policies == ["suite"] && rules.problem.is_none()).await;
+    }
+
+    /// Half a file may be rules too.
+    #[tokio::test]
+    async fn a_change_is_taken_once_two_looks_agree() {
+        let (folder, path) = folder();
+        let node = TestNode::start(folder.path()).await;
+        let rules = RulesFolder::new(path.clone());
+        let look = rules.load().unwrap().look;
+        let (mut keeper, _handle) = Keeper::new(rules, look, node.node.clone());
+        for (written, in_force) in
+            [(Some("half"), &["suite"][..]), (Some("whole"), &["suite"]), (None, &["suite", "whole"])]
+        {
+            if let Some(id) = written {
+                fs::write(path.join("more.cedar"), SUITE.replace("suite", id)).unwrap();
+            }
+            keeper.look(false).await.unwrap();
+            assert_eq!(node.node.report().await.unwrap().rules.policies, in_force);
+        }
     }
 
     #[tokio::test]

@@ -37,8 +37,13 @@ use crate::{
 
 /// A product build in channel `stable` with so many files, issued at second 1,000.
 pub fn release(product: &str, sequence: u64, files: u8) -> VerifiedRelease {
+    release_of(Class::ProductBuild, product, sequence, files)
+}
+
+/// The same of any class.
+pub fn release_of(class: Class, product: &str, sequence: u64, files: u8) -> VerifiedRelease {
     UnverifiedRelease {
-        class: Class::ProductBuild,
+        class,
         product: product.into(),
         channel: "stable".into(),
         version: format!("1.0.{sequence}"),

@@ -69,9 +69,18 @@ impl Waits {
 
 #[cfg(test)]
 mod tests {
-    use rutli_wire::link::{Refusal, RefusalCode};
+    use std::{collections::HashSet, sync::Arc};
+
+    use rutli_evidence::Established;
+    use rutli_log::{Hash, entry::Embargo};
+    use rutli_release::{ReleaseId, Requester, Sequence};
+    use rutli_wire::link::{LoggedEntry, Refusal, RefusalCode};
 
     use super::*;
+    use crate::{
+        evidence::NotCounted,
+        testing::{entry, logged, release},
+    };
 
     fn denied() -> Denied {
         let refusal = Refusal { code: RefusalCode::EvidenceMissing, reason: "waits".into() };
@@ -80,6 +89,52 @@ mod tests {
 
     fn question(number: usize) -> Question {
         Question(Sha256::digest(number.to_be_bytes()).into())
+    }
+
+    /// What was answered to one must not be answered to another.
+    #[test]
+    fn all_that_an_answer_depends_on_makes_another_question() {
+        let item = |requester: &str, entry| BatchItem {
+            release_id: ReleaseId::new("suite-1.0-0123456789ab").unwrap(),
+            requester: Requester::new(requester).unwrap(),
+            release: Arc::new(release("suite", 1, 1)),
+            slots: vec![0],
+            commitments: Vec::new(),
+            entry: Some(entry),
+            evidence: Vec::new(),
+        };
+        let open = logged(&[entry(1)], 0);
+        let embargo = Some(Embargo { salt: Hash([1; 32]), disclose_by: 9_000 });
+        let hidden = item("ci", LoggedEntry { embargo, ..open.clone() });
+        let (ci, other) = (item("ci", open.clone()), item("other", open));
+        let after =
+            |previous: u64| History { previous: Sequence::try_from(previous).ok(), permitted_at: None };
+        let counted = |documents: &[u8]| Examined {
+            established: documents
+                .iter()
+                .map(|number| ([*number; 32], Established::Approval { custodian: "anna".into() }))
+                .collect(),
+            not_counted: Vec::new(),
+        };
+        let not_counted = |number: u8, why: &str| Examined {
+            established: Vec::new(),
+            not_counted: vec![NotCounted { digest: [number; 32], kind: None, why: why.into() }],
+        };
+        let none = counted(&[]);
+        let questions = [
+            Question::new(&ci, [1; 32], &none, after(1)),
+            Question::new(&ci, [2; 32], &none, after(1)),
+            Question::new(&hidden, [1; 32], &none, after(1)),
+            Question::new(&other, [1; 32], &none, after(1)),
+            Question::new(&ci, [1; 32], &none, after(2)),
+            Question::new(&ci, [1; 32], &counted(&[7]), after(1)),
+            Question::new(&ci, [1; 32], &counted(&[8]), after(1)),
+            Question::new(&ci, [1; 32], &counted(&[7, 8]), after(1)),
+            Question::new(&ci, [1; 32], &not_counted(7, "revoked"), after(1)),
+            Question::new(&ci, [1; 32], &not_counted(8, "revoked"), after(1)),
+            Question::new(&ci, [1; 32], &not_counted(7, "expired"), after(1)),
+        ];
+        assert_eq!(questions.iter().collect::<HashSet<_>>().len(), questions.len());
     }
 
     #[test]

@@ -537,6 +537,16 @@ async fn broken_files_leave_the_earlier_rules_in_force() {
     story.refuses("no policy", &next, &[], RefusalCode::NotAllowed).await;
 }
 
+/// What a release waited for by the earlier rules is not what the new ones say.
+#[tokio::test]
+async fn other_rules_give_another_answer_at_once() {
+    let mut story = Story::new(rules(REBUILT)).await;
+    let batch = story.batch(&release(1));
+    story.refuses("no evidence", &batch, &[], RefusalCode::EvidenceMissing).await;
+    story.change("policy.cedar", "");
+    story.refuses("no policy", &batch, &[], RefusalCode::NotAllowed).await;
+}
+
 /// Under one name, many documents: the answer stays short, and what is needed is found among them if there is room.
 #[tokio::test]
 async fn an_answer_is_short_whatever_was_sent() {

@@ -334,6 +334,21 @@ fn signatures_are_over_this_text_by_the_key_that_they_name() {
     }
 }
 
+/// The secret of an authenticator that was taken out of it signs as an ordinary key would, with nobody there; and the other way
+/// round.
+#[test]
+fn a_key_signs_as_the_kind_that_it_is() {
+    let plain = Ed25519(ed25519(12));
+    for (named, signer) in [(touched(), plain.clone()), (plain, touched())] {
+        let bytes = blob(APPROVAL_NAMESPACE).encode(&signer, &approval());
+        let rest = &bytes[10 + string(&signer.blob()).len()..];
+        let bytes = [&bytes[..10], &string(&named.blob()), rest].concat();
+        let document = format!("{}{}", approval(), armored(&bytes, 70));
+        let bad = Err(NotEstablished::BadSignature { custodian: "anna".into() });
+        assert_eq!(check(&signers(&named.line("anna")), document.as_bytes()), bad);
+    }
+}
+
 #[test]
 fn signatures_have_one_spelling() {
     let text = approval();

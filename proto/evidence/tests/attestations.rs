@@ -206,6 +206,20 @@ fn one_valid_signature_is_enough_and_the_role_that_fits_counts() {
     assert!(check(&trust(), &envelope(&payload, &signatures)).is_ok());
 }
 
+/// Whoever wrote the file in another order did not mean anything by it.
+#[test]
+fn of_two_roles_the_first_counts_whatever_the_order_of_the_keys() {
+    let payload = provenance(BUILDER).to_string().into_bytes();
+    let document = envelope(&payload, &[sign(&ed25519(2), &payload), sign(&ed25519(1), &payload)]);
+    let mut keys = keys();
+    keys[1].ids.push(BUILDER.into());
+    for _ in 0..2 {
+        keys.reverse();
+        let trust = Trust::new(keys.clone(), "").unwrap();
+        assert!(matches!(check(&trust, &document), Ok(Established::Provenance(_))));
+    }
+}
+
 #[test]
 fn the_payload_type_and_the_frame_are_signed() {
     use ed25519_dalek::Signer;

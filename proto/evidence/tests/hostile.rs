@@ -189,6 +189,10 @@ fn subjects_are_bounded() {
     for count in [0, limits::MAX_SUBJECTS + 1, 250_000] {
         assert_eq!(refused(&attested(&subjects(count), 1)), NotEvidence::Subjects { count });
     }
+    let named =
+        |bytes: usize| attested(&with(provenance(BUILDER), "/subject/0/name", "x".repeat(bytes).into()), 1);
+    assert!(Evidence::parse(&named(limits::MAX_TEXT_BYTES)).is_ok());
+    assert!(matches!(refused(&named(limits::MAX_TEXT_BYTES + 1)), NotEvidence::Statement(_)));
 }
 
 #[test]

@@ -90,13 +90,13 @@ fn a_test_run_is_attested_and_verified() {
         panic!()
     };
     assert_eq!(passed, ["a", "b", "clean-set"].map(String::from).into());
-    for bad in [
-        TestRun { failed: ["c".into()].into(), ..run() },
-        TestRun { warned: ["c".into()].into(), ..run() },
-        TestRun { failed: ["c".into()].into(), warned: ["d".into()].into(), ..run() },
+    for (bad, result) in [
+        (TestRun { failed: ["c".into()].into(), ..run() }, "FAILED"),
+        (TestRun { warned: ["c".into()].into(), ..run() }, "WARNED"),
+        (TestRun { failed: ["c".into()].into(), warned: ["d".into()].into(), ..run() }, "FAILED"),
     ] {
         let statement = test_statement(&files(), &bad).unwrap();
-        canonical(&statement);
+        assert_eq!(canonical(&statement)["predicate"]["result"], result);
         assert!(check(&trust(), &sign_dsse(&statement, &signer(3)).unwrap()).is_err());
     }
 }
@@ -164,6 +164,8 @@ fn keys_of_stock_tools_sign() {
         let document = sign_dsse(&statement, &signer).unwrap();
         assert!(check(&Trust::new(vec![trusted], "").unwrap(), &document).is_ok());
         assert!(!format!("{signer:?}").contains(key.lines().nth(1).unwrap()));
+        let long = AttestationSigner::from_private_key(&(" ".repeat(limits::MAX_KEY_FILE_BYTES) + &key));
+        assert_eq!(long.unwrap_err(), InvalidSigner::NotAKey);
     }
     let refused = |key: &str| AttestationSigner::from_private_key(key).unwrap_err();
     let encrypted = ["ed25519", "-aes256", "-pass", "pass:secret", "-out", "key"];

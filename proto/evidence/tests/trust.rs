@@ -78,6 +78,7 @@ fn ids_fit_the_role() {
         (0, &["a\nb"]),
         (3, &["\u{202e}"]),
         (0, &["x"; 33]),
+        (0, &[&"x".repeat(2_049)]),
     ] {
         let refused = keys_refused(|keys| ids(keys, place, bad));
         assert!(matches!(refused, InvalidTrust::Ids { .. }), "{place} {bad:?}: {refused}");
@@ -170,6 +171,8 @@ fn lines_that_are_not_understood_are_refused_by_their_number() {
         (format!("anna valid-after=\"20260101\" {ANNA}"), "with the Z"),
         (format!("anna valid-after=\"2026Z\" {ANNA}"), "is no time"),
         (format!("anna valid-after=\"20261301Z\" {ANNA}"), "is no time"),
+        (format!("anna valid-after=\"2026010110Z\" {ANNA}"), "is no time"),
+        (format!("anna valid-after=\"+2026112Z\" {ANNA}"), "is no time"),
         (format!("anna valid-after=\"20260230Z\" {ANNA}"), "is no time"),
         (format!("anna valid-after=\"0x5f000000\" {ANNA}"), "is no time"),
         (format!("anna valid-before=\"19600101Z\" {ANNA}"), "is no time"),

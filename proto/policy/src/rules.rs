@@ -401,7 +401,12 @@ mod tests {
     fn the_digest_is_over_all_that_counts() {
         let digest = |changes: &[(&str, &str)]| parse(changes).unwrap().digest();
         let unchanged = digest(&[]);
-        assert_eq!(digest(&[("cases.toml", ""), (".a.cedar.swp", "")]), unchanged);
+        assert_eq!(
+            digest(&[("cases.toml", ""), (".a.cedar.swp", ""), (".b.cedar", "never read [")]),
+            unchanged
+        );
+        // What ends a name does not begin a text.
+        assert_ne!(digest(&[("b.cedar", "// .cedar\n")]), digest(&[("b.cedar// .cedar", "\n")]));
         let signers = format!("beat {OTHER}\n");
         for change in [
             ("a.cedar", "@id(\"b\") permit (principal, action, resource);"),

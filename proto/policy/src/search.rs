@@ -431,5 +431,6 @@ mod tests {
         assert_eq!(distinct.len(), 10);
         assert_eq!(choose(&["a"], 1).unwrap(), [["a"]]);
         assert_eq!(choose(&["a"; 40], 20), None);
+        assert_eq!(choose(&["a"; 12], 2), None, "66 of them");
     }
 }

@@ -33,6 +33,29 @@ fn a_case_that_goes_otherwise_says_how() {
 }
 
 #[test]
+fn what_a_case_gives_is_what_policies_see() {
+    for (given, when) in [
+        ("requester = \"other\"", r#"principal == Requester::"other""#),
+        ("channel = \"beta\"", r#"resource.channel == "beta""#),
+        ("version = \"2.0.0\"", r#"resource.version == "2.0.0""#),
+        ("sequence = 7", "resource.sequence == 7"),
+        ("artifacts = 7", "resource.artifacts == 7"),
+        ("bytes = 7", "resource.bytes == 7"),
+        ("embargoed = true", "context.embargoed"),
+        ("previous_sequence = 7", "context has previousSequence && context.previousSequence == 7"),
+        ("releases_in_hour = 7", "context.releasesInHour == 8"),
+        ("artifacts_in_hour = 7", "context.artifactsInHour == 8"),
+        ("now = \"2026-11-23T12:00:00Z\"", "context.time.hour == 12"),
+    ] {
+        let passed = |more: &str| {
+            run_cases(&set(&permit_when(when)), &Cases::parse(&format!("{ONE}{more}")).unwrap()).passed
+        };
+        assert!(passed(given), "{given}");
+        assert!(!passed(""), "{given}");
+    }
+}
+
+#[test]
 fn json_is_taken_as_well() {
     let json = r#"{"case":[{"name":"a","expect":"refused","class":"av-database","product":"avdb","now":"2026-11-23T10:00:00Z",
         "evidence":[{"kind":"refusal","by":"anna","reason":"no"}]}]}"#;
@@ -105,4 +128,7 @@ forbid(principal, action, resource) unless { context.testsPassed.contains("fp") 
     assert_eq!(policies[2].missing[0].words, "the passed test `fp` by one of: vendor-tester");
     assert_eq!(explanation.facts["embargoed"], true);
     assert!(explanation.words.starts_with("forbidden by embargo"), "{}", explanation.words);
+    let broken = "@id(\"x\") forbid(principal, action, resource) when { resource.sequence + 9223372036854775807 > 0 };";
+    let explanation = trusting(broken).explain(&Stage::suite().facts());
+    assert!(!explanation.policies[0].applies && explanation.policies[0].error.is_some(), "{explanation:?}");
 }

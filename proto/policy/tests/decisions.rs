@@ -6,6 +6,7 @@ mod common;
 
 use common::*;
 use rutli_policy::{Decision, MissingKind, PolicySet, Rates};
+use rutli_release::{Channel, Class, Product, Requester, Version};
 
 const REBUILT: &str = r#"context.builders.contains("vendor-builder") &&
     context.rebuilders.contains("supervisor-rebuilder") && context.approvals >= 1"#;
@@ -32,6 +33,47 @@ fn all_that_is_asked_for_permits() {
     let Decision::Permitted { policies } = &decision else { panic!("{decision:?}") };
     assert_eq!(ids(policies), ["p"]);
     assert_eq!((decision.code(), decision.is_permitted()), (None, true));
+}
+
+/// What a node asks first, and signs by.
+#[test]
+fn the_short_answer_is_that_of_the_decision() {
+    let set = trusting(&permit_when(REBUILT));
+    let permits = |stage: &Stage| set.permits(&stage.facts());
+    let stage = Stage::suite().with(all());
+    assert_eq!(ids(&permits(&stage).unwrap()), ["p"]);
+    assert_eq!(permits(&Stage::suite()), None);
+    assert_eq!(permits(&stage.with([refusal("dario")])), None);
+}
+
+#[test]
+fn policies_see_the_request_as_it_is() {
+    let other = Stage {
+        requester: Requester::new("other").unwrap(),
+        class: Class::AvDatabase,
+        product: Product::new("avdb").unwrap(),
+        channel: Channel::new("beta").unwrap(),
+        version: Version::new("2.0.0").unwrap(),
+        sequence: 2,
+        artifacts: 3,
+        total_bytes: u64::MAX,
+        ..Stage::suite()
+    };
+    for when in [
+        r#"principal == Requester::"pipeline""#,
+        r#"resource.class == Class::"product-build""#,
+        r#"resource.product == "suite""#,
+        r#"resource.channel == "stable""#,
+        r#"resource.version == "1.0.0""#,
+        "resource.sequence == 1",
+        "resource.artifacts == 2",
+        // The other has more than Cedar can count.
+        "resource.bytes <= 1000",
+    ] {
+        let set = set(&permit_when(when));
+        assert!(Stage::suite().decide(&set).is_permitted(), "{when}");
+        assert_eq!(other.decide(&set).code(), Some("not-allowed"), "{when}");
+    }
 }
 
 #[test]
@@ -72,6 +114,17 @@ fn a_forbid_beats_a_permit_and_gives_its_reason() {
     );
     let Decision::Refused { policies, .. } = &decision else { panic!() };
     assert_eq!(ids(policies), ["no"]);
+}
+
+/// Whoever brought the approvals would be refused all the same.
+#[test]
+fn of_those_that_forbid_the_ones_are_named_that_nothing_lifts() {
+    let text = permit_when("true")
+        + r#"@id("approved") forbid(principal, action, resource) unless { context.approvals >= 1 };"#
+        + r#"@id("open") forbid(principal, action, resource) when { context.embargoed };"#;
+    let decision = Stage { embargoed: true, ..Stage::suite() }.decide(&trusting(&text));
+    let Decision::Refused { policies, .. } = &decision else { panic!("{decision:?}") };
+    assert_eq!(ids(policies), ["open"]);
 }
 
 #[test]
@@ -141,6 +194,15 @@ fn builders_who_contradict_each_other_prove_nothing() {
     let stage = Stage::suite().with(all()).with([provenance("other-builder", 2)]);
     let decision = stage.decide(&set);
     assert!(reason(&decision).contains("name different sources"), "{decision:?}");
+    let source = format!(r#"context.sources.contains("{}")"#, source(1));
+    for alone in [
+        r#"context.builders.contains("vendor-builder")"#,
+        r#"context.builderIds.contains("https://example.com/builder")"#,
+        source.as_str(),
+    ] {
+        let decision = stage.decide(&trusting(&permit_when(alone)));
+        assert!(reason(&decision).contains("name different sources"), "{alone}: {decision:?}");
+    }
     // What does not rest on a source still counts.
     let tested = trusting(&permit_when(r#"context.testsPassed.contains("fp")"#));
     assert!(stage.with([tests("vendor-tester", &["fp"])]).decide(&tested).is_permitted());
@@ -243,6 +305,26 @@ fn a_test_counts_by_the_tester_that_is_asked_for() {
     let set = trusting(&permit_when(r#"context.testsPassedBy.contains("vendor-tester/fp")"#));
     assert!(!Stage::avdb().with([tests("intern", &["fp", "vendor-tester/fp"])]).decide(&set).is_permitted());
     assert!(Stage::avdb().with([tests("vendor-tester", &["fp"])]).decide(&set).is_permitted());
+    let beside = [tests("intern", &["fp"]), tests("vendor-tester", &["unit"])];
+    assert!(!Stage::avdb().with(beside).decide(&set).is_permitted());
+}
+
+#[test]
+fn a_build_is_no_rebuild_and_a_rebuild_no_build() {
+    for (when, given) in [
+        (r#"context.rebuilders.contains("x")"#, [provenance("x", 1), provenance("y", 1)]),
+        (r#"context.builders.contains("x")"#, [provenance("y", 1), rebuild("x", 1)]),
+    ] {
+        assert!(!Stage::suite().with(given).decide(&set(&permit_when(when))).is_permitted(), "{when}");
+    }
+}
+
+/// A custodian tries his policies before any key is named.
+#[test]
+fn where_nobody_is_trusted_yet_the_policies_say_who_could_give_it() {
+    let waits = |when: &str| words(&Stage::suite().decide(&set(&permit_when(when)))).join("; ");
+    assert_eq!(waits(r#"context.testsPassedBy.contains("qa/fp")"#), "the passed test `fp` by one of: qa");
+    assert_eq!(waits("context.approvals >= 1"), "1 more approval");
 }
 
 #[test]

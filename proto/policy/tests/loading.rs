@@ -125,6 +125,8 @@ fn names_that_cannot_be_followed_are_warned_about() {
         set.warnings()[0].contains("context.builders is compared with something that is not written out")
     );
     assert!(set_warnings("// nothing").contains("has no policies"));
+    // Cedar's own.
+    assert!(set_warnings(&permit_when("false")).contains("policy.cedar, line 1: p: "));
 }
 
 fn set_warnings(text: &str) -> String {
@@ -167,6 +169,10 @@ fn all_bounds_hold() {
     let long = format!("resource.product like \"{}*\"", "x".repeat(10))
         + &format!(" || resource.version == \"{}\"", "1".repeat(3_000));
     assert!(parse(&permit_when(&long), None).is_err());
+    let text =
+        |length: usize| permit_when(&format!("context.builderIds.contains(\"{}\")", "x".repeat(length)));
+    assert!(matches!(refused(&text(limits::MAX_LITERAL_BYTES + 1)), InvalidPolicy::Literals { .. }));
+    assert!(parse(&text(limits::MAX_LITERAL_BYTES - 2), None).is_ok());
     let texts = |count: usize, from: usize| {
         let texts: Vec<String> = (from..from + count).map(|number| format!("\"t{number}\"")).collect();
         format!("context.testsPassed.containsAny([{}])", texts.join(","))
@@ -182,6 +188,11 @@ fn all_bounds_hold() {
     };
     assert!(matches!(error(&file(literals_of(6))), InvalidPolicy::Literals { .. }));
     assert!(matches!(error(&file(literals_of(3))), InvalidPolicy::TooManyDocuments { .. }));
+    // Of ways to build not every combination is thought up.
+    let twenty = (0..20).map(|number| format!("\"t{number}\"")).collect::<Vec<_>>().join(",");
+    let ways =
+        format!("context.builderIds.containsAny([{twenty}]) && context.buildTypes.containsAny([{twenty}])");
+    assert!(parse(&permit_when(&ways), None).is_ok());
 }
 
 #[test]
@@ -198,6 +209,11 @@ fn nesting_is_bounded_before_anything_recursive_reads_it() {
         "(".repeat(100_000),
         deep("{a: ", "}", 20_000),
         permit_when(&format!("context{}", ".time".repeat(20_000))),
+        // Each bound by itself, and one more; `when {` is open already.
+        deep("(", ")", limits::MAX_DEPTH),
+        deep("!", "", limits::MAX_DEPTH + 1),
+        deep("true && ", "", limits::MAX_OPERATORS / 2 + 1),
+        format!("// (\n{}", deep("(", ")", limits::MAX_DEPTH)),
     ] {
         let error = refused(&text);
         assert!(matches!(error, InvalidPolicy::TooComplex { .. }), "{error:?}");
@@ -217,7 +233,11 @@ fn strings_and_comments_do_not_count_as_brackets() {
     let text = format!(
         "// {}\n{}",
         "(".repeat(200),
-        permit_when(&format!("resource.version != \"1\" || \"{}\\\"((\" == \"\"", "(".repeat(100)))
+        permit_when(&format!(
+            "resource.version != \"1\" || \"{}\\\"{}\" == \"\"",
+            "(".repeat(100),
+            "(".repeat(100)
+        ))
     );
     assert!(parse(&text, None).is_ok(), "{:?}", parse(&text, None).map(|_| ()));
 }
