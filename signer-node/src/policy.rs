@@ -285,21 +285,39 @@ mod tests {
     use super::*;
     use crate::testing::release;
 
-    /// Other releases' documents took all the time that the batch has for them. What nobody looked at may be a refusal.
-    #[test]
-    fn nothing_is_permitted_before_all_documents_were_looked_at() {
-        let anything = b"@id(\"anything\") permit (principal, action, resource);".to_vec();
-        let rules = Rules::parse(&BTreeMap::from([("a.cedar".to_owned(), anything)])).unwrap();
-        let mut policy = Policy::new(rules, 1_000, RateCounter::default(), Refusals::default());
-        let item = BatchItem {
+    fn policy(cedar: &str) -> Policy {
+        let rules = Rules::parse(&BTreeMap::from([("a.cedar".to_owned(), cedar.into())])).unwrap();
+        Policy::new(rules, 1_000, RateCounter::default(), Refusals::default())
+    }
+
+    fn item(files: u8, evidence: Vec<&'static [u8]>) -> BatchItem {
+        BatchItem {
             release_id: ReleaseId::new("suite-1.0-0123456789ab").unwrap(),
             requester: Requester::new("ci").unwrap(),
-            release: Arc::new(release("suite", 1, 1)),
+            release: Arc::new(release("suite", 1, files)),
             slots: vec![0],
             commitments: Vec::new(),
             entry: None,
-            evidence: vec![b"is it a refusal?".to_vec().into()],
-        };
+            evidence: evidence.into_iter().map(Into::into).collect(),
+        }
+    }
+
+    #[test]
+    fn files_and_bytes_are_counted() {
+        let cedar = "@id(\"few\") permit (principal, action, resource) when {
+            resource.artifacts <= 3 && resource.bytes <= 3 && context.artifactsInHour <= 3 };";
+        let mut policy = policy(cedar);
+        assert!(policy.decide(&item(3, vec![]), &Marks::default(), 1_000).is_ok());
+        let denied = policy.decide(&item(4, vec![]), &Marks::default(), 1_000).unwrap_err();
+        assert_eq!(denied.refusal.code, RefusalCode::NotAllowed, "{denied:?}");
+        assert!(denied.refusal.reason.contains("4 files"), "{denied:?}");
+    }
+
+    /// Other releases' documents took all the time that the batch has for them. What nobody looked at may be a refusal.
+    #[test]
+    fn nothing_is_permitted_before_all_documents_were_looked_at() {
+        let mut policy = policy("@id(\"anything\") permit (principal, action, resource);");
+        let item = item(1, vec![b"is it a refusal?"]);
         policy.examiner.use_up();
         let denied = policy.decide(&item, &Marks::default(), 1_000).unwrap_err();
         assert_eq!(denied.refusal.code, RefusalCode::NotYet, "{denied:?}");

@@ -110,6 +110,7 @@ mod tests {
         let after =
             |previous: u64| History { previous: Sequence::try_from(previous).ok(), permitted_at: None };
         let counted = |documents: &[u8]| Examined {
+            not_seen: 0,
             established: documents
                 .iter()
                 .map(|number| ([*number; 32], Established::Approval { custodian: "anna".into() }))
@@ -117,6 +118,7 @@ mod tests {
             not_counted: Vec::new(),
         };
         let not_counted = |number: u8, why: &str| Examined {
+            not_seen: 0,
             established: Vec::new(),
             not_counted: vec![NotCounted { digest: [number; 32], kind: None, why: why.into() }],
         };
