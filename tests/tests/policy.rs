@@ -522,17 +522,17 @@ async fn tests_are_facts_by_the_testers_key() {
 #[tokio::test]
 async fn broken_files_leave_the_earlier_rules_in_force() {
     let mut story = Story::new(rules(ANYTHING)).await;
-    let before = story.me().policy().report();
+    let before = story.me().policy().report(NOW);
     story.change("policy.cedar", "@id(\"x\") permit (principal, action, resource)\nwhen { context.never };");
     let status = story.me().status();
     assert!(status.warning.contains("policy.cedar, line"), "{}", status.warning);
-    let report = story.me().policy().report();
+    let report = story.me().policy().report(NOW);
     assert_eq!((report.digest, report.policies), (before.digest, before.policies));
     assert_eq!(report.problem.as_deref(), Some(status.warning.as_str()));
     let batch = story.batch(&release(1));
     assert!(story.with(&batch, &[]).await.is_ok());
     story.change("policy.cedar", "");
-    assert_eq!((story.me().status().warning, story.me().policy().report().problem), (String::new(), None));
+    assert_eq!((story.me().status().warning, story.me().policy().report(NOW).problem), (String::new(), None));
     let next = story.batch(&release(2));
     story.refuses("no policy", &next, &[], RefusalCode::NotAllowed).await;
 }

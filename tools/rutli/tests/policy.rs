@@ -80,6 +80,31 @@ fn whom_policies_name_must_be_trusted_where_that_is_known() {
 }
 
 #[test]
+fn custodians_whose_keys_have_expired_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea";
+    std::fs::write(
+        folder.path().join("allowed_signers"),
+        format!("clara valid-before=\"20200101000000Z\" {key}\n"),
+    )
+    .unwrap();
+    let policy_file = folder.path().join("p.cedar");
+    std::fs::write(
+        &policy_file,
+        "@id(\"a\") permit(principal, action, resource) when { context.approvers.contains(\"clara\") };",
+    )
+    .unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let output = policy(&["check", "--json", "--trust", folder, folder]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let warnings = json(&output)["warnings"].to_string();
+    assert!(
+        warnings.contains("clara: every key of this name has expired (valid-before 2020-01-01T00:00:00Z)"),
+        "{warnings}"
+    );
+}
+
+#[test]
 fn cases_go_as_expected_or_say_how_not() {
     let output = policy(&["test", &example("policy.cedar"), &example("cases.toml")]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");

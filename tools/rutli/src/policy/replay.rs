@@ -35,13 +35,13 @@ pub async fn run(
     args: Replay,
     connect: impl Future<Output = Result<Channel, Failure>>,
 ) -> Result<Report, Failure> {
-    let set = usable(&args.policies)?;
     let folder = args.policies.trust.as_deref().ok_or_else(|| {
         Failure::usage("by whose keys?").help(
             "give the node's folder of rules with --trust DIR: evidence counts by the keys in it, and by no others",
         )
     })?;
     let trust = trust::read(folder)?;
+    let set = usable(&args.policies, Some(&trust))?;
     let channel = connect.await?;
     let mut histories = BTreeMap::new();
     let mut replayed = Vec::new();
