@@ -62,7 +62,7 @@ const KEEPS_OLD: &str =
 fn test(policies: &PolicyFiles, path: &Path) -> Result<Report, Failure> {
     let trust = trusted(policies)?;
     let set = usable(policies, trust.as_ref())?;
-    let report = run_cases(&set, &read_cases(path)?);
+    let report = run_cases(&set, &read_cases(path, trust.as_ref())?);
     let cases = report.cases.len();
     let failed: Vec<&CaseResult> = report.cases.iter().filter(|case| !case.passed).collect();
     let document = value(&report);
@@ -89,7 +89,7 @@ fn test(policies: &PolicyFiles, path: &Path) -> Result<Report, Failure> {
 fn explain(policies: &PolicyFiles, path: &Path, name: Option<&str>) -> Result<Report, Failure> {
     let trust = trusted(policies)?;
     let set = usable(policies, trust.as_ref())?;
-    let cases = read_cases(path)?;
+    let cases = read_cases(path, trust.as_ref())?;
     let wanted = cases.cases.iter().filter(|case| name.is_none_or(|name| case.name == name));
     let explained: Vec<(&str, Explanation)> =
         wanted.map(|case| (case.name.as_str(), set.explain(&case.facts()))).collect();
@@ -204,12 +204,19 @@ fn cedar_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn read_cases(path: &Path) -> Result<Cases, Failure> {
+/// Cases that can go at a node as they go here: with nobody in them whom it does not believe.
+fn read_cases(path: &Path, trust: Option<&Trust>) -> Result<Cases, Failure> {
     let text = files::read_text(path)?;
-    Cases::parse(&text).map_err(|error| {
+    let cases = Cases::parse(&text).map_err(|error| {
         Failure::usage(format!("{}: {error}", path.display()))
             .help("`rutli help policy-cases` shows what a case is made of")
-    })
+    })?;
+    let untrusted = trust.map(|trust| cases.untrusted(trust)).unwrap_or_default();
+    if untrusted.is_empty() {
+        return Ok(cases);
+    }
+    Err(Failure::usage(format!("{}: {}", path.display(), text::printable_lines(&untrusted)))
+        .help("a node would not count it: add the key to that file of the folder in --trust, or have somebody say it who is in it"))
 }
 
 /// Our own types always have a document.

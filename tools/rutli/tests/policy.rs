@@ -105,6 +105,26 @@ fn custodians_whose_keys_have_expired_are_named() {
 }
 
 #[test]
+fn cases_name_only_people_whom_the_folder_trusts() {
+    let folder = format!("{EXAMPLES}/supervisor-node");
+    let copy = tempfile::tempdir().unwrap();
+    let cases = copy.path().join("cases.toml");
+    let changed = std::fs::read_to_string(example("cases.toml")).unwrap().replace("\"dario\"", "\"emil\"");
+    std::fs::write(&cases, changed).unwrap();
+    for command in ["test", "explain"] {
+        let output = policy(&[command, "--trust", &folder, &folder, cases.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(
+            said.contains("emil, who is no custodian in allowed_signers") && said.contains("help: "),
+            "{said}"
+        );
+        let output = policy(&[command, &folder, cases.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "without --trust nobody knows: {output:?}");
+    }
+}
+
+#[test]
 fn cases_go_as_expected_or_say_how_not() {
     let output = policy(&["test", &example("policy.cedar"), &example("cases.toml")]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
