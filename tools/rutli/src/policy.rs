@@ -63,27 +63,28 @@ fn test(policies: &PolicyFiles, path: &Path) -> Result<Report, Failure> {
     let trust = trusted(policies)?;
     let set = usable(policies, trust.as_ref())?;
     let report = run_cases(&set, &read_cases(path, trust.as_ref())?);
-    let cases = report.cases.len();
-    let failed: Vec<&CaseResult> = report.cases.iter().filter(|case| !case.passed).collect();
+    let count = report.cases.len();
+    let failed: Vec<&str> =
+        report.cases.iter().filter(|case| !case.passed).map(|case| case.name.as_str()).collect();
+    let table = report.cases.iter().map(case_lines).collect::<Vec<_>>().join("\n");
     let document = value(&report);
-    if !failed.is_empty() {
-        let lines = failed.iter().map(|case| {
-            let problem = case.problem.as_deref().unwrap_or_default();
-            format!("\n  {}: {}", text::printable(&case.name), text::printable(problem))
-        });
-        let problem =
-            format!("{} of {cases} cases do not go as expected:{}", failed.len(), lines.collect::<String>());
-        return Err(Failure::failed(problem)
-            .help("correct the policies or the cases; `rutli policy explain … --case NAME` says policy by policy what applies")
-            .with(document));
+    if failed.is_empty() {
+        let all = format!("{} as expected", text::count(count, "case goes", "cases go"));
+        return Ok(Report::new(format!("{table}\n{all}"), document));
     }
-    let lines: Vec<String> = report
-        .cases
-        .iter()
-        .map(|case| format!("ok  {}\n{}", text::printable(&case.name), indented(&case.words)))
-        .collect();
-    let all = format!("{} as expected", text::count(cases, "case goes", "cases go"));
-    Ok(Report::new(lines.into_iter().chain([all]).collect::<Vec<_>>().join("\n"), document))
+    let problem = format!("{} of {count} cases do not go as expected: {}", failed.len(), text::list(&failed));
+    Err(Failure::failed(problem)
+        .help("correct the policies or the cases; `rutli policy explain … --case NAME` says policy by policy what applies")
+        .after(table)
+        .with(document))
+}
+
+fn case_lines(case: &CaseResult) -> String {
+    let (word, said) = match &case.problem {
+        None => ("ok", &case.words),
+        Some(problem) => ("NOT AS EXPECTED", problem),
+    };
+    format!("{word}  {}\n{}", text::printable(&case.name), indented(said))
 }
 
 fn explain(policies: &PolicyFiles, path: &Path, name: Option<&str>) -> Result<Report, Failure> {

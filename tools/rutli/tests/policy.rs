@@ -141,6 +141,13 @@ fn cases_go_as_expected_or_say_how_not() {
     assert!(
         document["error"]["problem"].as_str().unwrap().starts_with("1 of 14 cases do not go as expected:")
     );
+    // What is read or kept in a file is all of it; what went wrong stands apart.
+    let output = policy(&["test", &example("policy.cedar"), cases.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let (table, said) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(table.lines().filter(|line| line.starts_with("ok  ")).count(), 13, "{table}");
+    assert_eq!(table.lines().filter(|line| line.starts_with("NOT AS EXPECTED  ")).count(), 1, "{table}");
+    assert!(said.starts_with("error: 1 of 14 cases") && said.lines().count() == 2, "{said}");
     std::fs::write(&cases, "[[case]]\nluck = 1\n").unwrap();
     assert_eq!(policy(&["test", &example("policy.cedar"), cases.to_str().unwrap()]).status.code(), Some(2));
 }

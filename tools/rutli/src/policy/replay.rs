@@ -273,17 +273,18 @@ fn report(replayed: &[Replayed], explain: bool, whole: bool) -> Result<Report, F
         );
     }
     let differing = replayed.iter().filter(|one| one.differs()).count();
+    blocks.push(sum);
+    let text = blocks.join("\n");
     if differing == 0 {
-        blocks.push(sum);
-        return Ok(Report::new(blocks.join("\n"), document));
+        return Ok(Report::new(text, document));
     }
     let problem = format!(
-        "{} signed, and by these policies would not have been:\n{}\n{sum}",
+        "{} signed, and by these policies would not have been",
         text::count(differing, "release was", "releases were"),
-        blocks.join("\n")
     );
     Err(Failure::failed(problem)
         .help("if that is what you want, load them; else correct them. `--explain` says policy by policy what applies")
+        .after(text)
         .with(document))
 }
 
@@ -344,10 +345,9 @@ mod tests {
             [Replayed { release, explanation }]
         };
         let failure = report(&replay(ReleaseState::Signed), true, false).unwrap_err();
-        for said in
-            ["1 release was signed", "x-5-0123456789ab (signed, 1970-01-01T02:46:40Z)  DIFFERS", "none"]
-        {
-            assert!(failure.problem.contains(said), "{said}\n{failure}");
+        assert_eq!(failure.problem, "1 release was signed, and by these policies would not have been");
+        for said in ["x-5-0123456789ab (signed, 1970-01-01T02:46:40Z)  DIFFERS", "none", "0 permitted"] {
+            assert!(failure.text.contains(said), "{said}\n{}", failure.text);
         }
         let report = report(&replay(ReleaseState::Expired), false, false).unwrap();
         assert!(report.text.contains("1 release: 0 permitted, 0 would wait, 1 refused"), "{}", report.text);
