@@ -54,7 +54,11 @@ pub async fn run(
         let explanation = histories.get(&product).map(|history| release.explain(&set, history));
         replayed.extend(explanation.map(|explanation| Replayed { release, explanation }));
     }
-    report(&replayed, args.explain, histories.values().all(|history| history.whole))
+    let none = match &args.product {
+        Some(product) => format!("no releases of the product {product}"),
+        None => "no releases".to_owned(),
+    };
+    report(&replayed, args.explain, histories.values().all(|history| history.whole), none)
 }
 
 async fn wanted(channel: Channel, args: &Replay) -> Result<Vec<ReleaseId>, Failure> {
@@ -250,11 +254,17 @@ impl Replayed {
     }
 }
 
-fn report(replayed: &[Replayed], explain: bool, whole: bool) -> Result<Report, Failure> {
+/// `none` is what is said where there are none.
+fn report(
+    replayed: &[Replayed],
+    explain: bool,
+    whole: bool,
+    none: impl Into<String>,
+) -> Result<Report, Failure> {
     let entries: Vec<Value> = replayed.iter().map(Replayed::json).collect();
     let document = json!({ "releases": entries, "whole_history": whole });
     if replayed.is_empty() {
-        return Ok(Report::new("no releases", document));
+        return Ok(Report::new(none, document));
     }
     let mut blocks: Vec<String> = replayed.iter().map(|one| one.text(explain)).collect();
     let of = |decided: fn(&Decision) -> bool| {
@@ -344,12 +354,16 @@ mod tests {
             let explanation = release.explain(&set, &history);
             [Replayed { release, explanation }]
         };
-        let failure = report(&replay(ReleaseState::Signed), true, false).unwrap_err();
+        let failure = report(&replay(ReleaseState::Signed), true, false, "none").unwrap_err();
         assert_eq!(failure.problem, "1 release was signed, and by these policies would not have been");
         for said in ["x-5-0123456789ab (signed, 1970-01-01T02:46:40Z)  DIFFERS", "none", "0 permitted"] {
             assert!(failure.text.contains(said), "{said}\n{}", failure.text);
         }
-        let report = report(&replay(ReleaseState::Expired), false, false).unwrap();
+        assert_eq!(
+            report(&[], true, true, "no releases of the product x").unwrap().text,
+            "no releases of the product x"
+        );
+        let report = report(&replay(ReleaseState::Expired), false, false, "none").unwrap();
         assert!(report.text.contains("1 release: 0 permitted, 0 would wait, 1 refused"), "{}", report.text);
         assert!(report.text.contains("the history is longer"), "{}", report.text);
         assert_eq!(report.json["releases"][0]["differs"], json!(false));
