@@ -56,8 +56,7 @@ fn check(files: &PolicyFiles, now_unix: u64) -> Result<Report, Failure> {
     Ok(Report::new(lines.join("\n"), json))
 }
 
-const KEEPS_OLD: &str =
-    "correct the file; a node keeps what it loaded before, but for a name that nobody has, of which it warns";
+const KEEPS_OLD: &str = "correct the file: until then a node keeps the rules that it has. A name that nobody has it takes, with a warning";
 
 fn test(policies: &PolicyFiles, path: &Path) -> Result<Report, Failure> {
     let trust = trusted(policies)?;
