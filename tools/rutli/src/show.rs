@@ -112,7 +112,7 @@ impl View {
         );
         let mut sections = vec![head, statement, self.files(all), self.evidence(), self.waits()];
         sections.push(match &self.difference {
-            Some(difference) => difference.text(all),
+            Some(difference) => difference.text(all, self.folder.is_some()),
             None => format!(
                 "nothing to compare with: no earlier release of {} in {} was signed",
                 self.content.product(),
