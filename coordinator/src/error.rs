@@ -79,7 +79,7 @@ pub enum Error {
     #[error("this needs the role {needed}, and your certificate says {actual}")]
     WrongRole {
         /// Roles that may.
-        needed: &'static str,
+        needed: String,
         /// The caller's.
         actual: String,
     },

@@ -59,13 +59,22 @@ pub(crate) fn only(
 ) -> impl Fn(Request<()>) -> Result<Request<()>, Status> + Clone {
     move |request| match party(&request) {
         Ok(party) if roles.contains(&party.role()) => Ok(request),
-        Ok(party) => Err(status::from(wrong_role(&party, roles.first().copied().unwrap_or("operator")))),
+        Ok(party) => Err(status::from(wrong_role(&party, &any_of(roles)))),
         Err(error) => Err(status::from(error)),
     }
 }
 
-fn wrong_role(party: &Party, needed: &'static str) -> Error {
-    Error::WrongRole { needed, actual: party.to_string() }
+/// `a, b or c`
+fn any_of(roles: &[&str]) -> String {
+    match roles.split_last() {
+        Some((last, [])) => (*last).to_owned(),
+        Some((last, others)) => format!("{} or {last}", others.join(", ")),
+        None => String::new(),
+    }
+}
+
+fn wrong_role(party: &Party, needed: &str) -> Error {
+    Error::WrongRole { needed: needed.to_owned(), actual: party.to_string() }
 }
 
 /// What a stream of states does next.

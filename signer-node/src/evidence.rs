@@ -6,7 +6,10 @@
 //! What attestations establish depends on keys, document and release alone, and is kept: a release that waits comes again every
 //! minute with all its documents. Approvals and refusals are verified anew each time, for their keys are valid for a time.
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::{
+    borrow::Cow,
+    collections::{BTreeSet, HashMap, VecDeque},
+};
 
 use rutli_evidence::{Established, Evidence, Kind, Trust, verify};
 use rutli_wire::link::BatchItem;
@@ -116,7 +119,7 @@ impl Examiner {
         };
         let kind = evidence.kind();
         let finding = verify(&evidence, trust, &item.release, &item.release_id, now)
-            .map_err(|error| (Some(kind), error.to_string()));
+            .map_err(|error| (Some(kind), error.note()));
         Some(match kind {
             Kind::Approval | Kind::Refusal => finding,
             Kind::Build | Kind::Tests | Kind::Review => self.keep(known, finding),
@@ -145,8 +148,7 @@ impl Examined {
         for note in self.not_counted.iter().take(limits::MAX_NOTES) {
             let digest = hex::encode(note.digest.get(..8).unwrap_or_default());
             let kind = note.kind.map_or("document", Kind::as_str);
-            let end = note.why.floor_char_boundary(limits::MAX_NOTE_BYTES);
-            let why = note.why.get(..end).unwrap_or_default();
+            let why = cut_at_word(&note.why, limits::MAX_NOTE_BYTES);
             notes.push_str(&format!("; not counted: the {kind} sha256:{digest}…: {why}"));
         }
         match self.not_counted.len().saturating_sub(limits::MAX_NOTES) {
@@ -154,6 +156,17 @@ impl Examined {
             more => notes + &format!("; nor {more} more"),
         }
     }
+}
+
+/// At most so many bytes of a text, and where it does not fit as many whole words and `…`.
+fn cut_at_word(text: &str, most: usize) -> Cow<'_, str> {
+    const MORE: &str = "…";
+    if text.len() <= most {
+        return Cow::Borrowed(text);
+    }
+    let fits = text.get(..text.floor_char_boundary(most.saturating_sub(MORE.len()))).unwrap_or_default();
+    let words = fits.rsplit_once(' ').map_or(fits, |(words, _)| words);
+    Cow::Owned(format!("{}{MORE}", words.trim_end_matches([' ', ',', ':', ';'])))
 }
 
 /// About how many bytes are kept for a finding, at most twice of what its texts have.
@@ -252,6 +265,20 @@ mod tests {
         // Of another release it is looked at anew: this one has the same file, and other digests will not.
         examiner.examine(&item, [1; 32], &trust(1), NOW);
         assert_eq!((examiner.tries, examiner.known.len()), (8, 4));
+    }
+
+    /// Half a sentence of advice sends people astray, and "your file" is not theirs who read this.
+    #[test]
+    fn a_note_ends_with_a_word_and_advises_nobody_about_files_of_others() {
+        assert_eq!(cut_at_word("as it is", 8), "as it is");
+        assert_eq!(cut_at_word("add it there: if it is one's", 19), "add it there…");
+        assert_eq!(cut_at_word(&"ä".repeat(9), 8), "ää…");
+        let item = item(1, vec![provenance(1)]);
+        let notes =
+            |trust: &Trust| Examiner::default().examine(&item, item.release.digest(), trust, NOW).notes();
+        assert_eq!(notes(&trust(1)), "");
+        let said = notes(&Trust::default());
+        assert!(said.ends_with("a key that this node trusts as builder or rebuilder"), "{said}");
     }
 
     /// Whoever sends many documents does not hold the node up; what is left is looked at the next time.

@@ -452,7 +452,7 @@ impl Node {
                 .highest()
                 .map(|(product, channel, sequence)| (product.to_string(), channel.to_string(), sequence))
                 .collect(),
-            rules: self.signer.policy().report(),
+            rules: self.signer.policy().report(Reading::now().unix_s()),
             log: self.log_report(),
         }
     }

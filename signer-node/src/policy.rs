@@ -207,16 +207,16 @@ impl Policy {
         self.problem.as_deref()
     }
 
-    /// For the custodian's eyes.
+    /// For the custodian's eyes. `now` in Unix seconds.
     #[must_use]
-    pub fn report(&self) -> RulesReport {
+    pub fn report(&self, now: u64) -> RulesReport {
         RulesReport {
             digest: self.rules.digest(),
             policies: self.rules.policies.ids().map(ToString::to_string).collect(),
-            trusts: self.rules.trusts(),
+            trusts: self.rules.trusts(now),
             loaded_at: self.loaded_at,
             problem: self.problem.clone(),
-            warnings: self.rules.warnings().to_vec(),
+            warnings: self.rules.warnings_at(now),
         }
     }
 }

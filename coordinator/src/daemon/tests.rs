@@ -86,6 +86,10 @@ async fn roles_are_told_apart() {
         let hello = tokio_stream::iter([v1::NodeMessage::default()]);
         wrong(running.nodes(party).await.attach(hello).await.unwrap_err());
     }
+    // Who is turned away before the call is looked at is told of all who may, not of the first.
+    let mut nodes = running.nodes("rutli:pipeline:ci").await;
+    let status = nodes.list_nodes(v1::ListNodesRequest {}).await.unwrap_err();
+    assert!(status.message().contains("the role node, operator, custodian or auditor"), "{status}");
     for party in ["rutli:pipeline:ci", "rutli:node:vendor:vendor-1"] {
         wrong(running.nodes(party).await.list_nodes(v1::ListNodesRequest {}).await.unwrap_err());
         wrong(

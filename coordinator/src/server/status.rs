@@ -107,7 +107,7 @@ fn metadata(error: &Error) -> HashMap<String, String> {
         Error::SequenceBehind { sequence, highest, .. } => {
             vec![("sequence", sequence.to_string()), ("highest", highest.to_string())]
         }
-        Error::WrongRole { needed, .. } => vec![("needed", (*needed).to_owned())],
+        Error::WrongRole { needed, .. } => vec![("needed", needed.clone())],
         _ => Vec::new(),
     };
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()

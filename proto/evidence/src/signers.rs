@@ -41,17 +41,22 @@ struct Options {
 impl Signer {
     /// Whether the line lets the key sign in `namespace` at a time in Unix seconds.
     pub(crate) fn allows(&self, namespace: &str, now_unix: u64) -> Result<(), NotAllowed> {
-        let Options { namespaces, valid_after, valid_before } = &self.options;
+        let Options { namespaces, valid_after, .. } = &self.options;
         if namespaces.as_ref().is_some_and(|allowed| !allowed.contains(namespace)) {
             return Err(NotAllowed::Namespace);
         }
         if let Some(since) = valid_after.filter(|since| now_unix < *since) {
             return Err(NotAllowed::NotYet { since });
         }
-        if let Some(until) = valid_before.filter(|until| now_unix > *until) {
-            return Err(NotAllowed::Expired { until });
+        match self.expired(now_unix) {
+            Some(until) => Err(NotAllowed::Expired { until }),
+            None => Ok(()),
         }
-        Ok(())
+    }
+
+    /// Its `valid-before`, if that is past at a time in Unix seconds.
+    pub(crate) fn expired(&self, now_unix: u64) -> Option<u64> {
+        self.options.valid_before.filter(|until| now_unix > *until)
     }
 }
 

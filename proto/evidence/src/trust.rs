@@ -5,6 +5,8 @@ use std::{
     fmt,
 };
 
+use rutli_release::Timestamp;
+
 use crate::{
     key::PublicKey,
     limits::{MAX_ATTESTATION_KEYS, MAX_IDS, MAX_TEXT_BYTES},
@@ -157,6 +159,19 @@ impl Trust {
     #[must_use]
     pub fn custodians(&self) -> BTreeSet<&str> {
         self.signers.iter().map(|signer| signer.custodian.as_str()).collect()
+    }
+
+    /// The custodians whose keys have all passed their `valid-before` by a time in Unix seconds, each with the latest of these: what
+    /// they say counts no more, whoever waits for it.
+    #[must_use]
+    pub fn expired_custodians(&self, now_unix: u64) -> BTreeMap<&str, Timestamp> {
+        let mut ends: BTreeMap<&str, Option<u64>> = BTreeMap::new();
+        for signer in &self.signers {
+            let end = signer.expired(now_unix);
+            let latest = ends.entry(signer.custodian.as_str()).or_insert(end);
+            *latest = latest.zip(end).map(|(one, other)| one.max(other));
+        }
+        ends.into_iter().filter_map(|(name, end)| Some((name, Timestamp(end?)))).collect()
     }
 
     /// The names of the keys for attestations, by role.

@@ -197,6 +197,60 @@ pub enum NotEstablished {
     },
 }
 
+impl NotEstablished {
+    /// The same in a few words, for those to whom a node says what it did not count: pipelines and other organisations, who can do
+    /// nothing about this custodian's files. About 120 bytes, but for names of files and tests.
+    #[must_use]
+    pub fn note(&self) -> String {
+        match self {
+            Self::Untrusted { wanted } => {
+                format!("no signature of it verifies under a key that this node trusts as {wanted}")
+            }
+            Self::WrongRole { key, role, wanted } => {
+                format!("it is signed by {key}, whom this node trusts as {role}: a {wanted} must sign it")
+            }
+            Self::UntrustedId { key, id } => format!("at this node {key} may not speak for {id}"),
+            Self::SubjectMissing { file, more } => {
+                format!("it says nothing about {file} and {more} more files")
+            }
+            Self::SubjectContradicts { file, .. } => {
+                format!("it contradicts the release: another SHA-256 for {file}")
+            }
+            Self::TestsNotPassed { result } => format!("the test run did not pass: its result is {result}"),
+            Self::TestsFailed { first, more } => {
+                format!("the test run failed in {first} and {more} more tests")
+            }
+            Self::ReviewNotPassed => "the review did not pass".to_owned(),
+            Self::ReviewSubject { count } => {
+                format!("the review has {count} subjects, not one with a digest")
+            }
+            Self::Namespace { found, wanted } => {
+                format!("it is signed in the SSH namespace {found}, not in {wanted}")
+            }
+            Self::OtherRelease { found, .. } => format!("it is about the release {found}"),
+            Self::OtherStatement { .. } => {
+                "it is about a release of this name with another statement".to_owned()
+            }
+            Self::UnknownSigner { fingerprint } => {
+                format!("it is signed by the SSH key {fingerprint}, no custodian's at this node")
+            }
+            Self::NotForNamespace { custodian, namespace, .. } => {
+                format!("at this node the key of {custodian} may not sign in {namespace}")
+            }
+            Self::NotYetValid { custodian, since, .. } => {
+                format!("at this node the key of {custodian} is valid only from {since}")
+            }
+            Self::Expired { custodian, until, .. } => {
+                format!("at this node the key of {custodian} was valid until {until}")
+            }
+            Self::BadSignature { custodian } => {
+                format!("the signature does not verify under the key of {custodian}")
+            }
+            Self::NoPresence { custodian } => format!("the authenticator of {custodian} was not touched"),
+        }
+    }
+}
+
 /// What a piece of evidence establishes about a release, for a custodian who trusts these keys, at a time in Unix seconds.
 ///
 /// - An attestation is signed by a key whose role fits it, and in the name of somebody whom that key may speak for. One valid signature

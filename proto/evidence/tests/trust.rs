@@ -30,6 +30,29 @@ fn names_and_roles_are_told() {
     assert_eq!(trust.custodians().into_iter().collect::<Vec<_>>(), ["anna"]);
 }
 
+/// One key that is still good is enough; both times are included, as where a signature is verified.
+#[test]
+fn a_custodian_without_a_key_that_is_still_good_is_told() {
+    let line = |number: u8, options: &str| {
+        let key = ssh_key::public::Ed25519PublicKey(ed25519(number).verifying_key().to_bytes());
+        format!("anna {options} {}\n", ssh_key::PublicKey::from(key).to_openssh().unwrap())
+    };
+    let expired = |lines: &[String], now| {
+        let trust = Trust::new(Vec::new(), &lines.concat()).unwrap();
+        trust
+            .expired_custodians(now)
+            .into_iter()
+            .map(|(name, end)| format!("{name} {}", end.0))
+            .collect::<Vec<_>>()
+    };
+    let first = line(1, "valid-before=\"20270115080000Z\"");
+    let second = line(2, "valid-before=\"20270115080001Z\"");
+    let both = [first.clone(), second];
+    assert_eq!(expired(&both, 1_800_000_001), [""; 0]);
+    assert_eq!(expired(&both, 1_800_000_002), ["anna 1800000001"]);
+    assert_eq!(expired(&[first, line(3, "")], u64::MAX), [""; 0]);
+}
+
 #[test]
 fn keys_are_ed25519_or_p256() {
     let key = ed25519(1);

@@ -2,17 +2,18 @@
 
 use std::collections::BTreeSet;
 
-use rutli_evidence::{BuildFact, Established, SourceDigest};
+use rutli_evidence::{BuildFact, Established, Role, SourceDigest, Trust};
 use rutli_release::{Channel, Class, Product, Requester, Sequence, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     decide::Decision,
-    documents::ANY,
+    documents::{ANY, UNSTATED_SOURCE},
     facts::{Facts, Rates, ReleaseFacts},
     invalid::cut,
     limits::{MAX_CASES, MAX_CASES_BYTES, MAX_EVIDENCE_PER_CASE},
-    missing::MissingKind,
+    missing::{MissingKind, giver},
+    rules::{SIGNERS_FILE, TRUST_FILE},
     set::PolicySet,
 };
 
@@ -192,6 +193,47 @@ impl Cases {
     }
 }
 
+impl Cases {
+    /// Evidence of cases by somebody whom a node with this trust does not believe, so that it would never be established: one line for
+    /// each case and name.
+    #[must_use]
+    pub fn untrusted(&self, trust: &Trust) -> Vec<String> {
+        let (keys, custodians) = (trust.keys(), trust.custodians());
+        let mut lines = BTreeSet::new();
+        let mut add = |case: &Case, document: &Established| {
+            let name = giver(document);
+            let role = role(document);
+            let trusted = match role {
+                Some(role) => keys.get(&role).is_some_and(|names| names.contains(name)),
+                None => custodians.contains(name),
+            };
+            let (what, file) = match role {
+                Some(role) => (role.to_string(), TRUST_FILE),
+                None => ("custodian".to_owned(), SIGNERS_FILE),
+            };
+            if !trusted {
+                let (case, name) = (cut(&case.name), cut(name));
+                lines.insert(format!("the case {case:?} has a word of {name}, who is no {what} in {file}"));
+            }
+        };
+        for case in &self.cases {
+            case.evidence.iter().for_each(|document| add(case, document));
+        }
+        lines.into_iter().collect()
+    }
+}
+
+/// Which role's key a document needs; `None` for what custodians sign.
+fn role(document: &Established) -> Option<Role> {
+    match document {
+        Established::Provenance(_) => Some(Role::Builder),
+        Established::Rebuild(_) => Some(Role::Rebuilder),
+        Established::Tests { .. } => Some(Role::Tester),
+        Established::Review { .. } => Some(Role::Reviewer),
+        Established::Approval { .. } | Established::Refusal { .. } => None,
+    }
+}
+
 impl Case {
     /// The case's facts.
     #[must_use]
@@ -308,7 +350,7 @@ impl CaseEvidence {
     fn established(self) -> Result<Established, String> {
         let digest = |source: Option<String>| match source {
             Some(text) => text.parse::<SourceDigest>().map_err(|error| error.to_string()),
-            None => Ok(SourceDigest::Sha256([0x5a; 32])),
+            None => Ok(UNSTATED_SOURCE),
         };
         let any = |text: Option<String>| text.unwrap_or_else(|| ANY.to_owned());
         let build = |by, builder_id, build_type, source_uri, source| {

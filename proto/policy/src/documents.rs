@@ -33,6 +33,9 @@ pub(crate) const ANY: &str = "(any)";
 /// Stands for a source of which nothing is known: no archive has this digest.
 pub(crate) const ANY_SOURCE: SourceDigest = SourceDigest::Sha256([0; 32]);
 
+/// Stands for the one source that all documents of a case are about where the case names none.
+pub(crate) const UNSTATED_SOURCE: SourceDigest = SourceDigest::Sha256([0x5a; 32]);
+
 /// The same document about another source.
 pub(crate) fn of_source(document: &Established, source: &SourceDigest) -> Established {
     let mut other = document.clone();

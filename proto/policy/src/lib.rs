@@ -48,6 +48,6 @@ pub use explain::{Explanation, PolicyExplanation};
 pub use facts::{Facts, Rates, ReleaseFacts};
 pub use invalid::InvalidPolicy;
 pub use missing::{Missing, MissingKind};
-pub use rules::{CASES_FILE, InvalidRules, Rules, SIGNERS_FILE, TRUST_FILE};
+pub use rules::{CASES_FILE, InvalidRules, Rules, SIGNERS_FILE, TRUST_FILE, expired};
 pub use schema::SCHEMA;
 pub use set::{Effect, PolicyId, PolicySet};

@@ -1,11 +1,11 @@
 //! What is missing, in words for a person.
 
-use rutli_evidence::Established;
+use rutli_evidence::{Established, SourceDigest};
 use rutli_release::Timestamp;
 use serde::Serialize;
 
 use crate::{
-    documents::{ANY, ANY_SOURCE},
+    documents::{ANY, ANY_SOURCE, UNSTATED_SOURCE},
     facts::Facts,
 };
 
@@ -101,7 +101,7 @@ pub(crate) fn given_by(document: &Established, name: &str) -> Established {
 impl Missing {
     /// `count` documents of a sort, each by another of `of`.
     pub(crate) fn evidence(
-        (kind, saying): (MissingKind, Vec<String>),
+        (kind, mut saying): (MissingKind, Vec<String>),
         count: usize,
         mut of: Vec<String>,
         facts: &Facts,
@@ -109,7 +109,12 @@ impl Missing {
         of.sort_unstable();
         // Of those whom nobody named nothing can be said.
         of.retain(|name| !name.starts_with('('));
-        let words = words(kind, &saying, count, &of) + &note(kind, &of, facts);
+        // A person who named no source in a case is told of none.
+        let unstated = UNSTATED_SOURCE.to_string();
+        let before = saying.len();
+        saying.retain(|text| *text != unstated);
+        let same = if saying.len() < before { " of the same source" } else { "" };
+        let words = words(kind, &saying, same, count, &of) + &note(kind, &of, facts);
         Self { kind, words, count, of, saying, not_before: None }
     }
 
@@ -132,11 +137,11 @@ impl Missing {
     }
 }
 
-fn words(kind: MissingKind, saying: &[String], count: usize, of: &[String]) -> String {
+fn words(kind: MissingKind, saying: &[String], same: &str, count: usize, of: &[String]) -> String {
     let said = saying.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
     let with = if saying.is_empty() { String::new() } else { format!(" with {said}") };
     let what = match kind {
-        MissingKind::Provenance => format!("a provenance of the build{with}"),
+        MissingKind::Provenance => format!("a provenance of the build{same}{with}"),
         MissingKind::Rebuild => "a rebuild".to_owned(),
         MissingKind::Tests if saying.is_empty() => "a passed test run".to_owned(),
         MissingKind::Tests => format!("the passed test {said}"),
@@ -165,18 +170,26 @@ fn approvals(count: usize, of: &[String]) -> String {
 
 /// What is there already, but of another source than that of the build.
 fn note(kind: MissingKind, of: &[String], facts: &Facts) -> String {
-    let source = |document: &Established| match document {
-        Established::Rebuild(build) if kind == MissingKind::Rebuild => Some(build.source_digest.to_string()),
-        Established::Review { source_digest, .. } if kind == MissingKind::Review => {
-            Some(source_digest.to_string())
-        }
-        _ => None,
-    };
     let there = facts.established.iter().filter(|document| of.iter().any(|name| name == giver(document)));
-    match there.filter_map(|document| Some((giver(document), source(document)?))).min() {
+    match there
+        .filter_map(|document| Some((giver(document), source_of(kind, document)?)))
+        .min_by_key(|(name, source)| (*name, source.to_string()))
+    {
+        Some((name, source)) if *source == UNSTATED_SOURCE => {
+            format!(" (the one by {name} counts only with a provenance of the same source)")
+        }
         Some((name, source)) => {
             format!(" (the one by {name} is of {source}, and counts only with a provenance of that source)")
         }
         None => String::new(),
+    }
+}
+
+/// Of a document that counts only beside a provenance of the same source.
+fn source_of(kind: MissingKind, document: &Established) -> Option<&SourceDigest> {
+    match document {
+        Established::Rebuild(build) if kind == MissingKind::Rebuild => Some(&build.source_digest),
+        Established::Review { source_digest, .. } if kind == MissingKind::Review => Some(source_digest),
+        _ => None,
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use rutli_evidence::{AttestationKey, InvalidTrust, Role, Trust};
+use rutli_release::Timestamp;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use toml::Spanned;
@@ -141,14 +142,44 @@ impl Rules {
         &self.warnings
     }
 
-    /// Whom it trusts, for a person: one line for each role of a key, and for each custodian.
+    /// [`Rules::warnings`], and those that come with time: custodians whose keys have expired at a time in Unix seconds.
     #[must_use]
-    pub fn trusts(&self) -> Vec<String> {
+    pub fn warnings_at(&self, now_unix: u64) -> Vec<String> {
+        [self.warnings.clone(), expired(&self.trust, now_unix)].concat()
+    }
+
+    /// Whom it trusts at a time in Unix seconds, for a person: one line for each role of a key, and for each custodian.
+    #[must_use]
+    pub fn trusts(&self, now_unix: u64) -> Vec<String> {
+        let expired = self.trust.expired_custodians(now_unix);
+        let custodian = |name: &str| match expired.get(name) {
+            Some(end) => format!("custodian {name}: {}", every_key_expired(*end)),
+            None => format!("custodian {name}"),
+        };
         let keys = self.trust.keys().into_iter();
         keys.flat_map(|(role, names)| names.into_iter().map(move |name| format!("{role} {name}")))
-            .chain(self.trust.custodians().into_iter().map(|name| format!("custodian {name}")))
+            .chain(self.trust.custodians().into_iter().map(custodian))
             .collect()
     }
+}
+
+/// What a custodian should look at as time goes on: one line for each whose keys have all expired at a time in Unix seconds. Policies
+/// that ask for such a one wait for what cannot come.
+#[must_use]
+pub fn expired(trust: &Trust, now_unix: u64) -> Vec<String> {
+    let expired = trust.expired_custodians(now_unix).into_iter();
+    expired
+        .map(|(name, end)| {
+            format!(
+                "{name}: {}, and nothing that {name} signs counts: put a new key into {SIGNERS_FILE}, or ask for somebody else",
+                every_key_expired(end)
+            )
+        })
+        .collect()
+}
+
+fn every_key_expired(end: Timestamp) -> String {
+    format!("every key of this name has expired (valid-before {})", end.rfc3339())
 }
 
 /// A key of `trust.toml`.
@@ -364,10 +395,10 @@ mod tests {
     fn a_folder_holds_policies_keys_and_custodians() {
         let rules = parse(&[]).unwrap();
         assert_eq!(rules.policies.ids().map(ToString::to_string).collect::<Vec<_>>(), ["a"]);
-        assert_eq!(rules.trusts(), ["builder ci", "custodian anna"]);
+        assert_eq!(rules.trusts(0), ["builder ci", "custodian anna"]);
         assert_eq!(rules.warnings(), [""; 0]);
         let inline = trust().replace("file = \"ci.pub\"", &format!("public_key = \"{KEY}\""));
-        assert_eq!(parse(&[("trust.toml", &inline)]).unwrap().trusts(), rules.trusts());
+        assert_eq!(parse(&[("trust.toml", &inline)]).unwrap().trusts(0), rules.trusts(0));
     }
 
     /// Rules that are refused leave the earlier ones in force, and with them the key that was to count no more.
@@ -377,8 +408,21 @@ mod tests {
             "@id(\"a\") permit(principal, action, resource) when { context.approvers.contains(\"anna\") };";
         assert_eq!(parse(&[("a.cedar", named)]).unwrap().warnings(), [""; 0]);
         let rules = parse(&[("a.cedar", named), ("allowed_signers", "")]).unwrap();
-        assert_eq!(rules.trusts(), ["builder ci"]);
+        assert_eq!(rules.trusts(0), ["builder ci"]);
         assert!(rules.warnings()[0].contains("names anna in context.approvers"), "{:?}", rules.warnings());
+    }
+
+    /// A node that runs on must not say that it waits for somebody whose word no longer counts as if it could come.
+    #[test]
+    fn a_custodian_whose_keys_have_expired_is_told_when_asked() {
+        let signers = format!("anna valid-before=\"20270115080000Z\" {OTHER}\n");
+        let rules = parse(&[("allowed_signers", &signers)]).unwrap();
+        assert_eq!(rules.trusts(1_800_000_000), ["builder ci", "custodian anna"]);
+        assert_eq!(rules.warnings_at(1_800_000_000), [""; 0]);
+        let said = "every key of this name has expired (valid-before 2027-01-15T08:00:00Z)";
+        assert_eq!(rules.trusts(1_800_000_001)[1], format!("custodian anna: {said}"));
+        let warnings = rules.warnings_at(1_800_000_001);
+        assert!(warnings[0].starts_with(&format!("anna: {said}, and nothing")), "{warnings:?}");
     }
 
     #[test]

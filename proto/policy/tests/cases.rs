@@ -32,6 +32,38 @@ fn a_case_that_goes_otherwise_says_how() {
     assert!(report.cases[0].problem.as_ref().unwrap().contains("rebuild"), "{report:?}");
 }
 
+/// What nobody trusted says is never established at a node: a case with it shows nothing.
+#[test]
+fn words_of_people_who_are_not_trusted_are_told() {
+    let cases = format!(
+        "{ONE}evidence = [{{ kind = \"approval\", by = \"anna\" }}, {{ kind = \"approval\", by = \"emil\" }}, {{ kind = \"tests\", by = \"anna\", passed = [] }}]"
+    );
+    assert_eq!(
+        Cases::parse(&cases).unwrap().untrusted(&trust()),
+        [
+            "the case \"a\" has a word of anna, who is no tester in trust.toml",
+            "the case \"a\" has a word of emil, who is no custodian in allowed_signers",
+        ]
+    );
+}
+
+/// Where a case names no source, nobody has seen the digest that stands for it.
+#[test]
+fn a_source_that_no_case_names_is_not_told() {
+    let policies =
+        set(&permit_when(r#"context.builders.contains("ci") && context.rebuilders.contains("re")"#));
+    let waits = ONE.replace("permitted", "waits");
+    let cases = |source: &str| {
+        Cases::parse(&format!("{waits}evidence = [{{ kind = \"rebuild\", by = \"re\"{source} }}]")).unwrap()
+    };
+    let words = |source: &str| run_cases(&policies, &cases(source)).cases[0].words.clone();
+    let unstated = words("");
+    assert!(unstated.contains("a provenance of the build of the same source"), "{unstated}");
+    assert!(!unstated.contains("5a5a"), "{unstated}");
+    let commit = "1".repeat(40);
+    assert!(words(&format!(", source = \"gitCommit:{commit}\"")).contains(&commit));
+}
+
 #[test]
 fn what_a_case_gives_is_what_policies_see() {
     for (given, when) in [

@@ -369,10 +369,10 @@ fn note(lane: Lane, slot: Slot, variant: Variant, is_revoked: bool) -> Option<&'
     match variant {
         Forged | Tampered | Revoked => Some("no signature of it verifies"),
         _ if is_revoked || (knows_the_tester_alone && !is_by_tester) => Some("no signature of it verifies"),
-        WrongRole if is_build => Some("whom you trust as tester"),
-        WrongRole => Some("whom you trust as builder"),
+        WrongRole if is_build => Some("whom this node trusts as tester"),
+        WrongRole => Some("whom this node trusts as builder"),
         Swapped => Some("it contradicts the release"),
-        WrongName => Some("do not let that key speak"),
+        WrongName => Some("may not speak for"),
         Failed => Some("did not pass"),
         _ => None,
     }

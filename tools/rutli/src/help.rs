@@ -75,7 +75,7 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   \"policy\":{\"digest\",\"policies\":[ID…],\"trusts\":[TEXT…],\"loaded_at\",\"problem\",\"warnings\":[TEXT…]},
                   \"log\":{\"origin\",\"size\",\"root\",\"state\"}}; log state: following, catching-up, forked;
                   problem: why the files as they are now are not in force, or null
-  node list       {\"nodes\":[{\"node\",\"connected\",\"state\",\"reason\",\"version\",\"culprit\",\"keys\":[…],\"commitments\"}]}
+  node list       {\"nodes\":[{\"node\",\"connected\",\"state\",\"reason\",\"version\",\"culprit\",\"warning\",\"keys\":[…],\"commitments\"}]}
   keys …          {\"keys\":[{\"name\",\"purpose\",\"key_id\",\"public_key\",\"epoch\",\"roster_hash\",\"words\",
                   \"organisations\":[{\"name\",\"threshold\",\"nodes\":[…]}]}],\"written\":[PATH…]}
   init            {\"ca\",\"proposal\",\"coordinator\":{\"config\"},\"log\":{\"url\",\"key\",\"policy\",\"trusted_root\",

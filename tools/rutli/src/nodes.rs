@@ -70,8 +70,13 @@ pub async fn list(channel: Channel) -> Result<Report, Failure> {
         .into_inner()
         .nodes;
     let json = json!({ "nodes": nodes.iter().map(info_json).collect::<Vec<_>>() });
+    Ok(Report::new(table(&nodes), json))
+}
+
+/// What wants a custodian's attention although his node goes on stands below: it is too long for a column.
+fn table(nodes: &[v1::NodeInfo]) -> String {
     if nodes.is_empty() {
-        return Ok(Report::new("no node was ever here", json));
+        return "no node was ever here".to_owned();
     }
     let rows = nodes.iter().map(|node| {
         let state = match (node.connected, node.culprit.is_empty()) {
@@ -90,7 +95,11 @@ pub async fn list(channel: Channel) -> Result<Report, Failure> {
             text::or_dash(reason),
         ]
     });
-    Ok(Report::new(text::columns(&["NODE", "STATE", "VERSION", "KEYS", "COMMITMENTS", "REASON"], rows), json))
+    let columns = text::columns(&["NODE", "STATE", "VERSION", "KEYS", "COMMITMENTS", "REASON"], rows);
+    let warned = nodes.iter().filter(|node| !node.warning.is_empty());
+    let warnings = warned
+        .map(|node| format!("warning: {}: {}", text::printable(&node.node), text::printable(&node.warning)));
+    std::iter::once(columns).chain(warnings).collect::<Vec<_>>().join("\n")
 }
 
 /// `rutli node reinstate`
@@ -304,6 +313,7 @@ fn info_json(node: &v1::NodeInfo) -> Value {
         "reason": node.reason,
         "version": node.version,
         "culprit": (!node.culprit.is_empty()).then_some(&node.culprit),
+        "warning": (!node.warning.is_empty()).then_some(&node.warning),
         "keys": node.keys.iter().map(|key| json!({
             "name": key.name,
             "roster_hash": hex::encode(&key.roster_hash),
@@ -386,6 +396,26 @@ mod tests {
         );
         let failure = reloaded(Ok(Response::new(node(broken)))).unwrap_err();
         assert_eq!((failure.exit.code(), failure.problem.contains("line 3")), (1, true));
+    }
+
+    #[test]
+    fn what_wants_attention_at_a_node_stands_below_the_list() {
+        let warning =
+            "the rules in /p are not in force, those of before are: x.cedar, line 3: this is not Cedar";
+        let node = |name: &str, warning: &str| v1::NodeInfo {
+            node: name.to_owned(),
+            connected: true,
+            state: "ready".to_owned(),
+            warning: warning.to_owned(),
+            ..Default::default()
+        };
+        let nodes = [node("vendor/vendor-1", warning), node("vendor/vendor-2", "")];
+        let text = table(&nodes);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(lines.len(), 4, "{text}");
+        assert_eq!(lines.last().unwrap(), &format!("warning: vendor/vendor-1: {warning}"));
+        assert_eq!(info_json(&nodes[0])["warning"], warning);
+        assert_eq!(info_json(&nodes[1])["warning"], Value::Null);
     }
 
     #[test]

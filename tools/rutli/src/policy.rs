@@ -4,6 +4,7 @@ pub mod replay;
 
 use std::path::{Path, PathBuf};
 
+use rutli_evidence::Trust;
 use rutli_policy::{
     CaseResult, Cases, Decision, Effect, Explanation, PolicyExplanation, PolicySet, limits, run_cases,
 };
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cli::{Policy, PolicyFiles},
+    clock::unix_now,
     files,
     report::{Failure, Report},
     text, trust,
@@ -27,15 +29,16 @@ const WIDTH: u16 = 100;
 /// used.
 pub fn run(command: &Policy) -> Result<Report, Failure> {
     match command {
-        Policy::Check(files) => check(files),
+        Policy::Check(files) => check(files, unix_now()),
         Policy::Test { policies, cases } => test(policies, cases),
         Policy::Explain { policies, cases, case } => explain(policies, cases, case.as_deref()),
         Policy::Replay(_) => Err(Failure::usage("this command needs a connection")),
     }
 }
 
-fn check(files: &PolicyFiles) -> Result<Report, Failure> {
-    let set = load(files)?.map_err(|problem| Failure::failed(problem).help(KEEPS_OLD))?;
+fn check(files: &PolicyFiles, now_unix: u64) -> Result<Report, Failure> {
+    let trust = trusted(files)?;
+    let set = load(files, trust.as_ref())?.map_err(|problem| Failure::failed(problem).help(KEEPS_OLD))?;
     let ids: Vec<&str> = set.ids().map(|id| id.as_str()).collect();
     let mut lines = vec![
         format!("{}: {}", text::count(ids.len(), "policy", "policies"), text::list(&ids)),
@@ -46,43 +49,47 @@ fn check(files: &PolicyFiles) -> Result<Report, Failure> {
             "whom they name was not checked: give the node's folder of rules with --trust DIR".to_owned(),
         );
     }
-    lines.extend(set.warnings().iter().map(|warning| format!("warning: {}", text::printable(warning))));
-    let json = json!({ "policies": ids, "digest": hex::encode(set.digest()), "warnings": set.warnings() });
+    let expired = trust.as_ref().map(|trust| rutli_policy::expired(trust, now_unix)).unwrap_or_default();
+    let warnings = [set.warnings(), &expired].concat();
+    lines.extend(warnings.iter().map(|warning| format!("warning: {}", text::printable(warning))));
+    let json = json!({ "policies": ids, "digest": hex::encode(set.digest()), "warnings": warnings });
     Ok(Report::new(lines.join("\n"), json))
 }
 
-const KEEPS_OLD: &str =
-    "correct the file; a node keeps what it loaded before, but for a name that nobody has, of which it warns";
+const KEEPS_OLD: &str = "correct the file: until then a node keeps the rules that it has. A name that nobody has it takes, with a warning";
 
 fn test(policies: &PolicyFiles, path: &Path) -> Result<Report, Failure> {
-    let set = usable(policies)?;
-    let report = run_cases(&set, &read_cases(path)?);
-    let cases = report.cases.len();
-    let failed: Vec<&CaseResult> = report.cases.iter().filter(|case| !case.passed).collect();
+    let trust = trusted(policies)?;
+    let set = usable(policies, trust.as_ref())?;
+    let report = run_cases(&set, &read_cases(path, trust.as_ref())?);
+    let count = report.cases.len();
+    let failed: Vec<&str> =
+        report.cases.iter().filter(|case| !case.passed).map(|case| case.name.as_str()).collect();
+    let table = report.cases.iter().map(case_lines).collect::<Vec<_>>().join("\n");
     let document = value(&report);
-    if !failed.is_empty() {
-        let lines = failed.iter().map(|case| {
-            let problem = case.problem.as_deref().unwrap_or_default();
-            format!("\n  {}: {}", text::printable(&case.name), text::printable(problem))
-        });
-        let problem =
-            format!("{} of {cases} cases do not go as expected:{}", failed.len(), lines.collect::<String>());
-        return Err(Failure::failed(problem)
-            .help("correct the policies or the cases; `rutli policy explain … --case NAME` says policy by policy what applies")
-            .with(document));
+    if failed.is_empty() {
+        let all = format!("{} as expected", text::count(count, "case goes", "cases go"));
+        return Ok(Report::new(format!("{table}\n{all}"), document));
     }
-    let lines: Vec<String> = report
-        .cases
-        .iter()
-        .map(|case| format!("ok  {}\n{}", text::printable(&case.name), indented(&case.words)))
-        .collect();
-    let all = format!("{} as expected", text::count(cases, "case goes", "cases go"));
-    Ok(Report::new(lines.into_iter().chain([all]).collect::<Vec<_>>().join("\n"), document))
+    let problem = format!("{} of {count} cases do not go as expected: {}", failed.len(), text::list(&failed));
+    Err(Failure::failed(problem)
+        .help("correct the policies or the cases; `rutli policy explain … --case NAME` says policy by policy what applies")
+        .after(table)
+        .with(document))
+}
+
+fn case_lines(case: &CaseResult) -> String {
+    let (word, said) = match &case.problem {
+        None => ("ok", &case.words),
+        Some(problem) => ("NOT AS EXPECTED", problem),
+    };
+    format!("{word}  {}\n{}", text::printable(&case.name), indented(said))
 }
 
 fn explain(policies: &PolicyFiles, path: &Path, name: Option<&str>) -> Result<Report, Failure> {
-    let set = usable(policies)?;
-    let cases = read_cases(path)?;
+    let trust = trusted(policies)?;
+    let set = usable(policies, trust.as_ref())?;
+    let cases = read_cases(path, trust.as_ref())?;
     let wanted = cases.cases.iter().filter(|case| name.is_none_or(|name| case.name == name));
     let explained: Vec<(&str, Explanation)> =
         wanted.map(|case| (case.name.as_str(), set.explain(&case.facts()))).collect();
@@ -143,14 +150,18 @@ fn policy_words(policy: &PolicyExplanation) -> String {
     }
 }
 
+fn trusted(files: &PolicyFiles) -> Result<Option<Trust>, Failure> {
+    files.trust.as_deref().map(trust::read).transpose()
+}
+
 /// Policies that something is to be done with.
-fn usable(files: &PolicyFiles) -> Result<PolicySet, Failure> {
-    load(files)?.map_err(|problem| Failure::usage(problem).help("`rutli policy check` says when it is right"))
+fn usable(files: &PolicyFiles, trust: Option<&Trust>) -> Result<PolicySet, Failure> {
+    load(files, trust)?
+        .map_err(|problem| Failure::usage(problem).help("`rutli policy check` says when it is right"))
 }
 
 /// What a node would not load, and whom policies name and nobody trusts, is the inner error.
-fn load(files: &PolicyFiles) -> Result<Result<PolicySet, String>, Failure> {
-    let trust = files.trust.as_deref().map(trust::read).transpose()?;
+fn load(files: &PolicyFiles, trust: Option<&Trust>) -> Result<Result<PolicySet, String>, Failure> {
     let mut texts = Vec::new();
     for path in cedar_files(&files.files)? {
         // One byte more than fits, so that the policies' own bound is what is named.
@@ -160,7 +171,7 @@ fn load(files: &PolicyFiles) -> Result<Result<PolicySet, String>, Failure> {
         })?;
         texts.push((path.display().to_string(), text));
     }
-    let set = PolicySet::parse(&texts, trust.as_ref()).map_err(|error| error.to_string());
+    let set = PolicySet::parse(&texts, trust).map_err(|error| error.to_string());
     Ok(set.and_then(|set| match set.strangers() {
         [] => Ok(set),
         strangers => Err(strangers.join("\n")),
@@ -193,12 +204,19 @@ fn cedar_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
     Ok(files)
 }
 
-fn read_cases(path: &Path) -> Result<Cases, Failure> {
+/// Cases that can go at a node as they go here: with nobody in them whom it does not believe.
+fn read_cases(path: &Path, trust: Option<&Trust>) -> Result<Cases, Failure> {
     let text = files::read_text(path)?;
-    Cases::parse(&text).map_err(|error| {
+    let cases = Cases::parse(&text).map_err(|error| {
         Failure::usage(format!("{}: {error}", path.display()))
             .help("`rutli help policy-cases` shows what a case is made of")
-    })
+    })?;
+    let untrusted = trust.map(|trust| cases.untrusted(trust)).unwrap_or_default();
+    if untrusted.is_empty() {
+        return Ok(cases);
+    }
+    Err(Failure::usage(format!("{}: {}", path.display(), text::printable_lines(&untrusted)))
+        .help("a node would not count it: add the key to that file of the folder in --trust, or have somebody say it who is in it"))
 }
 
 /// Our own types always have a document.

@@ -79,6 +79,8 @@ pub struct Failure {
     pub problem: String,
     /// What to do about it.
     pub help: Option<String>,
+    /// For eyes, on stdout before the problem goes to stderr: what was found out on the way. Empty: nothing.
+    pub text: String,
     /// More for programs: fields beside `error`. Boxed, since every command hands failures up.
     pub details: Box<Map<String, Value>>,
     /// Stdout has the document for programs already: this goes to stderr.
@@ -89,7 +91,15 @@ pub struct Failure {
 
 impl Failure {
     fn new(exit: Exit, problem: impl Into<String>) -> Self {
-        Self { exit, problem: problem.into(), help: None, details: Box::default(), shown: false, said: false }
+        Self {
+            exit,
+            problem: problem.into(),
+            help: None,
+            text: String::new(),
+            details: Box::default(),
+            shown: false,
+            said: false,
+        }
     }
 
     /// Not verified, refused, or failed (1).
@@ -121,6 +131,13 @@ impl Failure {
     #[must_use]
     pub fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(help.into());
+        self
+    }
+
+    /// Adds a report for eyes, which goes to stdout as that of a success would.
+    #[must_use]
+    pub fn after(mut self, text: impl Into<String>) -> Self {
+        self.text = text.into();
         self
     }
 

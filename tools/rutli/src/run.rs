@@ -50,6 +50,9 @@ pub fn run(args: impl Iterator<Item = OsString>) -> ExitCode {
     if failure.said {
         return ExitCode::from(failure.exit.code());
     }
+    if !json && let Err(unwritable) = print(&failure.text) {
+        eprintln!("{unwritable}");
+    }
     if !json || failure.shown || print(&pretty(&failure.json())).is_err() {
         eprintln!("{failure}");
     }

@@ -6,6 +6,8 @@
 mod difference;
 mod documents;
 
+use std::path::{Path, PathBuf};
+
 use rutli_evidence::Trust;
 use rutli_release::{Artifact, ReleaseId, Timestamp, VerifiedRelease};
 use rutli_wire::v1;
@@ -38,7 +40,8 @@ pub struct View {
     pub release: v1::Release,
     documents: Vec<Document>,
     difference: Option<Difference>,
-    trusted: bool,
+    /// The folder of rules by whose keys the documents are verified.
+    folder: Option<PathBuf>,
 }
 
 /// `rutli show`
@@ -50,16 +53,21 @@ pub async fn run(
     connect: impl Future<Output = Result<Channel, Failure>>,
 ) -> Result<Report, Failure> {
     let trust = args.view.trust.as_deref().map(trust::read).transpose()?;
-    let view = View::fetch(connect.await?, &args.release, trust.as_ref()).await?;
+    let view = View::fetch(connect.await?, &args.release, trust.as_ref(), args.view.trust.as_deref()).await?;
     Ok(Report::new(view.text(args.view.files.is_some()), view.json()))
 }
 
 impl View {
-    /// Fetches a release with its evidence, and the last signed one of its channel.
+    /// Fetches a release with its evidence, and the last signed one of its channel. `trust` is that of the folder, if one was given.
     ///
     /// # Errors
     /// What the coordinator answers, and an answer that is not about this release.
-    pub async fn fetch(channel: Channel, id: &ReleaseId, trust: Option<&Trust>) -> Result<Self, Failure> {
+    pub async fn fetch(
+        channel: Channel,
+        id: &ReleaseId,
+        trust: Option<&Trust>,
+        folder: Option<&Path>,
+    ) -> Result<Self, Failure> {
         let release = releases::get(channel.clone(), id.as_str()).await?;
         let content = content_of(&release, id)?;
         let kept = evidence::fetch(channel.clone(), id.as_str()).await?;
@@ -78,7 +86,14 @@ impl View {
                 Some(Difference::new(last_id, &last_content, &content, &kinds))
             }
         };
-        Ok(Self { id: id.clone(), content, release, documents, difference, trusted: trust.is_some() })
+        Ok(Self {
+            id: id.clone(),
+            content,
+            release,
+            documents,
+            difference,
+            folder: folder.map(Path::to_owned),
+        })
     }
 
     /// SHA-256 of the statement, made here from what is shown.
@@ -97,7 +112,7 @@ impl View {
         );
         let mut sections = vec![head, statement, self.files(all), self.evidence(), self.waits()];
         sections.push(match &self.difference {
-            Some(difference) => difference.text(all),
+            Some(difference) => difference.text(all, self.folder.is_some()),
             None => format!(
                 "nothing to compare with: no earlier release of {} in {} was signed",
                 self.content.product(),
@@ -145,7 +160,7 @@ impl View {
         if self.documents.is_empty() {
             return "no evidence".to_owned();
         }
-        let verified = if self.trusted {
+        let verified = if self.folder.is_some() {
             "verified by the keys in --trust"
         } else {
             "UNVERIFIED: nobody has checked here who wrote it; give a node's folder of rules with --trust"
@@ -161,7 +176,7 @@ impl View {
             let [node, code, reason] = words;
             lines.push(format!("answered by {node}: {code}: {reason}"));
         }
-        match waits::advice(&self.release) {
+        match waits::advice(&self.release, self.folder.as_deref()) {
             Some(advice) => lines.push(advice),
             None => lines.push(format!("state: {}", releases::stage(&self.release))),
         }
@@ -194,7 +209,7 @@ pub(crate) mod tests {
     pub(crate) fn view(release: v1::Release) -> View {
         let id = ReleaseId::new(release.release_id.clone()).unwrap();
         let content = content_of(&release, &id).unwrap();
-        View { id, content, release, documents: Vec::new(), difference: None, trusted: false }
+        View { id, content, release, documents: Vec::new(), difference: None, folder: None }
     }
 
     #[test]

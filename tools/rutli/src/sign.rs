@@ -111,7 +111,7 @@ pub async fn run(
     if args.no_wait {
         let mut report =
             format!("release {} is {}", text::printable(&release.release_id), releases::stage(&release));
-        if let Some(advice) = waits::advice(&release) {
+        if let Some(advice) = waits::advice(&release, None) {
             report = format!("{report}\n{advice}");
         }
         return Ok(Report::new(report, releases::to_json(&release)));
@@ -265,7 +265,7 @@ async fn wait(
     }
     let id = text::printable(&release.release_id);
     let still_there = |problem: String, release: &v1::Release| {
-        let advice = waits::advice(release).map(|advice| format!("{advice}\n")).unwrap_or_default();
+        let advice = waits::advice(release, None).map(|advice| format!("{advice}\n")).unwrap_or_default();
         Failure::waiting(problem)
             .help(format!("{advice}it goes on at the coordinator: run the same command again to wait for it,\nor take it back with `rutli release cancel {id}`"))
             .with(releases::to_json(release))

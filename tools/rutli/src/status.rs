@@ -27,7 +27,7 @@ pub fn failure(status: &Status) -> Failure {
             let help = precondition_help(status, &problem);
             Failure::failed(problem).help(help)
         }
-        Code::NotFound => Failure::failed(message).help("check the id; `list` shows what there is"),
+        Code::NotFound => Failure::failed(message).help("check the name; `rutli release list`, `rutli ceremony list` and `rutli node list` show what there is"),
         // For good: more of the same fails again.
         Code::ResourceExhausted if reason_of(status) == "EVIDENCE_FULL" => Failure::failed(message)
             .help("give fewer documents, or have another party bring them; `rutli evidence list` shows what is there"),

@@ -20,6 +20,12 @@ pub fn list<T: AsRef<str>>(texts: &[T]) -> String {
     texts.iter().map(|text| printable(text.as_ref())).collect::<Vec<_>>().join(", ")
 }
 
+/// Another party's texts, each on a line of its own.
+#[must_use]
+pub fn printable_lines(lines: &[String]) -> String {
+    lines.iter().map(|line| printable(line)).collect::<Vec<_>>().join("\n")
+}
+
 /// A dash for an empty text, else the text made printable.
 #[must_use]
 pub fn or_dash(text: &str) -> String {

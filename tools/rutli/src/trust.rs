@@ -14,7 +14,6 @@ use crate::{files, report::Failure};
 pub fn read(folder: &Path) -> Result<Trust, Failure> {
     let wrong = |problem: String| {
         Failure::usage(format!("{} does not say whom to trust: {problem}", folder.display()))
-            .help("give a node's folder of rules, with trust.toml or allowed_signers in it")
     };
     let mut contents = BTreeMap::new();
     let cannot = |error: &std::io::Error| files::cannot("read", folder, error);
@@ -26,9 +25,12 @@ pub fn read(folder: &Path) -> Result<Trust, Failure> {
         }
     }
     if !contents.contains_key(TRUST_FILE) && !contents.contains_key(SIGNERS_FILE) {
-        return Err(wrong(format!("it has neither {TRUST_FILE} nor {SIGNERS_FILE}")));
+        return Err(wrong(format!("it has neither {TRUST_FILE} nor {SIGNERS_FILE}"))
+            .help("give a node's folder of rules, with trust.toml or allowed_signers in it"));
     }
-    Rules::parse_trust(&contents).map_err(|error| wrong(error.to_string()))
+    Rules::parse_trust(&contents).map_err(|error| {
+        wrong(error.to_string()).help("correct that line or file; a node would not take the folder either")
+    })
 }
 
 #[cfg(test)]
@@ -48,7 +50,11 @@ mod tests {
         write("allowed_signers", &format!("clara {KEY}\n"));
         assert_eq!(Vec::from_iter(read(folder.path()).unwrap().custodians()), ["clara"]);
         write("allowed_signers", "clara ssh-rsa AAAA\n");
-        assert!(problem().contains("line 1"), "{}", problem());
+        assert!(
+            problem().contains("line 1") && problem().contains("help: correct that line"),
+            "{}",
+            problem()
+        );
         std::fs::remove_file(folder.path().join("allowed_signers")).unwrap();
         write("qa.pub", KEY);
         write("trust.toml", "[[key]]\nname = \"qa\"\nrole = \"tester\"\nfile = \"qa.pub\"\n");

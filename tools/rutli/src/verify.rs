@@ -110,7 +110,7 @@ fn sshsig(args: &cli::Verify, key: &ReleaseKey, signature: &[u8]) -> Result<Repo
     let hashed = hash::hash_files(std::slice::from_ref(path))?;
     let verdict = hashed.first().ok_or(NotVerified::UnknownFile);
     let verdict = verdict.and_then(|file| sshsig_of(args, key, file, signature));
-    let verdict = verdict.map_err(|reason| refused(args, "sshsig", path, &reason))?;
+    let verdict = verdict.map_err(|reason| refused(args, "sshsig", path, &reason).help(way_out(&reason)))?;
     let class = verdict.class.map_or(verdict.namespace.as_str(), |class| class.as_str());
     Ok(Report::new(
         format!("verified: {} was signed as {class} with the key {}", path.display(), short_id(key)),
@@ -156,7 +156,7 @@ fn statement(
     path: &Path,
     open: impl FnOnce() -> Result<Statement, NotVerified>,
 ) -> Result<Report, Failure> {
-    let refused_signature = |reason: NotVerified| refused(args, format, path, &reason);
+    let refused_signature = |reason: NotVerified| refused(args, format, path, &reason).help(way_out(&reason));
     let statement = open().map_err(refused_signature)?;
     let expectation = Expectation {
         product: args.product.clone(),
@@ -241,6 +241,23 @@ fn verified(key: &ReleaseKey, format: &str, statement: &Statement, files: &[(Pat
     )
 }
 
+/// What to do about a refusal by what is known to be wrong. Nothing of it makes the file a good one.
+fn way_out(reason: &NotVerified) -> &'static str {
+    match reason {
+        NotVerified::WrongKey => {
+            "give the public key that it was signed with, from its publisher; until it verifies, do not use the file"
+        }
+        NotVerified::SignatureLength
+        | NotVerified::NotAnEnvelope
+        | NotVerified::PayloadType
+        | NotVerified::NotAStatementFile
+        | NotVerified::NotAnSshSignature => {
+            "give the file's signature, whole, as it was published; until it verifies, do not use the file"
+        }
+        _ => "do not use the file",
+    }
+}
+
 fn refused(args: &cli::Verify, format: &str, path: &Path, reason: &dyn fmt::Display) -> Failure {
     Failure::failed(format!("not verified: {}: {reason}", path.display())).help("do not use the file").with(
         json!({
@@ -271,4 +288,19 @@ fn statement_path(args: &cli::Verify, signature: &Path) -> Result<PathBuf, Failu
 
 fn short_id(key: &ReleaseKey) -> String {
     key.key_id().chars().take(16).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_to_do_is_about_what_is_wrong_and_never_to_use_the_file() {
+        let (key, signature) = (way_out(&NotVerified::WrongKey), way_out(&NotVerified::NotAnSshSignature));
+        assert!(key.contains("give the public key"), "{key}");
+        assert!(signature.contains("give the file's signature"), "{signature}");
+        for help in [key, signature, way_out(&NotVerified::Signature), way_out(&NotVerified::UnknownFile)] {
+            assert!(help.ends_with("do not use the file"), "{help}");
+        }
+    }
 }

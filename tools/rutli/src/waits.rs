@@ -1,5 +1,7 @@
 //! What a release waits for, and from whom.
 
+use std::path::Path;
+
 use rutli_keys::NodeId;
 use rutli_wire::{
     link::RefusalCode,
@@ -38,9 +40,9 @@ pub fn wants(release: &v1::Release) -> Vec<Want> {
     if wants.is_empty() { release.waiting_for.iter().map(|line| in_words(line)).collect() } else { wants }
 }
 
-/// What is missing, by whom it is wanted, and how it goes on; `None` for a release that does not wait for evidence.
+/// What is missing, by whom it is wanted, and how it goes on, by the folder of rules that was given; `None` for a release that does not wait for evidence.
 #[must_use]
-pub fn advice(release: &v1::Release) -> Option<String> {
+pub fn advice(release: &v1::Release, trust: Option<&Path>) -> Option<String> {
     if release.state() != ReleaseState::AwaitingEvidence {
         return None;
     }
@@ -52,12 +54,19 @@ pub fn advice(release: &v1::Release) -> Option<String> {
         format!(
             "it goes on by itself once that is there:\n  \
              rutli evidence add {id} FILE…    adds an attestation\n  \
-             rutli approve {id} --key KEY     adds a custodian's approval"
+             rutli approve {id} --key KEY{trust}     adds a custodian's approval",
+            trust = with_trust(trust)
         )
     } else {
         "it goes on by itself; nothing is to be done".to_owned()
     };
     Some(format!("release {id} waits for\n{lines}{way_out}"))
+}
+
+/// How a command goes on by the folder of rules that was given.
+#[must_use]
+pub fn with_trust(folder: Option<&Path>) -> String {
+    folder.map(|folder| format!(" --trust {}", folder.display())).unwrap_or_default()
 }
 
 /// One line about one want.
@@ -124,15 +133,17 @@ pub(crate) mod tests {
         let wants = wants(&release);
         assert_eq!(wants.len(), 1, "a node that refused does not wait");
         assert_eq!(wants[0].organisation.as_deref(), Some("supervisor"));
-        let text = advice(&release).unwrap();
+        let text = advice(&release, None).unwrap();
         assert!(text.contains("organisation supervisor, node supervisor-1 (evidence-missing): a rebuild by one of: sup\u{fffd}"), "{text}");
         assert!(text.contains("rutli evidence add suite-1.2-0123456789ab FILE"), "{text}");
-        assert!(text.contains("rutli approve suite-1.2-0123456789ab --key KEY"), "{text}");
+        assert!(text.contains("rutli approve suite-1.2-0123456789ab --key KEY  "), "{text}");
+        let text = advice(&release, Some(Path::new("/etc/rutli/policy"))).unwrap();
+        assert!(text.contains("--key KEY --trust /etc/rutli/policy  "), "{text}");
         let mut later = release.clone();
         later.refusals[0].code = "not-yet".to_owned();
-        assert!(!advice(&later).unwrap().contains("evidence add"));
+        assert!(!advice(&later, None).unwrap().contains("evidence add"));
         let signing = v1::Release { state: ReleaseState::Signing.into(), ..release };
-        assert_eq!(advice(&signing), None);
+        assert_eq!(advice(&signing, None), None);
     }
 
     #[test]

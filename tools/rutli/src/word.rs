@@ -25,7 +25,7 @@ use crate::{
     releases,
     report::{Failure, Report},
     show::View,
-    text, trust,
+    text, trust, waits,
 };
 
 /// What a custodian says about a release.
@@ -76,13 +76,13 @@ async fn give(
             .help("run it on a terminal; in a script, add --yes"));
     }
     let channel = connect.await?;
-    let view = View::fetch(channel.clone(), id, trust.as_ref()).await?;
+    let view = View::fetch(channel.clone(), id, trust.as_ref(), shown.trust.as_deref()).await?;
     still_open(&view)?;
     let to_sign = word.text(id, &view.statement_sha256())?;
     eprintln!("{}\n", view.text(shown.files.is_some()));
     if let Some(path) = &signing.print_text {
         files::write_atomically(path, to_sign.as_bytes(), Access::Public)?;
-        return Ok(printed(&word, &view, path));
+        return Ok(printed(&word, &view, path, shown.trust.as_deref()));
     }
     if !signing.yes {
         confirm(&word, id)?;
@@ -148,7 +148,7 @@ fn checked(to_sign: &str, armor: &str, view: &View, trust: Option<&Trust>) -> Re
     if let Some(trust) = trust {
         verify(trust).map_err(|error| {
             Failure::failed(format!("a node with these rules would not count it: {error}"))
-                .help("nothing was sent; use a key that is in allowed_signers, or leave out --trust")
+                .help("nothing was sent; use a key that is in allowed_signers of that folder, or ask its custodian that yours be added")
         })?;
     }
     Ok(document)
@@ -183,15 +183,17 @@ async fn send(channel: Channel, word: &Word, view: &View, document: &Evidence) -
     Ok(Report::new(text, json))
 }
 
-fn printed(word: &Word, view: &View, path: &Path) -> Report {
+/// The next command has the folder of rules that this one had: without it nobody looks whether the key counts.
+fn printed(word: &Word, view: &View, path: &Path, trust: Option<&Path>) -> Report {
     let file = path.display();
     let text = format!(
         "the text to be signed is in {file}; nothing was sent. Sign it where the key is:\n  \
-         ssh-keygen -Y sign -n {} -f KEY {file}\nand send the signature:\n  rutli {} {}{} --signature {file}.sig",
+         ssh-keygen -Y sign -n {} -f KEY {file}\nand send the signature:\n  rutli {} {}{} --signature {file}.sig{}",
         word.namespace(),
         word.command(),
         view.id,
         if *word == Word::Approval { "" } else { " --reason \"the same reason\"" },
+        waits::with_trust(trust),
     );
     let mut json = view.json();
     if let Value::Object(fields) = &mut json {
@@ -289,6 +291,21 @@ mod tests {
         checked(&text, &good, &view, Some(&trusting(1))).unwrap();
         let failure = checked(&text, &good, &view, Some(&trusting(2))).unwrap_err();
         assert!(failure.problem.contains("would not count it"), "{failure}");
+        // A signature that no node counts must not look like the way out.
+        assert!(!failure.to_string().contains("--trust"), "{failure}");
+    }
+
+    #[test]
+    fn the_command_that_comes_next_verifies_by_the_same_folder() {
+        let view = view(signed(&[]));
+        let next = |trust| printed(&Word::Approval, &view, Path::new("word"), trust).text;
+        let folder = Path::new("/etc/rutli/policy");
+        assert!(
+            next(Some(folder)).ends_with("--signature word.sig --trust /etc/rutli/policy"),
+            "{}",
+            next(Some(folder))
+        );
+        assert!(next(None).ends_with("--signature word.sig"));
     }
 
     #[test]

@@ -80,6 +80,51 @@ fn whom_policies_name_must_be_trusted_where_that_is_known() {
 }
 
 #[test]
+fn custodians_whose_keys_have_expired_are_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea";
+    std::fs::write(
+        folder.path().join("allowed_signers"),
+        format!("clara valid-before=\"20200101000000Z\" {key}\n"),
+    )
+    .unwrap();
+    let policy_file = folder.path().join("p.cedar");
+    std::fs::write(
+        &policy_file,
+        "@id(\"a\") permit(principal, action, resource) when { context.approvers.contains(\"clara\") };",
+    )
+    .unwrap();
+    let folder = folder.path().to_str().unwrap();
+    let output = policy(&["check", "--json", "--trust", folder, folder]);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let warnings = json(&output)["warnings"].to_string();
+    assert!(
+        warnings.contains("clara: every key of this name has expired (valid-before 2020-01-01T00:00:00Z)"),
+        "{warnings}"
+    );
+}
+
+#[test]
+fn cases_name_only_people_whom_the_folder_trusts() {
+    let folder = format!("{EXAMPLES}/supervisor-node");
+    let copy = tempfile::tempdir().unwrap();
+    let cases = copy.path().join("cases.toml");
+    let changed = std::fs::read_to_string(example("cases.toml")).unwrap().replace("\"dario\"", "\"emil\"");
+    std::fs::write(&cases, changed).unwrap();
+    for command in ["test", "explain"] {
+        let output = policy(&[command, "--trust", &folder, &folder, cases.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(2), "{output:?}");
+        let said = text(&output.stderr);
+        assert!(
+            said.contains("emil, who is no custodian in allowed_signers") && said.contains("help: "),
+            "{said}"
+        );
+        let output = policy(&[command, &folder, cases.to_str().unwrap()]);
+        assert_eq!(output.status.code(), Some(0), "without --trust nobody knows: {output:?}");
+    }
+}
+
+#[test]
 fn cases_go_as_expected_or_say_how_not() {
     let output = policy(&["test", &example("policy.cedar"), &example("cases.toml")]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
@@ -96,6 +141,13 @@ fn cases_go_as_expected_or_say_how_not() {
     assert!(
         document["error"]["problem"].as_str().unwrap().starts_with("1 of 14 cases do not go as expected:")
     );
+    // What is read or kept in a file is all of it; what went wrong stands apart.
+    let output = policy(&["test", &example("policy.cedar"), cases.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    let (table, said) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(table.lines().filter(|line| line.starts_with("ok  ")).count(), 13, "{table}");
+    assert_eq!(table.lines().filter(|line| line.starts_with("NOT AS EXPECTED  ")).count(), 1, "{table}");
+    assert!(said.starts_with("error: 1 of 14 cases") && said.lines().count() == 2, "{said}");
     std::fs::write(&cases, "[[case]]\nluck = 1\n").unwrap();
     assert_eq!(policy(&["test", &example("policy.cedar"), cases.to_str().unwrap()]).status.code(), Some(2));
 }

@@ -35,13 +35,13 @@ pub async fn run(
     args: Replay,
     connect: impl Future<Output = Result<Channel, Failure>>,
 ) -> Result<Report, Failure> {
-    let set = usable(&args.policies)?;
     let folder = args.policies.trust.as_deref().ok_or_else(|| {
         Failure::usage("by whose keys?").help(
             "give the node's folder of rules with --trust DIR: evidence counts by the keys in it, and by no others",
         )
     })?;
     let trust = trust::read(folder)?;
+    let set = usable(&args.policies, Some(&trust))?;
     let channel = connect.await?;
     let mut histories = BTreeMap::new();
     let mut replayed = Vec::new();
@@ -54,7 +54,11 @@ pub async fn run(
         let explanation = histories.get(&product).map(|history| release.explain(&set, history));
         replayed.extend(explanation.map(|explanation| Replayed { release, explanation }));
     }
-    report(&replayed, args.explain, histories.values().all(|history| history.whole))
+    let none = match &args.product {
+        Some(product) => format!("no releases of the product {product}"),
+        None => "no releases".to_owned(),
+    };
+    report(&replayed, args.explain, histories.values().all(|history| history.whole), none)
 }
 
 async fn wanted(channel: Channel, args: &Replay) -> Result<Vec<ReleaseId>, Failure> {
@@ -250,11 +254,17 @@ impl Replayed {
     }
 }
 
-fn report(replayed: &[Replayed], explain: bool, whole: bool) -> Result<Report, Failure> {
+/// `none` is what is said where there are none.
+fn report(
+    replayed: &[Replayed],
+    explain: bool,
+    whole: bool,
+    none: impl Into<String>,
+) -> Result<Report, Failure> {
     let entries: Vec<Value> = replayed.iter().map(Replayed::json).collect();
     let document = json!({ "releases": entries, "whole_history": whole });
     if replayed.is_empty() {
-        return Ok(Report::new("no releases", document));
+        return Ok(Report::new(none, document));
     }
     let mut blocks: Vec<String> = replayed.iter().map(|one| one.text(explain)).collect();
     let of = |decided: fn(&Decision) -> bool| {
@@ -273,17 +283,18 @@ fn report(replayed: &[Replayed], explain: bool, whole: bool) -> Result<Report, F
         );
     }
     let differing = replayed.iter().filter(|one| one.differs()).count();
+    blocks.push(sum);
+    let text = blocks.join("\n");
     if differing == 0 {
-        blocks.push(sum);
-        return Ok(Report::new(blocks.join("\n"), document));
+        return Ok(Report::new(text, document));
     }
     let problem = format!(
-        "{} signed, and by these policies would not have been:\n{}\n{sum}",
+        "{} signed, and by these policies would not have been",
         text::count(differing, "release was", "releases were"),
-        blocks.join("\n")
     );
     Err(Failure::failed(problem)
         .help("if that is what you want, load them; else correct them. `--explain` says policy by policy what applies")
+        .after(text)
         .with(document))
 }
 
@@ -343,13 +354,16 @@ mod tests {
             let explanation = release.explain(&set, &history);
             [Replayed { release, explanation }]
         };
-        let failure = report(&replay(ReleaseState::Signed), true, false).unwrap_err();
-        for said in
-            ["1 release was signed", "x-5-0123456789ab (signed, 1970-01-01T02:46:40Z)  DIFFERS", "none"]
-        {
-            assert!(failure.problem.contains(said), "{said}\n{failure}");
+        let failure = report(&replay(ReleaseState::Signed), true, false, "none").unwrap_err();
+        assert_eq!(failure.problem, "1 release was signed, and by these policies would not have been");
+        for said in ["x-5-0123456789ab (signed, 1970-01-01T02:46:40Z)  DIFFERS", "none", "0 permitted"] {
+            assert!(failure.text.contains(said), "{said}\n{}", failure.text);
         }
-        let report = report(&replay(ReleaseState::Expired), false, false).unwrap();
+        assert_eq!(
+            report(&[], true, true, "no releases of the product x").unwrap().text,
+            "no releases of the product x"
+        );
+        let report = report(&replay(ReleaseState::Expired), false, false, "none").unwrap();
         assert!(report.text.contains("1 release: 0 permitted, 0 would wait, 1 refused"), "{}", report.text);
         assert!(report.text.contains("the history is longer"), "{}", report.text);
         assert_eq!(report.json["releases"][0]["differs"], json!(false));

@@ -109,7 +109,8 @@ impl Difference {
         difference
     }
 
-    pub(super) fn text(&self, all: bool) -> String {
+    /// For eyes; `all` lists every file. Where nothing is `verified`, evidence is counted by what it says of itself.
+    pub(super) fn text(&self, all: bool, verified: bool) -> String {
         let mut lines = vec![
             format!(
                 "compared with the last signed release of {} in {}: {}",
@@ -138,6 +139,13 @@ impl Difference {
                 0 => format!("  MISSING: the last one had {}, and this one has none", counted(*had, kind)),
                 _ => format!("  FEWER: the last one had {}, and this one has {has}", counted(*had, kind)),
             });
+        }
+        if !verified {
+            lines.push(
+                "  UNVERIFIED: evidence is counted here by what it says of itself, also what no node counts; --trust tells builds from \
+                 rebuilds"
+                    .to_owned(),
+            );
         }
         lines.join("\n")
     }
@@ -189,6 +197,8 @@ impl Difference {
 fn counted(number: usize, kind: &str) -> String {
     match kind {
         "tests" => text::count(number, "test run", "test runs"),
+        // What a document claims: whose key signed it would say which of the two it is.
+        "build" => text::count(number, "build or rebuild", "builds or rebuilds"),
         _ => text::count(number, kind, &format!("{kind}s")),
     }
 }
@@ -226,7 +236,7 @@ mod tests {
         };
         let id = ReleaseId::new(last.release_id.clone()).unwrap();
         let difference = Difference::new(id, &content(&last).unwrap(), &content(&now).unwrap(), &kinds);
-        let text = difference.text(false);
+        let text = difference.text(false, true);
         for said in [
             "x-1-0123456789ab",
             "sequence 1 → 3",
@@ -241,6 +251,9 @@ mod tests {
         ] {
             assert!(text.contains(said), "{said}\n{text}");
         }
+        assert!(!text.contains("UNVERIFIED"), "{text}");
+        assert!(difference.text(false, false).contains("UNVERIFIED: evidence is counted"));
+        assert_eq!(counted(2, "build"), "2 builds or rebuilds");
         let json = difference.json();
         assert_eq!((&json["added"][0]["name"], &json["unchanged"]), (&json!("new"), &json!(1)));
         assert_eq!(json["less_evidence"].as_array().unwrap().len(), 2);

@@ -53,7 +53,7 @@ impl Progress {
 
     /// What is missing, unless it was said already: nodes are asked again and again.
     fn news(&mut self, release: &v1::Release) -> Option<String> {
-        let missing = waits::advice(release)?;
+        let missing = waits::advice(release, None)?;
         if self.missing.as_ref() == Some(&missing) {
             return None;
         }

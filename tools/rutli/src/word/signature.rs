@@ -5,7 +5,7 @@ use std::{
     process::Stdio,
 };
 
-use rutli_evidence::Trust;
+use rutli_evidence::{InvalidTrust, Trust};
 use ssh_key::{Algorithm, EcdsaCurve, HashAlg, LineEnding, PrivateKey, PublicKey, SshSig};
 use zeroize::Zeroizing;
 
@@ -76,7 +76,11 @@ pub(super) fn trust_of(armor: &str) -> Result<Trust, Failure> {
     let key = PublicKey::from(signature.public_key().clone())
         .to_openssh()
         .map_err(|error| unusable(error.to_string()))?;
-    Trust::new(Vec::new(), &format!("signer {key}\n")).map_err(|error| unusable(error.to_string()))
+    Trust::new(Vec::new(), &format!("signer {key}\n")).map_err(|error| match error {
+        // Nobody gave a file with lines.
+        InvalidTrust::SignersLine { problem, .. } => unusable(problem),
+        error => unusable(error.to_string()),
+    })
 }
 
 fn is_usable(key: &PrivateKey) -> bool {
@@ -179,6 +183,7 @@ mod tests {
         let path = make(folder.path(), &["-N", "", "-t", "rsa", "-b", "2048"]);
         let armor = Key::read(&path).unwrap().sign(APPROVAL_NAMESPACE, "x").await.unwrap();
         let failure = trust_of(&armor).unwrap_err();
+        assert!(!failure.problem.contains("line 1"), "{failure}");
         assert!(failure.help.as_deref().is_some_and(|help| help.contains("ed25519-sk")), "{failure}");
         assert!(trust_of("garbage").is_err());
     }
