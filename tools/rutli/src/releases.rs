@@ -15,7 +15,7 @@ use crate::{
     limits::MAX_PAGE_RELEASES,
     release_files,
     report::{Failure, Report},
-    status, text,
+    status, text, waits,
 };
 
 /// Every state with its stable word.
@@ -61,16 +61,15 @@ pub async fn list(
             content.map_or_else(String::new, |content| content.sequence.to_string()),
             format!("{}/{}", release.signatures_done, release.signatures_total),
             text::time(release.created_at),
-            text::list(&release.waiting_for),
+            waits::whose(release),
         ]
     });
-    Ok(Report::new(
-        text::columns(
-            &["RELEASE", "STATE", "CHANNEL", "SEQUENCE", "SIGNATURES", "CREATED", "WAITING FOR"],
-            rows,
-        ),
-        json,
-    ))
+    let header = ["RELEASE", "STATE", "CHANNEL", "SEQUENCE", "SIGNATURES", "CREATED", "WAITING FOR"];
+    let mut table = text::columns(&header, rows);
+    if releases.iter().any(|release| !release.waiting_for.is_empty()) {
+        table.push_str("\n\n`rutli pending` says what each of them wants");
+    }
+    Ok(Report::new(table, json))
 }
 
 /// Which releases are listed; an empty text is no restriction.

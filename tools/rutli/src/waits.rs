@@ -1,6 +1,6 @@
 //! What a release waits for, and from whom.
 
-use std::path::Path;
+use std::{collections::BTreeSet, path::Path};
 
 use rutli_keys::NodeId;
 use rutli_wire::{
@@ -80,6 +80,14 @@ pub fn line(want: &Want) -> String {
     }
 }
 
+/// For a column: the organisations that want something, and for what is no organisation's own word the words.
+#[must_use]
+pub fn whose(release: &v1::Release) -> String {
+    let all = wants(release).into_iter().map(|want| want.organisation.unwrap_or(want.what));
+    let each: BTreeSet<String> = all.collect();
+    text::list(&Vec::from_iter(each))
+}
+
 /// For programs.
 #[must_use]
 pub fn to_json(wants: &[Want]) -> Value {
@@ -125,6 +133,17 @@ pub(crate) mod tests {
             ],
             ..v1::Release::default()
         }
+    }
+
+    #[test]
+    fn a_column_names_organisations_once() {
+        let mut release = waiting();
+        assert_eq!(whose(&release), "supervisor");
+        release.state = ReleaseState::AwaitingQuorum.into();
+        release.waiting_for =
+            ["a", "b"].map(|org| format!("organisation {org}: 0 of 1 nodes at hand")).to_vec();
+        assert_eq!(whose(&release), "a, b");
+        assert_eq!(whose(&v1::Release::default()), "–");
     }
 
     #[test]
