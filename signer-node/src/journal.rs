@@ -391,10 +391,17 @@ mod tests {
         journal.record(&[&first], None).await.unwrap();
         journal.record(&[&first], None).await.unwrap();
         let other = JournalRecord { release_digest: [9; 32], ..first.clone() };
+        let origin = crate::testing::log_signer().public().origin().clone();
+        let state = LogState { newest_at: 9_000, ..LogState::default() };
+        let log = Unsaved { origin: origin.clone(), state, revision: 1 };
         let error =
-            journal.record(&[&record("suite", 6, Verdict::Permitted), &other], None).await.unwrap_err();
+            journal.record(&[&record("suite", 6, Verdict::Permitted), &other], Some(&log)).await.unwrap_err();
         assert!(error.to_string().contains("permitted before with other content"), "{error}");
-        assert_eq!(rows(&journal, "SELECT max(sequence) FROM marks").await, 5, "all or none");
+        // All or none: no line, no mark, and nothing of the log that came with them.
+        assert_eq!(rows(&journal, "SELECT max(sequence) FROM marks").await, 5);
+        assert_eq!(rows(&journal, "SELECT count(*) FROM decisions WHERE sequence = 6").await, 0);
+        assert_eq!(rows(&journal, "SELECT count(*) FROM log_heads").await, 0);
+        assert_eq!(journal.log(&origin).await.unwrap().newest_at, 1_005);
     }
 
     #[tokio::test]
