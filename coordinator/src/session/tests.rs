@@ -136,7 +136,7 @@ impl Stage {
         self.event(Event::Reply(
             node.clone(),
             StreamId(1),
-            BatchReply { id: batch.id, answer, witnessed: None },
+            BatchReply { id: batch.id, answer, witnessed: None, decision_ms: Vec::new() },
         ));
         let jobs =
             self.seen.extract_if(.., |action| matches!(action, Action::Aggregate(_))).collect::<Vec<_>>();
@@ -490,7 +490,7 @@ fn a_replaced_stream_gives_its_work_to_others() {
     stage.event(Event::Reply(
         node.clone(),
         StreamId(1),
-        BatchReply { id: batch.id, answer: Ok(Vec::new()), witnessed: None },
+        BatchReply { id: batch.id, answer: Ok(Vec::new()), witnessed: None, decision_ms: Vec::new() },
     ));
     assert!(stage.engine.nodes().iter().all(|node| node.culprit.is_none()) && !stage.is_signed(&suite));
 }

@@ -273,7 +273,7 @@ impl Work {
                     let offered = batch.head.clone().unwrap();
                     let answer = self.node.take(&offered).and_then(|head| self.answer(&head, &batch));
                     let witnessed = Some(self.witnessed(&offered));
-                    FromNode::Reply(BatchReply { id: batch.id, answer, witnessed })
+                    FromNode::Reply(BatchReply { id: batch.id, answer, witnessed, decision_ms: Vec::new() })
                 }
                 ToNode::Head(_) if self.node.conduct() == Conduct::Silent => continue,
                 ToNode::Head(offered) => {

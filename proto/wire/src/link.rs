@@ -88,6 +88,8 @@ pub struct BatchReply {
     pub answer: Result<Vec<ItemReply>, Refusal>,
     /// What the node keeps of the log now; `None` only if the batch did not even parse.
     pub witnessed: Option<Witnessed>,
+    /// Milliseconds that the decision about each item took, in order; empty if none took one.
+    pub decision_ms: Vec<u32>,
 }
 
 /// A signature share for each slot of an item (32 bytes each, RFC 9591 section 5.2), or why there is none.
@@ -159,6 +161,9 @@ pub enum RefusalCode {
     NotYet,
     /// A custodian whom the node trusts refused the release: for good, whatever comes.
     CustodianRefused,
+    /// The node has not looked at the release: its time for the batch was used up before. This says nothing about the
+    /// release; ask again with fresh commitments, in a smaller batch.
+    Undecided,
 }
 
 impl RefusalCode {
@@ -169,7 +174,7 @@ impl RefusalCode {
     }
 
     /// Every code with its stable word.
-    pub const ALL: [(Self, &'static str); 27] = [
+    pub const ALL: [(Self, &'static str); 28] = [
         (Self::NotAllowed, "not-allowed"),
         (Self::SequenceBehind, "sequence-behind"),
         (Self::SequenceConflict, "sequence-conflict"),
@@ -197,6 +202,7 @@ impl RefusalCode {
         (Self::EvidenceMissing, "evidence-missing"),
         (Self::NotYet, "not-yet"),
         (Self::CustodianRefused, "custodian-refused"),
+        (Self::Undecided, "undecided"),
     ];
 
     /// The stable word for programs.
@@ -413,7 +419,13 @@ impl From<&BatchReply> for v1::BatchReply {
             Ok(items) => (items.iter().map(item_reply_to_wire).collect(), None),
             Err(refusal) => (Vec::new(), Some(refusal_to_wire(refusal))),
         };
-        Self { batch_id: reply.id.0, items, refusal, witnessed: reply.witnessed.map(Into::into) }
+        Self {
+            batch_id: reply.id.0,
+            items,
+            refusal,
+            witnessed: reply.witnessed.map(Into::into),
+            decision_ms: reply.decision_ms.clone(),
+        }
     }
 }
 
@@ -428,8 +440,9 @@ impl TryFrom<v1::BatchReply> for BatchReply {
                 Ok(reply.items.into_iter().map(item_reply_from_wire).collect::<Result<_, _>>()?)
             }
         };
+        within("decision_ms", reply.decision_ms.len(), 0, limits::MAX_BATCH_ITEMS)?;
         let witnessed = reply.witnessed.map(TryInto::try_into).transpose()?;
-        Ok(Self { id: BatchId(reply.batch_id), answer, witnessed })
+        Ok(Self { id: BatchId(reply.batch_id), answer, witnessed, decision_ms: reply.decision_ms })
     }
 }
 
