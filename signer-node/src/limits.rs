@@ -22,6 +22,10 @@ pub const MAX_CACHED_QUORUMS: usize = 64;
 /// Seconds that a coordinator's clock may be ahead of this node's.
 pub const MAX_CLOCK_SKEW_S: u64 = 300;
 
+/// Seconds by which a clock may be wrong for what is out of time by it to wait, until the clock is set: a wrong time zone, or a
+/// wrong day.
+pub const MAX_CLOCK_ERROR_S: u64 = 86_400;
+
 /// Refusals that the journal keeps; permissions it keeps for ever. A coordinator that asks for the same forbidden thing
 /// again and again must not fill the disk.
 pub const MAX_JOURNALED_REFUSALS: u32 = 100_000;

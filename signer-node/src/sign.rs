@@ -31,7 +31,7 @@ use rutli_wire::link::{
 
 use crate::{
     clock::Reading,
-    gate::{Gate, Unsaved},
+    gate::{Gate, Unsaved, out_of_time},
     limits,
     locked::{CannotLock, Locked},
     marks::{Marks, Novelty},
@@ -103,6 +103,12 @@ impl Pending {
     #[must_use]
     pub fn stream(&self) -> StreamId {
         self.stream
+    }
+
+    /// Which batch.
+    #[must_use]
+    pub fn id(&self) -> BatchId {
+        self.id
     }
 
     /// Decisions that the journal must hold before any share leaves; empty if it holds all of them already.
@@ -247,6 +253,7 @@ impl Signer {
         let (item, slots) = content.undecided.pop_front()?;
         let decision = self.decide(&item, &content.head, content.roster, now);
         batch.records.extend(record(&item, &content.key, now, &decision));
+        content.decision_ms.push(0);
         content.decided.push(match decision {
             Ok((release, _)) => slots.map(|slots| ItemWork { release, slots }),
             Err(denied) => Err(denied.refusal),
@@ -606,22 +613,21 @@ impl Signer {
 }
 
 fn check_time(release: &VerifiedRelease, now: u64) -> Result<(), Refusal> {
-    if release.issued_at().0 > now.saturating_add(limits::MAX_CLOCK_SKEW_S) {
-        return Err(refuse(
+    let issued = release.issued_at().0;
+    if issued > now.saturating_add(limits::MAX_CLOCK_SKEW_S) {
+        return Err(out_of_time(
+            "the release says that it was issued at",
+            issued,
+            now,
             RefusalCode::OutOfTime,
-            format!(
-                "the release says it was issued at {}, this node's clock says {now}; compare the clocks",
-                release.issued_at().0
-            ),
         ));
     }
-    if release.expires_at().is_some_and(|expires| expires.0 <= now) {
-        return Err(refuse(
-            RefusalCode::OutOfTime,
-            "the statement would have expired already; ask for a new release with a later expiry".to_owned(),
-        ));
+    match release.expires_at() {
+        Some(expires) if expires.0 <= now => {
+            Err(out_of_time("the statement says that it expires at", expires.0, now, RefusalCode::OutOfTime))
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether an item was refused for what the log has, or has not.

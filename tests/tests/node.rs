@@ -8,7 +8,10 @@
 
 use rutli_keys::{KeyName, Roster};
 use rutli_release::UnverifiedRelease;
-use rutli_signer_node::sign::{StreamId, Verdict};
+use rutli_signer_node::{
+    limits::MAX_CLOCK_ERROR_S,
+    sign::{StreamId, Verdict},
+};
 use rutli_tests::hearts::{NOW, Nodes, STREAM, content, open, refusal, rehearse, release, shares_of};
 use rutli_wire::link::{BatchId, CommitmentBytes, RefusalCode};
 
@@ -111,7 +114,7 @@ fn a_refused_batch_uses_up_its_commitments() {
     let late = NOW + 11;
     let signer = nodes.signers.get_mut(3).unwrap();
     let pending = signer.receive(STREAM, refused.clone(), late);
-    assert_eq!(refusal(&signer.release_shares(pending, Ok(()))), RefusalCode::OutOfTime);
+    assert_eq!(refusal(&signer.release_shares(pending, Ok(()))), RefusalCode::ClockDiffers);
     // The very same batch, in time: policy would permit it, but its nonces are gone.
     assert_eq!(refusal(&nodes.ask(3, &refused)), RefusalCode::UnknownCommitment);
 }
@@ -201,15 +204,21 @@ fn what_policy_forbids_is_refused_and_journaled() {
     };
     let from_the_future = {
         let mut early = UnverifiedRelease::from(&release(9));
-        early.issued_at = NOW + 3600;
+        early.issued_at = NOW + MAX_CLOCK_ERROR_S + 1;
         early.verify().unwrap()
+    };
+    let long_expired = {
+        let mut expired = UnverifiedRelease::from(&content(7, 1, Some(NOW)));
+        expired.issued_at = 1;
+        expired.expires_at = Some(NOW - MAX_CLOCK_ERROR_S - 1);
+        expired.verify().unwrap()
     };
     let batch = nodes.batch(&[0, 1, 3, 4], &[release(5)]);
     nodes.sign(&batch);
     for (content, code) in [
         (other_product(6), RefusalCode::NotAllowed),
         (from_the_future, RefusalCode::OutOfTime),
-        (content(7, 1, Some(NOW)), RefusalCode::OutOfTime),
+        (long_expired, RefusalCode::OutOfTime),
         (release(4), RefusalCode::SequenceBehind),
         (content(5, 2, None), RefusalCode::SequenceConflict),
     ] {
@@ -224,6 +233,35 @@ fn what_policy_forbids_is_refused_and_journaled() {
         );
         assert_eq!(refusal(&signer.release_shares(pending, Ok(()))), code);
     }
+}
+
+/// A clock that is ten minutes wrong is no reason to refuse anything for good: it waits, leaves no line, and is signed once
+/// the clock is right. The answer says which time this node has.
+#[test]
+fn what_is_out_of_time_by_little_waits() {
+    let mut nodes = Nodes::new();
+    let minutes = 600;
+    let early = {
+        let mut early = UnverifiedRelease::from(&release(1));
+        early.issued_at = NOW + minutes;
+        early.verify().unwrap()
+    };
+    for (what, content) in [("issued later", early.clone()), ("expired just now", content(2, 1, Some(NOW)))] {
+        let batch = nodes.batch(&[0, 1, 3, 4], &[content]);
+        let batch = nodes.complete(3, &batch);
+        let signer = nodes.signers.get_mut(3).unwrap();
+        let pending = signer.receive(STREAM, batch, NOW);
+        assert!(pending.records().is_empty(), "{what}: nothing is decided");
+        let items = signer.release_shares(pending, Ok(())).answer.unwrap();
+        let refusal = items.first().unwrap().as_ref().unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::ClockDiffers, "{what}");
+        assert!(refusal.code.waits() && refusal.reason.contains(&NOW.to_string()), "{what}: {refusal:?}");
+    }
+    let batch = nodes.batch(&[0, 1, 3, 4], &[early]);
+    let batch = nodes.complete(3, &batch);
+    let signer = nodes.signers.get_mut(3).unwrap();
+    let pending = signer.receive(STREAM, batch, NOW + minutes);
+    assert_eq!(shares_of(&signer.release_shares(pending, Ok(()))).len(), 1);
 }
 
 /// Invariant 5: no share without its journal. If the record could not be made durable the batch is refused, its nonces

@@ -66,13 +66,13 @@ impl Core {
         let keyring = Keyring::new(None);
         keyring.add(roster.clone());
         let log = store.log().clone();
-        let (sessions, mut notices) =
-            Sessions::start(vec![roster.clone()], BTreeMap::new(), None, log.clone());
-        tokio::spawn(async move { while notices.recv().await.is_some() {} });
-        let waiting = Waiting::new(100);
         let time = Arc::new(AtomicU64::new(NOW));
         let shown = Arc::clone(&time);
         let clock = Clock::new(move || shown.load(Ordering::Relaxed));
+        let (sessions, mut notices) =
+            Sessions::start(vec![roster.clone()], BTreeMap::new(), None, log.clone(), clock.clone());
+        tokio::spawn(async move { while notices.recv().await.is_some() {} });
+        let waiting = Waiting::new(100);
         let publisher = Publisher {
             store: store.clone(),
             sessions: sessions.clone(),

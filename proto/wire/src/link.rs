@@ -113,8 +113,11 @@ pub enum RefusalCode {
     SequenceBehind,
     /// This sequence was permitted before with other content.
     SequenceConflict,
-    /// The statement's time is over, or lies in the node's future.
+    /// By the node's clock a time of the release is over or lies in the future, by more than clocks differ.
     OutOfTime,
+    /// By the node's clock a time of the release is over or lies in the future, by so little that it may be the clock that is
+    /// wrong. It waits until the clock is right.
+    ClockDiffers,
     /// The custodian paused the node.
     Paused,
     /// The node's shares are not unsealed.
@@ -170,15 +173,22 @@ impl RefusalCode {
     /// Whether the same release may be permitted by the same node once something has come: evidence, or its time.
     #[must_use]
     pub fn waits(self) -> bool {
-        matches!(self, Self::EvidenceMissing | Self::NotYet)
+        self == Self::EvidenceMissing || self.waits_for_time()
+    }
+
+    /// Whether that comes with time alone.
+    #[must_use]
+    pub fn waits_for_time(self) -> bool {
+        matches!(self, Self::NotYet | Self::ClockDiffers)
     }
 
     /// Every code with its stable word.
-    pub const ALL: [(Self, &'static str); 28] = [
+    pub const ALL: [(Self, &'static str); 29] = [
         (Self::NotAllowed, "not-allowed"),
         (Self::SequenceBehind, "sequence-behind"),
         (Self::SequenceConflict, "sequence-conflict"),
         (Self::OutOfTime, "out-of-time"),
+        (Self::ClockDiffers, "clock-differs"),
         (Self::Paused, "paused"),
         (Self::Sealed, "sealed"),
         (Self::Closed, "closed"),

@@ -51,6 +51,7 @@ pub(super) struct Content {
     /// In the batch's order, with the nonces that were drawn for each. No pool has them any more.
     pub(super) undecided: VecDeque<(BatchItem, Result<Vec<SlotWork>, Refusal>)>,
     pub(super) decided: Vec<Result<ItemWork, Refusal>>,
+    /// For each of these, how long it took.
     pub(super) decision_ms: Vec<u32>,
 }
 
@@ -89,8 +90,8 @@ impl OpenBatch {
     /// A decision took so long.
     fn took(&mut self, ms: i64) {
         self.spent_ms = self.spent_ms.saturating_add(ms);
-        if let Ok(content) = &mut self.content {
-            content.decision_ms.push(u32::try_from(ms).unwrap_or(u32::MAX));
+        if let Some(last) = self.content.as_mut().ok().and_then(|content| content.decision_ms.last_mut()) {
+            *last = u32::try_from(ms).unwrap_or(u32::MAX);
         }
     }
 }

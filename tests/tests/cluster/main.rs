@@ -5,6 +5,7 @@
 
 mod access;
 mod approvals;
+mod batches;
 mod blame;
 mod by_examples;
 mod ceremony;
