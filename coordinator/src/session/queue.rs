@@ -259,7 +259,7 @@ impl Queue {
             }
         }
         let Planning { choice, planned, .. } = planning;
-        choice.filter(|_| !planned.is_empty()).map(|choice| (choice, planned))
+        choice.filter(|_| !planned.is_empty()).map(|choice| (choice, in_turns(planned)))
     }
 
     /// Adds to a plan what may go of one channel; false if there was no room for the next of it.
@@ -418,6 +418,28 @@ impl Queue {
     }
 }
 
+/// Nodes decide in this order, as far as their time goes: so requesters alternate. The releases of a channel keep their order.
+fn in_turns(planned: Vec<(Submission, Vec<u32>)>) -> Vec<(Submission, Vec<u32>)> {
+    let mut requesters: HashMap<Requester, usize> = HashMap::new();
+    let mut channels: HashMap<ChannelKey, usize> = HashMap::new();
+    let mut turns: Vec<_> = planned
+        .into_iter()
+        .map(|item| {
+            let next = requesters.entry(item.0.requester.clone()).or_default();
+            let before = channels.entry(channel_of(&item.0)).or_default();
+            let turn = (*next).max(*before);
+            (*next, *before) = (turn.saturating_add(1), turn);
+            (turn, item)
+        })
+        .collect();
+    turns.sort_by_key(|(turn, _)| *turn);
+    turns.into_iter().map(|(_, item)| item).collect()
+}
+
+fn channel_of(submission: &Submission) -> ChannelKey {
+    (submission.release.product().clone(), submission.release.channel().clone())
+}
+
 impl Planning {
     fn is_full(&self) -> bool {
         self.room == 0 || self.planned.len() >= wire_limits::MAX_BATCH_ITEMS
@@ -458,7 +480,7 @@ impl Job {
     }
 
     fn channel(&self) -> ChannelKey {
-        (self.submission.release.product().clone(), self.submission.release.channel().clone())
+        channel_of(&self.submission)
     }
 
     fn lane(&self) -> Lane {

@@ -34,6 +34,8 @@ pub(super) struct OpenBatch {
     pub(super) records: Vec<JournalRecord>,
     /// The refusal of the whole, or its releases.
     pub(super) content: Result<Content, Refusal>,
+    /// Whether it begins with an AV database.
+    is_urgent: bool,
     /// Milliseconds by the clock that counts.
     opened_ms: i64,
     spent_ms: i64,
@@ -62,7 +64,9 @@ impl OpenBatch {
         content: Result<Content, Refusal>,
         now_ms: i64,
     ) -> Self {
-        Self { stream, id, records, content, opened_ms: now_ms, spent_ms: 0, ready_ms: None }
+        let first = content.as_ref().ok().and_then(|content| content.undecided.front());
+        let is_urgent = first.is_some_and(|(item, _)| item.release.class() == Class::AvDatabase);
+        Self { stream, id, records, content, is_urgent, opened_ms: now_ms, spent_ms: 0, ready_ms: None }
     }
 
     fn next_item(&self) -> Option<&BatchItem> {
@@ -146,13 +150,16 @@ impl OpenBatches {
     /// the journal.
     pub(super) fn take_ready(&mut self, now: Reading) -> Vec<OpenBatch> {
         let now_ms = now.monotonic_ms;
-        let mut oldest = None;
+        let (mut oldest, mut is_urgent) = (None, false);
         for batch in self.batches.iter_mut().filter(|batch| batch.is_ready(now_ms)) {
+            is_urgent |= batch.is_urgent;
             let since = *batch.ready_ms.get_or_insert(now_ms);
             oldest = Some(oldest.map_or(since, |oldest: i64| oldest.min(since)));
         }
         let Some(oldest) = oldest else { return Vec::new() };
-        let is_cheap = |batch: &OpenBatch| batch.spent_ms < limits::JOURNAL_GROUP_MS;
+        // An AV database waits for none but its like.
+        let is_cheap =
+            |batch: &OpenBatch| batch.spent_ms < limits::JOURNAL_GROUP_MS && (batch.is_urgent || !is_urgent);
         let others = self.next(now_ms).and_then(|place| self.batches.get(place)).is_some_and(is_cheap);
         if others && now_ms < oldest.saturating_add(limits::JOURNAL_GROUP_MS) {
             return Vec::new();

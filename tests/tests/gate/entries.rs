@@ -154,7 +154,9 @@ async fn an_entry_that_comes_due_in_nobodys_time_is_refused() {
         ("an embargo that is just over", DEADLINE, Some(NOW - skew - 1)),
     ]) {
         let batch = story.under(release(sequence), deadline, disclose_by);
-        story.refuses(what, batch, RefusalCode::ClockDiffers).await;
+        let (lines, reply) = (story.verdicts().await.len(), story.ask(batch).await);
+        assert_eq!(refusal(&reply), RefusalCode::ClockDiffers, "{what}");
+        assert_eq!(story.verdicts().await.len(), lines, "{what}: it waits, and leaves no line");
     }
     for (sequence, (deadline, disclose_by)) in (20..).zip([
         (NOW - skew, None),
