@@ -256,7 +256,10 @@ impl Signer {
         content.decision_ms.push(0);
         content.decided.push(match decision {
             Ok((release, _)) => slots.map(|slots| ItemWork { release, slots }),
-            Err(denied) => Err(denied.refusal),
+            Err(denied) => {
+                let mark = self.marks.mark(&item.release.channel_key());
+                Err(Refusal { mark, ..denied.refusal })
+            }
         });
         Some(item.release_id)
     }
@@ -331,7 +334,7 @@ impl Signer {
 
     fn settle_record(&mut self, record: &JournalRecord) {
         if record.verdict == Verdict::Permitted {
-            self.marks.settle(&record.product, &record.channel, record.sequence);
+            self.marks.settle(&record.channel_key(), record.sequence);
         }
         if let Some(refusal) = &record.refused_by {
             self.policy.settle(refusal);
@@ -386,7 +389,14 @@ impl Signer {
     ) -> Result<(PermittedRelease, Novelty), Box<Denied>> {
         self.gate.check_entry(head, item, roster, now)?;
         check_time(&item.release, now)?;
-        let permitted = self.policy.decide(item, &self.marks, now)?;
+        let permitted = self.policy.decide(item, &self.marks, now).or_else(|denied| {
+            // Nothing that comes makes a number right that is wrong.
+            let waits = denied.refusal.code.waits();
+            if waits {
+                self.marks.check(&item.release, item.release.digest())?
+            }
+            Err(denied)
+        })?;
         let (release, digest) = (permitted.release(), permitted.release().digest());
         let is_first = self.marks.history(release, digest).permitted_at.is_none();
         let novelty = self.marks.admit(release, digest, now)?;
@@ -638,7 +648,7 @@ fn is_unlogged(item: &ItemReply) -> bool {
 }
 
 fn refuse(code: RefusalCode, reason: String) -> Refusal {
-    Refusal { code, reason }
+    Refusal::new(code, reason)
 }
 
 fn malformed(problem: &str) -> Refusal {

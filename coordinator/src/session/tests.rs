@@ -2,6 +2,7 @@
 
 mod evidence;
 mod pace;
+mod sequences;
 mod waits;
 
 use std::collections::{BTreeMap, HashMap};
@@ -217,7 +218,7 @@ fn entry() -> LoggedEntry {
 }
 
 fn refusal(code: RefusalCode) -> Refusal {
-    Refusal { code, reason: "the test says so".to_owned() }
+    Refusal::new(code, "the test says so")
 }
 
 fn organisations(sent: &[(NodeId, Batch)]) -> Vec<&str> {
