@@ -425,6 +425,7 @@ impl Desk {
             .map(|path| File {
                 name: path.file_name().unwrap().to_str().unwrap().into(),
                 sha256: Sha256::digest(fs::read(path).unwrap()).into(),
+                others: None,
             })
             .collect();
         let build = Build {

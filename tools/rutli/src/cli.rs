@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 use clap_complete::Shell;
 use rutli_log::Head;
+use rutli_release::SshNamespaces;
 
 use self::parse::parse_duration;
 pub use self::{
@@ -258,11 +259,15 @@ pub enum Node {
 pub enum Keys {
     /// List the keys with their rosters (with --profile).
     List,
-    /// Write each key's NAME.pem and an allowed_signers file for ssh-keygen (with --profile).
+    /// Write each key's NAME.pem, and with --allow an allowed_signers file for ssh-keygen (with --profile).
     Export {
-        /// Where to write.
+        /// Output directory.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// A product whose signed files ssh-keygen is to accept, in one channel or in all, for example
+        /// product-build/suite or product-build/suite/stable. May be repeated.
+        #[arg(long = "allow", value_name = "CLASS/PRODUCT[/CHANNEL]")]
+        allow: Vec<SshNamespaces>,
     },
 }
 

@@ -38,7 +38,7 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
   every error     {\"error\":{\"exit\":N,\"problem\":TEXT,\"help\":TEXT or null}, …}; and what is known beside it, as the
                   release that was refused, or {\"verified\":false,\"reason\":TEXT,…}
   sign, release   {\"release_id\",\"request_id\",\"requester\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
-   show|watch|    \"issued_at\",\"expires_at\",\"formats\":[…],\"artifacts\":[{\"name\",\"size\",\"sha256\",\"sha512\",\"blake2b\"}],
+   show|watch|    \"issued_at\",\"expires_at\",\"formats\":[…],\"artifacts\":[{\"name\",\"sha256\"}],
    cancel|fetch|  \"state\",\"waiting_for\":[…],\"refusals\":[{\"node\",\"code\",\"reason\"}],\"signatures\":{\"done\",\"total\"},
    disclose       \"signed_by\":[…],\"key\",\"created_at\",\"finished_at\",\"embargo_until\",\"disclosed_at\",\"log_index\",
                   \"proven\",\"proven_at\",\"files\":[NAME…],\"written\":[PATH…]}

@@ -390,10 +390,7 @@ pub fn to_json(release: &v1::Release) -> Value {
         .map(|artifact| {
             json!({
                 "name": artifact.name,
-                "size": artifact.size,
                 "sha256": hex::encode(&artifact.sha256),
-                "sha512": hex::encode(&artifact.sha512),
-                "blake2b": hex::encode(&artifact.blake2b),
             })
         })
         .collect();
@@ -539,13 +536,7 @@ pub(crate) mod tests {
                 sequence: 1,
                 issued_at: 1,
                 expires_at: 0,
-                artifacts: vec![v1::Artifact {
-                    name: "bin/x".to_owned(),
-                    size: 1,
-                    sha256: vec![0; 32],
-                    sha512: vec![0; 64],
-                    blake2b: vec![0; 64],
-                }],
+                artifacts: vec![v1::Artifact { name: "bin/x".to_owned(), sha256: vec![0; 32] }],
                 formats: vec![v1::SignatureFormat::Dsse.into(), v1::SignatureFormat::Sshsig.into()],
             }),
             files: names

@@ -142,7 +142,7 @@ async fn execute_online(cli: Cli) -> Result<Report, Failure> {
         Command::Node(Node::Reinstate { node }) => nodes::reinstate(coordinator().await?, &node).await,
         Command::Node(command) => nodes::at_node(command, node().await?).await,
         Command::Keys(Keys::List) => keys::list(coordinator().await?).await,
-        Command::Keys(Keys::Export { out }) => keys::export(coordinator().await?, &out).await,
+        Command::Keys(Keys::Export { out, allow }) => keys::export(coordinator().await?, &out, &allow).await,
         Command::Attest(Attest::Rebuild(args)) => attest::rebuild::run(*args).await,
         Command::Demo(args) => demo::run(args, json).await,
         Command::Log(Log::Monitor(args)) => log::follow::run(&args, json).await,

@@ -141,14 +141,12 @@ impl View {
 
     fn files(&self, all: bool) -> String {
         let files = self.content.artifacts();
-        let bytes = files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
         let shown = if all { files.len() } else { LISTED_FILES };
         let rows = files.iter().take(shown).map(file_row);
         let mut text = format!(
-            "{}, {} in all\n{}",
+            "{}\n{}",
             text::count(files.len(), "file", "files"),
-            text::bytes(bytes),
-            text::columns(&["FILE", "SIZE", "SHA-256"], rows)
+            text::columns(&["FILE", "SHA-256"], rows)
         );
         if files.len() > shown {
             text.push_str(&format!("\n… and {} more: --files all lists them", files.len() - shown));
@@ -193,7 +191,7 @@ fn content_of(release: &v1::Release, id: &ReleaseId) -> Result<VerifiedRelease, 
 }
 
 fn file_row(file: &Artifact) -> Vec<String> {
-    vec![text::printable(file.name.as_str()), text::bytes(file.size), hex::encode(file.sha256)]
+    vec![text::printable(file.name.as_str()), hex::encode(file.sha256)]
 }
 
 /// A time in Unix seconds, for the sections of a view.
@@ -242,7 +240,7 @@ pub(crate) mod tests {
             (0..50).map(|number| v1::Artifact { name: format!("f-{number:02}"), ..first.clone() }).collect();
         let view = view(release);
         let text = view.text(false);
-        assert!(text.contains("50 files, 50 bytes in all"), "{text}");
+        assert!(text.contains("50 files\nFILE"), "{text}");
         assert!(text.contains("f-19") && !text.contains("f-20"), "{text}");
         assert!(text.contains("… and 30 more: --files all"), "{text}");
         assert!(view.text(true).contains("f-49"));

@@ -26,7 +26,7 @@ use tonic::transport::Channel as Connection;
 use self::progress::Progress;
 use crate::{
     cli, client, evidence, files,
-    hash::{self, Hashed},
+    hash::{self, Digests, Hashed},
     release_files, releases,
     report::{Failure, Report},
     status, text, waits,
@@ -161,17 +161,11 @@ pub async fn sign(
 pub fn prepare(request: &Request) -> Result<(v1::CreateReleaseRequest, Vec<Hashed>), Failure> {
     // The limits are checked before gigabytes are read.
     let (mut wire, names) = check(request)?;
-    let hashed = hash::hash_files(&request.files)?;
+    let hashed = hash::hash_files(&request.files, Digests::Sha256)?;
     wire.artifacts = names
         .into_iter()
         .zip(&hashed)
-        .map(|(name, file)| v1::Artifact {
-            name,
-            size: file.size,
-            sha256: file.sha256.to_vec(),
-            sha512: file.sha512.to_vec(),
-            blake2b: file.blake2b.to_vec(),
-        })
+        .map(|(name, file)| v1::Artifact { name, sha256: file.sha256.to_vec() })
         .collect();
     let digest = checked(&wire)?.request_digest();
     wire.request_id = match &request.request_id {
@@ -359,7 +353,10 @@ fn verify_all(key: &ReleaseKey, release: &v1::Release, content: &VerifiedRelease
         } else if let Some(artifact) = artifact {
             let armour =
                 std::str::from_utf8(&signed.data).map_err(|_| refused(name, "it is not text".to_owned()))?;
-            verify_sshsig(key, armour, &[content.class().ssh_namespace()], &artifact.sha512)
+            verify_sshsig(key, armour, &artifact.sha256)
+                .and_then(|verdict| {
+                    verdict.namespace.expect(&Expectation { min_sequence: None, ..expectation.clone() })
+                })
                 .map_err(|error| refused(name, error.to_string()))?;
             continue;
         } else if name.ends_with(".statement") {
@@ -376,7 +373,7 @@ fn verify_all(key: &ReleaseKey, release: &v1::Release, content: &VerifiedRelease
         statement.expect(&expectation).map_err(|error| refused(name, error.to_string()))?;
         for artifact in content.artifacts() {
             statement
-                .check_file(Some(artifact.name.as_str()), &artifact.sha256, &artifact.sha512)
+                .check_file(Some(artifact.name.as_str()), &artifact.sha256)
                 .map_err(|error| refused(name, error.to_string()))?;
         }
     }
@@ -460,13 +457,7 @@ fn wire_request(request: &Request, artifacts: Vec<v1::Artifact>) -> v1::CreateRe
 }
 
 fn placeholder(name: &str) -> v1::Artifact {
-    v1::Artifact {
-        name: name.to_owned(),
-        size: 0,
-        sha256: vec![0; 32],
-        sha512: vec![0; 64],
-        blake2b: vec![0; 64],
-    }
+    v1::Artifact { name: name.to_owned(), sha256: vec![0; 32] }
 }
 
 /// The request as the coordinator will read it, but for the time, which is not part of what is asked for.
