@@ -142,7 +142,7 @@ pub enum NotEstablished {
     /// About the same release id, but another content.
     #[error(
         "it is about a release of this name with another statement: sha256:{found}, not sha256:{wanted}. Look at the release again \
-         (`rutli show`), and sign the text of this one"
+         (`rutli review`), and sign the text of this one"
     )]
     OtherStatement {
         /// The digest in the text.

@@ -5,7 +5,10 @@
 
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
+use alloc::borrow::ToOwned;
+use alloc::format;
 use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use sha2::{Digest, Sha256};
 
@@ -115,6 +118,28 @@ impl Artifact {
     }
 }
 
+/// Something that is signed because somebody says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Which field, as the statement calls it where it has it.
+    pub field: &'static str,
+    /// What it says.
+    pub value: String,
+    /// Who says so.
+    pub by: Claimant,
+    /// By which attribute of the release policies can ask about it.
+    pub attribute: &'static str,
+}
+
+/// Who claims something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimant {
+    /// The coordinator, within bounds that each node keeps to its own clock and log.
+    Coordinator,
+    /// Whoever asked.
+    Pipeline,
+}
+
 /// Bytes to be signed, and what for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Signable {
@@ -192,6 +217,36 @@ impl VerifiedRelease {
     #[must_use]
     pub fn ssh_namespace(&self) -> SshNamespace {
         SshNamespace { class: self.class, product: self.product.clone(), channel: self.channel.clone() }
+    }
+
+    /// Everything that is signed and that no evidence proves, with who claims it. A digest is never among it.
+    ///
+    /// Policies can ask about each by its attribute. Approvals cover all of it but the formats, for they name the statement.
+    #[must_use]
+    pub fn claims(&self) -> Vec<Claim> {
+        // A new field does not compile without a decision here: it is proved by evidence, or it is on this list.
+        let Self { class, product, channel, version, sequence, issued_at, expires_at, artifacts, formats } =
+            self;
+        let pipeline = |field, attribute, value| Claim { field, value, by: Claimant::Pipeline, attribute };
+        let expires_at = expires_at.map_or_else(|| "never".to_owned(), Timestamp::rfc3339);
+        let formats = formats.iter().map(|format| format.as_str()).collect::<Vec<_>>().join(", ");
+        vec![
+            Claim {
+                field: "issuedAt",
+                value: issued_at.rfc3339(),
+                by: Claimant::Coordinator,
+                attribute: "issuedAt",
+            },
+            pipeline("class", "class", class.to_string()),
+            pipeline("product", "product", product.to_string()),
+            pipeline("channel", "channel", channel.to_string()),
+            pipeline("version", "version", version.to_string()),
+            pipeline("sequence", "sequence", sequence.to_string()),
+            pipeline("expiresAt", "expiresAt", expires_at),
+            // Which of the attested files, and their order; what they are is proved.
+            pipeline("files", "fileNames", format!("these {}, in this order", artifacts.len())),
+            pipeline("formats", "formats", formats),
+        ]
     }
 
     /// The in-toto Statement v1 about this release, as canonical JSON (RFC 8785).
@@ -384,7 +439,7 @@ fn in_artifact(index: usize, source: InvalidRelease) -> InvalidRelease {
 
 #[cfg(test)]
 mod tests {
-    use alloc::vec;
+
 
     use super::*;
     use crate::testing::{artifact, largest, unverified, verified};

@@ -19,7 +19,7 @@ pub use self::{
     attest::{
         Attest, AttestProvenance, AttestRebuild, AttestSigning, AttestTests, Attested, IsolationChosen,
     },
-    custodian::{Approve, Custodian, Evidence, Pending, Refuse, Show, Signing, View},
+    custodian::{Approve, Custodian, Evidence, Pending, Refuse, Review, Signing, View},
     files::{Sign, Verify},
     log::{DocumentsChecked, Log, LogExport, LogFilter, LogMonitor, LogPlace, LogProve, LogShow},
     policy::{Policy, PolicyFiles, Replay},
@@ -31,7 +31,8 @@ const EVERYWHERE: &str = "Everywhere";
 /// Organisations sign releases together.
 ///
 /// Exit codes: 0 done · 1 not verified, refused or failed · 2 wrong usage · 3 cannot be reached or not permitted ·
-/// 4 time is up, and it still goes on · 5 rebuilt, but not the same. See `rutli help exit-codes`.
+/// 4 time is up, and it still goes on · 5 files are not those expected · 6 a file changed after it was hashed.
+/// See `rutli help exit-codes`.
 #[derive(Debug, Parser)]
 #[command(name = "rutli", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {

@@ -207,7 +207,7 @@ pub async fn fetch(channel: Channel, release_id: &str, out: &Path) -> Result<Rep
     let release = get(channel, release_id).await?;
     signed_or_failure(&release)?;
     let verified = content(&release)?;
-    let written = release_files::write_all(&release, &verified, out)?;
+    let written = release_files::write_all(&release, &verified, out, &[])?;
     let mut json = to_json(&release);
     if let Value::Object(fields) = &mut json {
         fields.insert("written".to_owned(), json!(written));
@@ -331,7 +331,8 @@ pub fn signed_or_failure(release: &v1::Release) -> Result<(), Failure> {
                 .help("clear the reason with the node's custodian; then ask again with a higher --sequence")
         }
         Ok(ReleaseState::Cancelled) => {
-            Failure::failed(format!("release {id} was cancelled")).help("ask again with a higher --sequence")
+            let why = if release.refusals.is_empty() { String::new() } else { format!(": {}", refusals(release)) };
+            Failure::failed(format!("release {id} was cancelled{why}")).help("ask again with a higher --sequence")
         }
         Ok(ReleaseState::Expired) => Failure::failed(format!("release {id} was not signed within its time"))
             .help("see `rutli node list` for what was missing; then ask again with a higher --sequence"),

@@ -17,7 +17,7 @@ use crate::{
     client::{self, Profile},
     demo, evidence, help, init, keys, log, nodes, pending, policy, releases,
     report::{Failure, Report, pretty},
-    show, sign, verify, word,
+    review, sign, verify, word,
 };
 
 /// Runs one command line and says how it ended.
@@ -176,7 +176,7 @@ async fn on_custodian(
 ) -> Result<Report, Failure> {
     match command {
         Custodian::Pending(args) => pending::run(coordinator.await?, args).await,
-        Custodian::Show(args) => show::run(args, coordinator).await,
+        Custodian::Review(args) => review::run(args, coordinator).await,
         Custodian::Approve(args) => word::approve(args, coordinator).await,
         Custodian::Refuse(args) => word::refuse(args, coordinator).await,
         Custodian::Evidence(command) => evidence::run(command, coordinator).await,
