@@ -283,8 +283,9 @@ impl SignRelease {
     async fn restore(&self, stored: StoredRelease, mut slot: Slot) -> Result<Unfinished> {
         let (release, terms) = stored.request()?;
         let StoredRelease { number, message, logged: before } = stored;
-        let before = before
-            .ok_or_else(|| Error::Store { reason: format!("{} has no entry in the log", terms.release_id) })?;
+        let before = before.ok_or_else(|| Error::Store {
+            reason: format!("{} has no entry in the log", terms.release_id),
+        })?;
         // Without a key nothing is signed until the next start.
         let is_stale = self.active_roster().is_some_and(|active| active != terms.roster);
         let (_, entry) = logged(&release, &terms);

@@ -453,7 +453,11 @@ mod tests {
             ..LogState::default()
         };
         let year = limits::REACHED_KEPT_S;
-        for all in [&[point(5_000, 3)][..], &[point(5_000, 3), point(9_000, 3)], &[point(9_000, 3), point(year + 6_000, 7)]] {
+        for all in [
+            &[point(5_000, 3)][..],
+            &[point(5_000, 3), point(9_000, 3)],
+            &[point(9_000, 3), point(year + 6_000, 7)],
+        ] {
             let log = Unsaved { origin: origin.clone(), state: state(all), revision: 1 };
             journal.record(&[], Some(&log)).await.unwrap();
         }
@@ -463,7 +467,10 @@ mod tests {
         let other = "log.example/other".parse().unwrap();
         assert!(journal.log(&other).await.unwrap().reached.is_empty());
         let resumed = LogState { newest_at: 9_500, ..kept };
-        journal.resume(9_500, &Unsaved { origin: origin.clone(), state: resumed, revision: 2 }, None).await.unwrap();
+        journal
+            .resume(9_500, &Unsaved { origin: origin.clone(), state: resumed, revision: 2 }, None)
+            .await
+            .unwrap();
         assert_eq!(*journal.log(&origin).await.unwrap().reached, [point(9_000, 3)]);
     }
 

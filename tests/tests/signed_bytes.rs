@@ -46,8 +46,7 @@ const QUORUM: [u16; 4] = [0, 1, 3, 4];
 
 /// What the evidence is about.
 fn original() -> UnverifiedRelease {
-    let artifact =
-        |name: &str, byte: u8| UnverifiedArtifact { name: name.into(), sha256: vec![byte; 32] };
+    let artifact = |name: &str, byte: u8| UnverifiedArtifact { name: name.into(), sha256: vec![byte; 32] };
     UnverifiedRelease {
         class: Class::ProductBuild,
         product: "suite".into(),
@@ -112,7 +111,15 @@ fn changes() -> Vec<Change> {
     ];
     let release = fields!(
         UnverifiedRelease {
-            class, product, channel, version, sequence, issued_at, expires_at, artifacts, formats
+            class,
+            product,
+            channel,
+            version,
+            sequence,
+            issued_at,
+            expires_at,
+            artifacts,
+            formats
         },
         original()
     );
@@ -201,7 +208,9 @@ fn nothing_that_no_evidence_names_is_signed_but_what_is_listed_as_claimed() {
                 claimed += 1;
                 "other bytes are signed: claimed".to_owned()
             }
-            Ok(_) => panic!("change {number}, to {field}: bytes are signed that no evidence names and no list"),
+            Ok(_) => {
+                panic!("change {number}, to {field}: bytes are signed that no evidence names and no list")
+            }
         };
         println!("{number:>2} {field:<10} {found}");
     }
@@ -231,7 +240,8 @@ fn a_digest_is_no_claim() {
 fn an_approval_covers_every_claim_in_the_statement() {
     let deployment = rehearse([1; 32], &["release"]);
     let original_release = original().verify().unwrap();
-    let item = Nodes::with(&deployment).batch(&QUORUM, std::slice::from_ref(&original_release)).items.remove(0);
+    let item =
+        Nodes::with(&deployment).batch(&QUORUM, std::slice::from_ref(&original_release)).items.remove(0);
     let documents = vec![provenance(&original_release, BUILDER), approval(&item, ANNA)];
     let before: BTreeSet<_> =
         signed(&deployment, APPROVED, &original_release, &documents).unwrap().into_iter().collect();

@@ -138,4 +138,3 @@ async fn a_published_head_of_another_history_is_seen() {
     std::fs::write(folder.path().join("log/checkpoint"), other.to_note()).unwrap();
     refused_to_open(folder.path(), log_signer(), "are not those that the store has").await;
 }
-

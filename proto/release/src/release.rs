@@ -3,9 +3,9 @@
 //! [`UnverifiedRelease`] → [`VerifiedRelease`]; the constructor in between is the only one. A verified release says which bytes
 //! Ed25519 signs for it, and has a digest over everything that a signer node decides on.
 
+use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::borrow::ToOwned;
 use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
@@ -439,7 +439,6 @@ fn in_artifact(index: usize, source: InvalidRelease) -> InvalidRelease {
 
 #[cfg(test)]
 mod tests {
-
 
     use super::*;
     use crate::testing::{artifact, largest, unverified, verified};

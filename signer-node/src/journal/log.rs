@@ -162,11 +162,7 @@ pub(super) fn keep(script: &mut QueryBuilder<Sqlite>, log: &Unsaved) {
 /// The newest point, which mostly is there already; those before it are.
 fn keep_reached(script: &mut QueryBuilder<Sqlite>, origin: &Origin, new: Reached) {
     script.push("INSERT OR IGNORE INTO log_reached (origin, at, size) VALUES (");
-    script
-        .separated(", ")
-        .push_bind(origin.as_str())
-        .push_bind(integer(new.at))
-        .push_bind(integer(new.size));
+    script.separated(", ").push_bind(origin.as_str()).push_bind(integer(new.at)).push_bind(integer(new.size));
     let kept_from = new.at.saturating_sub(limits::REACHED_KEPT_S);
     script.push("); DELETE FROM log_reached WHERE origin = ").push_bind(origin.as_str());
     script.push(" AND at < ").push_bind(integer(kept_from)).push(";");

@@ -151,8 +151,8 @@ impl View {
             let documents: Vec<_> = self.documents.iter().map(Document::json).collect();
             fields.insert("evidence".to_owned(), json!(documents));
             let claimed = self.content.claims().into_iter();
-            let claimed =
-                claimed.map(|claim| json!({ "field": claim.field, "value": claim.value, "by": by(claim.by) }));
+            let claimed = claimed
+                .map(|claim| json!({ "field": claim.field, "value": claim.value, "by": by(claim.by) }));
             fields.insert("claimed".to_owned(), claimed.collect());
             fields.insert("wants".to_owned(), waits::to_json(&waits::wants(&self.release)));
             fields.insert(
@@ -166,9 +166,9 @@ impl View {
     /// What no evidence proves: that is for the custodian to know.
     fn claimed(&self) -> String {
         let claims = self.content.claims();
-        let rows = claims
-            .into_iter()
-            .map(|claim| vec![claim.field.to_owned(), text::printable(&claim.value), by(claim.by).to_owned()]);
+        let rows = claims.into_iter().map(|claim| {
+            vec![claim.field.to_owned(), text::printable(&claim.value), by(claim.by).to_owned()]
+        });
         format!(
             "claimed, and signed although no evidence proves it\n{}",
             text::columns(&["FIELD", "VALUE", "CLAIMED BY"], rows)

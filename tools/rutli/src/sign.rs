@@ -551,12 +551,11 @@ mod tests {
     #[test]
     fn a_proof_that_is_not_there_yet_is_no_failure_and_has_a_way_out() {
         let release = v1::Release { release_id: "x-1".to_owned(), log_index: 7, ..v1::Release::default() };
-        let signed =
-            |proven_at| Signed {
-                release: v1::Release { proven_at, ..release.clone() },
-                written: vec![],
-                changed: vec![],
-            };
+        let signed = |proven_at| Signed {
+            release: v1::Release { proven_at, ..release.clone() },
+            written: vec![],
+            changed: vec![],
+        };
         let without = report(&signed(0), Path::new("out"));
         assert!(without.text.contains("rutli release fetch x-1 --out out"), "{}", without.text);
         assert_eq!(without.json["proven"], false);

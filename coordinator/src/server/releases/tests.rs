@@ -204,12 +204,18 @@ async fn a_release_that_was_logged_for_another_key_ends_as_cancelled() {
     core.attach_all().await;
     assert_eq!(core.ended(&ids[0].release_id).await.state(), v1::ReleaseState::Signed);
     let ended = core.ended(&ids[1].release_id).await;
-    assert_eq!((ended.state(), ended.log_index), (v1::ReleaseState::Cancelled, 2), "and nothing was logged anew");
+    assert_eq!(
+        (ended.state(), ended.log_index),
+        (v1::ReleaseState::Cancelled, 2),
+        "and nothing was logged anew"
+    );
     assert_eq!(ended.refusals[0].code, "roster-changed");
     // Its end is in the log, and the next start finds nothing to do.
     let staged = core.store.staged(0, u64::MAX).await.unwrap();
     let cancelled = |entry: &Vec<u8>| match Entry::parse(entry).unwrap() {
-        Entry::Outcome(outcome) => outcome.state == rutli_log::entry::OutcomeState::Cancelled && outcome.request == 2,
+        Entry::Outcome(outcome) => {
+            outcome.state == rutli_log::entry::OutcomeState::Cancelled && outcome.request == 2
+        }
         _ => false,
     };
     assert_eq!(staged.entries.iter().filter(|entry| cancelled(entry)).count(), 1);
@@ -236,7 +242,10 @@ async fn as_many_embargoes_wait_as_monitors_keep_in_mind() {
     assert!(matches!(&full, Error::QueueFull { what } if what.contains("embargoes")), "{full}");
     core.ask(hidden("job-1", 1)).await.expect("what is admitted already is answered");
     core.ask(request("job-2", 2)).await.unwrap();
-    sqlx::query("UPDATE releases SET disclosed_at = 1 WHERE log_index = 100").execute(&mut database).await.unwrap();
+    sqlx::query("UPDATE releases SET disclosed_at = 1 WHERE log_index = 100")
+        .execute(&mut database)
+        .await
+        .unwrap();
     core.ask(hidden("job-3", 3)).await.unwrap();
 }
 

@@ -36,7 +36,9 @@ pub struct Pending {
 
 /// `rutli review`
 #[derive(Debug, Args)]
-#[command(after_help = "Example: rutli review suite-1.4.2-0123456789ab --trust /etc/rutli/policy dist/suite.tar.gz")]
+#[command(
+    after_help = "Example: rutli review suite-1.4.2-0123456789ab --trust /etc/rutli/policy dist/suite.tar.gz"
+)]
 pub struct Review {
     /// Its id.
     pub release: ReleaseId,

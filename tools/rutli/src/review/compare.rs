@@ -39,7 +39,10 @@ pub(super) fn compare(
     files: &[PathBuf],
     base: Option<&Path>,
 ) -> Result<Vec<Compared>, Failure> {
-    hash::hash_files(files, Digests::Sha256)?.into_iter().map(|file| compare_one(content, file, base)).collect()
+    hash::hash_files(files, Digests::Sha256)?
+        .into_iter()
+        .map(|file| compare_one(content, file, base))
+        .collect()
 }
 
 fn compare_one(content: &VerifiedRelease, file: Hashed, base: Option<&Path>) -> Result<Compared, Failure> {
@@ -54,9 +57,7 @@ fn compare_one(content: &VerifiedRelease, file: Hashed, base: Option<&Path>) -> 
     let verdict = match (named.iter().copied().find(is_same), named.first()) {
         (Some(same), _) => Verdict::Matches(name(same)),
         (None, Some(other)) => Verdict::Differs(name(other)),
-        (None, None) => {
-            Verdict::NotInRelease(content.artifacts().iter().filter(is_same).map(name).collect())
-        }
+        (None, None) => Verdict::NotInRelease(content.artifacts().iter().filter(is_same).map(name).collect()),
     };
     Ok(Compared { path: file.path, sha256: file.sha256, verdict })
 }
