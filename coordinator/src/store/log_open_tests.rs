@@ -7,7 +7,7 @@ use super::{
     tests::reopen,
     *,
 };
-use crate::testing::log_signer;
+use crate::testing::{eventually, log_signer};
 
 async fn refused_to_open(data_dir: &Path, signer: LogSigner, why: &str) {
     let error = open_with(data_dir, signer).await.err().unwrap().to_string();
