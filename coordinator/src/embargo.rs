@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rand::{RngCore as _, rngs::OsRng};
 use rutli_log::{
     Entry, Hash,
-    entry::{Disclosure, Embargo, Request, RequestTerms, kinds},
+    entry::{Disclosure, Embargo, Request, kinds},
     limits::MAX_EMBARGO_SECONDS,
 };
 use rutli_release::ReleaseId;

@@ -279,6 +279,7 @@ pub(crate) fn unsigned(number: i64) -> Result<u64, Error> {
 #[cfg(test)]
 mod tests {
     use rutli_keys::KeyName;
+    use rutli_log::Origin;
     use rutli_release::{ReleaseId, Requester};
     use rutli_wire::link::{Refusal, RefusalCode};
 
@@ -464,7 +465,7 @@ mod tests {
         let (journal, _) = Journal::open(&path).await.unwrap();
         let kept = journal.log(&origin).await.unwrap();
         assert_eq!(*kept.reached, [point(9_000, 3), point(year + 6_000, 7)]);
-        let other = "log.example/other".parse().unwrap();
+        let other = Origin::new("log.example/other").unwrap();
         assert!(journal.log(&other).await.unwrap().reached.is_empty());
         let resumed = LogState { newest_at: 9_500, ..kept };
         journal

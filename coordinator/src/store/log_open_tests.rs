@@ -1,19 +1,13 @@
 //! Which stores and logs open together, and what they begin with.
 
-use prost::Message as _;
-use rutli_keys::SignedRoster;
-use rutli_log::{Entry, Origin, SignedCheckpoint};
-use rutli_wire::convert::{release_from_request, release_to_content};
+use rutli_log::{Origin, SignedCheckpoint};
 
 use super::{
-    log_tests::{assert_log, beside, execute, grow, head_of, logged, open_with, write},
-    tests::{admit, in_channel, number, reopen},
+    log_tests::{beside, execute, grow, head_of, open_with, write},
+    tests::reopen,
     *,
 };
-use crate::{
-    config::Limits,
-    testing::{NOW, Running, key, log_signer, open_store, request},
-};
+use crate::testing::{eventually, log_signer};
 
 async fn refused_to_open(data_dir: &Path, signer: LogSigner, why: &str) {
     let error = open_with(data_dir, signer).await.err().unwrap().to_string();
@@ -38,12 +32,7 @@ async fn closed(written: Option<u64>, published: bool) -> (tempfile::TempDir, Si
     drop((store, appender));
     // The writer closes its connection shortly after the last handle is gone.
     drop(reopen(folder.path()).await);
-    for _ in 0..200 {
-        if lock(folder.path()).is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the store is free", async || lock(folder.path()).is_ok()).await;
     (folder, newest)
 }
 

@@ -8,7 +8,7 @@ use rutli_wire::{convert::release_from_content, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{
-    NewLogged, ReleaseNumber, Store, evidence,
+    NewLogged, ReleaseNumber, Store,
     writer::{signed, unsigned},
 };
 use crate::{

@@ -15,7 +15,7 @@ use tokio::{
 use rutli_log::Head;
 
 use super::{
-    Admission, CeremonyChange, Ending, Health, NewEvidence, NewLogged, NewRelease, ReleaseNumber,
+    Admission, CeremonyChange, Ending, Health, NewEvidence, NewRelease, ReleaseNumber,
     admission::admit, evidence, staging,
 };
 use crate::{
