@@ -15,8 +15,8 @@ use tokio::{
 use rutli_log::Head;
 
 use super::{
-    Admission, CeremonyChange, Ending, Health, NewEvidence, NewRelease, ReleaseNumber,
-    admission::admit, evidence, staging,
+    Admission, CeremonyChange, Ending, Health, NewEvidence, NewRelease, ReleaseNumber, admission::admit,
+    evidence, staging,
 };
 use crate::{
     error::{Error, Result},
