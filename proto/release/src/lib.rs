@@ -68,7 +68,8 @@ pub use names::{
 };
 pub use namespace::{SshNamespace, SshNamespaces};
 pub use release::{
-    Artifact, Claim, Claimant, Signable, SignableKind, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
+    Artifact, ChannelKey, Claim, Claimant, Signable, SignableKind, UnverifiedArtifact, UnverifiedRelease,
+    VerifiedRelease,
 };
 pub use signed_files::{NotAssembled, SignedFile, dsse_envelope, files_of, signed_files};
 pub use statement::{Claims, PREDICATE_TYPE, STATEMENT_TYPE, Statement};

@@ -10,6 +10,7 @@ use alloc::format;
 use alloc::string::{String, ToString};
 use alloc::vec;
 use alloc::vec::Vec;
+use core::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::class::Class;
@@ -94,6 +95,23 @@ pub struct VerifiedRelease {
     formats: Vec<Format>,
 }
 
+/// What sequences go up in: one channel of a product, of one class.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelKey {
+    /// The class.
+    pub class: Class,
+    /// The product.
+    pub product: Product,
+    /// The channel.
+    pub channel: Channel,
+}
+
+impl fmt::Display for ChannelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.class, self.product, self.channel)
+    }
+}
+
 /// One file of a release. SHA-256 is its identity: every format of today signs that digest and no other.
 ///
 /// A file has nothing here that evidence does not have to name: a size, or a digest in an algorithm that no format signs, would be
@@ -175,6 +193,12 @@ impl VerifiedRelease {
     #[must_use]
     pub fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// What its sequence goes up in.
+    #[must_use]
+    pub fn channel_key(&self) -> ChannelKey {
+        ChannelKey { class: self.class, product: self.product.clone(), channel: self.channel.clone() }
     }
 
     /// The version.

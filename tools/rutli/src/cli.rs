@@ -20,7 +20,7 @@ pub use self::{
         Attest, AttestProvenance, AttestRebuild, AttestSigning, AttestTests, Attested, IsolationChosen,
     },
     custodian::{Approve, Custodian, Evidence, Pending, Refuse, Review, Signing, View},
-    files::{Sign, Verify},
+    files::{Number, Sign, Verify},
     log::{DocumentsChecked, Log, LogExport, LogFilter, LogMonitor, LogPlace, LogProve, LogShow},
     policy::{Policy, PolicyFiles, Replay},
 };
