@@ -468,7 +468,7 @@ mod tests {
         assert_eq!(*kept.reached, [point(9_000, 3), point(year + 6_000, 7)]);
         let other = Origin::new("log.example/other").unwrap();
         assert!(journal.log(&other).await.unwrap().reached.is_empty());
-        let resumed = LogState { newest_at: 9_500, ..kept };
+        let resumed = LogState { newest_at: 9_500, reached: vec![point(9_000, 3)].into(), ..kept };
         journal
             .resume(9_500, &Unsaved { origin: origin.clone(), state: resumed, revision: 2 }, None)
             .await
