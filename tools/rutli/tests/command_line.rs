@@ -271,7 +271,7 @@ fn evidence_keys_and_reasons_are_looked_at_before_anybody_is_asked() {
             "not one line of 1 to 500 bytes",
         ),
         ("refuse x-1-0123456789ab --yes --key garbage", vec!["--reason", "no"], "which coordinator"),
-        ("show x-1-0123456789ab", vec![], "which coordinator"),
+        ("review x-1-0123456789ab", vec![], "which coordinator"),
         ("pending", vec![], "which coordinator"),
     ] {
         let mut command = rutli();

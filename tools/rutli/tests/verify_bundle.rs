@@ -319,8 +319,9 @@ fn ssh_signatures_are_bound_by_the_outcome_all_together() {
         ("notes.txt suite.bin", 1, "every file of the release"),
         ("suite.bin", 1, "every file of the release"),
         ("suite.bin changed", 1, "does not verify"),
-        ("--class av-database suite.bin notes.txt", 1, "namespace"),
-        ("--product suite suite.bin notes.txt", 2, "does not bind what --product asks for"),
+        ("--class av-database suite.bin notes.txt", 1, "of another class"),
+        ("--product other suite.bin notes.txt", 1, "of another product"),
+        ("--min-sequence 1 suite.bin notes.txt", 2, "does not bind what --min-sequence asks for"),
         ("suite.bin trusted_root.json", 2, "there is no trusted_root.json.sig"),
     ] {
         let (code, said) = logged.verify(&format!("{PROOF} {line}"));
