@@ -388,7 +388,8 @@ impl Signer {
         now: u64,
     ) -> Result<(PermittedRelease, Novelty), Box<Denied>> {
         self.gate.check_entry(head, item, roster, now)?;
-        check_time(&item.release, now)?;
+        let not_logged_at = item.entry.as_ref().and_then(|entry| self.gate.not_logged_at(entry.index));
+        check_time(&item.release, not_logged_at, now)?;
         let permitted = self.policy.decide(item, &self.marks, now).or_else(|denied| {
             // Nothing that comes makes a number right that is wrong.
             let waits = denied.refusal.code.waits();
@@ -622,19 +623,24 @@ impl Signer {
     }
 }
 
-fn check_time(release: &VerifiedRelease, now: u64) -> Result<(), Refusal> {
+/// Bounded on both sides, for nothing else proves when a release was issued: not later than now, and not before the last time at
+/// which this node knows that the log did not have it. By a little, it may be a clock that is wrong.
+fn check_time(release: &VerifiedRelease, not_logged_at: Option<u64>, now: u64) -> Result<(), Refusal> {
     let issued = release.issued_at().0;
+    let wrong = |what: &str, time, clock: &str, than| {
+        Err(out_of_time((what, time), (clock, than), RefusalCode::OutOfTime))
+    };
     if issued > now.saturating_add(limits::MAX_CLOCK_SKEW_S) {
-        return Err(out_of_time(
-            "the release says that it was issued at",
-            issued,
-            now,
-            RefusalCode::OutOfTime,
-        ));
+        return wrong("the release says that it was issued at", issued, "this node's clock says", now);
+    }
+    let not_logged_at = not_logged_at.unwrap_or(0);
+    if issued < not_logged_at.saturating_sub(limits::MAX_CLOCK_SKEW_S) {
+        let clock = "by this node's clock the log did not have it yet at";
+        return wrong("the release says that it was issued at", issued, clock, not_logged_at);
     }
     match release.expires_at() {
         Some(expires) if expires.0 <= now => {
-            Err(out_of_time("the statement says that it expires at", expires.0, now, RefusalCode::OutOfTime))
+            wrong("the statement says that it expires at", expires.0, "this node's clock says", now)
         }
         _ => Ok(()),
     }

@@ -7,7 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rutli_keys::{KeyName, Roster};
-use rutli_release::{Class, UnverifiedRelease, VerifiedRelease};
+use rutli_release::{Class, Timestamp, UnverifiedRelease, VerifiedRelease};
 use rutli_signer_node::{
     clock::Reading,
     limits::{MAX_CLOCK_ERROR_S, MAX_OPEN_BATCHES},
@@ -256,7 +256,10 @@ fn what_is_out_of_time_by_little_waits() {
         let items = signer.release_shares(pending, Ok(())).answer.unwrap();
         let refusal = items.first().unwrap().as_ref().unwrap_err();
         assert_eq!(refusal.code, RefusalCode::ClockDiffers, "{what}");
-        assert!(refusal.code.waits() && refusal.reason.contains(&NOW.to_string()), "{what}: {refusal:?}");
+        assert!(
+            refusal.code.waits() && refusal.reason.contains(&Timestamp(NOW).to_string()),
+            "{what}: {refusal:?}"
+        );
     }
     let batch = nodes.batch(&[0, 1, 3, 4], &[early]);
     let batch = nodes.complete(3, &batch);
