@@ -6,6 +6,9 @@
 //! node for it. After any failure the connection is thrown away, for after a failed fsync nobody knows what the system
 //! has kept; the next use opens the file anew and finds its last durable state.
 //!
+//! What was written can be told from what is left of it: see [`memory`]. A journal is looked at as a whole when it is
+//! opened ([`verify`]), and what it knew last is compared with a [witness](crate::journal_witness) outside of its folder.
+//!
 //! Key ceremonies keep their rows in the same file, see [`crate::ceremonies`].
 
 use std::{
@@ -13,17 +16,20 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
+
+use rand::{RngCore as _, rngs::OsRng};
+use rutli_log::Hash;
 
 use sqlx::{
     ConnectOptions as _, Connection as _, QueryBuilder, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::{
     error::Error,
@@ -35,6 +41,13 @@ use crate::{
 
 mod decisions;
 mod log;
+mod memory;
+mod rows;
+mod verify;
+
+pub use memory::{Chain, Point};
+
+use memory::Memory;
 
 /// The journal; clones share it.
 #[derive(Clone, Debug)]
@@ -45,9 +58,20 @@ struct Inner {
     path: PathBuf,
     options: SqliteConnectOptions,
     /// `None` after a failure.
-    connection: Mutex<Option<SqliteConnection>>,
+    open: Mutex<Option<Open>>,
     /// Since the last look for old ones.
     refusals: AtomicU32,
+    /// Where the journal is, after each transaction.
+    point: watch::Sender<Point>,
+    /// Nothing is written any more: the process ends.
+    stopped: AtomicBool,
+}
+
+/// The file, and what is known of it.
+#[derive(Debug)]
+struct Open {
+    connection: SqliteConnection,
+    memory: Memory,
 }
 
 /// What a journal held when it was opened.
@@ -61,6 +85,8 @@ pub struct Recovered {
     pub newest_at: u64,
     /// Decisions so far.
     pub counts: Counts,
+    /// It began just now: there was none.
+    pub is_new: bool,
 }
 
 /// Decisions since the journal began.
@@ -73,35 +99,22 @@ pub struct Counts {
 }
 
 impl Journal {
-    /// Opens or creates the file and brings it to this version.
+    /// Opens or creates the file, brings it to this version, and looks at all of it.
+    ///
+    /// # Errors
+    /// [`Error::JournalDamaged`] if it is not what was written, and others if it cannot be read.
     pub async fn open(path: &Path) -> Result<(Self, Recovered), Error> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(2))
-            .statement_cache_capacity(32)
-            .thread_name(|_| "journal".into())
-            // KiB, negative by SQLite's own rule: the node's memory is for nonces.
-            .pragma("cache_size", "-1024")
-            .pragma("temp_store", "MEMORY")
-            // Sealed seeds of ended ceremonies are overwritten, not just unlinked.
-            .pragma("secure_delete", "ON")
-            .pragma("journal_size_limit", "16777216")
-            .disable_statement_logging();
-        let mut connection = options.connect().await?;
-        let broken = |error: sqlx::migrate::MigrateError| Error::Migration {
-            path: path.to_path_buf(),
-            problem: error.to_string(),
-        };
-        migrations().run_direct(None, &mut connection, false).await.map_err(broken)?;
-        let recovered = recover(&mut connection).await?;
+        let options = options(path);
+        let mut connection = options.connect().await.map_err(|error| Error::from(error).of_content())?;
+        let (memory, recovered) = look(&mut connection, path).await.map_err(Error::of_content)?;
+        let (point, _) = watch::channel(memory.point());
         let inner = Inner {
             path: path.to_path_buf(),
             options,
-            connection: Mutex::new(Some(connection)),
+            open: Mutex::new(Some(Open { connection, memory })),
             refusals: AtomicU32::new(0),
+            point,
+            stopped: AtomicBool::new(false),
         };
         Ok((Self(Arc::new(inner)), recovered))
     }
@@ -115,33 +128,43 @@ impl Journal {
         if records.is_empty() && log.is_none() {
             return Ok(());
         }
+        let mut write = self.take().await?;
         let mut script = QueryBuilder::new("BEGIN IMMEDIATE;");
         if let Some(log) = log {
             log::keep(&mut script, log);
+            write.memory()?.note_head(log);
         }
         if let Some(newest_at) = records.iter().map(|record| record.at).max() {
-            self.record_decisions(&mut script, records, newest_at);
+            self.record_decisions(&mut script, write.memory()?, records, newest_at);
         }
+        if log.is_some_and(|log| log.state.fork.is_some()) {
+            // Once in the life of a log, and it changes a table that is sealed as a whole.
+            script.build().execute(write.connection()?).await?;
+            return write.commit().await;
+        }
+        write.memory()?.write(&mut script);
         // A crash before this line: nothing was decided, and the head is the old one. After it: the marks and the head
         // stand, and the same release may come again with the same content.
         script.push("COMMIT;");
-        self.take().await?.run(script).await
+        write.run(script).await
     }
 
     fn record_decisions(
         &self,
         script: &mut QueryBuilder<Sqlite>,
+        memory: &mut Memory,
         records: &[&JournalRecord],
         newest_at: u64,
     ) {
         let permitted: Vec<_> =
             records.iter().copied().filter(|record| record.verdict == Verdict::Permitted).collect();
         let refused = records.len() - permitted.len();
-        decisions::insert(script, records);
+        decisions::insert(script, memory, records);
         if !permitted.is_empty() {
             decisions::raise_marks(script, &permitted);
         }
-        decisions::keep_refusals(script, records);
+        decisions::keep_refusals(script, memory, records);
+        memory.note_time(newest_at);
         script.push("UPDATE state SET newest_at = max(newest_at, ").push_bind(integer(newest_at));
         script.push("), permitted = permitted + ").push_bind(count(permitted.len()));
         script.push(", refused = refused + ").push_bind(count(refused)).push(";");
@@ -178,12 +201,24 @@ impl Journal {
     }
 
     async fn take(&self) -> Result<Write<'_>, Error> {
-        let mut slot = self.0.connection.lock().await;
-        let connection = match slot.take() {
-            Some(connection) => connection,
-            None => self.0.options.connect().await?,
+        if self.0.stopped.load(Ordering::SeqCst) {
+            return Err(Error::Stopping);
+        }
+        let mut slot = self.0.open.lock().await;
+        let open = match slot.take() {
+            Some(open) => open,
+            None => self.reopen().await?,
         };
-        Ok(Write { connection: Some(connection), slot })
+        Ok(Write { open: Some(open), slot, point: &self.0.point })
+    }
+
+    /// After a failure: what the file holds now is what counts, whatever was believed before.
+    async fn reopen(&self) -> Result<Open, Error> {
+        let mut connection = self.0.options.connect().await?;
+        match Memory::load(&mut connection).await.map_err(Error::of_content)? {
+            Some(memory) if memory.name == self.0.point.borrow().journal => Ok(Open { connection, memory }),
+            _ => Err(Error::JournalDamaged("it is not the journal that this process opened".into())),
+        }
     }
 
     fn is_time_to_prune(&self, fresh: usize) -> bool {
@@ -196,13 +231,34 @@ impl Journal {
         is_time
     }
 
-    /// Waits until the file is closed; a journal that is only dropped closes a little later, on a thread of its own.
-    /// Whoever uses it afterwards opens it again.
+    /// Where the journal is, now and after each transaction.
+    #[must_use]
+    pub fn point(&self) -> watch::Receiver<Point> {
+        self.0.point.subscribe()
+    }
+
+    /// The hash that the first `count` permissions end with, if there are so many.
+    pub async fn permitted_after(&self, count: u64) -> Result<Option<Hash>, Error> {
+        let mut write = self.write().await?;
+        let memory = write.memory()?.clone();
+        let hash = verify::permitted_after(write.connection()?, &memory, count).await?;
+        write.commit().await?;
+        Ok(hash)
+    }
+
+    /// Waits until the file is closed, one file that holds everything; a journal that is only dropped closes a little
+    /// later, on a thread of its own. Whoever uses it afterwards opens it again.
     pub async fn close(&self) -> Result<(), Error> {
-        match self.0.connection.lock().await.take() {
-            Some(connection) => Ok(connection.close().await?),
-            None => Ok(()),
-        }
+        let Some(Open { mut connection, .. }) = self.0.open.lock().await.take() else { return Ok(()) };
+        // Crash boundary: before, the journal is two files; after, one. Both hold the same.
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+
+    /// The end: what is under way is finished, nothing more is written, and one file holds everything.
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.0.stopped.store(true, Ordering::SeqCst);
+        self.close().await
     }
 
     /// The file.
@@ -215,26 +271,83 @@ impl Journal {
 /// A transaction under way.
 pub(crate) struct Write<'a> {
     /// Only a committed transaction puts it back.
-    connection: Option<SqliteConnection>,
-    slot: MutexGuard<'a, Option<SqliteConnection>>,
+    open: Option<Open>,
+    slot: MutexGuard<'a, Option<Open>>,
+    point: &'a watch::Sender<Point>,
 }
 
 impl Write<'_> {
     pub(crate) fn connection(&mut self) -> Result<&mut SqliteConnection, Error> {
-        self.connection.as_mut().ok_or(Error::Journal(sqlx::Error::WorkerCrashed))
+        Ok(&mut self.open.as_mut().ok_or(Error::Journal(sqlx::Error::WorkerCrashed))?.connection)
     }
 
-    /// Durable when this returns `Ok`.
-    pub(crate) async fn commit(self) -> Result<(), Error> {
+    fn memory(&mut self) -> Result<&mut Memory, Error> {
+        Ok(&mut self.open.as_mut().ok_or(Error::Journal(sqlx::Error::WorkerCrashed))?.memory)
+    }
+
+    /// Seals what the tables hold now. Durable when this returns `Ok`.
+    pub(crate) async fn commit(mut self) -> Result<(), Error> {
+        if let Some(Open { connection, memory }) = &mut self.open {
+            memory.reseal(connection).await?;
+        }
         self.run(QueryBuilder::new("COMMIT")).await
     }
 
     /// A script that ends the transaction. Only one that succeeded to its end gives the connection back.
     async fn run(mut self, mut script: QueryBuilder<Sqlite>) -> Result<(), Error> {
         script.build().execute(self.connection()?).await?;
-        *self.slot = self.connection.take();
+        self.point.send_replace(self.memory()?.point());
+        *self.slot = self.open.take();
         Ok(())
     }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(2))
+        .statement_cache_capacity(32)
+        .thread_name(|_| "journal".into())
+        // KiB, negative by SQLite's own rule: the node's memory is for nonces.
+        .pragma("cache_size", "-1024")
+        .pragma("temp_store", "MEMORY")
+        // Sealed seeds of ended ceremonies are overwritten, not just unlinked.
+        .pragma("secure_delete", "ON")
+        .pragma("journal_size_limit", "16777216")
+        .disable_statement_logging()
+}
+
+/// What a file holds, once all of it was looked at. One that holds nothing begins a journal.
+async fn look(connection: &mut SqliteConnection, path: &Path) -> Result<(Memory, Recovered), Error> {
+    verify::file(connection).await?;
+    let broken = |error: sqlx::migrate::MigrateError| Error::Migration {
+        path: path.to_path_buf(),
+        problem: error.to_string(),
+    };
+    migrations().run_direct(None, connection, false).await.map_err(broken)?;
+    let found = Memory::load(connection).await?;
+    let is_new = found.is_none();
+    let memory = match found {
+        Some(memory) => memory,
+        None => begin(connection).await?,
+    };
+    verify::content(connection, &memory).await?;
+    let recovered = recover(connection, is_new).await?;
+    Ok((memory, recovered))
+}
+
+/// Gives a journal its name. A crash before leaves tables without a row, and the next start begins it.
+async fn begin(connection: &mut SqliteConnection) -> Result<Memory, Error> {
+    let mut name = [0; 32];
+    OsRng.fill_bytes(&mut name);
+    let mut memory = Memory::begin(Hash(name));
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    memory.reseal(connection).await?;
+    sqlx::query("COMMIT").execute(connection).await?;
+    Ok(memory)
 }
 
 fn migrations() -> Migrator {
@@ -246,11 +359,12 @@ fn migrations() -> Migrator {
         (2, "log", include_str!("../migrations/0002_log.sql")),
         (3, "vouched", include_str!("../migrations/0003_vouched.sql")),
         (4, "policy", include_str!("../migrations/0004_policy.sql")),
+        (5, "memory", include_str!("../migrations/0005_memory.sql")),
     ];
     Migrator::with_migrations(all.into_iter().map(migration).collect())
 }
 
-async fn recover(connection: &mut SqliteConnection) -> Result<Recovered, Error> {
+async fn recover(connection: &mut SqliteConnection, is_new: bool) -> Result<Recovered, Error> {
     let state = sqlx::query("SELECT paused, newest_at, permitted, refused FROM state")
         .fetch_one(&mut *connection)
         .await?;
@@ -259,6 +373,7 @@ async fn recover(connection: &mut SqliteConnection) -> Result<Recovered, Error> 
         paused: state.try_get(0)?,
         newest_at: unsigned(state.try_get(1)?)?,
         counts: Counts { permitted: unsigned(state.try_get(2)?)?, refused: unsigned(state.try_get(3)?)? },
+        is_new,
     })
 }
 
