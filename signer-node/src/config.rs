@@ -27,6 +27,8 @@ pub struct Config {
     pub me: NodeId,
     /// Folder of the journal and the keys.
     pub data_dir: PathBuf,
+    /// The journal's witness, outside of that folder.
+    pub journal_witness: PathBuf,
     /// The custodian's socket.
     pub socket: PathBuf,
     /// PEM file of the identity key.
@@ -133,6 +135,7 @@ struct Raw {
     organisation: OrgName,
     name: NodeName,
     data_dir: PathBuf,
+    journal_witness: Option<PathBuf>,
     socket: PathBuf,
     identity: PathBuf,
     tls: TlsFiles,
@@ -201,6 +204,8 @@ impl Raw {
         }
         Ok(Config {
             me: NodeId { organisation: self.organisation, node: self.name },
+            journal_witness: folder
+                .join(self.journal_witness.unwrap_or_else(|| default_witness(&self.data_dir))),
             data_dir: folder.join(self.data_dir),
             socket: folder.join(self.socket),
             identity: folder.join(self.identity),
@@ -216,6 +221,13 @@ impl Raw {
             policy: RulesFolder::new(folder.join(policy)),
         })
     }
+}
+
+/// Beside the data folder, in a folder of its own: `/var/lib/rutli-signer-witness/journal`.
+fn default_witness(data_dir: &Path) -> PathBuf {
+    let mut folder = data_dir.as_os_str().to_owned();
+    folder.push("-witness");
+    Path::new(&folder).join("journal")
 }
 
 fn coordinator(raw: RawCoordinator) -> Result<Coordinator, String> {
@@ -323,6 +335,7 @@ mod tests {
         let config = Config::load(&folder.path().join("node.toml")).unwrap();
         assert_eq!(config.me.to_string(), "vendor/vendor-1");
         assert_eq!(config.data_dir, folder.path().join("data"));
+        assert_eq!(config.journal_witness, folder.path().join("data-witness/journal"));
         assert_eq!(config.tls.key, folder.path().join("tls.key"));
         assert_eq!(config.coordinators[0].server_name, ServerName::try_from("localhost").unwrap());
         assert_eq!((config.coordinators[0].host.as_str(), config.coordinators[0].port), ("127.0.0.1", 7410));
@@ -340,6 +353,7 @@ mod tests {
         assert_eq!(config.log.origin().as_str(), "log.example.com/2026");
         assert_eq!(config.identity, Path::new("/etc/rutli-signer/identity.pem"));
         assert_eq!(config.data_dir, Path::new("/var/lib/rutli-signer"));
+        assert_eq!(config.journal_witness, Path::new("/var/lib/rutli-signer-witness/journal"));
     }
 
     #[test]

@@ -143,6 +143,17 @@ pub enum Error {
     )]
     JournalDamaged(String),
 
+    /// The operator put the journal's witness where a copy of the data folder takes it along.
+    #[error(
+        "invalid journal_witness {witness}: it is inside of data_dir, so an old copy of that folder brings an old witness \
+         with it; give a file in another folder, best on another disk",
+        witness = witness.display()
+    )]
+    WitnessInside {
+        /// The witness.
+        witness: PathBuf,
+    },
+
     /// The custodian gave a wrong passphrase; try again.
     #[error("the passphrase does not open {path}", path = path.display())]
     Passphrase {

@@ -63,6 +63,10 @@ struct Inner {
     refusals: AtomicU32,
     /// Where the journal is, after each transaction.
     point: watch::Sender<Point>,
+    /// It is the node's newest, or its custodian goes on with it.
+    accepted: watch::Sender<bool>,
+    /// Why its witness cannot be written.
+    witness_problem: watch::Sender<Option<String>>,
     /// Nothing is written any more: the process ends.
     stopped: AtomicBool,
 }
@@ -85,8 +89,6 @@ pub struct Recovered {
     pub newest_at: u64,
     /// Decisions so far.
     pub counts: Counts,
-    /// It began just now: there was none.
-    pub is_new: bool,
 }
 
 /// Decisions since the journal began.
@@ -114,6 +116,8 @@ impl Journal {
             open: Mutex::new(Some(Open { connection, memory })),
             refusals: AtomicU32::new(0),
             point,
+            accepted: watch::channel(false).0,
+            witness_problem: watch::channel(None).0,
             stopped: AtomicBool::new(false),
         };
         Ok((Self(Arc::new(inner)), recovered))
@@ -237,6 +241,27 @@ impl Journal {
         self.0.point.subscribe()
     }
 
+    /// From now on its [witness](crate::journal_witness) follows it.
+    pub fn accept(&self) {
+        self.0.accepted.send_replace(true);
+    }
+
+    /// Whether it is accepted, now and after a change.
+    #[must_use]
+    pub fn accepted(&self) -> watch::Receiver<bool> {
+        self.0.accepted.subscribe()
+    }
+
+    /// Why its witness cannot be written; `None` if it can.
+    #[must_use]
+    pub fn witness_problem(&self) -> Option<String> {
+        self.0.witness_problem.borrow().clone()
+    }
+
+    pub(crate) fn set_witness_problem(&self, problem: Option<String>) {
+        self.0.witness_problem.send_replace(problem);
+    }
+
     /// The hash that the first `count` permissions end with, if there are so many.
     pub async fn permitted_after(&self, count: u64) -> Result<Option<Hash>, Error> {
         let mut write = self.write().await?;
@@ -328,14 +353,12 @@ async fn look(connection: &mut SqliteConnection, path: &Path) -> Result<(Memory,
         problem: error.to_string(),
     };
     migrations().run_direct(None, connection, false).await.map_err(broken)?;
-    let found = Memory::load(connection).await?;
-    let is_new = found.is_none();
-    let memory = match found {
+    let memory = match Memory::load(connection).await? {
         Some(memory) => memory,
         None => begin(connection).await?,
     };
     verify::content(connection, &memory).await?;
-    let recovered = recover(connection, is_new).await?;
+    let recovered = recover(connection).await?;
     Ok((memory, recovered))
 }
 
@@ -364,7 +387,7 @@ fn migrations() -> Migrator {
     Migrator::with_migrations(all.into_iter().map(migration).collect())
 }
 
-async fn recover(connection: &mut SqliteConnection, is_new: bool) -> Result<Recovered, Error> {
+async fn recover(connection: &mut SqliteConnection) -> Result<Recovered, Error> {
     let state = sqlx::query("SELECT paused, newest_at, permitted, refused FROM state")
         .fetch_one(&mut *connection)
         .await?;
@@ -373,7 +396,6 @@ async fn recover(connection: &mut SqliteConnection, is_new: bool) -> Result<Reco
         paused: state.try_get(0)?,
         newest_at: unsigned(state.try_get(1)?)?,
         counts: Counts { permitted: unsigned(state.try_get(2)?)?, refused: unsigned(state.try_get(3)?)? },
-        is_new,
     })
 }
 
@@ -389,6 +411,9 @@ fn count(number: usize) -> i64 {
 pub(crate) fn unsigned(number: i64) -> Result<u64, Error> {
     u64::try_from(number).map_err(|_| Error::JournalRow(format!("{number} is negative")))
 }
+
+#[cfg(test)]
+mod damage_tests;
 
 #[cfg(test)]
 mod tests {

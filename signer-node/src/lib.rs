@@ -29,6 +29,7 @@ pub mod evidence;
 pub mod gate;
 pub mod hardening;
 pub mod journal;
+pub mod journal_witness;
 pub mod key_store;
 pub mod limits;
 pub mod link;

@@ -56,6 +56,15 @@ pub struct Point {
     pub heads: BTreeMap<String, Head>,
 }
 
+impl Point {
+    /// Nothing was decided and no head taken.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        let chains = [self.permitted, self.refused, self.custodians];
+        chains.iter().all(|chain| chain.count == 0) && self.heads.values().all(|head| head.size == 0)
+    }
+}
+
 /// What the writer keeps in mind between two transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Memory {
