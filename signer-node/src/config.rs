@@ -87,15 +87,21 @@ pub struct Coordinator {
 impl Config {
     /// Reads and checks the file. No secret is read, but files with secrets must be closed to others.
     pub fn load(path: &Path) -> Result<Self, Error> {
+        let config = Self::read(path)?;
+        for secret in [&config.identity, &config.tls.key, &config.seal.identity_file] {
+            check_closed(secret)?;
+        }
+        Ok(config)
+    }
+
+    /// Reads the file for a node whose secrets are yet to be restored.
+    pub fn read(path: &Path) -> Result<Self, Error> {
         let text = read_limited(path, limits::MAX_CONFIG_BYTES)?;
         let wrong = |problem: String| Error::Config { path: path.to_path_buf(), problem };
         let text = std::str::from_utf8(&text).map_err(|_| wrong("it is not UTF-8".into()))?;
         let raw: Raw = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let config = raw.check(folder).map_err(wrong)?;
-        for secret in [&config.identity, &config.tls.key, &config.seal.identity_file] {
-            check_closed(secret)?;
-        }
         check_socket_path(&config.socket)?;
         Ok(config)
     }

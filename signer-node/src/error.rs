@@ -154,6 +154,15 @@ pub enum Error {
         witness: PathBuf,
     },
 
+    /// A backup, or what it would replace, is not what it should be.
+    #[error("cannot use {path}: {problem}", path = path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and the way out.
+        problem: String,
+    },
+
     /// The custodian gave a wrong passphrase; try again.
     #[error("the passphrase does not open {path}", path = path.display())]
     Passphrase {

@@ -159,3 +159,6 @@ pub const LINK_WINDOW_BYTES: u32 = 2 << 20;
 /// Work factor of a passphrase that is accepted: 2^20 takes about 1 GiB of memory while `unseal` runs, a usual one
 /// (2^18) a quarter of it.
 pub const MAX_SCRYPT_LOG_N: u8 = 20;
+
+/// Bytes of a journal in a backup: some 50 million permissions. What is beyond is no backup of a node.
+pub const MAX_BACKUP_JOURNAL_BYTES: u64 = 64 << 30;

@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backup::{self, Restored},
     ceremonies::{Ceremonies, CeremoniesHandle},
     clock::Reading,
     config::{Config, read_limited},
@@ -161,6 +162,14 @@ fn dial(
         links.spawn(link.keep(shutdown.clone()));
     }
     links
+}
+
+/// Puts a backup in the place of what lies in the data folder, see [`backup::restore`]. The node must be stopped. `now` in
+/// Unix seconds.
+pub async fn restore(config: &Config, from: &Path, identity: &Path, now: u64) -> Result<Restored, Error> {
+    make_private_folder(&config.data_dir)?;
+    let _lock = lock(&config.data_dir)?;
+    backup::restore(config, &witness(config)?, from, identity, now).await
 }
 
 /// Says that this node was restored from a backup: from now on it neither signs nor cosigns until it has caught up with
