@@ -41,6 +41,24 @@ fn copy_folder(from: &Path, to: &Path) {
     assert!(copied.success());
 }
 
+/// Waits until a node's witness knows all of its journal.
+async fn witnessed(cluster: &Cluster, node: &str) {
+    eventually(&format!("the witness of {node} knows all"), PATIENCE, async || {
+        let status = cluster.status(node).await;
+        let text = fs::read_to_string(cluster.node_folder(node).join("witness/journal")).unwrap_or_default();
+        let known: serde_json::Value =
+            text.lines().next().and_then(|line| serde_json::from_str(line).ok()).unwrap_or_default();
+        let size = known["heads"][status.log_origin.as_str()]["size"].as_u64();
+        let permitted = known["permitted"]["count"].as_u64();
+        if size == Some(status.log_size) && permitted == Some(status.permitted) {
+            Ok(())
+        } else {
+            Err(format!("{known} {status:?}"))
+        }
+    })
+    .await;
+}
+
 /// What a node's custodian reads, once it is not ready.
 async fn why(cluster: &Cluster, node: &str) -> String {
     eventually(&format!("{node} says what is wrong"), PATIENCE, async || {
@@ -77,6 +95,15 @@ async fn old_journals_four_ways_sign_nothing_before_they_have_caught_up() {
     cluster.until_ready("vendor-3").await;
     let size = cluster.status("supervisor-1").await.log_size;
 
+    for node in cluster.nodes() {
+        // The head that is published now is new to vendor-3, which was away.
+        eventually(&format!("{node} has seen all"), PATIENCE, async || {
+            let own = cluster.status(&node).await.log_size;
+            if own >= size { Ok(()) } else { Err(own.to_string()) }
+        })
+        .await;
+        witnessed(&cluster, &node).await;
+    }
     for (node, loss, _) in losses {
         // Killed: everything since its start is in the -wal file.
         cluster.kill(node);

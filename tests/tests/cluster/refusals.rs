@@ -36,9 +36,9 @@ when { resource.product == "suite" && resource.channel == "stable" };
 permit (principal, action == Action::"sign", resource)
 when { resource.product == "suite" && resource.channel == "beta" && context.builders.contains("ci") };
 
-@id("never-now")
+@id("one-an-hour")
 permit (principal, action == Action::"sign", resource)
-when { resource.product == "suite" && resource.channel == "slow" && context.releasesInHour < 1 };
+when { resource.product == "suite" && resource.channel == "slow" && context.releasesInHour <= 1 };
 "#;
 
 struct Stage {
@@ -177,7 +177,8 @@ impl Stage {
             RefusalCode::WrongQuorum => {
                 self.changed(|batch, _, _| {
                     batch.signers.truncate(1);
-                    batch.items[0].commitments.truncate(batch.items[0].slots.len());
+                    let item = &mut batch.items[0];
+                    item.commitments.truncate(item.slots.len());
                 })
                 .await
             }
