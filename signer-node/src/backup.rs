@@ -84,10 +84,8 @@ pub async fn backup(
     copy_journal(&config.data_dir.join(JOURNAL), &staging.0.join(JOURNAL)).await?;
     let manifest = Manifest { format: FORMAT.into(), made_at: now, node: config.me.to_string() };
     let manifest = serde_json::to_vec(&manifest).map_err(|error| wrong(to, error))?;
-    let mut files: Vec<(String, PathBuf)> = vec![
-        (IDENTITY.into(), config.identity.clone()),
-        (JOURNAL.into(), staging.0.join(JOURNAL)),
-    ];
+    let mut files: Vec<(String, PathBuf)> =
+        vec![(IDENTITY.into(), config.identity.clone()), (JOURNAL.into(), staging.0.join(JOURNAL))];
     for (name, path) in key_files(&config.data_dir.join(KEYS))? {
         files.push((format!("{KEYS}/{name}"), path));
     }
@@ -154,8 +152,12 @@ async fn refuse_to_go_back(config: &Config, witness: &JournalWitness) -> Result<
 
 /// A copy of one moment, looked at as a whole.
 async fn copy_journal(from: &Path, to: &Path) -> Result<(), Error> {
-    let mut connection =
-        SqliteConnectOptions::new().filename(from).create_if_missing(false).disable_statement_logging().connect().await?;
+    let mut connection = SqliteConnectOptions::new()
+        .filename(from)
+        .create_if_missing(false)
+        .disable_statement_logging()
+        .connect()
+        .await?;
     let target = to.to_str().ok_or_else(|| wrong(to, "its path is not UTF-8"))?;
     sqlx::query("VACUUM INTO $1").bind(target).execute(&mut connection).await.map_err(Error::from)?;
     connection.close().await?;
@@ -240,7 +242,10 @@ fn unseal(from: &Path, identity: &Path, into: &Path) -> Result<(), Error> {
         let name = entry.path().ok().and_then(|path| path.to_str().map(str::to_owned)).unwrap_or_default();
         let most = most_bytes(&name).ok_or_else(|| wrong(from, format!("it holds a file {name:?}")))?;
         if !entry.header().entry_type().is_file() || entry.size() > most || !found.insert(name.clone()) {
-            return Err(wrong(from, format!("its file {name:?} is not a regular file of at most {most} bytes")));
+            return Err(wrong(
+                from,
+                format!("its file {name:?} is not a regular file of at most {most} bytes"),
+            ));
         }
         let path = into.join(&name);
         let mut file = fs::OpenOptions::new()
@@ -283,7 +288,8 @@ fn read_manifest(from: &Path, folder: &Path) -> Result<Manifest, Error> {
 /// The first age identity of a plain file.
 fn read_identity(path: &Path) -> Result<x25519::Identity, Error> {
     let bytes = read_limited(path, limits::MAX_KEY_FILE_BYTES)?;
-    let problem = |problem: &str| Error::SealIdentity { path: path.to_path_buf(), problem: problem.to_owned() };
+    let problem =
+        |problem: &str| Error::SealIdentity { path: path.to_path_buf(), problem: problem.to_owned() };
     let text = std::str::from_utf8(&bytes)
         .map_err(|_| problem("it is encrypted; open it with `age -d` into memory first"))?;
     let line = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with('#'));

@@ -281,7 +281,8 @@ impl Error {
                 }
             }
             Self::Journal(
-                error @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::RowNotFound),
+                error
+                @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::RowNotFound),
             ) => Self::JournalDamaged(error.to_string()),
             other => other,
         }

@@ -56,7 +56,9 @@ pub enum Lost {
         witness: PathBuf,
     },
     /// The witness is damaged.
-    #[error("the journal's witness {witness} is unreadable ({problem}), so nothing says that it is the newest")]
+    #[error(
+        "the journal's witness {witness} is unreadable ({problem}), so nothing says that it is the newest"
+    )]
     Unreadable {
         /// The file.
         witness: PathBuf,
@@ -70,7 +72,9 @@ pub enum Lost {
         witness: PathBuf,
     },
     /// An old copy.
-    #[error("the journal is an old copy: it has {journal} {what}, and its witness {witness} knows of {known}")]
+    #[error(
+        "the journal is an old copy: it has {journal} {what}, and its witness {witness} knows of {known}"
+    )]
     Behind {
         /// The file.
         witness: PathBuf,
@@ -156,7 +160,8 @@ impl JournalWitness {
             }
         }
         let differs = |what, own: Chain, known: Chain| {
-            (own.count == known.count && own.head != known.head).then(|| Lost::Differs { witness: witness(), what })
+            (own.count == known.count && own.head != known.head)
+                .then(|| Lost::Differs { witness: witness(), what })
         };
         if journal.permitted_after(known.permitted.count).await? != Some(known.permitted.head) {
             return Ok(Some(Lost::Differs { witness: witness(), what: "permissions" }));

@@ -34,7 +34,9 @@ enum Command {
     /// Write a backup: shares as sealed, rosters, identity and journal, encrypted to the recipients. The node may run.
     ///
     /// The seal's identity is not in it; keep a copy of that file somewhere else.
-    #[command(after_help = "Example:\n  rutli-signer --config node.toml backup --recipient age1… --to vendor-1.backup")]
+    #[command(
+        after_help = "Example:\n  rutli-signer --config node.toml backup --recipient age1… --to vendor-1.backup"
+    )]
     Backup {
         /// X25519 recipient of age that can open the backup. May be repeated.
         #[arg(long = "recipient", value_name = "AGE1…", required = true)]
@@ -47,7 +49,9 @@ enum Command {
     ///
     /// What is in the data folder is set aside. The node then neither signs nor cosigns, until it gets a head of the log that
     /// its peers cosigned since; then it goes on by itself.
-    #[command(after_help = "Example:\n  rutli-signer --config node.toml restore --from vendor-1.backup --identity age.txt")]
+    #[command(
+        after_help = "Example:\n  rutli-signer --config node.toml restore --from vendor-1.backup --identity age.txt"
+    )]
     Restore {
         /// File that `backup` wrote.
         #[arg(long, value_name = "FILE")]
@@ -119,8 +123,7 @@ fn backup(config: &Config, recipients: &[x25519::Recipient], to: &Path) -> Resul
 
 fn restore(config: &Config, from: &Path, identity: &Path) -> Result<(), Error> {
     let now = Reading::now().unix_s();
-    let restored =
-        one_thread()?.block_on(rutli_signer_node::restore(config, from, identity, now))?;
+    let restored = one_thread()?.block_on(rutli_signer_node::restore(config, from, identity, now))?;
     let before = restored.before.map(|path| path.display().to_string()).unwrap_or_default();
     tracing::info!(
         made_at = %Timestamp(restored.made_at).rfc3339(),

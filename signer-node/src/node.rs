@@ -515,8 +515,9 @@ impl Node {
         let failed = problem.is_some();
         if let Some(problem) = problem.filter(|_| !self.witness_failed) {
             tracing::error!("{problem}; the node is closed until the journal's witness can be written");
-            self.signer
-                .close(format!("the journal's witness cannot be written: {problem}; free space or mend the disk"));
+            self.signer.close(format!(
+                "the journal's witness cannot be written: {problem}; free space or mend the disk"
+            ));
         }
         if self.witness_failed && !failed {
             tracing::info!("the journal's witness can be written again");

@@ -14,8 +14,8 @@ use rutli_release::{ReleaseId, Requester, VerifiedRelease};
 use rutli_wire::{
     convert::release_from_request,
     link::{
-        Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, FromNode, LogHead, NodeStatus, Refusal, ToNode,
-        Witnessed,
+        Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, FromNode, LogHead, NodeStatus, Refusal,
+        ToNode, Witnessed,
     },
     tls::{Pem, server_config},
     v1::{
@@ -285,7 +285,8 @@ async fn serve(config: &Config, sender: mpsc::Sender<Attached>) -> JoinHandle<()
     });
     let incoming = incoming.filter(Result::is_ok);
     let server = Server::builder().add_service(
-        NodeServiceServer::new(Service(sender)).max_decoding_message_size(rutli_wire::limits::MAX_MESSAGE_BYTES),
+        NodeServiceServer::new(Service(sender))
+            .max_decoding_message_size(rutli_wire::limits::MAX_MESSAGE_BYTES),
     );
     tokio::spawn(async move { server.serve_with_incoming(Box::pin(incoming)).await.unwrap() })
 }
@@ -329,4 +330,3 @@ impl NodeService for Service {
         Err(Status::unimplemented("not here"))
     }
 }
-

@@ -26,7 +26,8 @@ use tokio::{
 };
 
 use super::{
-    Action, Engine, Event, KnownHead, Millis, NodeSnapshot, NotCancelled, Outcome, Progress, StreamId, Submission,
+    Action, Engine, Event, KnownHead, Millis, NodeSnapshot, NotCancelled, Outcome, Progress, StreamId,
+    Submission,
 };
 use crate::{aggregate::aggregate, commitment::Commitment, error::Error, log::Log};
 

@@ -72,7 +72,9 @@ async fn taken(folder: &Path, witness: &JournalWitness) -> Result<String, String
         let refused = (1..=6).filter(|statement| refusals.get(&[*statement; 32]).is_some()).count();
         all += &format!("{rates:?} {refused} {log:?}");
         let mut write = journal.write().await.map_err(|error| error.to_string())?;
-        for table in ["decisions", "marks", "custodian_refusals", "ceremonies", "ceremony_messages", "log_vouches"] {
+        for table in
+            ["decisions", "marks", "custodian_refusals", "ceremonies", "ceremony_messages", "log_vouches"]
+        {
             let rows = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT * FROM {table}")))
                 .fetch_all(write.connection().unwrap())
                 .await

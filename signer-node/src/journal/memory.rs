@@ -153,7 +153,10 @@ impl Memory {
         self.heads.clear();
         for row in sqlx::query(log::HEADS).fetch_all(&mut *connection).await? {
             let values = Value::read_all(&row)?;
-            self.heads.insert(row.try_get(0)?, SealedHead { head: log::head_of(&row, 1, 2)?, row: digest(&values) });
+            self.heads.insert(
+                row.try_get(0)?,
+                SealedHead { head: log::head_of(&row, 1, 2)?, row: digest(&values) },
+            );
         }
         Ok(())
     }

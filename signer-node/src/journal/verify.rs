@@ -25,8 +25,7 @@ const ALL: &str = "true";
 
 /// Whether SQLite finds its file whole, indices included.
 pub(super) async fn file(connection: &mut SqliteConnection) -> Result<(), Error> {
-    let found: Vec<String> =
-        sqlx::query_scalar("PRAGMA integrity_check(3)").fetch_all(connection).await?;
+    let found: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(3)").fetch_all(connection).await?;
     if found == ["ok"] { Ok(()) } else { Err(Error::JournalDamaged(found.join("; ").replace('\n', " "))) }
 }
 
@@ -64,7 +63,8 @@ pub(super) async fn permitted_after(
         return Ok((count == memory.permitted.count).then_some(memory.permitted.head));
     }
     let query = format!("SELECT before FROM decisions WHERE {PERMITTED} ORDER BY id LIMIT 1 OFFSET $1");
-    let row = sqlx::query(AssertSqlSafe(query)).bind(super::integer(count)).fetch_optional(connection).await?;
+    let row =
+        sqlx::query(AssertSqlSafe(query)).bind(super::integer(count)).fetch_optional(connection).await?;
     row.map(|row| Value::read(&row, 0)?.as_hash().map(Hash)).transpose()
 }
 

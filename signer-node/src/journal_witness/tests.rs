@@ -79,7 +79,10 @@ async fn an_old_copy_and_another_history_are_told_from_the_newest() {
     desk.work(&journal, 4).await;
     journal.close().await.unwrap();
     let lost = desk.lost().await.unwrap();
-    assert!(matches!(lost, Lost::Differs { what: "permissions", .. }), "more lines, and not the same: {lost}");
+    assert!(
+        matches!(lost, Lost::Differs { what: "permissions", .. }),
+        "more lines, and not the same: {lost}"
+    );
     fs::write(desk.path(), &newest).unwrap();
     assert_eq!(desk.lost().await, None);
 
@@ -93,7 +96,8 @@ async fn an_old_copy_and_another_history_are_told_from_the_newest() {
         assert!(matches!(&lost, Lost::Behind { what, known: 9, .. } if *what == expected), "{lost}");
     }
     let other = Hash([9; 32]);
-    let root = |size| heads(&late, size).into_keys().map(|origin| (origin, Head { size, root: other })).collect();
+    let root =
+        |size| heads(&late, size).into_keys().map(|origin| (origin, Head { size, root: other })).collect();
     for point in [
         Point { refused: Chain { head: other, ..late.refused }, ..late.clone() },
         Point { custodians: Chain { head: other, ..late.custodians }, ..late.clone() },
@@ -133,7 +137,10 @@ async fn a_damaged_witness_says_nothing() {
     let other = NodeId::new("vendor", "vendor-2").unwrap();
     fs::write(desk.witness.path(), &whole).unwrap();
     let lost = JournalWitness::new(desk.witness.path().to_owned(), other).lost(&journal, true).await.unwrap();
-    assert!(matches!(&lost, Some(Lost::Unreadable { problem, .. }) if problem.contains("vendor-1")), "{lost:?}");
+    assert!(
+        matches!(&lost, Some(Lost::Unreadable { problem, .. }) if problem.contains("vendor-1")),
+        "{lost:?}"
+    );
 }
 
 /// It follows the journal once that is accepted, says when it cannot, and goes on by itself.

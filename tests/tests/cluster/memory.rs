@@ -140,7 +140,11 @@ async fn old_journals_four_ways_sign_nothing_before_they_have_caught_up() {
     let id = create(&cluster, build("stable", 6, 2)).await;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     let release = get(&cluster, &id).await;
-    assert_eq!((release.state(), release.signatures_done), (v1::ReleaseState::AwaitingQuorum, 0), "{release:?}");
+    assert_eq!(
+        (release.state(), release.signatures_done),
+        (v1::ReleaseState::AwaitingQuorum, 0),
+        "{release:?}"
+    );
     for (node, reason, expected) in &said {
         assert!(reason.contains("memory is lost"), "{node}: {reason}");
         assert!(
@@ -157,7 +161,11 @@ async fn old_journals_four_ways_sign_nothing_before_they_have_caught_up() {
     for node in cluster.nodes() {
         cluster.custodian(&node).await.resume(v1::ResumeRequest::default()).await.unwrap();
         let status = cluster.status(&node).await;
-        assert_eq!((status.state.as_str(), status.log_state.as_str()), ("closed", "catching-up"), "{status:?}");
+        assert_eq!(
+            (status.state.as_str(), status.log_state.as_str()),
+            ("closed", "catching-up"),
+            "{status:?}"
+        );
     }
     assert_eq!(get(&cluster, &id).await.signatures_done, 0);
     let (published, root) = published(&cluster);
@@ -274,7 +282,8 @@ async fn a_node_is_restored_from_its_backup_as_the_guide_says() {
     let identity = cluster.folder().join("age.txt");
     fs::write(&identity, age::secrecy::ExposeSecret::expose_secret(&secret.to_string())).unwrap();
     let file = cluster.folder().join("vendor-1.backup");
-    let (file_name, identity_name) = (file.to_str().unwrap().to_owned(), identity.to_str().unwrap().to_owned());
+    let (file_name, identity_name) =
+        (file.to_str().unwrap().to_owned(), identity.to_str().unwrap().to_owned());
     let recipient = secret.to_public().to_string();
     let backup = ["backup", "--recipient", &recipient, "--to", &file_name];
     let (done, said) = signer(&cluster, "vendor-1", &backup);
@@ -297,8 +306,11 @@ async fn a_node_is_restored_from_its_backup_as_the_guide_says() {
     let other = cluster.folder().join("other.txt");
     let stranger = age::x25519::Identity::generate().to_string();
     fs::write(&other, age::secrecy::ExposeSecret::expose_secret(&stranger)).unwrap();
-    let (done, said) =
-        signer(&cluster, "vendor-1", &["restore", "--from", &file_name, "--identity", other.to_str().unwrap()]);
+    let (done, said) = signer(
+        &cluster,
+        "vendor-1",
+        &["restore", "--from", &file_name, "--identity", other.to_str().unwrap()],
+    );
     assert!(!done && said.contains("give --identity the age identity of one of its recipients"), "{said}");
     cluster.stop("vendor-2");
     let (done, said) = signer(&cluster, "vendor-2", &restore);
@@ -344,7 +356,10 @@ async fn a_damaged_journal_keeps_the_real_process_from_starting() {
         let status = cluster.process("vendor-3").wait(PATIENCE).unwrap_or_else(|| panic!("{what}: it runs"));
         assert!(!status.success(), "{what}");
         let log = cluster.process("vendor-3").last_lines(1);
-        assert!(log.contains("the journal is damaged") && log.contains("rutli-signer restore"), "{what}: {log}");
+        assert!(
+            log.contains("the journal is damaged") && log.contains("rutli-signer restore"),
+            "{what}: {log}"
+        );
         println!("{what}: {log}");
     }
     fs::write(&path, whole).unwrap();

@@ -192,8 +192,7 @@ impl Stage {
             RefusalCode::LogHeadUnsigned => {
                 self.changed(|batch, log, _| {
                     let forger = LogSigner::from_bytes(log.key().origin().clone(), &[7; 32]);
-                    batch.head.as_mut().unwrap().checkpoint =
-                        forger.sign(log.head_at(log.size())).to_note();
+                    batch.head.as_mut().unwrap().checkpoint = forger.sign(log.head_at(log.size())).to_note();
                 })
                 .await
             }
@@ -233,8 +232,11 @@ impl Stage {
             RefusalCode::LogCatchingUp => {
                 self.cluster.stop(NODE);
                 let config = self.cluster.config(NODE);
-                let marked =
-                    Command::new(program("rutli-signer")).arg("--config").arg(config).arg("restored").output();
+                let marked = Command::new(program("rutli-signer"))
+                    .arg("--config")
+                    .arg(config)
+                    .arg("restored")
+                    .output();
                 assert!(marked.unwrap().status.success());
                 self.restart().await;
                 assert_eq!(self.cluster.status(NODE).await.log_state, "catching-up");
