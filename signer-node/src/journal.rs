@@ -318,6 +318,12 @@ impl Write<'_> {
         self.run(QueryBuilder::new("COMMIT")).await
     }
 
+    /// As another program writes it, which knows nothing of seals.
+    #[cfg(test)]
+    pub(crate) async fn commit_unsealed(self) -> Result<(), Error> {
+        self.run(QueryBuilder::new("COMMIT")).await
+    }
+
     /// A script that ends the transaction. Only one that succeeded to its end gives the connection back.
     async fn run(mut self, mut script: QueryBuilder<Sqlite>) -> Result<(), Error> {
         script.build().execute(self.connection()?).await?;

@@ -263,7 +263,7 @@ impl TestNode {
     pub async fn fail_next_write(&self) {
         let mut write = self.journal.write().await.unwrap();
         sqlx::query("PRAGMA query_only = ON").execute(write.connection().unwrap()).await.unwrap();
-        write.commit().await.unwrap();
+        write.commit_unsealed().await.unwrap();
     }
 }
 

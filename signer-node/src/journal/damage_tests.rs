@@ -13,8 +13,8 @@ use crate::{
     testing::{entry, gate, log_head, log_signer, permitted_line},
 };
 
-/// Bytes that are damaged together.
-const BLOCK: usize = 256;
+/// Blocks of a file that are damaged one after the other: the bytes of one are damaged together.
+const BLOCKS: usize = 150;
 
 fn me() -> NodeId {
     NodeId::new("vendor", "vendor-1").unwrap()
@@ -102,13 +102,14 @@ fn files(folder: &Path) -> Vec<(&'static str, Vec<u8>)> {
 
 /// How a file is damaged: each block flipped, one bit of each block, and cut short at each of them.
 fn damages(content: &[u8]) -> impl Iterator<Item = (String, Vec<u8>)> {
-    (0..content.len()).step_by(BLOCK).flat_map(move |from| {
-        let to = content.len().min(from + BLOCK);
+    let size = content.len().div_ceil(BLOCKS);
+    (0..content.len()).step_by(size).flat_map(move |from| {
+        let (to, number) = (content.len().min(from + size), from / size);
         let mut block = content.to_vec();
         block[from..to].iter_mut().for_each(|byte| *byte ^= 0xff);
         let mut bit = content.to_vec();
         // Another place in each block, so that all kinds of fields have their turn.
-        bit[from + (from / BLOCK * 37) % (to - from)] ^= 1 << (from / BLOCK % 8);
+        bit[from + (number * 37) % (to - from)] ^= 1 << (number % 8);
         [
             (format!("bytes {from} to {to} flipped"), block),
             (format!("a bit from {from} on flipped"), bit),
@@ -245,8 +246,7 @@ async fn a_row_that_was_changed_added_or_taken_away_is_found() {
         let (journal, witness) = written(folder.path()).await;
         let mut write = journal.write().await.unwrap();
         sqlx::query(change).execute(write.connection().unwrap()).await.unwrap();
-        // As another process writes it: without the journal's seal.
-        write.run(QueryBuilder::new("COMMIT")).await.unwrap();
+        write.commit_unsealed().await.unwrap();
         journal.close().await.unwrap();
         let why = taken(folder.path(), &witness).await.expect_err(change);
         println!("{change}: {why}");
