@@ -61,11 +61,16 @@ struct Attached {
 impl Liar {
     /// Takes the place of a cluster's coordinator, which is stopped, for one of its nodes; all others are stopped, too.
     pub async fn before(cluster: &mut Cluster, node: &str) -> Self {
+        let config = Config::read(&cluster.config("coordinator")).unwrap();
+        eventually("all that the node has seen is published", PATIENCE, async || {
+            let (seen, published) = (cluster.status(node).await.log_size, published(&config));
+            if seen > 0 && seen == published { Ok(()) } else { Err(format!("{seen} {published}")) }
+        })
+        .await;
         cluster.stop("coordinator");
         for other in cluster.nodes().iter().filter(|other| *other != node) {
             cluster.stop(other);
         }
-        let config = Config::read(&cluster.config("coordinator")).unwrap();
         let pem = std::fs::read_to_string(&config.log.key).unwrap();
         let seed = SigningKey::from_pkcs8_pem(&pem).unwrap().to_bytes();
         let mut log = ScriptedLog::new(config.log.origin.as_str(), seed);
@@ -252,8 +257,7 @@ impl Drop for Liar {
 
 /// The leaves of the log as it was published.
 fn leaves(config: &Config) -> Vec<Hash> {
-    let note = std::fs::read_to_string(config.log.folder.join("checkpoint")).unwrap();
-    let size: u64 = note.lines().nth(1).unwrap().parse().unwrap();
+    let size = published(config);
     let bundles = (0..).map_while(|index| TileId::in_tree(None, index, size));
     bundles
         .flat_map(|id| {
@@ -262,6 +266,12 @@ fn leaves(config: &Config) -> Vec<Hash> {
             entries.into_iter().map(leaf_hash).collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// Entries under the published head.
+fn published(config: &Config) -> u64 {
+    let note = std::fs::read_to_string(config.log.folder.join("checkpoint")).unwrap_or_default();
+    note.lines().nth(1).map_or(0, |size| size.parse().unwrap())
 }
 
 async fn serve(config: &Config, sender: mpsc::Sender<Attached>) -> JoinHandle<()> {

@@ -76,7 +76,7 @@ async fn old_journals_four_ways_sign_nothing_before_they_have_caught_up() {
     let mut cluster = Cluster::start(Setup::default()).await;
     sign(&cluster, build("stable", 1, 1), SOON).await;
     let losses = [
-        ("vendor-1", Loss::OldCopy, "it is an old copy"),
+        ("vendor-1", Loss::OldCopy, "is an old copy"),
         ("vendor-2", Loss::WithoutWal, "is empty, and this node has a witness"),
         ("vendor-3", Loss::FlippedWal, "is empty, and this node has a witness"),
         ("supervisor-1", Loss::Empty, "is empty, and this node has a witness"),
@@ -148,7 +148,7 @@ async fn old_journals_four_ways_sign_nothing_before_they_have_caught_up() {
     for (node, reason, expected) in &said {
         assert!(reason.contains("memory is lost"), "{node}: {reason}");
         assert!(
-            reason.contains(expected) || reason.contains("it is an old copy"),
+            reason.contains(expected) || reason.contains("is an old copy"),
             "{node} wants {expected}: {reason}"
         );
     }
