@@ -389,6 +389,7 @@ fn migrations() -> Migrator {
         (3, "vouched", include_str!("../migrations/0003_vouched.sql")),
         (4, "policy", include_str!("../migrations/0004_policy.sql")),
         (5, "memory", include_str!("../migrations/0005_memory.sql")),
+        (6, "channels", include_str!("../migrations/0006_channels.sql")),
     ];
     Migrator::with_migrations(all.into_iter().map(migration).collect())
 }

@@ -27,7 +27,7 @@ async fn written(folder: &Path) -> (Journal, JournalWitness) {
     for sequence in 1..=6 {
         let entries: Vec<_> = (1..=sequence).map(entry).collect();
         gate.take(Some(&log_head(&entries, sequence - 1)), std::iter::empty(), 1_000 + sequence).unwrap();
-        let refusal = Refusal { code: RefusalCode::CustodianRefused, reason: "the changelog".into() };
+        let refusal = Refusal::new(RefusalCode::CustodianRefused, "the changelog");
         let refused_by = CustodianRefusal {
             statement: [u8::try_from(sequence).unwrap(); 32],
             custodian: "anna".into(),
@@ -72,9 +72,15 @@ async fn taken(folder: &Path, witness: &JournalWitness) -> Result<String, String
         let refused = (1..=6).filter(|statement| refusals.get(&[*statement; 32]).is_some()).count();
         all += &format!("{rates:?} {refused} {log:?}");
         let mut write = journal.write().await.map_err(|error| error.to_string())?;
-        for table in
-            ["decisions", "marks", "custodian_refusals", "ceremonies", "ceremony_messages", "log_vouches"]
-        {
+        for table in [
+            "decisions",
+            "marks",
+            "versions",
+            "custodian_refusals",
+            "ceremonies",
+            "ceremony_messages",
+            "log_vouches",
+        ] {
             let rows = sqlx::query(sqlx::AssertSqlSafe(format!("SELECT * FROM {table}")))
                 .fetch_all(write.connection().unwrap())
                 .await
@@ -226,7 +232,9 @@ async fn a_row_that_was_changed_added_or_taken_away_is_found() {
             verdict, reason, artifacts, policies, evidence, rules, before FROM decisions WHERE id = 1",
         "DELETE FROM marks WHERE sequence = 6",
         "UPDATE marks SET at = 1 WHERE sequence = 6",
-        "INSERT INTO marks (product, channel, sequence, digest, at) VALUES ('suite', 'beta', 1, zeroblob(32), 1)",
+        "INSERT INTO marks VALUES ('product-build', 'suite', 'beta', 1, zeroblob(32), '1', 1)",
+        "DELETE FROM versions",
+        "UPDATE versions SET digest = zeroblob(32)",
         "DELETE FROM custodian_refusals WHERE id = 1",
         "DELETE FROM custodian_refusals WHERE id = 6",
         "UPDATE custodian_refusals SET custodian = 'beat' WHERE id = 2",

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use rutli_log::Hash;
 use rutli_policy::Rates;
-use rutli_release::{Channel, Class, Product, limits::MAX_ARTIFACTS};
+use rutli_release::{Channel, ChannelKey, Class, InvalidRelease, Product, Version, limits::MAX_ARTIFACTS};
 use serde_json::json;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
@@ -22,6 +22,7 @@ use crate::{
     rates::RateCounter,
     refusals::{CustodianRefusal, Refusals},
     sign::{JournalRecord, Verdict},
+    versions::Versions,
 };
 
 impl Journal {
@@ -150,28 +151,47 @@ pub(super) fn mark_of(line: &[Value]) -> Result<Mark, Error> {
         value.ok_or_else(|| Error::JournalRow(format!("a line has no {name}")))
     };
     Ok(Mark {
-        product: Product::new(column("product")?.as_text()?).map_err(unreadable)?,
-        channel: Channel::new(column("channel")?.as_text()?).map_err(unreadable)?,
+        channel: ChannelKey {
+            class: column("class")?.as_text()?.parse().map_err(unreadable)?,
+            product: Product::new(column("product")?.as_text()?).map_err(unreadable)?,
+            channel: Channel::new(column("channel")?.as_text()?).map_err(unreadable)?,
+        },
         sequence: column("sequence")?.as_number()?,
         digest: column("digest")?.as_hash()?,
+        version: Version::new(column("version")?.as_text()?).map_err(unreadable)?,
         at: column("at")?.as_number()?,
     })
 }
 
 /// Of every channel.
 pub(super) async fn marks(connection: &mut SqliteConnection) -> Result<Marks, Error> {
-    Ok(Marks::from_rows(mark_rows(connection).await?))
+    let mut known = Versions::default();
+    for (channel, version, digest) in version_rows(connection, count(limits::MAX_VERSIONS)).await? {
+        known.note(&channel, &version, &digest);
+    }
+    Ok(Marks::from_rows(mark_rows(connection).await?, known))
 }
 
-/// In the order of product, channel and sequence.
+/// In the order of channel and sequence.
 pub(super) async fn mark_rows(connection: &mut SqliteConnection) -> Result<Vec<Mark>, Error> {
-    let rows =
-        sqlx::query("SELECT product, channel, sequence, digest, at FROM marks").fetch_all(connection).await?;
+    let rows = sqlx::query("SELECT class, product, channel, sequence, digest, version, at FROM marks")
+        .fetch_all(connection)
+        .await?;
     let mut marks = rows.iter().map(mark).collect::<Result<Vec<_>, _>>()?;
-    marks.sort_unstable_by(|a, b| {
-        (&a.product, &a.channel, a.sequence).cmp(&(&b.product, &b.channel, b.sequence))
-    });
+    marks.sort_unstable_by(|a, b| (&a.channel, a.sequence).cmp(&(&b.channel, b.sequence)));
     Ok(marks)
+}
+
+/// At most so many versions, each with the first content that had it.
+pub(super) async fn version_rows(
+    connection: &mut SqliteConnection,
+    most: i64,
+) -> Result<Vec<(ChannelKey, Version, [u8; 32])>, Error> {
+    let rows = sqlx::query("SELECT class, product, channel, version, digest FROM versions LIMIT $1")
+        .bind(most)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| Ok((channel(row)?, version(row, 3)?, digest(row, 4)?))).collect()
 }
 
 /// Writes lines, each after the one before it in its chain. One statement for any number of rows, here and below: the rows
@@ -199,35 +219,45 @@ fn rows<T>(of: &[T], row: impl Fn(&T) -> serde_json::Value) -> String {
     serde_json::Value::Array(of.iter().map(row).collect()).to_string()
 }
 
-/// Raises the marks of the channels, and forgets what is beyond the window.
+/// Raises the marks of the channels and keeps the versions, and forgets the marks beyond the window.
 pub(super) fn raise_marks(script: &mut QueryBuilder<Sqlite>, permitted: &[&JournalRecord]) {
     let mark = |record: &&JournalRecord| {
-        let digest = hex::encode(record.release_digest);
-        json!([record.product.as_str(), record.channel.as_str(), record.sequence, digest, record.at])
+        let (class, product, channel) = (record.class.as_str(), &record.product, &record.channel);
+        let (digest, version) = (hex::encode(record.release_digest), record.version.as_str());
+        json!([class, product, channel, record.sequence, digest, version, record.at])
     };
+    let marks = rows(permitted, mark);
     script
         .push(
-            "INSERT INTO marks (product, channel, sequence, digest, at)
-            SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4 FROM json_each(",
+            "INSERT INTO marks (class, product, channel, sequence, digest, version, at)
+            SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6
+            FROM json_each(",
         )
-        .push_bind(rows(permitted, mark))
+        .push_bind(marks.clone())
         .push(
-            ") WHERE true ON CONFLICT (product, channel, sequence) DO UPDATE SET digest = excluded.digest;",
-        );
-    let mut channels: Vec<_> = permitted.iter().map(|record| (&record.product, &record.channel)).collect();
+            ") WHERE true
+            ON CONFLICT (class, product, channel, sequence) DO UPDATE SET digest = excluded.digest;
+            INSERT INTO versions (class, product, channel, version, digest)
+            SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 5, unhex(value ->> 4) FROM json_each(",
+        )
+        .push_bind(marks)
+        .push(") WHERE true ORDER BY json_each.key ON CONFLICT (class, product, channel, version) DO NOTHING;");
+    let mut channels: Vec<_> = permitted.iter().map(|record| record.channel_key()).collect();
     channels.sort_unstable();
     channels.dedup();
     script
         .push(
-            "DELETE FROM marks WHERE (product, channel, sequence) IN (
-                SELECT old.product, old.channel, old.sequence FROM json_each(",
+            "DELETE FROM marks WHERE (class, product, channel, sequence) IN (
+                SELECT old.class, old.product, old.channel, old.sequence FROM json_each(",
         )
-        .push_bind(rows(&channels, |(product, channel)| json!([product.as_str(), channel.as_str()])))
+        .push_bind(rows(&channels, |key| json!([key.class.as_str(), key.product, key.channel])))
         .push(
             ") AS raised
-                JOIN marks AS old ON old.product = raised.value ->> 0 AND old.channel = raised.value ->> 1
+                JOIN marks AS old ON old.class = raised.value ->> 0 AND old.product = raised.value ->> 1
+                    AND old.channel = raised.value ->> 2
                 WHERE old.sequence <= (
-                    SELECT sequence FROM marks WHERE product = raised.value ->> 0 AND channel = raised.value ->> 1
+                    SELECT sequence FROM marks
+                    WHERE class = old.class AND product = old.product AND channel = old.channel
                     ORDER BY sequence DESC LIMIT 1 OFFSET ",
         )
         .push_bind(count(limits::RETRY_WINDOW))
@@ -275,12 +305,29 @@ pub(super) fn prune(script: &mut QueryBuilder<Sqlite>) {
 
 fn mark(row: &SqliteRow) -> Result<Mark, Error> {
     Ok(Mark {
-        product: Product::new(row.try_get::<String, _>(0)?).map_err(unreadable)?,
-        channel: Channel::new(row.try_get::<String, _>(1)?).map_err(unreadable)?,
-        sequence: unsigned(row.try_get(2)?)?,
-        digest: digest(row, 3)?,
-        at: unsigned(row.try_get(4)?)?,
+        channel: channel(row)?,
+        sequence: unsigned(row.try_get(3)?)?,
+        digest: digest(row, 4)?,
+        version: version(row, 5)?,
+        at: unsigned(row.try_get(6)?)?,
     })
+}
+
+/// From the first three columns.
+fn channel(row: &SqliteRow) -> Result<ChannelKey, Error> {
+    Ok(ChannelKey {
+        class: row.try_get::<String, _>(0)?.parse().map_err(unreadable)?,
+        product: Product::new(row.try_get::<String, _>(1)?).map_err(unreadable)?,
+        channel: Channel::new(row.try_get::<String, _>(2)?).map_err(unreadable)?,
+    })
+}
+
+fn version(row: &SqliteRow, column: usize) -> Result<Version, Error> {
+    Version::new(row.try_get::<String, _>(column)?).map_err(unreadable)
+}
+
+fn unreadable(error: InvalidRelease) -> Error {
+    Error::JournalRow(error.to_string())
 }
 
 fn rate(row: &SqliteRow) -> Result<(Class, Product, u64, Rates), Error> {
@@ -303,8 +350,4 @@ fn refusal(row: &SqliteRow) -> Result<CustodianRefusal, Error> {
 fn digest(row: &SqliteRow, column: usize) -> Result<[u8; 32], Error> {
     let digest: Vec<u8> = row.try_get(column)?;
     digest.try_into().map_err(|_| Error::JournalRow("a digest has not 32 bytes".into()))
-}
-
-fn unreadable(error: rutli_release::InvalidRelease) -> Error {
-    Error::JournalRow(error.to_string())
 }

@@ -26,7 +26,7 @@ fn record(product: &str, sequence: u64, verdict: Verdict) -> JournalRecord {
 }
 
 fn refused(sequence: u64) -> JournalRecord {
-    let refusal = Refusal { code: RefusalCode::NotAllowed, reason: "it's \"not\" allowed".into() };
+    let refusal = Refusal::new(RefusalCode::NotAllowed, "it's \"not\" allowed");
     record("suite", sequence, Verdict::Refused(refusal))
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 
 use futures::TryStreamExt as _;
 use rutli_log::Hash;
-use rutli_release::{Channel, Product};
+use rutli_release::ChannelKey;
 use sqlx::{AssertSqlSafe, SqliteConnection};
 
 use super::{
@@ -35,9 +35,12 @@ pub(super) async fn content(connection: &mut SqliteConnection, memory: &Memory) 
         return Err(Error::JournalDamaged("a table of its log or its ceremonies was changed".into()));
     }
     let begun = Memory::begin(memory.name);
-    let mut derived = BTreeMap::new();
+    let (mut derived, mut versions) = (BTreeMap::new(), BTreeMap::new());
     walk(connection, &DECISIONS, PERMITTED, Stretch::whole(begun.permitted, memory.permitted), |line| {
-        derive(&mut derived, decisions::mark_of(line)?);
+        let mark = decisions::mark_of(line)?;
+        let version = (mark.channel.clone(), mark.version.as_str().to_owned());
+        versions.entry(version).or_insert(mark.digest);
+        derive(&mut derived, mark);
         Ok(())
     })
     .await?;
@@ -49,6 +52,14 @@ pub(super) async fn content(connection: &mut SqliteConnection, memory: &Memory) 
     let derived: Vec<Mark> = derived.into_values().flat_map(BTreeMap::into_values).collect();
     if decisions::mark_rows(connection).await? != derived {
         return Err(Error::JournalDamaged("its marks are not those of its permissions".into()));
+    }
+    let kept = decisions::version_rows(connection, i64::MAX).await?;
+    let kept: BTreeMap<_, _> = kept
+        .into_iter()
+        .map(|(channel, version, first)| ((channel, version.as_str().to_owned()), first))
+        .collect();
+    if kept != versions {
+        return Err(Error::JournalDamaged("its versions are not those of its permissions".into()));
     }
     Ok(())
 }
@@ -124,8 +135,8 @@ async fn walk<const COLUMNS: usize>(
 }
 
 /// What [`crate::marks`] keeps of a permission: of each channel the highest sequences, and of each when it was first permitted.
-fn derive(marks: &mut BTreeMap<(Product, Channel), BTreeMap<u64, Mark>>, mark: Mark) {
-    let window = marks.entry((mark.product.clone(), mark.channel.clone())).or_default();
+fn derive(marks: &mut BTreeMap<ChannelKey, BTreeMap<u64, Mark>>, mark: Mark) {
+    let window = marks.entry(mark.channel.clone()).or_default();
     window.entry(mark.sequence).or_insert(mark);
     while window.len() > limits::RETRY_WINDOW {
         window.pop_first();

@@ -29,7 +29,7 @@ impl Desk {
 
     /// One permission, one refusal, one more head.
     async fn work(&self, journal: &Journal, sequence: u64) {
-        let refusal = Refusal { code: RefusalCode::NotAllowed, reason: "it is not".into() };
+        let refusal = Refusal::new(RefusalCode::NotAllowed, "it is not");
         let permitted = permitted_line(sequence);
         let refused = JournalRecord { verdict: Verdict::Refused(refusal), ..permitted_line(sequence) };
         let mut gate = gate(&NodeId::new("vendor", "vendor-1").unwrap());

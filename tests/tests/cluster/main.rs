@@ -21,6 +21,7 @@ mod quorum;
 mod refusals;
 mod sealed;
 mod secrets;
+mod sequences;
 mod stolen;
 
 use std::time::Duration;
