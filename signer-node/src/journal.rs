@@ -138,11 +138,15 @@ impl Journal {
             log::keep(&mut script, log);
             write.memory()?.note_head(log);
         }
+        let mut changes_rest = log.is_some_and(|log| log.state.fork.is_some());
+        if let Some(log) = log {
+            changes_rest |= write.memory()?.note_reached(log);
+        }
         if let Some(newest_at) = records.iter().map(|record| record.at).max() {
             self.record_decisions(&mut script, write.memory()?, records, newest_at);
         }
-        if log.is_some_and(|log| log.state.fork.is_some()) {
-            // Once in the life of a log, and it changes a table that is sealed as a whole.
+        if changes_rest {
+            // Once an hour, and for a fork: it changes a table that is sealed as a whole.
             script.build().execute(write.connection()?).await?;
             return write.commit().await;
         }
@@ -390,6 +394,7 @@ fn migrations() -> Migrator {
         (4, "policy", include_str!("../migrations/0004_policy.sql")),
         (5, "memory", include_str!("../migrations/0005_memory.sql")),
         (6, "channels", include_str!("../migrations/0006_channels.sql")),
+        (8, "reached", include_str!("../migrations/0008_reached.sql")),
     ];
     Migrator::with_migrations(all.into_iter().map(migration).collect())
 }

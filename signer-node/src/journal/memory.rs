@@ -22,11 +22,16 @@ use super::{
     rows::{Table, Value},
     unsigned,
 };
-use crate::{error::Error, gate::Unsaved};
+use crate::{
+    error::Error,
+    gate::{Reached, Unsaved},
+};
 
-/// The tables that are sealed as a whole, with the order of their rows. Only [`super::Write::commit`] may change them.
-const SMALL: [(&str, &str); 4] = [
+/// The tables that are sealed as a whole, with the order of their rows. Whatever changes them ends with
+/// [`super::Write::commit`].
+const SMALL: [(&str, &str); 5] = [
     ("log_forks", "origin, size, other_root"),
+    ("log_reached", "origin, at"),
     ("log_vouches", "id"),
     ("ceremonies", "id"),
     ("ceremony_messages", "ceremony, sender, step"),
@@ -75,6 +80,8 @@ pub(super) struct Memory {
     newest_at: u64,
     paused: Option<String>,
     heads: BTreeMap<String, SealedHead>,
+    /// The newest point of each log in `log_reached` that this process wrote.
+    reached: BTreeMap<String, Reached>,
     rest: Hash,
 }
 
@@ -114,6 +121,7 @@ impl Memory {
             newest_at: 0,
             paused: None,
             heads: BTreeMap::new(),
+            reached: BTreeMap::new(),
             rest: Hash([0; 32]),
         }
     }
@@ -182,6 +190,12 @@ impl Memory {
         let row = digest(&log::row(log));
         self.heads.insert(log.origin.as_str().to_owned(), SealedHead { head, row });
         self.note_time(log.state.newest_at);
+    }
+
+    /// How far a log was: whether that is new, so that it changes the table.
+    pub(super) fn note_reached(&mut self, log: &Unsaved) -> bool {
+        let Some(newest) = log.state.reached.last() else { return false };
+        self.reached.insert(log.origin.as_str().to_owned(), *newest) != Some(*newest)
     }
 
     /// The statement that writes it.
