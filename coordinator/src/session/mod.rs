@@ -52,7 +52,7 @@ pub mod open;
 pub mod queue;
 
 pub use driver::{CancelError, Notice, Sessions, Stopped};
-pub use nodes::{NodeSnapshot, StreamId};
+pub use nodes::{KnownHead, NodeSnapshot, StreamId};
 
 use costs::Costs;
 use nodes::{Choice, Nodes};

@@ -32,6 +32,17 @@ pub struct NodeSnapshot {
     pub commitments: usize,
     /// Seconds by which its clock is ahead of this coordinator's, if they differ much; negative: behind.
     pub clock_ahead_s: Option<i64>,
+    /// What it keeps of the log, as the driver knows it.
+    pub log: KnownHead,
+}
+
+/// What a node said to keep of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownHead {
+    /// Entries under the newest head that it ever said to keep.
+    pub size: u64,
+    /// It came back with fewer than so many, which it kept before: its data are an old copy.
+    pub fell_from: Option<u64>,
 }
 
 /// A quorum for the next session.
@@ -396,6 +407,7 @@ impl Nodes {
                 culprit: state.culprit.clone(),
                 commitments: state.pools.values().map(VecDeque::len).sum(),
                 clock_ahead_s: state.clock_ahead_s.filter(|ahead| clock_differs(*ahead)),
+                log: KnownHead::default(),
             })
             .collect()
     }

@@ -21,17 +21,22 @@ const FLOOD: u64 = if cfg!(debug_assertions) { 24 } else { 256 };
 const REFUSED_S: u64 = if cfg!(debug_assertions) { 240 } else { 60 };
 const SIGNED_S: u64 = if cfg!(debug_assertions) { 30 } else { 2 };
 
-/// Permits `suite`; and has what it does not permit searched for to the end of the search.
-fn costly_rules() -> BTreeMap<String, Vec<u8>> {
+/// A policy that makes the search for what is missing go on to its end, wherever no other policy permits the release.
+pub(super) fn costly(when: &str) -> String {
     let names: Vec<String> = (0..100).map(|number| format!("\"t{number}\"")).collect();
-    evidence::rules(&format!(
-        "@id(\"suite\") permit (principal, action == Action::\"sign\", resource) when {{
-            resource.class == Class::\"product-build\" && resource.product == \"suite\" }};
-        @id(\"costly\") permit (principal, action == Action::\"sign\", resource) when {{
-            resource.product == \"costly\" && context.testsPassed.containsAll([{}]) &&
-            !context.testsPassed.contains(\"t0\") && context.time.hour < 12 }};",
+    format!(
+        "@id(\"costly\") permit (principal, action == Action::\"sign\", resource) when {{
+            {when} && context.testsPassed.containsAll([{}]) && !context.testsPassed.contains(\"t0\") &&
+            context.time.hour < 12 }};",
         names.join(", ")
-    ))
+    )
+}
+
+/// Permits `suite`.
+fn costly_rules() -> BTreeMap<String, Vec<u8>> {
+    let suite = "@id(\"suite\") permit (principal, action == Action::\"sign\", resource) when {
+        resource.class == Class::\"product-build\" && resource.product == \"suite\" };\n";
+    evidence::rules(&(suite.to_owned() + &costly("resource.product == \"costly\"")))
 }
 
 /// 256 requests that no policy permits, with policies at the bound of a decision.
