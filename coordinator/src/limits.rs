@@ -226,6 +226,10 @@ pub const MAX_SESSIONS_BULK: usize = 2;
 /// it, names and slots.
 pub const ITEM_BYTES: usize = 8 << 10;
 
+/// Bytes of an entry of added evidence in a batch: its proof, names and one digest; the digests of 64 documents are in
+/// [`ITEM_BYTES`] already.
+pub const ADDED_BYTES: usize = 3 << 10;
+
 /// Bytes of commitments that a release whose content and evidence fill a batch has beside them: with the largest of both that
 /// stays below [`rutli_wire::limits::MAX_MESSAGE_BYTES`], and is 128 signatures of the largest quorum.
 pub const LONE_COMMITMENT_BYTES: usize = 1 << 20;

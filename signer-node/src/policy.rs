@@ -1,6 +1,6 @@
 //! What this node permits: its custodian's own rules, over facts that the node established itself. Deny by default.
 //!
-//! [`Policy::decide`] goes straight: what a custodian refused is refused for good; documents become facts or notes; marks,
+//! [`Policy::decide`] goes straight: documents become facts or notes; what a custodian refused is refused permanently; marks,
 //! rates and time are this node's own; then the custodian's policies decide. The decision is made once for each release of a
 //! batch, not for each file, and again whenever the release comes again: a key or an approval that was taken back stops it before the
 //! next share is out. Nothing that the coordinator believes counts.
@@ -14,7 +14,7 @@ use rutli_wire::link::{BatchItem, Refusal, RefusalCode};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    evidence::{Examined, Examiner},
+    evidence::{Examined, Examiner, logged},
     limits,
     marks::Marks,
     rates::RateCounter,
@@ -48,8 +48,8 @@ pub struct Denied {
     pub refusal: Refusal,
     /// What policies based it on; `None` if none was asked.
     pub basis: Option<Basis>,
-    /// A custodian's refusal that the journal must hold from now on.
-    pub refused_by: Option<CustodianRefusal>,
+    /// Custodians' refusals that the journal must hold from now on.
+    pub refused_by: Vec<CustodianRefusal>,
 }
 
 /// What a decision of the policies rests on.
@@ -111,27 +111,32 @@ impl Policy {
     ) -> Result<PermittedRelease, Box<Denied>> {
         let release = &item.release;
         let statement = Sha256::digest(release.statement()).into();
-        if let Some((refusal, durable)) = self.refusals.get(&statement) {
-            return Err(self.refused(refusal, !durable));
-        }
         let digest = release.digest();
         let examined = self.examiner.examine(item, digest, &self.rules.trust, now);
-        if let Some(refusal) = refusal_among(&examined, statement) {
-            let denied = self.refused(&refusal, true);
-            self.refusals.remember(refusal);
-            return Err(denied);
+        for (document, established) in &examined.established {
+            if let Established::Refusal { custodian, reason, refused } = established {
+                self.refusals.learn(release, (custodian, reason, refused), *document);
+            }
+        }
+        if let Some(refusal) = self.refusals.of(release, &statement) {
+            return Err(self.refused(refusal, &examined));
         }
         if let Some(waits) = withheld(item, &examined).or_else(|| not_seen(&examined)) {
             return Err(waits.into());
         }
         let history = marks.history(release, digest);
-        let (evidence, established): (Vec<_>, Vec<_>) = examined.established.iter().cloned().unzip();
+        // What is left of refusals is about files that other releases share with the refused one.
+        let counts =
+            |established: &&([u8; 32], Established)| !matches!(established.1, Established::Refusal { .. });
+        let (evidence, established): (Vec<_>, Vec<_>) =
+            examined.established.iter().filter(counts).cloned().unzip();
         let facts = Facts {
             requester: &item.requester,
             release: release.as_ref().into(),
             embargoed: item.entry.as_ref().is_some_and(|entry| entry.embargo.is_some()),
             established: &established,
             previous_sequence: history.previous,
+            files_permitted_before: self.refusals.permitted().count(release, &statement),
             rates: self.rates.before(release, history.permitted_at, now),
             now_unix: now,
         };
@@ -151,19 +156,25 @@ impl Policy {
         let (Decision::Permitted { policies }
         | Decision::Waits { policies, .. }
         | Decision::Refused { policies, .. }) = &decision;
-        let denied =
-            Denied { refusal: answer(&decision, &examined), basis: Some(basis(policies)), refused_by: None };
+        let denied = Denied {
+            refusal: answer(&decision, &examined),
+            basis: Some(basis(policies)),
+            refused_by: Vec::new(),
+        };
         if denied.refusal.code.waits() {
             self.waits.keep(question, &denied, now);
         }
         Err(Box::new(denied))
     }
 
-    /// A custodian's word holds for good, also if the document with it does not come any more.
-    fn refused(&self, refusal: &CustodianRefusal, is_to_be_kept: bool) -> Box<Denied> {
+    /// A custodian's refusal is permanent, also if its document does not come any more. What the journal does not have of it, and of
+    /// those that came with the release, is written.
+    fn refused(&self, refusal: &CustodianRefusal, examined: &Examined) -> Box<Denied> {
         let evidence = vec![refusal.document];
         let basis = Basis { policies: Vec::new(), evidence, rules: self.rules.digest() };
-        let refused_by = is_to_be_kept.then(|| refusal.clone());
+        let others = examined.established.iter().map(|(document, _)| *document);
+        let others = others.filter(|document| *document != refusal.document);
+        let refused_by = self.refusals.unsaved(others.chain([refusal.document]));
         Box::new(Denied { refusal: refusal.answer(), basis: Some(basis), refused_by })
     }
 
@@ -175,6 +186,7 @@ impl Policy {
     /// A release was permitted for the first time, at a time in Unix seconds.
     pub fn count(&mut self, release: &VerifiedRelease, now: u64) {
         self.rates.count(release, now);
+        self.refusals.permit(release, &Sha256::digest(release.statement()).into());
     }
 
     /// The custodian vouched for the clock: this is what counts by it.
@@ -184,7 +196,7 @@ impl Policy {
 
     /// The journal has a custodian's refusal.
     pub fn settle(&mut self, refusal: &CustodianRefusal) {
-        self.refusals.settle(&refusal.statement);
+        self.refusals.settle(&refusal.document);
     }
 
     /// Other rules from now on, a time in Unix seconds. Nothing that was found by the earlier ones counts any more.
@@ -223,34 +235,21 @@ impl Policy {
 
 impl From<Refusal> for Box<Denied> {
     fn from(refusal: Refusal) -> Self {
-        Self::new(Denied { refusal, basis: None, refused_by: None })
+        Self::new(Denied { refusal, basis: None, refused_by: Vec::new() })
     }
 }
 
-fn refusal_among(examined: &Examined, statement: [u8; 32]) -> Option<CustodianRefusal> {
-    examined.established.iter().find_map(|(document, established)| match established {
-        Established::Refusal { custodian, reason } => Some(CustodianRefusal {
-            statement,
-            custodian: custodian.clone(),
-            reason: reason.clone(),
-            document: *document,
-        }),
-        _ => None,
-    })
-}
-
-/// The log says which documents came with the request: whoever sends a node less takes something away, perhaps a refusal.
+/// The log says which documents there are for the request: whoever sends a node less takes something away, perhaps a refusal.
 fn withheld(item: &BatchItem, examined: &Examined) -> Option<Refusal> {
     let established = examined.established.iter().map(|(digest, _)| digest);
     let sent: BTreeSet<&[u8; 32]> =
         established.chain(examined.not_counted.iter().map(|note| &note.digest)).collect();
-    let logged = item.entry.iter().flat_map(|entry| &entry.evidence);
-    let missing = logged.map(|digest| digest.as_bytes()).find(|digest| !sent.contains(digest))?;
+    let missing = logged(item).find(|digest| !sent.contains(digest))?;
     Some(Refusal {
         code: RefusalCode::EvidenceMissing,
         reason: format!(
-            "by the log the document sha256:{} came with the request, and it was not sent to this node; the coordinator must \
-             send all of them",
+            "by the log there is the document sha256:{} for this request, and it was not sent to this node; the coordinator \
+             must send all of them",
             hex::encode(missing)
         ),
     })
@@ -297,7 +296,7 @@ mod tests {
             release: Arc::new(release("suite", 1, files)),
             slots: vec![0],
             commitments: Vec::new(),
-            entry: None,
+            entry: Some(crate::testing::entry_naming(&evidence)),
             evidence: evidence.into_iter().map(Into::into).collect(),
         }
     }

@@ -240,9 +240,7 @@ impl Signer {
         if record.verdict == Verdict::Permitted {
             self.marks.settle(&record.product, &record.channel, record.sequence);
         }
-        if let Some(refusal) = &record.refused_by {
-            self.policy.settle(refusal);
-        }
+        record.refused_by.iter().for_each(|refusal| self.policy.settle(refusal));
     }
 
     fn witnessed(&self, cosign: bool, at: u64) -> Witnessed {

@@ -157,6 +157,12 @@ pub fn log_head(entries: &[Entry], from: u64) -> LogHead {
     }
 }
 
+/// The entry of a request that came with these documents, for those who do not look at proofs.
+pub fn entry_naming(documents: &[impl AsRef<[u8]>]) -> LoggedEntry {
+    let evidence = documents.iter().map(|document| rutli_log::sha256(document.as_ref())).collect();
+    LoggedEntry { evidence, ..logged(&[entry(1)], 0) }
+}
+
 /// Where an entry of that log stands.
 pub fn logged(entries: &[Entry], index: u64) -> LoggedEntry {
     let tiles = tiles(entries);
@@ -167,6 +173,7 @@ pub fn logged(entries: &[Entry], index: u64) -> LoggedEntry {
         deadline: *DEADLINE,
         embargo: None,
         evidence: Vec::new(),
+        added: Vec::new(),
     }
 }
 

@@ -84,7 +84,7 @@ mod tests {
 
     fn denied() -> Denied {
         let refusal = Refusal { code: RefusalCode::EvidenceMissing, reason: "waits".into() };
-        Denied { refusal, basis: None, refused_by: None }
+        Denied { refusal, basis: None, refused_by: Vec::new() }
     }
 
     fn question(number: usize) -> Question {

@@ -109,7 +109,7 @@ impl Story {
     /// The same release again, in a batch of its own with these documents.
     fn again(&mut self, batch: &Batch, evidence: &[Vec<u8>]) -> Batch {
         let mut again = self.batch(&batch.items[0].release);
-        again.items[0].evidence = evidence.iter().cloned().map(Into::into).collect();
+        self.nodes.bring(&mut again.items[0], evidence);
         again
     }
 
@@ -222,8 +222,8 @@ async fn stripped_swapped_replayed_and_foreign_evidence_gives_nothing() {
     let mut documents = good.clone();
     documents.insert(0, vec![0xff; 70_000]);
     let mut both = story.nodes.batch(&QUORUM, &[release(1), release(2)]);
-    both.items[0].evidence = documents.into_iter().map(Into::into).collect();
-    both.items[1].evidence = good.into_iter().map(Into::into).collect();
+    story.nodes.bring(&mut both.items[0], &documents);
+    story.nodes.bring(&mut both.items[1], &good);
     let replies = story.ask_all(&both).await;
     assert!(replies[0].is_ok(), "{replies:?}");
     assert_eq!(replies[1].as_ref().unwrap_err().code, RefusalCode::EvidenceMissing);
@@ -340,13 +340,96 @@ async fn a_refusal_is_remembered_when_its_document_is_taken_away() {
     other_formats.formats = vec![rutli_release::Format::Dsse, rutli_release::Format::Sshsig];
     let other_formats = story.batch(&other_formats.verify().unwrap());
     story.refuses("other formats", &other_formats, &[], RefusalCode::CustodianRefused).await;
-    // Whoever speaks to the custodian and asks anew has another statement.
-    let mut anew = UnverifiedRelease::from(&release(2));
-    anew.issued_at += 1;
-    let anew = story.batch(&anew.verify().unwrap());
+    // Whoever speaks to the custodian and asks anew asks for other files.
+    let anew = story.batch(&content(2, 8, None));
     assert!(story.with(&anew, &[]).await.is_ok());
     let kept = story.column("SELECT custodian || ': ' || reason FROM custodian_refusals").await;
     assert_eq!(kept, ["beat: the changelog is wrong"], "written once");
+}
+
+/// Whatever else the release says, it is refused as long as it is of that product and has one of the refused files: a second later,
+/// under the next sequence, another version, with an expiry, a file less, a file more, and over a restart.
+#[tokio::test]
+async fn nothing_but_other_files_evades_a_refusal() {
+    let mut story = Story::new(rules(ANYTHING)).await;
+    let of = |sequence: u64, files: &[u8], change: &dyn Fn(&mut UnverifiedRelease)| {
+        let mut release = UnverifiedRelease::from(&content(sequence, 1, None));
+        let artifact = release.artifacts.remove(0);
+        release.artifacts = files
+            .iter()
+            .map(|byte| rutli_release::UnverifiedArtifact {
+                name: format!("{byte}.bin"),
+                sha256: vec![*byte; 32],
+                ..artifact.clone()
+            })
+            .collect();
+        change(&mut release);
+        release.verify().unwrap()
+    };
+    let batch = story.batch(&of(1, &[1, 2], &|_| {}));
+    let document = refusal(&batch.items[0], BEAT);
+    story.refuses("it", &batch, std::slice::from_ref(&document), RefusalCode::CustodianRefused).await;
+    for restart in [false, true] {
+        if restart {
+            story.restart().await;
+        }
+        for (what, release) in [
+            ("a second later", of(1, &[1, 2], &|release| release.issued_at += 1)),
+            ("the next sequence", of(2, &[1, 2], &|_| {})),
+            ("another version", of(1, &[1, 2], &|release| release.version = "9".into())),
+            ("another channel", of(1, &[1, 2], &|release| release.channel = "beta".into())),
+            ("with an expiry", of(1, &[1, 2], &|release| release.expires_at = Some(NOW + 9_999))),
+            ("a file less", of(2, &[2], &|_| {})),
+            ("a file more", of(2, &[2, 3], &|_| {})),
+            ("another class", of(2, &[1], &|release| release.class = rutli_release::Class::AvDatabase)),
+        ] {
+            let batch = story.batch(&release);
+            let reason = story.refuses(what, &batch, &[], RefusalCode::CustodianRefused).await;
+            assert!(reason.contains("beat") && reason.contains("suite"), "{what}: {reason}");
+        }
+    }
+    // A document of another release with these files refuses here too, whoever brings it.
+    story.change("policy.cedar", ANYTHING);
+    let other = story.batch(&of(3, &[3], &|_| {}));
+    assert!(story.with(&other, std::slice::from_ref(&document)).await.is_ok(), "none of the files");
+    let mut product = UnverifiedRelease::from(&of(1, &[1], &|_| {}));
+    product.product = "other".into();
+    let product = story.batch(&product.verify().unwrap());
+    assert!(story.with(&product, &[document]).await.is_ok(), "another product");
+}
+
+/// What a refused release shares with an earlier one that this node permitted is not taken back with it.
+#[tokio::test]
+async fn a_refusal_leaves_files_of_earlier_releases_alone() {
+    let mut story = Story::new(rules(ANYTHING)).await;
+    let with = |sequence: u64, files: &[u8]| {
+        let mut release = UnverifiedRelease::from(&content(sequence, 1, None));
+        let artifact = release.artifacts.remove(0);
+        release.artifacts.extend(files.iter().map(|byte| rutli_release::UnverifiedArtifact {
+            name: format!("{byte}.bin"),
+            sha256: vec![*byte; 32],
+            ..artifact.clone()
+        }));
+        release.verify().unwrap()
+    };
+    let first = story.batch(&with(1, &[1]));
+    assert!(story.with(&first, &[]).await.is_ok());
+    let second = story.batch(&with(2, &[1, 2]));
+    story
+        .refuses("the new file", &second, &[refusal(&second.items[0], ANNA)], RefusalCode::CustodianRefused)
+        .await;
+    story.restart().await;
+    let third = story.batch(&with(3, &[1, 3]));
+    assert!(story.with(&third, &[]).await.is_ok(), "shares only what was permitted before");
+    let fourth = story.batch(&with(4, &[2, 3]));
+    story.refuses("the refused file", &fourth, &[], RefusalCode::CustodianRefused).await;
+    // All of it was permitted before: then all of it is refused.
+    let again = story.batch(&with(5, &[1, 3]));
+    story
+        .refuses("old files", &again, &[refusal(&again.items[0], ANNA)], RefusalCode::CustodianRefused)
+        .await;
+    let later = story.batch(&with(6, &[3]));
+    story.refuses("one of them", &later, &[], RefusalCode::CustodianRefused).await;
 }
 
 /// If the refusal could not be written, it is written when it comes again, with the document or without.
@@ -357,7 +440,7 @@ async fn a_refusal_is_written_until_it_is_durable() {
     let with = story.again(&batch, &[refusal(&batch.items[0], ANNA)]);
     let with = story.nodes.complete(ME, &with);
     let pending = story.me().receive(STREAM, with, NOW);
-    assert!(pending.records()[0].refused_by.is_some());
+    assert!(!pending.records()[0].refused_by.is_empty());
     story.me().release_shares(pending, Err("disk full".into())).answer.unwrap_err();
     story.me().reopen();
     story.refuses("taken away", &batch, &[], RefusalCode::CustodianRefused).await;

@@ -2,7 +2,6 @@
 
 use std::{collections::HashSet, fs::File, sync::Arc, time::Duration};
 
-use rutli_wire::v1;
 use sqlx::{
     ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection,
     sqlite::SqliteConnectOptions,
@@ -15,8 +14,8 @@ use tokio::{
 use rutli_log::Head;
 
 use super::{
-    Admission, CeremonyChange, Ending, Health, NewEvidence, NewLogged, NewRelease, ReleaseNumber,
-    admission::admit, evidence, staging,
+    Admission, AllEvidence, CeremonyChange, Ending, Health, NewEvidence, NewLogged, NewRelease,
+    ReleaseNumber, admission::admit, evidence, staging,
 };
 use crate::{
     error::{Error, Result},
@@ -42,7 +41,7 @@ pub(super) enum Told {
 }
 
 type OnAdmitted = Box<dyn FnOnce(u64) + Send>;
-type OnEvidence = Box<dyn FnOnce(&[v1::EvidenceInfo]) + Send>;
+type OnEvidence = Box<dyn FnOnce(&AllEvidence) + Send>;
 
 impl Job {
     fn answer(self, answer: Result<Done>) {
@@ -76,7 +75,7 @@ pub(super) enum Done {
     /// At this index.
     Logged(u64),
     /// All that there is.
-    Evidence(Vec<v1::EvidenceInfo>),
+    Evidence(AllEvidence),
     Written,
 }
 

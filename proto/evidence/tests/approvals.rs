@@ -11,10 +11,10 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use p256::ecdsa;
 use proptest::prelude::*;
 use rutli_evidence::{
-    APPROVAL_NAMESPACE, Established, Evidence, Kind, NotEstablished, NotEvidence, REFUSAL_NAMESPACE, Trust,
-    approval_text, refusal_text, verify,
+    APPROVAL_NAMESPACE, Established, Evidence, Kind, NotEstablished, NotEvidence, REFUSAL_NAMESPACE, Refused,
+    Trust, approval_text, refusal_text, verify,
 };
-use rutli_release::{ReleaseId, UnverifiedRelease};
+use rutli_release::{Product, ReleaseId, UnverifiedRelease};
 use sha2::{Digest, Sha256, Sha512};
 use support::*;
 
@@ -142,7 +142,15 @@ fn approval() -> String {
 }
 
 fn refusal() -> String {
-    refusal_text(&id(), &statement_sha256(), "The tests on Windows are missing.").unwrap()
+    refusal_text(&id(), &refused(), "The tests on Windows are missing.").unwrap()
+}
+
+fn refused() -> Refused {
+    Refused {
+        statement: statement_sha256(),
+        product: release().product().clone(),
+        files: release().artifacts().iter().map(|artifact| artifact.sha256).collect(),
+    }
 }
 
 fn signers(text: &str) -> Trust {
@@ -166,7 +174,11 @@ fn a_custodians_word_counts_under_each_kind_of_key() {
         assert_eq!(Evidence::parse(&document).unwrap().kind(), Kind::Approval);
         let document = signed(&key, REFUSAL_NAMESPACE, &refusal());
         let reason = "The tests on Windows are missing.".into();
-        assert_eq!(check(&trust, &document), Ok(Established::Refusal { custodian: "anna".into(), reason }));
+        let custodian = "anna".into();
+        assert_eq!(
+            check(&trust, &document),
+            Ok(Established::Refusal { custodian, reason, refused: refused() })
+        );
         assert_eq!(Evidence::parse(&document).unwrap().kind(), Kind::Refusal);
         let sha256 = Blob { hash: "sha256", ..blob(APPROVAL_NAMESPACE) }.encode(&key, &approval());
         assert!(check(&trust, format!("{}{}", approval(), armored(&sha256, 70)).as_bytes()).is_ok());
@@ -220,9 +232,19 @@ fn a_word_is_about_one_release_with_one_content() {
             wanted: hex::encode(statement_sha256())
         })
     );
-    for (release, digest) in [(&other, statement_sha256()), (&id(), [7; 32])] {
-        let text = refusal_text(release, &digest, "no").unwrap();
-        assert!(check(&trust, &signed(&anna(), REFUSAL_NAMESPACE, &text)).is_err());
+    // A refusal is about product and files, whichever release the custodian looked at.
+    let refusal = |refused: Refused| {
+        let text = refusal_text(&other, &refused, "no").unwrap();
+        check(&trust, &signed(&anna(), REFUSAL_NAMESPACE, &text))
+    };
+    let one = [[2; 32], [99; 32]].into();
+    assert!(refusal(Refused { statement: [7; 32], files: one, ..refused() }).is_ok());
+    for refused in [
+        Refused { product: Product::new("other").unwrap(), ..refused() },
+        Refused { files: [[99; 32]].into(), ..refused() },
+    ] {
+        let found = refused.product.to_string();
+        assert_eq!(refusal(refused), Err(NotEstablished::OtherFiles { found }));
     }
     // The release changed after it was approved.
     let document = Evidence::parse(&signed(&anna(), APPROVAL_NAMESPACE, &approval())).unwrap();

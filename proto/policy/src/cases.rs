@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rutli_evidence::{BuildFact, Established, Role, SourceDigest, Trust};
+use rutli_evidence::{BuildFact, Established, Refused, Role, SourceDigest, Trust};
 use rutli_release::{Channel, Class, Product, Requester, Sequence, Version};
 use serde::{Deserialize, Serialize};
 
@@ -65,6 +65,9 @@ pub struct Case {
     pub embargoed: bool,
     /// The highest sequence before. Default: none.
     pub previous_sequence: Option<Sequence>,
+    /// Files of it that were permitted in an earlier release. Default: 0.
+    #[serde(default)]
+    pub files_permitted_before: u64,
     /// Permitted in the last hour, this release not included. Default: 0.
     #[serde(default)]
     pub releases_in_hour: u64,
@@ -164,7 +167,8 @@ pub fn run_cases(policies: &PolicySet, cases: &Cases) -> CasesReport {
 
 impl Cases {
     /// Reads a file of cases: JSON, if it begins with `{`, else TOML. The shape is that of [`Case`], as `[[case]]` tables in TOML or
-    /// `{"case": [...]}` in JSON; evidence has a `kind`: `provenance`, `rebuild`, `tests`, `review`, `approval` or `refusal`.
+    /// `{"case": [...]}` in JSON; evidence has a `kind`: `provenance`, `rebuild`, `tests`,
+    /// `tests-failed`, `review`, `approval` or `refusal`.
     ///
     /// # Errors
     /// [`InvalidCases`] for the first thing that is wrong.
@@ -228,7 +232,7 @@ fn role(document: &Established) -> Option<Role> {
     match document {
         Established::Provenance(_) => Some(Role::Builder),
         Established::Rebuild(_) => Some(Role::Rebuilder),
-        Established::Tests { .. } => Some(Role::Tester),
+        Established::Tests { .. } | Established::TestsFailed { .. } => Some(Role::Tester),
         Established::Review { .. } => Some(Role::Reviewer),
         Established::Approval { .. } | Established::Refusal { .. } => None,
     }
@@ -252,6 +256,7 @@ impl Case {
             embargoed: self.embargoed,
             established: &self.evidence,
             previous_sequence: self.previous_sequence,
+            files_permitted_before: self.files_permitted_before,
             rates: Rates {
                 releases_in_hour: self.releases_in_hour,
                 artifacts_in_hour: self.artifacts_in_hour,
@@ -321,6 +326,9 @@ enum CaseEvidence {
         build_type: Option<String>,
         source: Option<String>,
         source_uri: Option<String>,
+        /// When the build was done, as `2026-11-23T09:00:00Z`. Default: not said.
+        #[serde(default, deserialize_with = "maybe_time")]
+        finished: Option<u64>,
     },
     Rebuild {
         by: String,
@@ -330,6 +338,10 @@ enum CaseEvidence {
     Tests {
         by: String,
         passed: BTreeSet<String>,
+    },
+    #[serde(rename = "tests-failed")]
+    TestsFailed {
+        by: String,
     },
     Review {
         by: String,
@@ -353,7 +365,7 @@ impl CaseEvidence {
             None => Ok(UNSTATED_SOURCE),
         };
         let any = |text: Option<String>| text.unwrap_or_else(|| ANY.to_owned());
-        let build = |by, builder_id, build_type, source_uri, source| {
+        let build = |by, builder_id, build_type, source_uri, source, finished_at| {
             Ok::<_, String>(BuildFact {
                 by,
                 builder_id: any(builder_id),
@@ -361,20 +373,25 @@ impl CaseEvidence {
                 source_uri,
                 source_digest: digest(source)?,
                 invocation_id: None,
-                finished_at: None,
+                finished_at,
             })
         };
         Ok(match self {
-            Self::Provenance { by, builder_id, build_type, source, source_uri } => {
-                Established::Provenance(build(by, builder_id, build_type, source_uri, source)?)
+            Self::Provenance { by, builder_id, build_type, source, source_uri, finished } => {
+                Established::Provenance(build(by, builder_id, build_type, source_uri, source, finished)?)
             }
             Self::Rebuild { by, builder_id, source } => {
-                Established::Rebuild(build(by, builder_id, None, None, source)?)
+                Established::Rebuild(build(by, builder_id, None, None, source, None)?)
             }
             Self::Tests { by, passed } => Established::Tests { by, passed, url: None },
+            Self::TestsFailed { by } => Established::TestsFailed { by },
             Self::Review { by, source, levels } => crate::documents::review(&by, &digest(source)?, levels),
             Self::Approval { by } => Established::Approval { custodian: by },
-            Self::Refusal { by, reason } => Established::Refusal { custodian: by, reason },
+            Self::Refusal { by, reason } => {
+                let (statement, files) = ([0; 32], BTreeSet::new());
+                let refused = Refused { statement, product: defaults::product(), files };
+                Established::Refusal { custodian: by, reason, refused }
+            }
         })
     }
 }
@@ -382,6 +399,10 @@ impl CaseEvidence {
 fn evidence<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<Established>, D::Error> {
     let evidence = Vec::<CaseEvidence>::deserialize(deserializer)?;
     evidence.into_iter().map(|one| one.established().map_err(serde::de::Error::custom)).collect()
+}
+
+fn maybe_time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    time(deserializer).map(Some)
 }
 
 fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
@@ -395,11 +416,16 @@ fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Err
 }
 
 mod defaults {
-    use super::{Channel, Requester, Sequence, Version};
+    use super::{Channel, Product, Requester, Sequence, Version};
 
     #[expect(clippy::expect_used, reason = "a constant that is a legal value")]
     pub(super) fn requester() -> Requester {
         Requester::new("pipeline").expect("a legal constant")
+    }
+
+    #[expect(clippy::expect_used, reason = "a constant that is a legal value")]
+    pub(super) fn product() -> Product {
+        Product::new("any").expect("a legal constant")
     }
 
     #[expect(clippy::expect_used, reason = "a constant that is a legal value")]

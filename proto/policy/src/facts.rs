@@ -17,6 +17,8 @@ pub struct Facts<'a> {
     pub established: &'a [Established],
     /// The highest sequence that this node permitted before in this product and channel, of whichever class.
     pub previous_sequence: Option<Sequence>,
+    /// How many of the release's files, by SHA-256, this node permitted in an earlier release.
+    pub files_permitted_before: u64,
     /// What this node permitted lately.
     pub rates: Rates,
     /// The node's time, in Unix seconds.

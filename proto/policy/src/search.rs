@@ -41,7 +41,23 @@ impl<'a> Search<'a> {
         facts: &'a Facts<'a>,
         entities: &'a Entities,
     ) -> Self {
-        Self { set, policies, facts, entities, established: facts.established.iter().collect(), trials: 0 }
+        Self::after(0, set, policies, facts, entities)
+    }
+
+    /// A search after others that used up so many trials.
+    pub(crate) fn after(
+        trials: u32,
+        set: &'a PolicySet,
+        policies: &'a cedar_policy::PolicySet,
+        facts: &'a Facts<'a>,
+        entities: &'a Entities,
+    ) -> Self {
+        Self { set, policies, facts, entities, established: facts.established.iter().collect(), trials }
+    }
+
+    /// How many were used up.
+    pub(crate) fn trials(&self) -> u32 {
+        self.trials
     }
 
     /// What the policies say to what is there.
@@ -414,6 +430,7 @@ mod tests {
             embargoed: false,
             established: &[],
             previous_sequence: None,
+            files_permitted_before: 0,
             rates: Rates::default(),
             now_unix: 1_795_428_000,
         };

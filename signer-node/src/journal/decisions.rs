@@ -12,7 +12,7 @@ use crate::{
     marks::{Mark, Marks},
     policy::Basis,
     rates::RateCounter,
-    refusals::{CustodianRefusal, Refusals},
+    refusals::{CustodianRefusal, PermittedFiles, Refusals},
     sign::{JournalRecord, Verdict},
 };
 
@@ -39,15 +39,21 @@ impl Journal {
         Ok(RateCounter::from_rows(rows, now))
     }
 
-    /// What custodians refused.
+    /// What custodians refused, and which files were permitted.
     pub async fn refusals(&self) -> Result<Refusals, Error> {
         let mut write = self.write().await?;
-        let rows =
-            sqlx::query("SELECT statement, custodian, reason, document FROM custodian_refusals ORDER BY id")
-                .fetch_all(write.connection()?)
-                .await?;
+        let refused = sqlx::query(
+            "SELECT statement, product, files, custodian, reason, document FROM custodian_refusals ORDER BY id",
+        )
+        .fetch_all(write.connection()?)
+        .await?;
+        let permitted = sqlx::query("SELECT file, statement FROM permitted_files ORDER BY id")
+            .fetch_all(write.connection()?)
+            .await?;
         write.commit().await?;
-        Ok(Refusals::from_rows(rows.iter().map(refusal).collect::<Result<Vec<_>, _>>()?))
+        let permitted = permitted.iter().map(|row| Ok((digest(row, 0)?, digest(row, 1)?)));
+        let permitted = PermittedFiles::from_rows(permitted.collect::<Result<Vec<_>, Error>>()?);
+        Ok(Refusals::from_rows(refused.iter().map(refusal).collect::<Result<Vec<_>, _>>()?, permitted))
     }
 }
 
@@ -143,23 +149,49 @@ pub(super) fn raise_marks(script: &mut QueryBuilder<Sqlite>, permitted: &[&Journ
         .push("));");
 }
 
-/// Keeps what custodians refused; of each statement the first refusal, and of them the newest.
+/// Keeps files that were permitted, the newest of them, each with the first statement that had it.
+pub(super) fn keep_files(script: &mut QueryBuilder<Sqlite>, permitted: &[&JournalRecord]) {
+    let files: Vec<_> = permitted
+        .iter()
+        .flat_map(|record| record.files.iter().map(move |file| (file, &record.statement)))
+        .collect();
+    script
+        .push(
+            "INSERT INTO permitted_files (file, statement)
+            SELECT unhex(value ->> 0), unhex(value ->> 1) FROM json_each(",
+        )
+        .push_bind(rows(&files, |(file, statement)| json!([hex::encode(file), hex::encode(statement)])))
+        .push(
+            ") WHERE true ORDER BY json_each.key ON CONFLICT (file) DO NOTHING;
+            DELETE FROM permitted_files WHERE id <= (SELECT max(id) FROM permitted_files) - ",
+        )
+        .push_bind(count(limits::MAX_PERMITTED_FILES))
+        .push(";");
+}
+
+/// Keeps what custodians refused, the newest, as many refusals and files as are kept in memory.
 pub(super) fn keep_refusals(script: &mut QueryBuilder<Sqlite>, records: &[&JournalRecord]) {
-    let refused: Vec<_> =
-        records.iter().filter_map(|record| Some((record, record.refused_by.as_ref()?))).collect();
+    let refused: Vec<_> = records
+        .iter()
+        .flat_map(|record| record.refused_by.iter().map(move |refusal| (record, refusal)))
+        .collect();
     if refused.is_empty() {
         return;
     }
     script
         .push(
-            "INSERT INTO custodian_refusals (statement, release_id, custodian, reason, document, at)
-            SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5
+            "INSERT INTO custodian_refusals
+                (statement, release_id, product, files, custodian, reason, document, at)
+            SELECT unhex(value ->> 0), value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4, value ->> 5,
+                unhex(value ->> 6), value ->> 7
             FROM json_each(",
         )
         .push_bind(rows(&refused, |(record, refusal)| {
             json!([
                 hex::encode(refusal.statement),
                 record.release_id.as_str(),
+                refusal.product.as_str(),
+                hex::encode(refusal.files.as_flattened()),
                 refusal.custodian.as_str(),
                 refusal.reason.as_str(),
                 hex::encode(refusal.document),
@@ -167,11 +199,16 @@ pub(super) fn keep_refusals(script: &mut QueryBuilder<Sqlite>, records: &[&Journ
             ])
         }))
         .push(
-            ") WHERE true ORDER BY json_each.key ON CONFLICT (statement) DO NOTHING;
+            ") WHERE true ORDER BY json_each.key ON CONFLICT (document) DO NOTHING;
             DELETE FROM custodian_refusals WHERE id <= (
-                SELECT id FROM custodian_refusals ORDER BY id DESC LIMIT 1 OFFSET ",
+                SELECT max(id) FROM (
+                    SELECT id, row_number() OVER newest AS number, sum(length(files) / 32) OVER newest AS files
+                    FROM custodian_refusals WINDOW newest AS (ORDER BY id DESC))
+                WHERE number > ",
         )
         .push_bind(count(limits::MAX_CUSTODIAN_REFUSALS))
+        .push(" OR files > ")
+        .push_bind(count(limits::MAX_REFUSED_FILES))
         .push(");");
 }
 
@@ -207,11 +244,18 @@ fn rate(row: &SqliteRow) -> Result<(Class, Product, u64, Rates), Error> {
 }
 
 fn refusal(row: &SqliteRow) -> Result<CustodianRefusal, Error> {
+    let unreadable = |error: rutli_release::InvalidRelease| Error::JournalRow(error.to_string());
+    let files: Vec<u8> = row.try_get(2)?;
+    let (files, []) = files.as_chunks::<32>() else {
+        return Err(Error::JournalRow("the files of a refusal have not 32 bytes each".into()));
+    };
     Ok(CustodianRefusal {
         statement: digest(row, 0)?,
-        custodian: row.try_get(1)?,
-        reason: row.try_get(2)?,
-        document: digest(row, 3)?,
+        product: Product::new(row.try_get::<String, _>(1)?).map_err(unreadable)?,
+        files: files.to_vec(),
+        custodian: row.try_get(3)?,
+        reason: row.try_get(4)?,
+        document: digest(row, 5)?,
     })
 }
 

@@ -63,7 +63,7 @@ async fn a_custodian_sees_what_waits_and_says_a_word_that_nodes_can_verify() {
     for document in documents(&desk.cluster, &second).await {
         match verify(&document, &trust, &content, &id, NOW).unwrap() {
             Established::Approval { custodian } => words.insert(custodian, "approved".to_owned()),
-            Established::Refusal { custodian, reason } => words.insert(custodian, reason),
+            Established::Refusal { custodian, reason, .. } => words.insert(custodian, reason),
             other => panic!("{other:?}"),
         };
     }

@@ -13,6 +13,7 @@
 
 mod cosignatures;
 mod entries;
+mod evidence;
 mod heads;
 mod restored;
 

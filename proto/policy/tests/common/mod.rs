@@ -33,6 +33,7 @@ pub struct Stage {
     pub embargoed: bool,
     pub established: Vec<Established>,
     pub previous: Option<u64>,
+    pub permitted_before: u64,
     pub rates: Rates,
     pub now: u64,
 }
@@ -52,6 +53,7 @@ impl Stage {
             embargoed: false,
             established: Vec::new(),
             previous: None,
+            permitted_before: 0,
             rates: Rates::default(),
             now: MONDAY,
         }
@@ -80,6 +82,7 @@ impl Stage {
             },
             embargoed: self.embargoed,
             established: &self.established,
+            files_permitted_before: self.permitted_before,
             previous_sequence: self.previous.map(|previous| Sequence::new(previous).unwrap()),
             rates: self.rates,
             now_unix: self.now,
@@ -185,7 +188,12 @@ pub fn approval(custodian: &str) -> Established {
 }
 
 pub fn refusal(custodian: &str) -> Established {
-    Established::Refusal { custodian: custodian.to_owned(), reason: "not this one".to_owned() }
+    let refused = rutli_evidence::Refused {
+        statement: [0; 32],
+        product: rutli_release::Product::new("suite").unwrap(),
+        files: [[0; 32]].into(),
+    };
+    Established::Refusal { custodian: custodian.to_owned(), reason: "not this one".to_owned(), refused }
 }
 
 /// What is missing, in words.
@@ -233,10 +241,17 @@ pub fn supply(stage: &mut Stage, missing: &[Missing]) {
                 MissingKind::Tests => tests(name, &saying),
                 MissingKind::Review => review(name, of, &saying),
                 MissingKind::Approval => approval(name),
-                MissingKind::Rate | MissingKind::Time => panic!("{missing:?}"),
+                MissingKind::Agreement | MissingKind::Rate | MissingKind::Time => panic!("{missing:?}"),
             });
         }
         match missing.kind {
+            // The custodian trusts the others no more.
+            MissingKind::Agreement => stage.established.retain(|document| match document {
+                Established::Provenance(build) => {
+                    Some(build.source_digest.to_string()) == missing.saying.first().cloned()
+                }
+                _ => true,
+            }),
             MissingKind::Time => stage.now = missing.not_before.unwrap(),
             MissingKind::Rate => stage.rates = Rates::default(),
             _ => {}

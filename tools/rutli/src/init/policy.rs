@@ -79,6 +79,7 @@ mod tests {
             },
             embargoed,
             established: &[],
+            files_permitted_before: 0,
             previous_sequence: None,
             rates: Rates::default(),
             now_unix: 1_800_000_000,

@@ -1,7 +1,7 @@
 //! `rutli policy replay`: what policies say to releases that a coordinator has, before a node loads them.
 //!
 //! The facts are those that a node would have had when the release ended, or has now if it has not: its evidence, verified here with
-//! the keys in `--trust`; the sequences and rates of what was signed by then. Two things only a node has: what it permitted and
+//! the keys in `--trust`; the sequences, files and rates of what was signed by then of the product. Two things only a node has: what it permitted and
 //! others did not sign, and refusals whose documents were kept back.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -132,6 +132,7 @@ impl Stored {
             release: (&self.content).into(),
             embargoed: self.embargoed,
             established: &self.established,
+            files_permitted_before: history.files_before(self),
             previous_sequence: history.sequence_before(self),
             rates: history.rates_before(self),
             now_unix: self.at,
@@ -157,6 +158,7 @@ struct Signed {
     class: Class,
     channel: String,
     sequence: Sequence,
+    files: BTreeSet<[u8; 32]>,
     artifacts: u64,
     at: u64,
 }
@@ -178,6 +180,7 @@ impl History {
                     class: content.class(),
                     channel: content.channel().to_string(),
                     sequence: content.sequence(),
+                    files: content.artifacts().iter().map(|artifact| artifact.sha256).collect(),
                     artifacts: u64::try_from(content.artifacts().len()).unwrap_or(u64::MAX),
                     at: release.finished_at,
                 });
@@ -198,6 +201,12 @@ impl History {
     fn sequence_before(&self, release: &Stored) -> Option<Sequence> {
         let channel = release.content.channel().as_str();
         self.before(release).filter(|signed| signed.channel == channel).map(|signed| signed.sequence).max()
+    }
+
+    fn files_before(&self, release: &Stored) -> u64 {
+        let files: BTreeSet<_> = release.content.artifacts().iter().map(|artifact| artifact.sha256).collect();
+        let signed = |file: &&[u8; 32]| self.before(release).any(|signed| signed.files.contains(*file));
+        u64::try_from(files.iter().filter(signed).count()).unwrap_or(u64::MAX)
     }
 
     fn rates_before(&self, release: &Stored) -> Rates {
