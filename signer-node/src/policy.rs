@@ -7,7 +7,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use rutli_evidence::Established;
+use rutli_evidence::{Established, Trust};
 use rutli_policy::{Decision, Facts, PolicyId, Rules};
 use rutli_release::VerifiedRelease;
 use rutli_wire::link::{BatchItem, Refusal, RefusalCode};
@@ -28,10 +28,31 @@ pub struct Policy {
     rules: Rules,
     loaded_at: u64,
     problem: Option<String>,
+    /// Why nothing is permitted for now.
+    held: Option<String>,
     examiner: Examiner,
     waits: Waits,
     rates: RateCounter,
     refusals: Refusals,
+}
+
+/// What a look at the policy directory found.
+#[derive(Debug)]
+pub enum Change {
+    /// Other policies and trust.
+    Rules(Box<Rules>),
+    /// It has changed, and another look will show whether that is all of it.
+    UnderWay {
+        /// Whom it trusts now, if that can be read.
+        trust: Option<Trust>,
+    },
+    /// It does not parse.
+    Broken {
+        /// Why, for a person.
+        problem: String,
+        /// Whom it trusts now, if that can be read.
+        trust: Option<Trust>,
+    },
 }
 
 /// A release that this node's policy permits. Only [`Policy::decide`] makes one, and only from one are shares made.
@@ -99,7 +120,7 @@ impl Policy {
     #[must_use]
     pub fn new(rules: Rules, loaded_at: u64, rates: RateCounter, refusals: Refusals) -> Self {
         let (examiner, waits) = (Examiner::default(), Waits::default());
-        Self { rules, loaded_at, problem: None, examiner, waits, rates, refusals }
+        Self { rules, loaded_at, problem: None, held: None, examiner, waits, rates, refusals }
     }
 
     /// Permits a release, or says what is missing, until when, or why never. `now` in Unix seconds.
@@ -121,7 +142,8 @@ impl Policy {
         if let Some(refusal) = self.refusals.of(release, &statement) {
             return Err(self.refused(refusal, &examined));
         }
-        if let Some(waits) = withheld(item, &examined).or_else(|| not_seen(&examined)) {
+        let waits = withheld(item, &examined).or_else(|| not_seen(&examined)).or_else(|| self.held());
+        if let Some(waits) = waits {
             return Err(waits.into());
         }
         let history = marks.history(release, digest);
@@ -199,18 +221,61 @@ impl Policy {
         self.refusals.settle(&refusal.document);
     }
 
-    /// Other rules from now on, a time in Unix seconds. Nothing that was found by the earlier ones counts any more.
-    pub fn adopt(&mut self, rules: Rules, now: u64) {
+    /// The policy directory changed, at a time in Unix seconds. Nothing that was found by earlier rules counts any more.
+    ///
+    /// What the directory takes back works at once: whoever it does not name any more does not count, whatever else is wrong with it.
+    /// What it gives works once it parses.
+    pub fn reload(&mut self, change: Change, now: u64) {
+        match change {
+            Change::Rules(rules) => {
+                self.held = None;
+                self.problem = None;
+                self.adopt(*rules, now);
+            }
+            Change::UnderWay { trust } => {
+                let problem =
+                    "the policy directory is changing: nothing is permitted until two looks saw the same";
+                self.restrict(trust.as_ref(), now);
+                self.held = Some(problem.to_owned());
+                self.problem = Some(problem.to_owned());
+            }
+            Change::Broken { problem, trust } => {
+                self.held = self.restrict(trust.as_ref(), now);
+                self.problem = Some(problem);
+            }
+        }
+    }
+
+    fn adopt(&mut self, rules: Rules, now: u64) {
         self.rules = rules;
         self.loaded_at = now;
-        self.problem = None;
         self.examiner = Examiner::default();
         self.waits = Waits::default();
     }
 
-    /// The files changed, and are no rules: those in force stay.
-    pub fn keep_in_spite_of(&mut self, problem: String) {
-        self.problem = Some(problem);
+    /// The earlier policies, for whoever is still trusted; or why nothing can be permitted by them.
+    fn restrict(&mut self, trust: Option<&Trust>, now: u64) -> Option<String> {
+        let Some(trust) = trust else {
+            return Some(
+                "trust.toml or allowed_signers cannot be read, so that nobody can be trusted".to_owned(),
+            );
+        };
+        match self.rules.restricted_by(trust) {
+            Ok(rules) if rules.trust == self.rules.trust => None,
+            Ok(rules) => {
+                self.adopt(rules, now);
+                None
+            }
+            Err(problem) => Some(problem.to_string()),
+        }
+    }
+
+    /// It waits for the custodian, and is asked again when the directory is right.
+    fn held(&self) -> Option<Refusal> {
+        self.held.as_ref().map(|reason| Refusal {
+            code: RefusalCode::NotYet,
+            reason: format!("waits for this node's custodian: {reason}"),
+        })
     }
 
     /// Why the files as they are now are not in force.
@@ -303,7 +368,7 @@ mod tests {
 
     #[test]
     fn files_and_bytes_are_counted() {
-        let cedar = "@id(\"few\") permit (principal, action, resource) when {
+        let cedar = "@id(\"few\") permit (principal, action == Action::\"sign\", resource) when {
             resource.artifacts <= 3 && resource.bytes <= 3 && context.artifactsInHour <= 3 };";
         let mut policy = policy(cedar);
         assert!(policy.decide(&item(3, vec![]), &Marks::default(), 1_000).is_ok());
@@ -315,7 +380,8 @@ mod tests {
     /// Other releases' documents took all the time that the batch has for them. What nobody looked at may be a refusal.
     #[test]
     fn nothing_is_permitted_before_all_documents_were_looked_at() {
-        let mut policy = policy("@id(\"anything\") permit (principal, action, resource);");
+        let mut policy =
+            policy("@id(\"anything\") permit (principal, action == Action::\"sign\", resource);");
         let item = item(1, vec![b"is it a refusal?"]);
         policy.examiner.use_up();
         let denied = policy.decide(&item, &Marks::default(), 1_000).unwrap_err();

@@ -12,7 +12,7 @@ use rutli_release::{UnverifiedRelease, VerifiedRelease};
 use rutli_signer_node::{
     gate::LogState,
     journal::Journal,
-    policy::Policy,
+    policy::{Change, Policy},
     sign::{JournalRecord, Signer},
 };
 use rutli_tests::{
@@ -36,7 +36,7 @@ when {
 };
 "#;
 
-const ANYTHING: &str = r#"@id("anything") permit (principal, action, resource);"#;
+const ANYTHING: &str = r#"@id("anything") permit (principal, action == Action::"sign", resource);"#;
 
 /// vendor-1 in roster order.
 const ME: u16 = 3;
@@ -82,12 +82,17 @@ impl Story {
 
     /// The custodian changed the files.
     fn reload(&mut self, files: BTreeMap<String, Vec<u8>>) {
-        let rules = Rules::parse(&files).map_err(|error| error.to_string());
-        if rules.is_ok() {
+        let change = match Rules::parse(&files) {
+            Ok(rules) => Change::Rules(Box::new(rules)),
+            Err(error) => {
+                Change::Broken { problem: error.to_string(), trust: Rules::parse_trust(&files).ok() }
+            }
+        };
+        if matches!(change, Change::Rules(_)) {
             self.files = files;
         }
         let now = self.now;
-        self.me().reload(rules, now);
+        self.me().reload(change, now);
     }
 
     /// One of them.
@@ -302,7 +307,7 @@ async fn an_approver_who_is_revoked_between_two_batches_stops_the_second() {
 async fn an_attester_who_is_revoked_between_two_batches_stops_the_second() {
     const FROM_SOURCE: &str = r#"
         @id("from-source")
-        permit (principal, action, resource)
+        permit (principal, action == Action::"sign", resource)
         when { context.sourceUris.contains("https://source.example/suite.tar.gz") };
     "#;
     let mut story = Story::new(rules(FROM_SOURCE)).await;
@@ -454,7 +459,7 @@ async fn a_refusal_is_written_until_it_is_durable() {
 #[tokio::test]
 async fn rates_are_the_nodes_own_and_survive_a_restart() {
     const TWO: &str = r#"
-        @id("few") permit (principal, action, resource)
+        @id("few") permit (principal, action == Action::"sign", resource)
         when { context.releasesInHour <= 2 && context.artifactsInHour <= 2 };
     "#;
     let mut story = Story::new(rules(TWO)).await;
@@ -487,8 +492,7 @@ async fn rates_are_the_nodes_own_and_survive_a_restart() {
 /// A node that boots with a clock that is hours ahead, before the time service sets it right, has not forgotten its rate.
 #[tokio::test]
 async fn a_clock_that_is_ahead_at_the_start_frees_no_rate() {
-    const ONE: &str =
-        r#"@id("one") permit (principal, action, resource) when { context.releasesInHour <= 1 };"#;
+    const ONE: &str = r#"@id("one") permit (principal, action == Action::"sign", resource) when { context.releasesInHour <= 1 };"#;
     let mut story = Story::new(rules(ONE)).await;
     let (first, second) = (story.batch(&release(1)), story.batch(&release(2)));
     assert!(story.with(&first, &[]).await.is_ok());
@@ -501,8 +505,7 @@ async fn a_clock_that_is_ahead_at_the_start_frees_no_rate() {
 /// Several releases of one batch count for each other, before anything is durable.
 #[tokio::test]
 async fn a_batch_does_not_outrun_the_rate() {
-    const ONE: &str =
-        r#"@id("one") permit (principal, action, resource) when { context.releasesInHour <= 1 };"#;
+    const ONE: &str = r#"@id("one") permit (principal, action == Action::"sign", resource) when { context.releasesInHour <= 1 };"#;
     let mut story = Story::new(rules(ONE)).await;
     let batch = story.nodes.batch(&QUORUM, &[release(1), release(2), release(3)]);
     let codes: Vec<_> = story
@@ -517,7 +520,7 @@ async fn a_batch_does_not_outrun_the_rate() {
 #[tokio::test]
 async fn time_windows_are_by_the_nodes_clock() {
     const LATE: &str = r#"
-        @id("always") permit (principal, action, resource);
+        @id("always") permit (principal, action == Action::"sign", resource);
         @id("not-early") @reason("after half past eight") forbid (principal, action, resource)
         unless { context.time.minuteOfDay >= 510 };
     "#;
@@ -533,7 +536,7 @@ async fn time_windows_are_by_the_nodes_clock() {
 #[tokio::test]
 async fn policies_see_the_nodes_own_mark() {
     const NEXT: &str = r#"
-        @id("the-next") permit (principal, action, resource)
+        @id("the-next") permit (principal, action == Action::"sign", resource)
         when { if context has previousSequence then resource.sequence == context.previousSequence + 1 else true };
     "#;
     let mut story = Story::new(rules(NEXT)).await;
@@ -573,7 +576,9 @@ async fn policies_see_the_request_as_it_is() {
     ] {
         story.change(
             "policy.cedar",
-            &format!("@id(\"it\") permit (principal, action, resource) when {{ {condition} }};"),
+            &format!(
+                "@id(\"it\") permit (principal, action == Action::\"sign\", resource) when {{ {condition} }};"
+            ),
         );
         let reply = story.with(&batch, &[]).await;
         assert_eq!(reply.is_ok(), holds, "{condition}: {reply:?}");
@@ -584,7 +589,7 @@ async fn policies_see_the_request_as_it_is() {
 #[tokio::test]
 async fn tests_are_facts_by_the_testers_key() {
     const TESTED: &str = r#"
-        @id("tested") permit (principal, action, resource) when { context.testsPassedBy.contains("qa/false-positives") };
+        @id("tested") permit (principal, action == Action::"sign", resource) when { context.testsPassedBy.contains("qa/false-positives") };
     "#;
     let mut story = Story::new(rules(TESTED)).await;
     let batch = story.batch(&release(1));
@@ -601,7 +606,10 @@ async fn tests_are_facts_by_the_testers_key() {
 async fn broken_files_leave_the_earlier_rules_in_force() {
     let mut story = Story::new(rules(ANYTHING)).await;
     let before = story.me().policy().report(NOW);
-    story.change("policy.cedar", "@id(\"x\") permit (principal, action, resource)\nwhen { context.never };");
+    story.change(
+        "policy.cedar",
+        "@id(\"x\") permit (principal, action == Action::\"sign\", resource)\nwhen { context.never };",
+    );
     let status = story.me().status();
     assert!(status.warning.contains("policy.cedar, line"), "{}", status.warning);
     let report = story.me().policy().report(NOW);
@@ -613,6 +621,49 @@ async fn broken_files_leave_the_earlier_rules_in_force() {
     assert_eq!((story.me().status().warning, story.me().policy().report(NOW).problem), (String::new(), None));
     let next = story.batch(&release(2));
     story.refuses("no policy", &next, &[], RefusalCode::NotAllowed).await;
+}
+
+/// A directory that does not parse keeps nobody's stolen key: who is not named any more does not count, and nobody does where that
+/// cannot be read. Nothing is refused for it: the release waits.
+#[tokio::test]
+async fn a_broken_directory_keeps_no_trust_that_was_taken_back() {
+    let mut story = Story::new(rules(REBUILT)).await;
+    let batch = story.batch(&release(1));
+    let item = batch.items[0].clone();
+    let documents = [provenance(&item.release, BUILDER), rebuild(&item.release), approval(&item, ANNA)];
+    assert!(story.with(&batch, &documents).await.is_ok());
+    let good = story.files.clone();
+    let broken = |changes: &[(&str, &str)]| {
+        let mut files = good.clone();
+        files.insert("policy.cedar".into(), b"forbid".to_vec());
+        for (file, text) in changes {
+            files.insert((*file).to_owned(), text.as_bytes().to_vec());
+        }
+        files
+    };
+    story.reload(broken(&[]));
+    assert!(story.with(&batch, &documents).await.is_ok(), "the earlier policies decide");
+    story.reload(broken(&[("allowed_signers", &signer_line("beat", BEAT, ""))]));
+    let reason = story.refuses("anna's key", &batch, &documents, RefusalCode::EvidenceMissing).await;
+    assert!(reason.contains("approval of beat") && reason.contains("no custodian's"), "{reason}");
+    story.reload(broken(&[]));
+    story.refuses("what is broken gives nothing", &batch, &documents, RefusalCode::EvidenceMissing).await;
+    story.reload(good.clone());
+    assert!(story.with(&batch, &documents).await.is_ok());
+    story.reload(broken(&[("trust.toml", "")]));
+    story.refuses("the builder's key", &batch, &documents, RefusalCode::NotAllowed).await;
+    story.reload(good.clone());
+    for (file, text) in [("trust.toml", "[[key]"), ("allowed_signers", "anna")] {
+        story.reload(broken(&[(file, text)]));
+        let reason = story.refuses(file, &batch, &documents, RefusalCode::NotYet).await;
+        assert!(reason.contains("waits for this node's custodian"), "{reason}");
+    }
+    let change = Change::UnderWay { trust: Rules::parse_trust(&good).ok() };
+    story.reload(good.clone());
+    story.me().reload(change, NOW);
+    story.refuses("half a change", &batch, &documents, RefusalCode::NotYet).await;
+    story.reload(good);
+    assert!(story.with(&batch, &documents).await.is_ok());
 }
 
 /// What a release waited for by the earlier rules is not what the new ones say.

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// One line: a key of a custodian.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signer {
     pub(crate) custodian: String,
     /// Where it stands, counted from 1.
@@ -31,7 +31,7 @@ pub(crate) enum NotAllowed {
 }
 
 /// What a line restricts its key to. Both times are included, as OpenSSH has it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Options {
     namespaces: Option<BTreeSet<String>>,
     valid_after: Option<u64>,

@@ -42,13 +42,13 @@ pub struct AttestationKey {
 }
 
 /// Whom one custodian trusts. A key that is not in it, or not any more, establishes nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     pub(crate) keys: Vec<TrustedKey>,
     pub(crate) signers: Vec<Signer>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TrustedKey {
     pub(crate) name: String,
     pub(crate) role: Role,

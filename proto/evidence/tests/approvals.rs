@@ -12,7 +12,7 @@ use p256::ecdsa;
 use proptest::prelude::*;
 use rutli_evidence::{
     APPROVAL_NAMESPACE, Established, Evidence, Kind, NotEstablished, NotEvidence, REFUSAL_NAMESPACE, Refused,
-    Trust, approval_text, refusal_text, verify,
+    Role, Trust, approval_text, refusal_text, verify,
 };
 use rutli_release::{Product, ReleaseId, UnverifiedRelease};
 use sha2::{Digest, Sha256, Sha512};
@@ -194,6 +194,47 @@ fn several_keys_are_one_custodian() {
     for (key, by) in [(first, "anna"), (second, "anna"), (third, "ben")] {
         assert_eq!(check(&trust, &signed(&key, APPROVAL_NAMESPACE, &approval())), Ok(approved(by)));
     }
+}
+
+/// One secret signs as every kind of key with its point: whoever has it is one custodian.
+#[test]
+fn one_point_is_one_custodian() {
+    let Ed25519(key) = anna() else { return };
+    let sk = |application| Sk { key: key.clone(), application, flags: 1 };
+    let P256(p256) = P256(p256_key()) else { return };
+    let compressed = |principal: &str| {
+        let point = p256.verifying_key().to_encoded_point(true);
+        let blob = [string(b"ecdsa-sha2-nistp256"), string(b"nistp256"), string(point.as_bytes())].concat();
+        format!("{principal} ecdsa-sha2-nistp256 {}\n", STANDARD.encode(blob))
+    };
+    let problem = |text: String| Trust::new(Vec::new(), &text).unwrap_err().to_string();
+    assert!(Trust::new(Vec::new(), &compressed("beat")).is_ok(), "it is a key in any encoding");
+    for (one, other) in [
+        (anna().line("anna"), sk("ssh:").line("beat")),
+        (sk("ssh:").line("anna"), sk("ssh:other").line("beat")),
+        (sk("ssh:").line("anna"), anna().line("beat")),
+        (P256(p256_key()).line("anna"), compressed("beat")),
+        (compressed("anna"), P256(p256_key()).line("beat")),
+    ] {
+        let problem = problem(format!("{one}{other}"));
+        assert!(problem.contains("line 2") && problem.contains("count for two"), "{problem}");
+    }
+    let own = problem(anna().line("anna") + &sk("ssh:").line("anna"));
+    assert!(own.contains("stands on line 1 already"), "{own}");
+    // Nor does it attest and approve.
+    let attests = |pem: String, signers: String| {
+        Trust::new(vec![attestation_key("qa", Role::Tester, pem, &[])], &signers).unwrap_err().to_string()
+    };
+    for problem in [
+        attests(pem(&key), anna().line("anna")),
+        attests(pem(&key), sk("ssh:").line("anna")),
+        attests(p256_pem(&p256_key()), compressed("anna")),
+    ] {
+        assert!(problem.contains("line 1") && problem.contains("tester's key qa"), "{problem}");
+    }
+    let both = [pem(&key), pem(&key)].into_iter().zip(["a", "b"]);
+    let keys = both.map(|(pem, name)| attestation_key(name, Role::Tester, pem, &[])).collect();
+    assert!(Trust::new(keys, "").is_err());
 }
 
 #[test]

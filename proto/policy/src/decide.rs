@@ -116,6 +116,7 @@ impl PolicySet {
         if sources.len() < 2 {
             return None;
         }
+        let mut least: Option<Found> = None;
         for source in sources.iter().take(MAX_SOURCES) {
             let is_other = |document: &&Established| matches!(document, Established::Provenance(build) if build.source_digest != **source);
             let agreed: Vec<Established> =
@@ -128,12 +129,15 @@ impl PolicySet {
                 false => search.run(),
             };
             trials = search.trials();
-            if let Some(Found { missing, policies }) = found {
-                let missing = std::iter::once(Missing::agreement(&sources)).chain(missing).collect();
-                return Some(Decision::Waits { missing, policies });
+            let is_less =
+                |found: &Found| least.as_ref().is_none_or(|least| found.missing.len() < least.missing.len());
+            if let Some(found) = found.filter(is_less) {
+                least = Some(found);
             }
         }
-        None
+        let Found { missing, policies } = least?;
+        let missing = std::iter::once(Missing::agreement(&sources)).chain(missing).collect();
+        Some(Decision::Waits { missing, policies })
     }
 
     /// The policies that permit a release by the facts of now; `None` if it is not permitted. As [`PolicySet::decide`], without the search

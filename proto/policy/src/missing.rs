@@ -131,8 +131,7 @@ impl Missing {
     pub(crate) fn agreement(sources: &BTreeSet<&SourceDigest>) -> Self {
         let saying: Vec<String> = sources.iter().map(ToString::to_string).collect();
         let words = format!(
-            "one source: the builders' attestations name different ones ({}), so that none of their builds counts; its custodian finds \
-             out which is right, and takes the key of the other out of trust.toml",
+            "one source: the builders' attestations name different ones ({}), and none counts until this node trusts one builder alone",
             saying.join(" and ")
         );
         let kind = MissingKind::Agreement;

@@ -5,13 +5,14 @@
 mod common;
 
 use common::*;
+use rutli_evidence::Established;
 use rutli_policy::{Decision, MissingKind, PolicySet, Rates};
 use rutli_release::{Channel, Class, Product, Requester, Version};
 
 const REBUILT: &str = r#"context.builders.contains("vendor-builder") &&
     context.rebuilders.contains("supervisor-rebuilder") && context.approvals >= 1"#;
 
-fn all() -> Vec<rutli_evidence::Established> {
+fn all() -> Vec<Established> {
     vec![provenance("vendor-builder", 1), rebuild("supervisor-rebuilder", 1), approval("clara")]
 }
 
@@ -441,7 +442,7 @@ fn a_policy_that_cannot_be_evaluated_refuses_everything() {
     let overflow = "resource.sequence + 9223372036854775807 > 0";
     let permit = permit_when("true");
     for broken in [
-        format!("@id(\"x\") permit(principal, action, resource) when {{ {overflow} }};"),
+        format!("@id(\"x\") permit(principal, action == Action::\"sign\", resource) when {{ {overflow} }};"),
         format!("@id(\"x\") forbid(principal, action, resource) when {{ {overflow} }};"),
         format!("@id(\"x\") forbid(principal, action, resource) unless {{ {overflow} }};"),
     ] {
@@ -475,8 +476,8 @@ fn a_policy_that_asks_for_the_absence_of_evidence_is_searched_too() {
 
 #[test]
 fn all_policies_that_permit_are_named_in_order() {
-    let text = r#"@id("z") permit(principal, action, resource); @id("a") permit(principal, action, resource);
-        @id("m") permit(principal, action, resource) when { context.embargoed };"#;
+    let text = r#"@id("z") permit(principal, action == Action::"sign", resource); @id("a") permit(principal, action == Action::"sign", resource);
+        @id("m") permit(principal, action == Action::"sign", resource) when { context.embargoed };"#;
     let Decision::Permitted { policies } = Stage::suite().decide(&set(text)) else { panic!() };
     assert_eq!(ids(&policies), ["a", "z"]);
 }

@@ -1,6 +1,7 @@
 //! Evidence that comes after the request: it counts only if the log says so, in the entry that the node encodes itself.
 
 use rutli_policy::Rules;
+use rutli_signer_node::policy::Change;
 use rutli_tests::evidence::{ANNA, BEAT, approval, refusal as refused_by, rules};
 use rutli_wire::link::LoggedEvidence;
 
@@ -13,7 +14,7 @@ impl Story {
     async fn approving() -> Self {
         let mut story = Self::new().await;
         let rules = Rules::parse(&rules(APPROVED)).unwrap();
-        story.me().reload(Ok(rules), NOW);
+        story.me().reload(Change::Rules(Box::new(rules)), NOW);
         story
     }
 

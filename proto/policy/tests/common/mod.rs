@@ -96,7 +96,7 @@ impl Stage {
 
 /// A policy that permits `when`, under the id `p`.
 pub fn permit_when(when: &str) -> String {
-    format!("@id(\"p\") permit(principal, action, resource) when {{ {when} }};")
+    format!("@id(\"p\") permit(principal, action == Action::\"sign\", resource) when {{ {when} }};")
 }
 
 pub fn parse(text: &str, trust: Option<&Trust>) -> Result<PolicySet, InvalidPolicy> {

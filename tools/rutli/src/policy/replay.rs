@@ -355,7 +355,7 @@ mod tests {
 
     #[test]
     fn a_signed_release_that_would_not_be_is_a_failure_and_an_unsigned_one_is_not() {
-        let policy = "@id(\"none\") permit(principal, action, resource) when { false };";
+        let policy = "@id(\"none\") permit(principal, action == Action::\"sign\", resource) when { false };";
         let set = PolicySet::parse(&[("p.cedar".to_owned(), policy.to_owned())], None).unwrap();
         let history = History { signed: Vec::new(), whole: false };
         let replay = |state: ReleaseState| {
