@@ -28,8 +28,8 @@ pub const MAX_EVIDENCE_OF_SUBMITTER: usize = 16;
 pub const MAX_EVIDENCE_BYTES_OF_SUBMITTER: usize = rutli_wire::limits::MAX_EVIDENCE_TOTAL_BYTES / 2;
 
 /// Bytes of a release's evidence that attestations leave to approvals and refusals: as many as a release may have documents, of fewer
-/// than 4 KiB each. Two parties together could fill the rest.
-pub const EVIDENCE_BYTES_FOR_WORDS: usize = rutli_wire::limits::MAX_EVIDENCE * (4 << 10);
+/// than 4 KiB each, and one refusal that names the most files, 78 bytes each. Two parties together could fill the rest.
+pub const EVIDENCE_BYTES_FOR_WORDS: usize = rutli_wire::limits::MAX_EVIDENCE * (4 << 10) + (384 << 10);
 
 /// The part of the queue that product builds leave free, as a divisor: a mass rebuild must not lock out the next
 /// update of an anti-virus database.

@@ -221,6 +221,17 @@ async fn under_embargo_the_log_says_no_name() {
     assert_eq!(said[1], entry("pipeline", 0, &["a"]));
     assert_eq!(said[3], entry("pipeline", 2, &["a"]));
     assert_eq!(said[5], entry("pipeline:ci", 2, &["b"]));
+    // Nodes encode what was logged, whatever has been disclosed since.
+    assert_eq!(leaves(&store, first).await, leaves_of(&[&said[3], &said[5]]));
+}
+
+/// The entries as nodes get them.
+async fn leaves(store: &Store, number: ReleaseNumber) -> Vec<Hash> {
+    store.evidence_entries(number).await.unwrap().into_iter().map(|entry| entry.leaf).collect()
+}
+
+fn leaves_of(entries: &[&String]) -> Vec<Hash> {
+    entries.iter().map(|entry| leaf_hash(entry.as_bytes())).collect()
 }
 
 #[tokio::test]
@@ -243,5 +254,6 @@ async fn what_is_logged_anew_says_all_its_evidence_again() {
     }
     let (one, two) = (entry("custodian:c", 8, &["b", "c"]), entry("operator:o", 8, &["d"]));
     let staged = entries(folder.path()).await.split_off(7);
+    assert_eq!(leaves(&store, first).await, leaves_of(&[&one, &two]));
     assert_eq!(staged, ["end of 4".to_owned(), "anew 8".into(), one, two]);
 }

@@ -329,6 +329,7 @@ mod tests {
 
     fn line(of: &Stored) -> Signed {
         Signed {
+            files: BTreeSet::new(),
             id: of.id.to_string(),
             class: of.content.class(),
             channel: of.content.channel().to_string(),
