@@ -329,7 +329,7 @@ mod tests {
 
     fn line(of: &Stored) -> Signed {
         Signed {
-            files: BTreeSet::new(),
+            files: of.content.artifacts().iter().map(|artifact| artifact.sha256).collect(),
             id: of.id.to_string(),
             class: of.content.class(),
             channel: of.content.channel().to_string(),
@@ -337,6 +337,14 @@ mod tests {
             artifacts: 5,
             at: of.at,
         }
+    }
+
+    #[test]
+    fn files_that_were_signed_before_are_counted() {
+        let this = stored(5, 10_000);
+        let history = |at| History { signed: vec![line(&stored(4, at))], whole: true };
+        let files = u64::try_from(this.content.artifacts().len()).unwrap();
+        assert_eq!((history(9_000).files_before(&this), history(11_000).files_before(&this)), (files, 0));
     }
 
     #[test]
