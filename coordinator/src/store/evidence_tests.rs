@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use rutli_evidence::Kind;
-use rutli_log::{Entry, sha256};
+use rutli_log::{Entry, leaf_hash, sha256};
 
 use super::{
     log_tests::{assert_log, entries, logged},
