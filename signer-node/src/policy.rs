@@ -157,7 +157,9 @@ impl Policy {
             release: release.as_ref().into(),
             embargoed: item.entry.as_ref().is_some_and(|entry| entry.embargo.is_some()),
             established: &established,
-            previous_sequence: history.previous,
+            previous_sequence: history.previous.as_ref().map(|(sequence, _)| *sequence),
+            previous_version: history.previous.as_ref().map(|(_, version)| version),
+            version_is_new: history.version_is_new,
             files_permitted_before: self.refusals.permitted().count(release, &statement),
             rates: self.rates.before(release, history.permitted_at, now),
             now_unix: now,
@@ -170,7 +172,7 @@ impl Policy {
         if let Some(policies) = self.rules.policies.permits(&facts) {
             return Ok(PermittedRelease { release: Arc::clone(release), basis: basis(&policies) });
         }
-        let question = Question::new(item, digest, &examined, history);
+        let question = Question::new(item, digest, &examined, &history);
         if let Some(known) = self.waits.get(&question, now) {
             return Err(Box::new(known));
         }
@@ -272,9 +274,8 @@ impl Policy {
 
     /// It waits for the custodian, and is asked again when the directory is right.
     fn held(&self) -> Option<Refusal> {
-        self.held.as_ref().map(|reason| Refusal {
-            code: RefusalCode::NotYet,
-            reason: format!("waits for this node's custodian: {reason}"),
+        self.held.as_ref().map(|reason| {
+            Refusal::new(RefusalCode::NotYet, format!("waits for this node's custodian: {reason}"))
         })
     }
 
@@ -310,26 +311,23 @@ fn withheld(item: &BatchItem, examined: &Examined) -> Option<Refusal> {
     let sent: BTreeSet<&[u8; 32]> =
         established.chain(examined.not_counted.iter().map(|note| &note.digest)).collect();
     let missing = logged(item).find(|digest| !sent.contains(digest))?;
-    Some(Refusal {
-        code: RefusalCode::EvidenceMissing,
-        reason: format!(
+    Some(Refusal::new(
+        RefusalCode::EvidenceMissing,
+        format!(
             "by the log there is the document sha256:{} for this request, and it was not sent to this node; the coordinator \
              must send all of them",
             hex::encode(missing)
         ),
-    })
+    ))
 }
 
 /// What nobody has looked at may be a refusal: until it was seen nothing is permitted, and nothing refused for good. It comes again
 /// by itself, with what was looked at by then remembered.
 fn not_seen(examined: &Examined) -> Option<Refusal> {
-    (examined.not_seen > 0).then(|| Refusal {
-        code: RefusalCode::NotYet,
-        reason: format!(
+    (examined.not_seen > 0).then(|| Refusal::new(RefusalCode::NotYet, format!(
             "waits for this node to look at {} of its documents, for much evidence came at once; it is asked again within a minute",
             examined.not_seen
-        ),
-    })
+        )))
 }
 
 /// In words, with what was not counted; bounded, for the journal keeps refusals.
@@ -337,7 +335,7 @@ fn answer(decision: &Decision, examined: &Examined) -> Refusal {
     let code = decision.code().and_then(RefusalCode::parse).unwrap_or(RefusalCode::NotAllowed);
     let mut reason = decision.words();
     reason.truncate(reason.floor_char_boundary(limits::MAX_DECISION_BYTES));
-    Refusal { code, reason: reason + &examined.notes() }
+    Refusal::new(code, reason + &examined.notes())
 }
 
 #[cfg(test)]

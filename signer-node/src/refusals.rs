@@ -212,13 +212,13 @@ impl CustodianRefusal {
     #[must_use]
     pub fn answer(&self) -> Refusal {
         let Self { custodian, reason, product, .. } = self;
-        Refusal {
-            code: RefusalCode::CustodianRefused,
-            reason: format!(
+        Refusal::new(
+            RefusalCode::CustodianRefused,
+            format!(
                 "the custodian {custodian} refused it permanently: {reason}; every release of {product} with one of the refused files \
                  is refused: speak to {custodian}, and release other files"
             ),
-        }
+        )
     }
 }
 

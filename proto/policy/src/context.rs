@@ -175,12 +175,14 @@ impl Asker {
             ("approvers", set(&counted.approvers)),
             ("approvals", long(approvals)),
             ("embargoed", RestrictedExpression::new_bool(facts.embargoed)),
+            ("versionIsNew", RestrictedExpression::new_bool(facts.version_is_new)),
             ("releasesInHour", long(releases)),
             ("artifactsInHour", long(artifacts)),
             ("time", time),
         ];
         context.extend(counted.age_hours(now_unix).map(|hours| ("evidenceAgeHours", long(hours))));
         context.extend(facts.previous_sequence.map(|sequence| ("previousSequence", long(sequence.get()))));
+        context.extend(facts.previous_version.map(|version| ("previousVersion", text(version.as_str()))));
         let context = context.into_iter().map(|(name, value)| (name.to_owned(), value));
         let requester =
             EntityUid::from_type_name_and_id(self.requester.clone(), EntityId::new(facts.requester.as_str()));
@@ -210,6 +212,8 @@ pub(crate) fn shown(facts: &Facts) -> BTreeMap<&'static str, serde_json::Value> 
         ("bytes", release.total_bytes.into()),
         ("embargoed", facts.embargoed.into()),
         ("previousSequence", facts.previous_sequence.map(|sequence| sequence.get()).into()),
+        ("previousVersion", facts.previous_version.map(|version| version.as_str()).into()),
+        ("versionIsNew", facts.version_is_new.into()),
         ("filesPermittedBefore", facts.files_permitted_before.into()),
         ("evidenceAgeHours", counted.age_hours(facts.now_unix).into()),
         ("releasesInHour", facts.rates.releases_in_hour.saturating_add(1).into()),

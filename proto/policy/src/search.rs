@@ -430,6 +430,8 @@ mod tests {
             embargoed: false,
             established: &[],
             previous_sequence: None,
+            previous_version: None,
+            version_is_new: true,
             files_permitted_before: 0,
             rates: Rates::default(),
             now_unix: 1_795_428_000,

@@ -1,7 +1,7 @@
 //! The lines of the journal: which decision leaves one, and what it says.
 
 use rutli_keys::KeyName;
-use rutli_release::{Channel, Class, Product, ReleaseId, Requester, Version};
+use rutli_release::{Channel, ChannelKey, Class, Product, ReleaseId, Requester, Version};
 use rutli_wire::link::{BatchItem, Refusal};
 use sha2::{Digest, Sha256};
 
@@ -46,6 +46,14 @@ pub struct JournalRecord {
     pub statement: [u8; 32],
     /// SHA-256 of its files, if it is permitted.
     pub files: Vec<[u8; 32]>,
+}
+
+impl JournalRecord {
+    /// What its sequence goes up in.
+    #[must_use]
+    pub fn channel_key(&self) -> ChannelKey {
+        ChannelKey { class: self.class, product: self.product.clone(), channel: self.channel.clone() }
+    }
 }
 
 /// A decision about a release.

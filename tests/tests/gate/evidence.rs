@@ -29,7 +29,7 @@ impl Story {
     async fn wants(&mut self, what: &str, batch: Batch, words: &str) {
         let reply = self.ask(batch).await;
         let Ok(items) = &reply.answer else { panic!("{what}: {reply:?}") };
-        let Err(Refusal { code, reason }) = &items[0] else { panic!("{what}: signed") };
+        let Err(Refusal { code, reason, .. }) = &items[0] else { panic!("{what}: signed") };
         assert_eq!(*code, RefusalCode::EvidenceMissing, "{what}: {reason}");
         assert!(reason.contains(words), "{what}: {reason}");
     }

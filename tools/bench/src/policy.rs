@@ -127,6 +127,8 @@ impl Scene {
                 established: &self.established,
                 files_permitted_before: 0,
                 previous_sequence: None,
+                previous_version: None,
+                version_is_new: true,
                 rates: Rates::default(),
                 now_unix: NOW,
             };

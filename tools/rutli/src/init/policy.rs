@@ -81,6 +81,8 @@ mod tests {
             established: &[],
             files_permitted_before: 0,
             previous_sequence: None,
+            previous_version: None,
+            version_is_new: true,
             rates: Rates::default(),
             now_unix: 1_800_000_000,
         };
