@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use rutli_wire::v1;
 use sqlx::{
     ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection,
     sqlite::{SqliteConnectOptions, SqliteRow},
