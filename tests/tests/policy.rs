@@ -569,7 +569,7 @@ async fn policies_see_the_request_as_it_is() {
         (r#"resource.class == Class::"product-build""#, true),
         (r#"resource.class == Class::"av-database""#, false),
         (r#"resource.product == "suite" && resource.channel == "stable" && resource.version == "1.5""#, true),
-        (r#"resource.sequence == 5 && resource.artifacts == 1 && resource.bytes == 1"#, true),
+        (r#"resource.sequence == 5 && resource.artifacts == 1"#, true),
         (r#"context.embargoed"#, false),
         (r#"context.approvals == 0 && context.releasesInHour == 1 && context.artifactsInHour == 1"#, true),
         (r#"context.time.unix == 1800000000"#, true),
