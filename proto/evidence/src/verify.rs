@@ -438,8 +438,9 @@ fn failed(
 ) -> Result<Established, NotEstablished> {
     let files: BTreeSet<String> =
         release.artifacts().iter().map(|artifact| hex::encode(artifact.sha256)).collect();
-    let is_file =
-        |subject: &Subject| subject.digests.get("sha256").is_some_and(|digest| files.contains(digest));
+    let is_file = |subject: &Subject| {
+        subject.digests.iter().any(|(name, digest)| name == "sha256" && files.contains(digest))
+    };
     if subjects.iter().any(is_file) {
         return Ok(Established::TestsFailed { by });
     }
