@@ -46,12 +46,12 @@ pub const MAX_JOURNALED_REFUSALS: u32 = 100_000;
 /// Refusals journaled between two looks for old ones to delete, so that deleting costs little.
 pub const REFUSALS_BETWEEN_PRUNES: u32 = 1_000;
 
-/// Refusals of custodians that are remembered, in memory too: some 500 bytes each, 10 MB if custodians refuse so many. People
-/// refuse a few a day: for ten years …
-pub const MAX_CUSTODIAN_REFUSALS: usize = 20_000;
+/// Refusals of custodians that are remembered, in memory too: some 500 bytes each, 4 MB if custodians refuse so many, and on disk
+/// as much as their files take. People refuse a few a day: for some years …
+pub const MAX_CUSTODIAN_REFUSALS: usize = 8_192;
 
-/// … and files that they name together, at most 60 bytes each in memory: 26 refusals of the largest releases, or six files for
-/// each of the refusals.
+/// … and files that they name together, at most 60 bytes each in memory: 26 refusals of the largest releases, or sixteen files
+/// for each of the refusals.
 pub const MAX_REFUSED_FILES: usize = 131_072;
 
 /// Files that this node permitted and remembers, at most 90 bytes each in memory: those of 130 databases of 1,000 files, or years
@@ -90,6 +90,13 @@ pub const RULES_LOOK_MS: u64 = 2_000;
 
 /// Bytes that the probe of a failed journal writes: more than a small hole on a full disk.
 pub const PROBE_BYTES: u32 = 256 << 10;
+
+/// Milliseconds between two writes of the journal's witness: one fsync of its own in so long, and what a crash leaves
+/// unwitnessed.
+pub const JOURNAL_WITNESS_MS: u64 = 1_000;
+
+/// Bytes of the journal's witness: three chains, and a head of some 200 bytes for each log that was ever followed.
+pub const MAX_JOURNAL_WITNESS_BYTES: u64 = 64 << 10;
 
 /// Milliseconds between two probes of a failed journal, and between two looks at the clocks.
 pub const TICK_MS: u64 = 1_000;
@@ -177,3 +184,6 @@ pub const LINK_WINDOW_BYTES: u32 = 2 << 20;
 /// Work factor of a passphrase that is accepted: 2^20 takes about 1 GiB of memory while `unseal` runs, a usual one
 /// (2^18) a quarter of it.
 pub const MAX_SCRYPT_LOG_N: u8 = 20;
+
+/// Bytes of a journal in a backup: some 50 million permissions. What is beyond is no backup of a node.
+pub const MAX_BACKUP_JOURNAL_BYTES: u64 = 64 << 30;

@@ -59,7 +59,7 @@ pub struct PermittedFiles {
 }
 
 /// The first half of a SHA-256: nobody finds another file with it.
-type FileKey = [u8; 16];
+pub type FileKey = [u8; 16];
 
 impl Refusals {
     /// From the journal, oldest first.
@@ -67,7 +67,9 @@ impl Refusals {
         let mut refusals = Self { permitted, ..Self::default() };
         for refusal in rows {
             let document = refusal.document;
-            refusals.insert(refusal);
+            if !refusals.documents.contains_key(&document) {
+                refusals.insert(refusal);
+            }
             refusals.settle(&document);
         }
         refusals
@@ -77,7 +79,8 @@ impl Refusals {
     #[must_use]
     pub fn of(&self, release: &VerifiedRelease, statement: &[u8; 32]) -> Option<&CustodianRefusal> {
         let files = self.files.get(release.product());
-        let of_files = release.artifacts().iter().filter_map(|artifact| files?.get(&key(&artifact.sha256)));
+        let of_files =
+            release.artifacts().iter().filter_map(|artifact| files?.get(&file_key(&artifact.sha256)));
         let number = of_files.chain(self.statements.get(statement)).max()?;
         self.kept.get(number).map(|kept| &kept.refusal)
     }
@@ -138,7 +141,10 @@ impl Refusals {
 
     /// A release was permitted for the first time.
     pub fn permit(&mut self, release: &VerifiedRelease, statement: &[u8; 32]) {
-        release.artifacts().iter().for_each(|artifact| self.permitted.add(&artifact.sha256, statement));
+        release
+            .artifacts()
+            .iter()
+            .for_each(|artifact| self.permitted.add(file_key(&artifact.sha256), statement));
     }
 
     fn insert(&mut self, refusal: CustodianRefusal) {
@@ -148,7 +154,7 @@ impl Refusals {
         self.statements.insert(refusal.statement, number);
         // The newest refusal of a file is kept longest.
         let files = self.files.entry(refusal.product.clone()).or_default();
-        files.extend(refusal.files.iter().map(|file| (key(file), number)));
+        files.extend(refusal.files.iter().map(|file| (file_key(file), number)));
         self.kept.insert(number, Kept { refusal, durable: false });
         while self.kept.len() > limits::MAX_CUSTODIAN_REFUSALS
             || self.files.values().map(HashMap::len).sum::<usize>() > limits::MAX_REFUSED_FILES
@@ -165,11 +171,13 @@ impl Refusals {
 }
 
 impl PermittedFiles {
-    /// From the journal, oldest first: a file, and the first statement that had it.
-    pub fn from_rows(rows: impl IntoIterator<Item = ([u8; 32], [u8; 32])>) -> Self {
-        let mut files = Self::default();
-        rows.into_iter().for_each(|(file, statement)| files.add(&file, &statement));
-        files
+    /// From the journal, oldest first: a statement that was permitted, and its files.
+    pub fn from_rows(rows: impl IntoIterator<Item = ([u8; 32], Vec<FileKey>)>) -> Self {
+        let mut permitted = Self::default();
+        for (statement, files) in rows {
+            files.into_iter().for_each(|file| permitted.add(file, &statement));
+        }
+        permitted
     }
 
     /// How many files of a release were permitted in an earlier one. A release that comes again is not before itself.
@@ -181,11 +189,10 @@ impl PermittedFiles {
     }
 
     fn is_of_another(&self, file: &[u8; 32], statement: &[u8; 32]) -> bool {
-        self.first.get(&key(file)).is_some_and(|first| *first != short(statement))
+        self.first.get(&file_key(file)).is_some_and(|first| *first != short(statement))
     }
 
-    fn add(&mut self, file: &[u8; 32], statement: &[u8; 32]) {
-        let key = key(file);
+    fn add(&mut self, key: FileKey, statement: &[u8; 32]) {
         if self.first.contains_key(&key) {
             return;
         }
@@ -199,7 +206,8 @@ impl PermittedFiles {
     }
 }
 
-fn key(file: &[u8; 32]) -> FileKey {
+/// Of a file's SHA-256.
+pub fn file_key(file: &[u8; 32]) -> FileKey {
     file.first_chunk().copied().unwrap_or_default()
 }
 
@@ -322,12 +330,15 @@ mod tests {
         let mut files = PermittedFiles::default();
         let (first, second) = (release("suite", 1, 2), release("suite", 2, 3));
         assert_eq!(files.count(&first, &[1; 32]), 0);
-        first.artifacts().iter().for_each(|artifact| files.add(&artifact.sha256, &[1; 32]));
+        first.artifacts().iter().for_each(|artifact| files.add(file_key(&artifact.sha256), &[1; 32]));
         assert_eq!((files.count(&first, &[1; 32]), files.count(&second, &[2; 32])), (0, 2));
-        second.artifacts().iter().for_each(|artifact| files.add(&artifact.sha256, &[2; 32]));
+        second.artifacts().iter().for_each(|artifact| files.add(file_key(&artifact.sha256), &[2; 32]));
         assert_eq!((files.count(&second, &[2; 32]), files.count(&first, &[1; 32])), (2, 0), "again");
         let many = limits::MAX_PERMITTED_FILES + 5;
-        let files = PermittedFiles::from_rows((0..many).map(|number| (digest(number), [3; 32])));
+        let files = PermittedFiles::from_rows([(
+            [3; 32],
+            (0..many).map(|number| file_key(&digest(number))).collect(),
+        )]);
         assert_eq!(
             (files.first.len(), files.order.len()),
             (limits::MAX_PERMITTED_FILES, limits::MAX_PERMITTED_FILES)
