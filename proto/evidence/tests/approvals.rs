@@ -142,10 +142,10 @@ fn approval() -> String {
 }
 
 fn refusal() -> String {
-    refusal_text(&id(), &refused(), "The tests on Windows are missing.").unwrap()
+    refusal_text(&id(), &all_refused(), "The tests on Windows are missing.").unwrap()
 }
 
-fn refused() -> Refused {
+fn all_refused() -> Refused {
     Refused {
         statement: statement_sha256(),
         product: release().product().clone(),
@@ -177,7 +177,7 @@ fn a_custodians_word_counts_under_each_kind_of_key() {
         let custodian = "anna".into();
         assert_eq!(
             check(&trust, &document),
-            Ok(Established::Refusal { custodian, reason, refused: refused() })
+            Ok(Established::Refusal { custodian, reason, refused: all_refused() })
         );
         assert_eq!(Evidence::parse(&document).unwrap().kind(), Kind::Refusal);
         let sha256 = Blob { hash: "sha256", ..blob(APPROVAL_NAMESPACE) }.encode(&key, &approval());
@@ -279,10 +279,10 @@ fn a_word_is_about_one_release_with_one_content() {
         check(&trust, &signed(&anna(), REFUSAL_NAMESPACE, &text))
     };
     let one = [[2; 32], [99; 32]].into();
-    assert!(refusal(Refused { statement: [7; 32], files: one, ..refused() }).is_ok());
+    assert!(refusal(Refused { statement: [7; 32], files: one, ..all_refused() }).is_ok());
     for refused in [
-        Refused { product: Product::new("other").unwrap(), ..refused() },
-        Refused { files: [[99; 32]].into(), ..refused() },
+        Refused { product: Product::new("other").unwrap(), ..all_refused() },
+        Refused { files: [[99; 32]].into(), ..all_refused() },
     ] {
         let found = refused.product.to_string();
         assert_eq!(refusal(refused), Err(NotEstablished::OtherFiles { found }));
