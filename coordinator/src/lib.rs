@@ -25,6 +25,7 @@ pub mod node_link;
 pub mod publish;
 pub mod server;
 pub mod session;
+pub mod share;
 pub mod sign_release;
 pub mod store;
 #[cfg(test)]
