@@ -14,6 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     error::{Error, Result},
     limits,
+    share::{Held, Limit, Owner},
     sign_release::SignRelease,
     store::StoredRelease,
 };
@@ -38,15 +39,20 @@ pub fn until(until: u64, now: u64) -> Result<Option<Embargo>> {
     Ok(Some(Embargo { salt, disclose_by: until }))
 }
 
-/// Whether another request may be hidden while so many are.
+/// How many requests may be hidden at a time.
+const LIMIT: Limit = Limit {
+    what: "embargoes that have not ended",
+    key: "max_embargoes",
+    most: limits::MAX_EMBARGOES,
+    retry: Duration::from_secs(limits::EMBARGO_RETRY_SECONDS),
+};
+
+/// Whether another request of this party may be hidden while so many are.
 ///
 /// # Errors
-/// [`Error::QueueFull`]
-pub fn has_room(embargoes: u64) -> Result<()> {
-    if embargoes >= limits::MAX_EMBARGOES {
-        return Err(Error::QueueFull { what: format!("{embargoes} embargoes have not ended") });
-    }
-    Ok(())
+/// [`Error::Full`]
+pub fn has_room(owner: &Owner, embargoes: Held) -> Result<()> {
+    Ok(LIMIT.check(owner, embargoes, 1)?)
 }
 
 impl SignRelease {

@@ -192,8 +192,10 @@ async fn say(down: &mpsc::Sender<Down>, message: Down) {
 
 /// What the gRPC layer says of a message that it could not read, in contrast to a connection that broke.
 fn is_malformed(status: &Status) -> bool {
-    matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented)
-        || (status.code() == Code::Internal && status.message().contains("decode"))
+    matches!(
+        status.code(),
+        Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented
+    )
 }
 
 /// How long a link may live: each node's own time, a little less than its connection's.

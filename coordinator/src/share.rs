@@ -328,7 +328,7 @@ impl Bound {
 
     /// Takes one of something that is long held, and that may be taken back (`revoked`) when others need room. Where all is
     /// full, or all of one authority, the name that holds most loses its oldest; with `replace_own` a name whose own share
-    /// is full loses its oldest, too.
+    /// is full loses its oldest, too, and there is always room.
     ///
     /// # Errors
     /// [`Full`], also if nobody holds more than the one that asks.
@@ -349,9 +349,7 @@ impl Bound {
                 Whose::Name => replace_own.then(|| Arc::clone(&owner.name)),
                 Whose::Authority | Whose::All => state
                     .greatest(among)
-                    .filter(|(name, holds)| {
-                        *holds > own.saturating_add(1) || (replace_own && *name == owner.name)
-                    })
+                    .filter(|(_, holds)| replace_own || *holds > own.saturating_add(1))
                     .map(|(name, _)| name),
             };
             let Some(loser) = loser else { return Err(full) };
@@ -366,6 +364,12 @@ impl Bound {
         let mut share = self.share(owner, 1);
         share.id = Some(id);
         Ok(share)
+    }
+
+    /// How much there is, for all.
+    #[must_use]
+    pub fn most(&self) -> u64 {
+        self.limit.most
     }
 
     /// How much is held, by all.

@@ -9,6 +9,7 @@
 //! half done, and the writer tries again each second until a write succeeds ([`Store::health`]).
 
 mod admission;
+mod budget;
 mod evidence;
 mod read;
 mod staging;
@@ -34,6 +35,7 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use budget::{Charge, Hourly};
 pub use evidence::NewEvidence;
 pub use read::{Page, ReleaseFilter, StoredCeremony, StoredRelease};
 pub use staging::{LoggedTerms, Staged, Unproven};
@@ -103,6 +105,8 @@ pub struct NewRelease {
     pub created_at: u64,
     /// How it is logged.
     pub logged: NewLogged,
+    /// Who is charged for it.
+    pub charge: Charge,
 }
 
 /// The log's side of a release that is admitted, or logged anew.
@@ -257,7 +261,7 @@ impl Store {
     /// in the order of admission, whether or not somebody still waits for this call. It must not block.
     ///
     /// # Errors
-    /// [`Error::RequestIdReused`], [`Error::SequenceBehind`], [`Error::StoreClosed`]
+    /// [`Error::RequestIdReused`], [`Error::SequenceBehind`], [`Error::Full`], [`Error::StoreClosed`]
     pub async fn admit(
         &self,
         release: NewRelease,
@@ -293,7 +297,7 @@ impl Store {
     /// waits for this call. It must not block.
     ///
     /// # Errors
-    /// [`Error::TooLate`], [`Error::EvidenceFull`], [`Error::StoreClosed`]
+    /// [`Error::TooLate`], [`Error::EvidenceFull`], [`Error::Full`], [`Error::StoreClosed`]
     pub async fn add_evidence(
         &self,
         evidence: NewEvidence,
@@ -438,6 +442,7 @@ fn migrations() -> Migrator {
         (2, "log", include_str!("../migrations/0002_log.sql")),
         (3, "superseded", include_str!("../migrations/0003_superseded.sql")),
         (4, "evidence", include_str!("../migrations/0004_evidence.sql")),
+        (6, "budgets", include_str!("../migrations/0006_budgets.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

@@ -8,6 +8,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{
     Admission, NewRelease, ReleaseNumber,
+    budget::Spent,
     evidence::{self, Rows},
     staging,
     writer::{signed, unsigned},
@@ -23,6 +24,7 @@ pub(super) async fn admit(
     connection: &mut SqliteConnection,
     releases: &[&NewRelease],
     log: &mut Appending<'_>,
+    spent: &mut Spent,
 ) -> sqlx::Result<Vec<Result<Admission>>> {
     let mut known = known_requests(connection, releases).await?;
     let mut heads = channel_heads(connection, releases).await?;
@@ -53,6 +55,8 @@ pub(super) async fn admit(
                     highest: *highest,
                 });
             }
+            // The last check, and before anything is stored or logged.
+            spent.charge(&release.charge)?;
             *highest = release.sequence.get();
             number = number.saturating_add(1);
             entry.insert((release.release_id.clone(), release.request_digest.to_vec()));
@@ -160,7 +164,7 @@ async fn insert_releases(
 ) -> sqlx::Result<()> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO releases (number, release_id, requester, request_id, request_digest, product, channel, \
-         sequence, content, signatures, created_at, state, log_index, roster, deadline, embargo_salt, disclose_by) ",
+         sequence, content, signatures, created_at, state, log_index, roster, deadline, embargo_salt, disclose_by, authority) ",
     );
     query.push_values(fresh, |mut row, (number, release, index)| {
         let logged = &release.logged;
@@ -180,7 +184,8 @@ async fn insert_releases(
             .push_bind(logged.roster.to_string())
             .push_bind(signed(logged.deadline))
             .push_bind(logged.embargo.map(|embargo| embargo.salt.as_bytes().to_vec()))
-            .push_bind(logged.embargo.map(|embargo| signed(embargo.disclose_by)));
+            .push_bind(logged.embargo.map(|embargo| signed(embargo.disclose_by)))
+            .push_bind(release.charge.owner.authority().unwrap_or_default());
     });
     query.build().execute(connection).await.map(drop)
 }

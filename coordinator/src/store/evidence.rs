@@ -10,7 +10,8 @@ use rutli_wire::v1;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    ReleaseNumber, Store,
+    Charge, ReleaseNumber, Store,
+    budget::Spent,
     writer::{signed, unsigned},
 };
 use crate::{
@@ -29,6 +30,8 @@ pub struct NewEvidence {
     pub submitter: String,
     /// Unix seconds.
     pub at: u64,
+    /// Who is charged for it.
+    pub charge: Charge,
     /// Without two that are the same.
     pub documents: Vec<Document>,
 }
@@ -108,8 +111,9 @@ pub(super) async fn add(
     connection: &mut SqliteConnection,
     new: &NewEvidence,
     log: &mut Appending<'_>,
+    spent: &mut Spent,
 ) -> sqlx::Result<Result<Vec<v1::EvidenceInfo>>> {
-    let NewEvidence { number, submitter, at, documents } = new;
+    let NewEvidence { number, submitter, at, charge, documents } = new;
     let mut all = infos(connection, number.0).await?;
     let there = |document: &&Document| all.iter().any(|info| info.digest == document.digest.as_bytes());
     let fresh: Vec<&Document> = documents.iter().filter(|document| !there(document)).collect();
@@ -129,6 +133,9 @@ pub(super) async fn add(
     };
     if let Err(problem) = check_room(&all, submitter, &fresh) {
         return Ok(Err(Error::EvidenceFull { release_id: id.to_string(), problem }));
+    }
+    if let Err(full) = spent.charge(charge) {
+        return Ok(Err(full.into()));
     }
     let digests = fresh.iter().map(|document| document.digest).collect();
     let index = log.push(entry(logged_as(submitter, hidden), digests, unsigned(request), *at), None);

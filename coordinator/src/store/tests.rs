@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::testing::{copy_of, new_logged, open_store};
+use crate::testing::{charge, copy_of, new_logged, open_store};
 
 const DIGEST: [u8; 32] = [7; 32];
 
@@ -26,6 +26,7 @@ pub(super) fn release(request_id: &str, sequence: u64) -> NewRelease {
         signatures: 2,
         created_at: 1_000,
         logged: new_logged(),
+        charge: charge(1_000),
     }
 }
 
