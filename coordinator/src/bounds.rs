@@ -65,9 +65,8 @@ impl Bounds {
             bodies: bound("bytes of requests", "max_request_mebibytes", configured.request_bytes()),
             answers: bound("bytes of unread answers", "max_answer_mebibytes", configured.answer_bytes()),
         };
-        let long = |what, key, most: u32| {
-            Bound::new(Limit { what, key, most: u64::from(most), retry: LATER })
-        };
+        let long =
+            |what, key, most: u32| Bound::new(Limit { what, key, most: u64::from(most), retry: LATER });
         let nodes = configured.max_node_connections;
         Arc::new(Self {
             clients: pool(

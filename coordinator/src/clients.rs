@@ -31,7 +31,11 @@ impl Clients {
     /// Checks what types do not.
     pub(crate) fn check(&self) -> Result<(), String> {
         if self.0.len() > limits::MAX_CLIENTS {
-            return Err(format!("there are {} [[client]] entries: give at most {}", self.0.len(), limits::MAX_CLIENTS));
+            return Err(format!(
+                "there are {} [[client]] entries: give at most {}",
+                self.0.len(),
+                limits::MAX_CLIENTS
+            ));
         }
         for Client { name, classes, products } in &self.0 {
             let empty = if classes.is_empty() {
@@ -83,9 +87,7 @@ mod tests {
         .unwrap();
         clients.check().unwrap();
         let may = |name: &str, class, product: &str| {
-            clients
-                .may_ask(&Requester::new(name).unwrap(), class, &Product::new(product).unwrap())
-                .is_ok()
+            clients.may_ask(&Requester::new(name).unwrap(), class, &Product::new(product).unwrap()).is_ok()
         };
         assert!(may("av", Class::AvDatabase, "avdb"));
         assert!(!may("av", Class::AvDatabase, "suite"));

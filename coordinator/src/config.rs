@@ -471,8 +471,10 @@ listen = "127.0.0.1:7412"
         let config = parse(&format!("{GOOD}{entry}"));
         assert_eq!(config.clients.0.len(), 1);
         assert_eq!(parse(GOOD).clients, Clients::default());
-        assert!(problem(&format!("{GOOD}{}", entry.replace("av-database", "av"))).contains("client"));
-        assert!(problem(&format!("{GOOD}{}", entry.replace("\"av-database\"", ""))).contains("classes is empty"));
+        assert!(problem(&format!("{GOOD}{}", entry.replace("av-database", "av"))).contains("class"));
+        assert!(
+            problem(&format!("{GOOD}{}", entry.replace("\"av-database\"", ""))).contains("classes is empty")
+        );
         assert!(problem(&format!("{GOOD}{}", entry.replace("\"avdb\"", ""))).contains("products is empty"));
         assert!(problem(&format!("{GOOD}{entry}surprise = 1\n")).contains("surprise"));
     }

@@ -1,6 +1,11 @@
 //! The whole daemon, from a configuration to its end.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use rutli_keys::{KeyName, NodeId, SignedRoster};
 use rutli_log::{
@@ -122,6 +127,7 @@ impl Daemon {
             sessions: sessions.clone(),
             ceremonies: Arc::clone(&ceremonies),
             stopping: stopping.clone(),
+            newest: Mutex::default(),
         });
         let lifetime_s = u64::from(config.limits.release_lifetime_hours).saturating_mul(3600);
         let order = Order::start(sessions.clone());
@@ -184,8 +190,7 @@ impl Daemon {
             let stopping = stopping.clone();
             async move { log::web::serve(log_listener, folder, &key, stopping).await }
         });
-        let connections =
-            listener::accept(listener, configs, Arc::clone(&api.bounds), stopping.clone());
+        let connections = listener::accept(listener, configs, Arc::clone(&api.bounds), stopping.clone());
         tracing::info!(%address, "listening");
         let serving =
             routes(api)?.serve_with_incoming_shutdown(connections, stopping.clone().cancelled_owned());

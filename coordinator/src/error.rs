@@ -123,7 +123,9 @@ pub enum Error {
 
     /// Nobody erred: the log's disk does not take what is to be written. Trying again is safe, and works by itself once
     /// the disk does.
-    #[error("{entries} log entries wait to be written: try again in a few seconds, or look after the log's disk")]
+    #[error(
+        "{entries} log entries wait to be written: try again in a few seconds, or look after the log's disk"
+    )]
     LogBehind {
         /// How many wait.
         entries: u64,

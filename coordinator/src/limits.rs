@@ -373,9 +373,10 @@ pub const MAX_WITNESSES: usize = 16;
 /// Bytes of a URL in the configuration: what HTTP servers commonly take.
 pub const MAX_URL_BYTES: usize = 2_048;
 
-/// Connections of the log's web server. A further one ends the oldest: an answer takes milliseconds, so that whoever is
-/// oldest had its time. Each costs a file descriptor or two, and about 100 KiB.
-pub const WEB_CONNECTIONS: usize = 256;
+/// Connections of the log's web server, a quarter for each block of addresses: a proxy before it has enough. A further one
+/// ends the oldest of the block that has most: an answer takes milliseconds, so that it had its time. Each costs a file
+/// descriptor or two, and about 100 KiB.
+pub const WEB_CONNECTIONS: u64 = 1_024;
 
 /// Bytes of a request's line and headers there, and of what is written before the reader takes it.
 pub const WEB_BUFFER_BYTES: usize = 16 << 10;

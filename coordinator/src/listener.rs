@@ -206,7 +206,10 @@ impl AsyncRead for Connection {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the connection is too old")));
         }
         if self.cut.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the connection is cut")));
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the connection is cut",
+            )));
         }
         Pin::new(&mut self.tls).poll_read(cx, buf)
     }

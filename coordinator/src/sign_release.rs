@@ -479,15 +479,9 @@ fn lasting_bytes(release: &VerifiedRelease, recorded: usize, documents: &[Docume
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let statements = count(release.statement().len()).saturating_mul(limits::CHARGED_STATEMENTS);
     let signatures = count(release.signable_count()).saturating_mul(limits::CHARGED_PER_SIGNATURE);
-    [
-        count(recorded),
-        evidence::lasting_bytes(documents),
-        statements,
-        signatures,
-        limits::CHARGED_PER_RELEASE,
-    ]
-    .into_iter()
-    .fold(0, u64::saturating_add)
+    [count(recorded), evidence::lasting_bytes(documents), statements, signatures, limits::CHARGED_PER_RELEASE]
+        .into_iter()
+        .fold(0, u64::saturating_add)
 }
 
 /// What a pipeline brought with its request.

@@ -14,8 +14,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, Step, calls::Answer, party, peer, states, status, wrong_role};
 use crate::{
     error::{Error, Result},
-    evidence,
-    limits,
+    evidence, limits,
     session::CancelError,
     share::{Owner, Share},
     sign_release,
@@ -73,21 +72,21 @@ impl v1::release_service_server::ReleaseService for Api {
         &self,
         request: Request<v1::CancelReleaseRequest>,
     ) -> Result<Response<v1::Release>, Status> {
-        self.cancel(request).await.map(Response::new).map_err(status::from)
+        self.cancel(request).await.map_err(status::from)
     }
 
     async fn disclose_release(
         &self,
         request: Request<v1::DiscloseReleaseRequest>,
     ) -> Result<Response<v1::Release>, Status> {
-        self.disclose(request).await.map(Response::new).map_err(status::from)
+        self.disclose(request).await.map_err(status::from)
     }
 
     async fn add_evidence(
         &self,
         request: Request<v1::AddEvidenceRequest>,
     ) -> Result<Response<v1::Release>, Status> {
-        self.add(request).await.map(Response::new).map_err(status::from)
+        self.add(request).await.map_err(status::from)
     }
 
     async fn get_evidence(
@@ -229,13 +228,18 @@ impl Api {
     }
 
     async fn get(&self, request: &Request<v1::GetReleaseRequest>) -> Result<Response<v1::Release>> {
-        let (reader, peer) = (Reader::of(request)?, peer(request)?);
+        let reader = Reader::of(request)?;
         let id = &request.get_ref().release_id;
-        let size = self.signing.store.size_of(&release_id(id)?).await?.unwrap_or(0);
-        let room = Answer::room(&self.bounds, peer, size).await?;
-        let _read = self.bounds.read(peer.owner()).await?;
+        let room = self.room(request, id).await?;
+        let _read = self.bounds.read(peer(request)?.owner()).await?;
         let (_, release) = self.visible(&reader, id).await?;
         Ok(with_room(release, room))
+    }
+
+    /// Room for a release as an answer, before it is read.
+    async fn room<T>(&self, request: &Request<T>, id: &str) -> Result<Answer> {
+        let size = self.signing.store.size_of(&release_id(id)?).await?.unwrap_or(0);
+        Answer::room(&self.bounds, peer(request)?, size).await
     }
 
     async fn watch(&self, reader: &Reader, owner: Owner, id: &str) -> Result<Watched> {
@@ -261,13 +265,15 @@ impl Api {
         Err(Error::Stopping)
     }
 
-    async fn cancel(&self, request: Request<v1::CancelReleaseRequest>) -> Result<v1::Release> {
+    async fn cancel(&self, request: Request<v1::CancelReleaseRequest>) -> Result<Response<v1::Release>> {
         let reader = match party(&request)? {
             Party::Pipeline(name) => Reader::Pipeline(name.to_string()),
             Party::Operator(_) => Reader::Everything,
             other => return Err(wrong_role(&other, "pipeline or operator")),
         };
-        self.cancel_one(&reader, &request.get_ref().release_id).await
+        let id = &request.get_ref().release_id;
+        let room = self.room(&request, id).await?;
+        Ok(with_room(self.cancel_one(&reader, id).await?, room))
     }
 
     async fn cancel_one(&self, reader: &Reader, wanted: &str) -> Result<v1::Release> {
@@ -295,21 +301,23 @@ impl Api {
         Err(Error::Stopping)
     }
 
-    async fn disclose(&self, request: Request<v1::DiscloseReleaseRequest>) -> Result<v1::Release> {
+    async fn disclose(&self, request: Request<v1::DiscloseReleaseRequest>) -> Result<Response<v1::Release>> {
         let reader = match party(&request)? {
             Party::Pipeline(name) => Reader::Pipeline(name.to_string()),
             Party::Operator(_) => Reader::Everything,
             other => return Err(wrong_role(&other, "pipeline or operator")),
         };
-        let (id, release) = self.visible(&reader, &request.get_ref().release_id).await?;
+        let id = &request.get_ref().release_id;
+        let room = self.room(&request, id).await?;
+        let (id, release) = self.visible(&reader, id).await?;
         if release.embargo_until == 0 {
             return Err(Error::TooLate { release_id: id.to_string(), problem: "it is not under embargo" });
         }
         self.signing.disclose(&id).await?;
-        self.visible(&reader, id.as_str()).await.map(|(_, release)| release)
+        self.visible(&reader, id.as_str()).await.map(|(_, release)| with_room(release, room))
     }
 
-    async fn add(&self, request: Request<v1::AddEvidenceRequest>) -> Result<v1::Release> {
+    async fn add(&self, request: Request<v1::AddEvidenceRequest>) -> Result<Response<v1::Release>> {
         let party = party(&request)?;
         let reader = match &party {
             Party::Pipeline(name) => Reader::Pipeline(name.to_string()),
@@ -320,11 +328,12 @@ impl Api {
             return Err(Error::Stopping);
         }
         let owner = peer(&request)?.owner().clone();
+        let room = self.room(&request, &request.get_ref().release_id).await?;
         let v1::AddEvidenceRequest { release_id, evidence } = request.into_inner();
         let (_, stored) = self.stored(&reader, &release_id).await?;
         let documents = evidence::read(evidence, 1).await?;
         self.signing.add_evidence(stored, owner, documents).await?;
-        self.visible(&reader, &release_id).await.map(|(_, release)| release)
+        self.visible(&reader, &release_id).await.map(|(_, release)| with_room(release, room))
     }
 
     async fn documents(

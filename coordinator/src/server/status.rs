@@ -122,11 +122,9 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             vec![("sequence", sequence.to_string()), ("highest", highest.to_string())]
         }
         Error::WrongRole { needed, .. } => vec![("needed", needed.clone())],
-        Error::NotListed { requester, class, product } => vec![
-            ("requester", requester.clone()),
-            ("class", class.to_string()),
-            ("product", product.clone()),
-        ],
+        Error::NotListed { requester, class, product } => {
+            vec![("requester", requester.clone()), ("class", class.to_string()), ("product", product.clone())]
+        }
         Error::Full(full) => vec![
             ("bound", full.key.to_owned()),
             ("holder", full.holder.clone()),

@@ -117,9 +117,8 @@ impl Spent {
             return Ok(());
         }
         let hour = signed(self.hour);
-        let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO budgets (hour, name, authority, requests, bytes) ",
-        );
+        let mut query =
+            QueryBuilder::<Sqlite>::new("INSERT INTO budgets (hour, name, authority, requests, bytes) ");
         query.push_values(&changed, |mut row, ((name, authority), sums)| {
             row.push_bind(hour)
                 .push_bind(name.as_str())

@@ -154,7 +154,8 @@ impl Core {
     pub(crate) async fn ask(&self, message: v1::CreateReleaseRequest) -> Result<v1::Release> {
         let (acknowledge, acknowledged) = oneshot::channel();
         let signing = Arc::clone(&self.signing);
-        let request = Request { requester: Requester::new("ci").unwrap(), owner: owner("pipeline:ci"), message };
+        let request =
+            Request { requester: Requester::new("ci").unwrap(), owner: owner("pipeline:ci"), message };
         tokio::spawn(async move { signing.sign_release(request, acknowledge).await });
         acknowledged.await.unwrap()
     }

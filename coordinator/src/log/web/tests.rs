@@ -341,7 +341,7 @@ async fn a_crowd_ends_the_oldest() {
     let site = Site::start().await;
     let mut oldest = site.connect().await;
     let mut crowd = Vec::new();
-    for _ in 0..limits::WEB_CONNECTIONS {
+    for _ in 0..crate::share::name_share(limits::WEB_CONNECTIONS) {
         crowd.push(site.connect().await);
     }
     // Far sooner than for its silence.

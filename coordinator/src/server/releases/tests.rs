@@ -25,7 +25,12 @@ async fn api(core: &Core) -> Api {
     let clock = core.signing.clock.clone();
     let ceremonies =
         Ceremonies::open(core.store.clone(), sessions.clone(), core.keyring.clone(), clock).await.unwrap();
-    let links = NodeLinks { sessions, ceremonies: Arc::clone(&ceremonies), stopping: stopping.clone() };
+    let links = NodeLinks {
+        sessions,
+        ceremonies: Arc::clone(&ceremonies),
+        stopping: stopping.clone(),
+        newest: std::sync::Mutex::default(),
+    };
     let bounds = Bounds::new(&Limits::default());
     Api { signing: Arc::clone(&core.signing), ceremonies, links: Arc::new(links), bounds, stopping }
 }
