@@ -6,7 +6,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
@@ -37,13 +37,16 @@ async fn stalled_requests_of_an_auditor_keep_nobody_out() {
     let setup = Setup { limits: "request_seconds = 3", ..Setup::default() };
     let mut cluster = Cluster::start(setup).await;
     let (ended, full) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let called = Arc::new(AtomicUsize::new(0));
     let mut stalling = Vec::new();
     for _ in 0..2 {
         let channel = cluster.channel("auditor").await;
         for _ in 0..200 {
             let (channel, ended, full) = (channel.clone(), Arc::clone(&ended), Arc::clone(&full));
+            let called = Arc::clone(&called);
             stalling.push(tokio::spawn(async move {
                 loop {
+                    called.fetch_add(1, Ordering::Relaxed);
                     let status = stalled(channel.clone()).await;
                     match reason(&status).as_str() {
                         "REQUEST_TOO_SLOW" => ended.store(true, Ordering::Relaxed),
@@ -55,8 +58,9 @@ async fn stalled_requests_of_an_auditor_keep_nobody_out() {
             }));
         }
     }
-    eventually("the auditor's share is full", PATIENCE, async || {
-        if full.load(Ordering::Relaxed) { Ok(()) } else { Err("not yet".to_owned()) }
+    eventually("the auditor has called", PATIENCE, async || match called.load(Ordering::Relaxed) {
+        400.. => Ok(()),
+        called => Err(format!("{called} times")),
     })
     .await;
     sign(&cluster, build("stable", 1, 1), SOON).await;
@@ -64,8 +68,11 @@ async fn stalled_requests_of_an_auditor_keep_nobody_out() {
     cluster.start_party("vendor-1");
     cluster.until_ready("vendor-1").await;
     sign(&cluster, build("stable", 2, 1), SOON).await;
-    eventually("a stalled call ends", PATIENCE, async || {
-        if ended.load(Ordering::Relaxed) { Ok(()) } else { Err("not yet".to_owned()) }
+    eventually("a stalled call ends, and another is refused", PATIENCE, async || {
+        match (ended.load(Ordering::Relaxed), full.load(Ordering::Relaxed)) {
+            (true, true) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
     })
     .await;
     stalling.iter().for_each(tokio::task::JoinHandle::abort);
@@ -295,26 +302,32 @@ async fn a_silent_flood_does_not_keep_slow_peers_out() {
     let cluster = Cluster::without_key(setup).await;
     let coordinator: SocketAddr = cluster.address().parse().unwrap();
     let far = delayed(coordinator, Duration::from_millis(300)).await;
-    let flood = tokio::spawn(async move {
+    let opened = Arc::new(AtomicUsize::new(0));
+    let flood = |opened: Arc<AtomicUsize>| async move {
         let mut silent = std::collections::VecDeque::new();
         loop {
             if let Ok(socket) = TcpStream::connect(coordinator).await {
+                opened.fetch_add(1, Ordering::Relaxed);
                 silent.push_back(socket);
             }
-            if silent.len() > 400 {
+            if silent.len() > 80 {
                 silent.pop_front();
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
-    });
+    };
+    let flood: Vec<_> = (0..4).map(|_| tokio::spawn(flood(Arc::clone(&opened)))).collect();
     let mut profile = Profile::read(&cluster.profile("pipeline")).unwrap();
     profile.coordinator = format!("https://{far}");
     profile.server_name = Some("localhost".to_owned());
+    let began = tokio::time::Instant::now();
     for number in 1..=5 {
         let channel = profile.connect().await.unwrap_or_else(|failure| panic!("try {number}: {failure}"));
         client::releases(channel).list_releases(v1::ListReleasesRequest::default()).await.unwrap();
     }
-    flood.abort();
+    let (opened, seconds) = (opened.load(Ordering::Relaxed), began.elapsed().as_secs_f64());
+    println!("{opened} silent connections in {seconds:.1} s");
+    flood.iter().for_each(tokio::task::JoinHandle::abort);
 }
 
 /// A way to the coordinator that takes so long in each direction, and comes from another block of addresses.
