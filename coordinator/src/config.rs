@@ -118,6 +118,8 @@ pub struct Limits {
     pub max_requests_per_hour: u32,
     /// Growth of store and log by these in an hour.
     pub max_mebibytes_per_hour: u32,
+    /// Requests under embargo.
+    pub max_embargoes: u32,
     /// Hours after which a release that could not be signed expires.
     pub release_lifetime_hours: u32,
 }
@@ -138,6 +140,7 @@ impl Default for Limits {
             max_waiting_mebibytes: limits::DEFAULT_WAITING_MEBIBYTES,
             max_requests_per_hour: limits::DEFAULT_REQUESTS_PER_HOUR,
             max_mebibytes_per_hour: limits::DEFAULT_MEBIBYTES_PER_HOUR,
+            max_embargoes: limits::MAX_EMBARGOES,
             release_lifetime_hours: limits::DEFAULT_LIFETIME_HOURS,
         }
     }
@@ -251,6 +254,7 @@ impl Limits {
             ("max_waiting_mebibytes", self.max_waiting_mebibytes, least, limits::MOST_MEBIBYTES),
             ("max_requests_per_hour", self.max_requests_per_hour, 1, limits::MAX_REQUESTS_PER_HOUR),
             ("max_mebibytes_per_hour", self.max_mebibytes_per_hour, 1, limits::MAX_MEBIBYTES_PER_HOUR),
+            ("max_embargoes", self.max_embargoes, 1, limits::MAX_EMBARGOES),
             ("release_lifetime_hours", self.release_lifetime_hours, 1, limits::MAX_LIFETIME_HOURS),
         ] {
             if !(least..=most).contains(&value) {

@@ -5,16 +5,17 @@ use std::{sync::Arc, time::Duration};
 use rand::{RngCore as _, rngs::OsRng};
 use rutli_log::{
     Entry, Hash,
-    entry::{Disclosure, Embargo, Request, RequestTerms, kinds},
+    entry::{Disclosure, Embargo, Request, kinds},
     limits::MAX_EMBARGO_SECONDS,
 };
 use rutli_release::ReleaseId;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    config::Limits,
     error::{Error, Result},
     limits,
-    share::{Held, Limit, Owner},
+    share::Limit,
     sign_release::SignRelease,
     store::StoredRelease,
 };
@@ -40,19 +41,14 @@ pub fn until(until: u64, now: u64) -> Result<Option<Embargo>> {
 }
 
 /// How many requests may be hidden at a time.
-const LIMIT: Limit = Limit {
-    what: "embargoes that have not ended",
-    key: "max_embargoes",
-    most: limits::MAX_EMBARGOES,
-    retry: Duration::from_secs(limits::EMBARGO_RETRY_SECONDS),
-};
-
-/// Whether another request of this party may be hidden while so many are.
-///
-/// # Errors
-/// [`Error::Full`]
-pub fn has_room(owner: &Owner, embargoes: Held) -> Result<()> {
-    Ok(LIMIT.check(owner, embargoes, 1)?)
+#[must_use]
+pub fn limit(configured: &Limits) -> Limit {
+    Limit {
+        what: "embargoes that have not ended",
+        key: "max_embargoes",
+        most: u64::from(configured.max_embargoes),
+        retry: Duration::from_secs(limits::EMBARGO_RETRY_SECONDS),
+    }
 }
 
 impl SignRelease {
@@ -69,16 +65,10 @@ impl SignRelease {
     pub(crate) async fn disclose_stored(&self, stored: &StoredRelease) -> Result<()> {
         let (release, terms) = stored.request()?;
         let (Some(logged), Some(embargo)) = (&stored.logged, terms.embargo) else { return Ok(()) };
-        let mut commitments = self.store.superseded(stored.number).await?;
-        commitments.push((logged.index, terms.roster));
-        let disclosure = |(index, roster)| {
-            let terms = RequestTerms { roster, ..terms.clone() };
-            let opened = Request::new(&release, &terms);
-            let kind = kinds::Disclosure::default();
-            let disclosure = Disclosure { kind, opened, request: index, salt: embargo.salt };
-            Entry::Disclosure(Box::new(disclosure)).encode()
-        };
-        let entries = commitments.into_iter().map(disclosure).collect();
+        let opened = Request::new(&release, &terms);
+        let kind = kinds::Disclosure::default();
+        let disclosure = Disclosure { kind, opened, request: logged.index, salt: embargo.salt };
+        let entries = vec![Entry::Disclosure(Box::new(disclosure)).encode()];
         self.store.disclose(stored.number, entries, self.clock.now()).await?;
         tracing::info!(release = %terms.release_id, "disclosed");
         Ok(())

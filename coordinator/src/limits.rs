@@ -7,8 +7,8 @@ use rutli_wire::limits as wire_limits;
 /// task and its content in memory.
 pub const DEFAULT_WAITING_RELEASES: u32 = 10_000;
 
-/// Embargoes that have not ended: half of what monitors keep in mind, for as many may be admitted while they are counted.
-pub const MAX_EMBARGOES: u64 = 10_000;
+/// Embargoes that have not ended, at most and when the configuration does not say: half of what monitors keep in mind, for as many may be admitted while they are counted.
+pub const MAX_EMBARGOES: u32 = 10_000;
 
 /// Seconds after which it is worth asking again for an embargo where there are too many: they end by the day.
 pub const EMBARGO_RETRY_SECONDS: u64 = 3_600;

@@ -210,10 +210,8 @@ impl Store {
     /// [`Error::Store`]
     pub async fn embargoes(&self, requester: &Requester, owner: &Owner) -> Result<Held> {
         let row = sqlx::query(
-            "SELECT coalesce(sum(requester = $1), 0), coalesce(sum(authority = $2), 0), count(*) FROM (\
-             SELECT requester, authority FROM releases WHERE disclose_by IS NOT NULL AND disclosed_at IS NULL \
-             UNION ALL SELECT requester, authority FROM superseded \
-             JOIN releases ON releases.number = superseded.release WHERE disclosed_at IS NULL)",
+            "SELECT coalesce(sum(requester = $1), 0), coalesce(sum(authority = $2), 0), count(*) FROM releases \
+             WHERE disclose_by IS NOT NULL AND disclosed_at IS NULL",
         )
         .bind(requester.as_str())
         .bind(owner.authority().unwrap_or_default().to_owned())
@@ -255,25 +253,6 @@ impl Store {
         .await
         .map_err(failed)?;
         ids.into_iter().map(|id| ReleaseId::new(id).map_err(failed)).collect()
-    }
-
-    /// The entries of a release under embargo in whose place another stands: index, and roster that they name.
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub async fn superseded(&self, number: ReleaseNumber) -> Result<Vec<(u64, Hash)>> {
-        let rows =
-            sqlx::query("SELECT log_index, roster FROM superseded WHERE release = $1 ORDER BY log_index")
-                .bind(number.0)
-                .fetch_all(&self.reads)
-                .await
-                .map_err(failed)?;
-        rows.iter()
-            .map(|row| {
-                let roster: String = row.try_get(1).map_err(failed)?;
-                Ok((unsigned(row.try_get(0).map_err(failed)?), roster.parse().map_err(failed)?))
-            })
-            .collect()
     }
 
     /// The release that a requester asked for under this id.
