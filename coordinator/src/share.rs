@@ -296,18 +296,13 @@ impl Bound {
         amount: u64,
         patience: Duration,
     ) -> Result<Share, Full> {
-        let granted = {
+        let (waiting, granted) = {
             let mut state = self.state();
-            let queued = state.waiting.iter().any(|(name, _)| name == owner);
-            match self.limit.check(owner, state.held(owner), amount) {
-                Ok(()) if !queued => {
-                    state.add(owner, amount);
-                    return Ok(self.share(owner, amount));
-                }
-                _ => state.queue(owner, amount),
-            }
+            let waiting = state.queue(owner, amount);
+            (waiting, state.grant(&self.limit))
         };
-        match tokio::time::timeout(patience, granted).await {
+        self.hand_out(granted);
+        match tokio::time::timeout(patience, waiting).await {
             Ok(Ok(share)) => Ok(share),
             // The waiter is dropped when its turn comes.
             _ => {
@@ -396,6 +391,10 @@ impl Bound {
             state.sub(owner, amount);
             state.grant(&self.limit)
         };
+        self.hand_out(granted);
+    }
+
+    fn hand_out(self: &Arc<Self>, granted: Vec<(Owner, Waiter)>) {
         for (owner, Waiter { amount, granted }) in granted {
             // Who does not wait any more gives it back here.
             drop(granted.send(self.share(&owner, amount)));

@@ -119,3 +119,13 @@ async fn names_take_turns() {
     }
     assert_eq!(bound.used(), 0);
 }
+
+#[tokio::test]
+async fn who_gave_up_waiting_holds_up_nobody() {
+    let bound = bound(100);
+    let owner = Owner::new("a", "one");
+    // More than the name may ever have.
+    assert_eq!(whose(bound.wait(&owner, 26, Duration::from_millis(1)).await), Whose::Name);
+    let _share = bound.wait(&owner, 25, Duration::ZERO).await.unwrap();
+    assert_eq!(bound.used(), 25);
+}
