@@ -330,7 +330,8 @@ fn every_attribute_of_the_schema_can_be_asked_for_and_is_there() {
         line.trim_start().chars().next().is_some_and(char::is_lowercase) && line.contains(": ")
     });
     let names: Vec<&str> = lines.map(|line| line.trim().split([':', '?']).next().unwrap()).collect();
-    let asked = all.join(" ") + " context.previousSequence context.previousVersion resource.expiresAt .sources.isEmpty";
+    let asked = all.join(" ")
+        + " context.previousSequence context.previousVersion resource.expiresAt .sources.isEmpty";
     for name in names.into_iter().filter(|name| !["principal", "resource", "context"].contains(name)) {
         assert!(asked.contains(&format!(".{name}")), "{name} is in the schema and not in this test");
     }
