@@ -92,6 +92,10 @@ pub fn expected(lane: Lane, papers: &Papers, circumstances: &Circumstances) -> E
         (true, true) => RefusalCode::NotYet,
         (false, _) => RefusalCode::EvidenceMissing,
     };
+    if matches!(circumstances.sequence, Sequence::Behind | Sequence::Conflict) {
+        // Nothing that comes makes the number right.
+        return permitted(way.policies, circumstances.sequence);
+    }
     words.extend(rate.is_some().then(|| {
         let (releases, files) = circumstances.rate.others(lane);
         format!(
