@@ -9,6 +9,7 @@
 //! half done, and the writer tries again each second until a write succeeds ([`Store::health`]).
 
 mod admission;
+mod budget;
 mod evidence;
 mod read;
 mod staging;
@@ -34,7 +35,8 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use evidence::NewEvidence;
+pub use budget::{Charge, Hourly};
+pub use evidence::{AllEvidence, NewEvidence};
 pub use read::{Page, ReleaseFilter, StoredCeremony, StoredRelease};
 pub use staging::{LoggedTerms, Staged, Unproven};
 
@@ -101,6 +103,8 @@ pub struct NewRelease {
     pub created_at: u64,
     /// How it is logged.
     pub logged: NewLogged,
+    /// Who is charged for it.
+    pub charge: Charge,
 }
 
 /// The log's side of a release that is admitted, or logged anew.
@@ -256,7 +260,7 @@ impl Store {
     /// in the order of admission, whether or not somebody still waits for this call. It must not block.
     ///
     /// # Errors
-    /// [`Error::RequestIdReused`], [`Error::SequenceBehind`], [`Error::StoreClosed`]
+    /// [`Error::RequestIdReused`], [`Error::SequenceBehind`], [`Error::Full`], [`Error::StoreClosed`]
     pub async fn admit(
         &self,
         release: NewRelease,
@@ -269,18 +273,18 @@ impl Store {
     }
 
     /// Adds evidence to a release that has not ended, with its entry in the log; what is there already is left as it is.
-    /// Gives all that there is then, in the order in which it came.
+    /// Gives all that there is then.
     ///
     /// `added` runs with the same as soon as it is durable, for one addition after the other, whether or not somebody still
     /// waits for this call. It must not block.
     ///
     /// # Errors
-    /// [`Error::TooLate`], [`Error::EvidenceFull`], [`Error::StoreClosed`]
+    /// [`Error::TooLate`], [`Error::EvidenceFull`], [`Error::Full`], [`Error::StoreClosed`]
     pub async fn add_evidence(
         &self,
         evidence: NewEvidence,
-        added: impl FnOnce(&[v1::EvidenceInfo]) + Send + 'static,
-    ) -> Result<Vec<v1::EvidenceInfo>> {
+        added: impl FnOnce(&AllEvidence) + Send + 'static,
+    ) -> Result<AllEvidence> {
         match self.write(Op::Evidence(evidence), Told::Evidence(Box::new(added))).await? {
             Done::Evidence(all) => Ok(all),
             Done::Admitted(_) | Done::Written => Err(unanswered()),
@@ -422,6 +426,8 @@ fn migrations() -> Migrator {
         (3, "superseded", include_str!("../migrations/0003_superseded.sql")),
         (4, "evidence", include_str!("../migrations/0004_evidence.sql")),
         (5, "channels", include_str!("../migrations/0005_channels.sql")),
+        (6, "budgets", include_str!("../migrations/0006_budgets.sql")),
+        (7, "evidence entries", include_str!("../migrations/0007_evidence_entries.sql")),
         (9, "logged_once", include_str!("../migrations/0009_logged_once.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
