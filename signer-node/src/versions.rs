@@ -1,6 +1,6 @@
 //! Which versions this node permitted in each channel, and under which content first: for `context.versionIsNew`.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use rutli_release::{ChannelKey, Version};
 use sha2::{Digest as _, Sha256};
@@ -12,7 +12,7 @@ type Half = [u8; 16];
 
 /// See the module. In memory, for it is asked about with every decision.
 #[derive(Debug, Default)]
-pub struct Versions(HashMap<Half, Half>);
+pub struct Versions(BTreeMap<Half, Half>);
 
 impl Versions {
     /// Whether no other content than this one was permitted under a version. Where there is no room to remember more, what

@@ -172,18 +172,28 @@ fn no_algorithm_has_two_values_for_a_file() {
 #[test]
 fn test_results_count_if_everything_passed() {
     let established = check(&trust(), &attested(&test_result(), 3)).unwrap();
-    let passed = ["clean-set", "false-positives", "install"].map(String::from).into();
+    let passed = ["false-positives", "install"].map(String::from).into();
     let url = Some("https://qa.example/runs/1".into());
     assert_eq!(established, Established::Tests { by: "qa".into(), passed, url });
 
     let refused = |pointer, to| check(&trust(), &attested(&with(test_result(), pointer, to), 3)).unwrap_err();
-    for result in ["FAILED", "WARNED"] {
-        assert_eq!(refused("/predicate/result", json!(result)), NotEstablished::TestsNotPassed { result });
+    let result = "WARNED";
+    assert_eq!(refused("/predicate/result", json!(result)), NotEstablished::TestsNotPassed { result });
+    // That a run failed counts as soon as it is about one of the files.
+    let failed = with(test_result(), "/predicate/failedTests", json!(["b", "a"]));
+    for failed in [with(test_result(), "/predicate/result", json!("FAILED")), failed] {
+        let one = with(failed.clone(), "/subject", json!([subjects()[0]]));
+        for failed in [&failed, &one] {
+            let established = check(&trust(), &attested(failed, 3)).unwrap();
+            assert_eq!(established, Established::TestsFailed { by: "qa".into() });
+        }
+        let other = with(one, "/subject/0/digest/sha256", json!("99".repeat(32)));
+        assert!(matches!(
+            check(&trust(), &attested(&other, 3)).unwrap_err(),
+            NotEstablished::TestsNotPassed { result: "FAILED" } | NotEstablished::TestsFailed { more: 1, .. }
+        ));
+        assert!(check(&trust(), &attested(&failed, 1)).is_err(), "by somebody else");
     }
-    assert_eq!(
-        refused("/predicate/failedTests", json!(["b", "a"])),
-        NotEstablished::TestsFailed { first: "\"a\"".into(), more: 1 }
-    );
     assert!(matches!(
         refused("/subject", json!([subjects()[0]])),
         NotEstablished::SubjectMissing { more: 1, .. }
@@ -373,7 +383,7 @@ fn what_need_not_be_there_need_not() {
         bare = without(bare, &format!("/predicate/{field}"));
     }
     let Ok(Established::Tests { passed, .. }) = check(&trust(), &attested(&bare, 3)) else { panic!() };
-    assert_eq!(passed, BTreeSet::from(["clean-set".into()]));
+    assert_eq!(passed, BTreeSet::new(), "what it ran on is not what passed");
 }
 
 #[test]

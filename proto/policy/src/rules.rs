@@ -402,7 +402,7 @@ fn digest(files: &[(&String, &Vec<u8>)]) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    const POLICY: &str = "@id(\"a\")\npermit (principal, action == Action::\"sign\", resource)\nwhen { context.builders.contains(\"ci\") };\n";
+    const POLICY: &str = "@id(\"a\")\npermit (principal, action == Action::\"sign\", resource)\nwhen { resource.class == Class::\"product-build\" && resource.product == \"suite\" && context.builders.contains(\"ci\") };\n";
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICFolhxAps6/xQ9U0QQw02xtvYvoPsvuAUNsIJ7pwit/";
     const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJEvrXG4IGLAW3UoqV4Lj5dLgicCGb4Z/MPSLV0TevFm";
 
@@ -502,7 +502,7 @@ mod tests {
     /// Rules that are refused leave the earlier ones in force, and with them the key that was to count no more.
     #[test]
     fn a_key_that_was_taken_away_counts_no_more_where_a_policy_still_names_it() {
-        let named = "@id(\"a\") permit(principal, action == Action::\"sign\", resource) when { context.approvers.contains(\"anna\") };";
+        let named = "@id(\"a\") permit(principal, action == Action::\"sign\", resource) when { resource.class == Class::\"product-build\" && resource.product == \"suite\" && context.approvers.contains(\"anna\") };";
         assert_eq!(parse(&[("a.cedar", named)]).unwrap().warnings(), [""; 0]);
         let rules = parse(&[("a.cedar", named), ("allowed_signers", "")]).unwrap();
         assert_eq!(rules.trusts(0), ["builder ci"]);

@@ -84,7 +84,7 @@ fn what_does_not_fit_the_schema_is_refused_with_its_line() {
 fn actions_and_types_that_do_not_exist_are_refused() {
     for bad in [
         r#"@id("a") permit(principal, action == Action::"pay", resource);"#,
-        r#"@id("a") permit(principal == User::"x", action, resource);"#,
+        r#"@id("a") permit(principal == User::"x", action == Action::"sign", resource);"#,
         r#"@id("a") forbid(principal, action, resource is Folder);"#,
     ] {
         assert!(matches!(refused(bad), InvalidPolicy::Schema { .. }), "{bad}");
@@ -151,7 +151,7 @@ fn names_that_cannot_be_followed_are_warned_about() {
     let text =
         permit_when("(if context.embargoed then context.builders else context.testers).contains(\"x\")");
     let set = trusting(&text);
-    assert_eq!(set.warnings().len(), 2);
+    assert_eq!(set.warnings().len(), 4, "and that it leaves product and class free");
     assert!(
         set.warnings()[0].contains("context.builders is compared with something that is not written out")
     );
@@ -173,7 +173,8 @@ fn texts_that_can_never_be_there_are_refused() {
         permit_when("resource.version == \"\""),
         permit_when("context.sources.contains(\"abc\")"),
         permit_when("context.testsPassedBy.contains(\"fp\")"),
-        r#"@id("p") permit(principal == Requester::"The Pipeline", action, resource);"#.to_owned(),
+        r#"@id("p") permit(principal == Requester::"The Pipeline", action == Action::"sign", resource);"#
+            .to_owned(),
         r#"@id("p") forbid(principal, action, resource == Release::"suite");"#.to_owned(),
     ] {
         assert!(matches!(refused(&bad), InvalidPolicy::NeverThere { .. }), "{bad}: {:?}", refused(&bad));
@@ -334,6 +335,11 @@ fn every_attribute_of_the_schema_can_be_asked_for_and_is_there() {
     all.push("resource.version == \"1.0.0\" && resource.sequence == 1 && resource.artifacts == 2".to_owned());
     all.push("resource.issuedAt == 1795427940 && !(resource has expiresAt)".to_owned());
     all.push("resource.formats.contains(\"dsse\") && resource.fileNames.contains(\"notes\")".to_owned());
+    all.push(
+        "context.filesPermittedBefore == 0 && !context.buildersContradict && context.testsFailed.isEmpty()"
+            .to_owned(),
+    );
+    all.push("!(context has evidenceAgeHours)".to_owned());
     all.push("!(context has previousVersion) && context.versionIsNew".to_owned());
     all.push("!(context has previousSequence) && principal == Requester::\"pipeline\"".to_owned());
     let stage = Stage::suite();
@@ -363,7 +369,7 @@ fn every_attribute_of_the_schema_can_be_asked_for_and_is_there() {
     });
     let names: Vec<&str> = lines.map(|line| line.trim().split([':', '?']).next().unwrap()).collect();
     let asked = all.join(" ")
-        + " context.previousSequence context.previousVersion resource.expiresAt .sources.isEmpty";
+        + " context.evidenceAgeHours resource.expiresAt context.previousSequence context.previousVersion .sources.isEmpty";
     for name in names.into_iter().filter(|name| !["principal", "resource", "context"].contains(name)) {
         assert!(asked.contains(&format!(".{name}")), "{name} is in the schema and not in this test");
     }

@@ -235,7 +235,7 @@ async fn a_row_that_was_changed_added_or_taken_away_is_found() {
         "UPDATE decisions SET rules = zeroblob(32) WHERE id = 1",
         "INSERT INTO decisions SELECT 99, at, release_id, requester, key, digest, class, product, channel, version, sequence,
             verdict, reason, artifacts, policies, evidence, rules, before, statement, files FROM decisions WHERE id = 1",
-        "UPDATE decisions SET files = zeroblob(16) WHERE id = 1",
+        "UPDATE decisions SET files = randomblob(16) WHERE id = 1",
         "UPDATE custodian_refusals SET files = zeroblob(32) WHERE id = 2",
         "DELETE FROM marks WHERE sequence = 6",
         "UPDATE marks SET at = 1 WHERE sequence = 6",

@@ -318,16 +318,4 @@ async fn files_that_were_permitted_are_in_the_lines_of_their_permissions() {
     let files = journal.refusals().await.unwrap();
     let before = |statement: u8| files.permitted().count(&release("suite", 9, 3), &[statement; 32]);
     assert_eq!([1, 2, 3].map(before), [1, 1, 2], "each but its own");
-    // The newest lines with as many files as are kept: what a line has beyond that is forgotten, oldest first.
-    let many = |first: usize| {
-        let mut files = vec![[0; 32]; limits::MAX_PERMITTED_FILES];
-        files.iter_mut().zip(first..).for_each(|(file, number)| {
-            file[..8].copy_from_slice(&number.to_be_bytes());
-            file[8] = 1;
-        });
-        files
-    };
-    journal.record(&[&of(4, 4, many(1))], None).await.unwrap();
-    let files = journal.refusals().await.unwrap();
-    assert_eq!(files.permitted().count(&release("suite", 9, 3), &[9; 32]), 0);
 }

@@ -62,7 +62,7 @@ pub async fn refuse(
     args: cli::Refuse,
     connect: impl Future<Output = Result<Channel, Failure>>,
 ) -> Result<Report, Failure> {
-    let word = Word::Refusal { reason: args.reason, files: args.files };
+    let word = Word::Refusal { reason: args.reason, files: args.refused_files };
     give(word, &args.release, &args.signing, &args.view, connect).await
 }
 

@@ -251,7 +251,12 @@ pub fn supply(stage: &mut Stage, missing: &[Missing]) {
         let givers = if missing.of.is_empty() { &anybody[..] } else { &missing.of };
         for name in givers.iter().take(missing.count) {
             stage.established.push(match missing.kind {
-                MissingKind::Provenance => provenance(name, of),
+                MissingKind::Provenance => {
+                    let Established::Provenance(mut build) = provenance(name, of) else { panic!() };
+                    let id = saying.iter().find(|text| text.contains("/builder"));
+                    build.builder_id = id.map_or(build.builder_id, |id| (*id).to_owned());
+                    Established::Provenance(build)
+                }
                 MissingKind::Rebuild => rebuild(name, of),
                 MissingKind::Tests => tests(name, &saying),
                 MissingKind::Review => review(name, of, &saying),

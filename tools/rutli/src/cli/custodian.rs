@@ -87,8 +87,8 @@ pub struct Refuse {
     pub reason: String,
     /// A file of the release, by its name: refuse every release of the product that has it. May be repeated. Default: all files
     /// of the release.
-    #[arg(long = "file", value_name = "NAME")]
-    pub files: Vec<String>,
+    #[arg(long = "file", id = "refused_file", value_name = "NAME")]
+    pub refused_files: Vec<String>,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,
@@ -170,6 +170,9 @@ mod tests {
         assert!(parse("rutli approve ../x --key k").is_err());
         assert!(parse("rutli refuse x-1-0123456789ab --key k").unwrap_err().contains("--reason"));
         assert!(parse("rutli refuse x-1-0123456789ab --key k --reason no").is_ok());
+        let refuse = parse("rutli refuse x-1-0123456789ab --key k --reason no --file a --file b --files all");
+        let Ok(Custodian::Refuse(refuse)) = refuse else { panic!("{refuse:?}") };
+        assert_eq!(refuse.refused_files, ["a", "b"]);
     }
 
     #[test]
