@@ -241,7 +241,8 @@ mod tests {
             }
         }
         assert_eq!(known.len(), 4, "but for the room of words");
-        let refusal = document(99, Kind::Refusal, 4_000);
+        // The largest that there may be: it names 5,000 files.
+        let refusal = document(99, Kind::Refusal, 400_000);
         check_room(&known, "custodian:anna", &[&refusal]).unwrap();
         let refused = check_room(&known, "operator:o", &[&document(98, Kind::Build, half / 3)]).unwrap_err();
         assert!(refused.contains("left to approvals"), "{refused}");
