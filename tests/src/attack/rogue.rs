@@ -5,6 +5,7 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use curve25519_dalek::{EdwardsPoint, Scalar};
 use prost::bytes::Bytes;
+use rand::{RngCore as _, rngs::OsRng};
 use rutli_keys::{KeyName, Roster, SignedRoster};
 use rutli_log::{EntryBundle, Hash, LogKey, TileId, entry::RequestTerms, leaf_hash};
 use rutli_release::{ReleaseId, Requester, VerifiedRelease};
@@ -505,7 +506,7 @@ fn row(attack: &str, tried: &str, reply: &BatchReply) -> Row {
 fn anybodys() -> CommitmentBytes {
     let mut bytes = [0; 64];
     for half in bytes.chunks_mut(32) {
-        let point = EdwardsPoint::mul_base(&Scalar::from(rand::random::<u64>()));
+        let point = EdwardsPoint::mul_base(&Scalar::from(OsRng.next_u64()));
         half.copy_from_slice(point.compress().as_bytes());
     }
     CommitmentBytes(bytes)

@@ -3,7 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rutli_tests::attack::{
-    Row, Scale, damage, rogue,
+    Row, Scale, damage, known_open, rogue,
     starve::{Stage, Way},
     stolen,
 };
@@ -37,7 +37,9 @@ async fn starved_by(attacker: &str) {
     let mut stage = Stage::set().await;
     let undisturbed = stage.undisturbed(Scale::Short).await;
     let mut rows = Vec::new();
-    for way in Way::ALL.into_iter().filter(|way| way.attacker() == attacker) {
+    let ways = Way::ALL.into_iter().filter(|way| way.attacker() == attacker);
+    // One that is open would take minutes to fail.
+    for way in ways.filter(|way| known_open(&way.name(), "").is_none()) {
         rows.push(stage.endure(way, Scale::Short, &undisturbed).await);
     }
     must_hold(&rows);
