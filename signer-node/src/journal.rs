@@ -247,6 +247,7 @@ fn migrations() -> Migrator {
         (3, "vouched", include_str!("../migrations/0003_vouched.sql")),
         (4, "policy", include_str!("../migrations/0004_policy.sql")),
         (6, "channels", include_str!("../migrations/0006_channels.sql")),
+        (8, "reached", include_str!("../migrations/0008_reached.sql")),
     ];
     Migrator::with_migrations(all.into_iter().map(migration).collect())
 }
@@ -279,6 +280,7 @@ pub(crate) fn unsigned(number: i64) -> Result<u64, Error> {
 #[cfg(test)]
 mod tests {
     use rutli_keys::KeyName;
+    use rutli_log::Origin;
     use rutli_release::{ReleaseId, Requester};
     use rutli_wire::link::{Refusal, RefusalCode};
 
@@ -437,6 +439,41 @@ mod tests {
         journal.resume(3_000, &Unsaved { origin, state, revision: 1 }, None).await.unwrap();
         let (_, recovered) = Journal::open(&path).await.unwrap();
         assert_eq!(recovered.newest_at, 3_000);
+    }
+
+    /// One point an hour is kept, over restarts, and none that is later than the custodian says it is.
+    #[tokio::test]
+    async fn how_far_the_log_was_is_kept() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("node.sqlite");
+        let (journal, _) = Journal::open(&path).await.unwrap();
+        let origin = crate::testing::log_signer().public().origin().clone();
+        let point = |at, size| crate::gate::Reached { at, size };
+        let state = |reached: &[crate::gate::Reached]| LogState {
+            newest_at: reached.last().unwrap().at,
+            reached: reached.to_vec().into(),
+            ..LogState::default()
+        };
+        let year = limits::REACHED_KEPT_S;
+        for all in [
+            &[point(5_000, 3)][..],
+            &[point(5_000, 3), point(9_000, 3)],
+            &[point(9_000, 3), point(year + 6_000, 7)],
+        ] {
+            let log = Unsaved { origin: origin.clone(), state: state(all), revision: 1 };
+            journal.record(&[], Some(&log)).await.unwrap();
+        }
+        let (journal, _) = Journal::open(&path).await.unwrap();
+        let kept = journal.log(&origin).await.unwrap();
+        assert_eq!(*kept.reached, [point(9_000, 3), point(year + 6_000, 7)]);
+        let other = Origin::new("log.example/other").unwrap();
+        assert!(journal.log(&other).await.unwrap().reached.is_empty());
+        let resumed = LogState { newest_at: 9_500, reached: vec![point(9_000, 3)].into(), ..kept };
+        journal
+            .resume(9_500, &Unsaved { origin: origin.clone(), state: resumed, revision: 2 }, None)
+            .await
+            .unwrap();
+        assert_eq!(*journal.log(&origin).await.unwrap().reached, [point(9_000, 3)]);
     }
 
     /// A clock that was set back before the restore does not make old cosignatures fresh.

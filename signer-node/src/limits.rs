@@ -32,6 +32,13 @@ pub const MAX_CACHED_QUORUMS: usize = 64;
 /// Seconds that a coordinator's clock may be ahead of this node's.
 pub const MAX_CLOCK_SKEW_S: u64 = 300;
 
+/// Seconds between two points at which a node notes how far its log was. A release can be dated back by at most that, beside the
+/// difference of the clocks.
+pub const REACHED_EVERY_S: u64 = 3_600;
+
+/// Seconds for which these points are kept: as long as a request may be valid in the log, and a leap day.
+pub const REACHED_KEPT_S: u64 = 366 * 86_400;
+
 /// Refusals that the journal keeps; permissions it keeps for ever. A coordinator that asks for the same forbidden thing
 /// again and again must not fill the disk.
 pub const MAX_JOURNALED_REFUSALS: u32 = 100_000;

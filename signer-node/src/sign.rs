@@ -21,7 +21,7 @@ use rand::{CryptoRng, RngCore};
 use rutli_keys::{KeyName, NodeId, RosterHash, SignedRoster, SigningShare};
 use rutli_log::Head;
 use rutli_policy::Rules;
-use rutli_release::VerifiedRelease;
+use rutli_release::{Timestamp, VerifiedRelease};
 use rutli_wire::link::{
     Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, LogHead,
     NodeStatus, Refusal, RefusalCode, Witnessed,
@@ -294,7 +294,8 @@ impl Signer {
         now: u64,
     ) -> Result<(PermittedRelease, Novelty), Box<Denied>> {
         self.gate.check_entry(head, item, roster, now)?;
-        check_time(&item.release, now)?;
+        let not_logged_at = item.entry.as_ref().and_then(|entry| self.gate.not_logged_at(entry.index));
+        check_time(&item.release, not_logged_at, now)?;
         let permitted = self.policy.decide(item, &self.marks, now).or_else(|denied| {
             // Nothing that comes makes a number right that is wrong.
             let waits = denied.refusal.code.waits();
@@ -526,13 +527,27 @@ impl Signer {
     }
 }
 
-fn check_time(release: &VerifiedRelease, now: u64) -> Result<(), Refusal> {
+/// Bounded on both sides, for nothing else proves when a release was issued: not later than now, and not before the last time at
+/// which this node knows that the log did not have it.
+fn check_time(release: &VerifiedRelease, not_logged_at: Option<u64>, now: u64) -> Result<(), Refusal> {
     if release.issued_at().0 > now.saturating_add(limits::MAX_CLOCK_SKEW_S) {
         return Err(refuse(
             RefusalCode::OutOfTime,
             format!(
                 "the release says it was issued at {}, this node's clock says {now}; compare the clocks",
                 release.issued_at().0
+            ),
+        ));
+    }
+    let earliest = not_logged_at.unwrap_or(0).saturating_sub(limits::MAX_CLOCK_SKEW_S);
+    if release.issued_at().0 < earliest {
+        return Err(refuse(
+            RefusalCode::OutOfTime,
+            format!(
+                "the release says it was issued at {}, but the log did not have it at {} yet; ask for a new release, and \
+                 compare the coordinator's clock with this node's",
+                release.issued_at(),
+                Timestamp(not_logged_at.unwrap_or(0))
             ),
         ));
     }

@@ -56,13 +56,7 @@ pub fn release_of(class: Class, product: &str, sequence: u64, files: u8) -> Veri
         issued_at: 1_000,
         expires_at: None,
         artifacts: (0..files)
-            .map(|file| UnverifiedArtifact {
-                name: format!("file-{file}.bin"),
-                size: 1,
-                sha256: vec![file; 32],
-                sha512: vec![file; 64],
-                blake2b: vec![file; 64],
-            })
+            .map(|file| UnverifiedArtifact { name: format!("file-{file}.bin"), sha256: vec![file; 32] })
             .collect(),
         formats: vec![Format::Dsse, Format::Sshsig, Format::Statement],
     }

@@ -6,7 +6,8 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use super::{Journal, integer, unsigned};
 use crate::{
     error::Error,
-    gate::{Fork, KeptHead, LogState, Unsaved},
+    gate::{Fork, KeptHead, LogState, Reached, Unsaved},
+    limits,
 };
 
 impl Journal {
@@ -28,8 +29,14 @@ impl Journal {
         .bind(origin.as_str())
         .fetch_optional(write.connection()?)
         .await?;
+        let reached = sqlx::query("SELECT at, size FROM log_reached WHERE origin = $1 ORDER BY at")
+            .bind(origin.as_str())
+            .fetch_all(write.connection()?)
+            .await?;
         write.commit().await?;
+        let reached = reached.iter().map(reached_of).collect::<Result<Vec<_>, Error>>()?;
         let mut state = LogState {
+            reached: reached.into(),
             fork: fork.as_ref().map(fork_of).transpose()?,
             newest_at: unsigned(newest_at)?,
             ..LogState::default()
@@ -86,6 +93,10 @@ impl Journal {
             .bind(log.origin.as_str())
             .execute(write.connection()?)
             .await?;
+        sqlx::query("DELETE FROM log_reached WHERE at > $1")
+            .bind(integer(now))
+            .execute(write.connection()?)
+            .await?;
         if let Some(head) = head {
             note_vouched(write.connection()?, now, &log.origin, head).await?;
         }
@@ -120,7 +131,7 @@ async fn note_vouched(
 
 /// Writes what the gate knows, within the transaction of the decisions that rest on it.
 pub(super) fn keep(script: &mut QueryBuilder<Sqlite>, log: &Unsaved) {
-    let LogState { head, vouched, fork, catching_up, newest_at } = &log.state;
+    let LogState { head, vouched, fork, catching_up, newest_at, reached } = &log.state;
     script.push("UPDATE state SET newest_at = max(newest_at, ").push_bind(integer(*newest_at)).push(");");
     let (newest, note) = head.as_ref().map_or((Head::EMPTY, ""), |kept| (kept.head, kept.note.as_str()));
     script.push(
@@ -140,9 +151,25 @@ pub(super) fn keep(script: &mut QueryBuilder<Sqlite>, log: &Unsaved) {
             size = excluded.size, root = excluded.root, note = excluded.note, catching_up = excluded.catching_up,
             vouched_size = excluded.vouched_size, vouched_root = excluded.vouched_root;",
     );
+    if let Some(newest) = reached.last() {
+        keep_reached(script, &log.origin, *newest);
+    }
     if let Some(fork) = fork {
         keep_fork(script, &log.origin, fork);
     }
+}
+
+/// The newest point, which mostly is there already; those before it are.
+fn keep_reached(script: &mut QueryBuilder<Sqlite>, origin: &Origin, new: Reached) {
+    script.push("INSERT OR IGNORE INTO log_reached (origin, at, size) VALUES (");
+    script.separated(", ").push_bind(origin.as_str()).push_bind(integer(new.at)).push_bind(integer(new.size));
+    let kept_from = new.at.saturating_sub(limits::REACHED_KEPT_S);
+    script.push("); DELETE FROM log_reached WHERE origin = ").push_bind(origin.as_str());
+    script.push(" AND at < ").push_bind(integer(kept_from)).push(";");
+}
+
+fn reached_of(row: &SqliteRow) -> Result<Reached, Error> {
+    Ok(Reached { at: unsigned(row.try_get(0)?)?, size: unsigned(row.try_get(1)?)? })
 }
 
 /// A head that the custodian vouched against once is a fork again if it is shown again.

@@ -234,7 +234,7 @@ fn reason(policy: &str, lane: Lane) -> &'static str {
             "no-embargo-for-products (the supervisor signs product builds only in the open)"
         }
         ("avdb-sequence", _) => "avdb-sequence (the sequence goes up, by at most 1000)",
-        ("avdb-size", _) => "avdb-size (a database has at most 500 files and 1 GiB)",
+        ("avdb-size", _) => "avdb-size (a database has at most 500 files)",
         ("avdb-rate", true) => "avdb-rate (at most six databases, with 2000 files together, within an hour)",
         ("avdb-rate", false) => "avdb-rate (at most twelve databases within an hour)",
         _ => panic!("{policy}"),
