@@ -83,6 +83,13 @@ pub const RULES_LOOK_MS: u64 = 2_000;
 /// Bytes that the probe of a failed journal writes: more than a small hole on a full disk.
 pub const PROBE_BYTES: u32 = 256 << 10;
 
+/// Milliseconds between two writes of the journal's witness: one fsync of its own in so long, and what a crash leaves
+/// unwitnessed.
+pub const JOURNAL_WITNESS_MS: u64 = 1_000;
+
+/// Bytes of the journal's witness: three chains, and a head of some 200 bytes for each log that was ever followed.
+pub const MAX_JOURNAL_WITNESS_BYTES: u64 = 64 << 10;
+
 /// Milliseconds between two probes of a failed journal, and between two looks at the clocks.
 pub const TICK_MS: u64 = 1_000;
 
@@ -169,3 +176,6 @@ pub const LINK_WINDOW_BYTES: u32 = 2 << 20;
 /// Work factor of a passphrase that is accepted: 2^20 takes about 1 GiB of memory while `unseal` runs, a usual one
 /// (2^18) a quarter of it.
 pub const MAX_SCRYPT_LOG_N: u8 = 20;
+
+/// Bytes of a journal in a backup: some 50 million permissions. What is beyond is no backup of a node.
+pub const MAX_BACKUP_JOURNAL_BYTES: u64 = 64 << 30;

@@ -60,6 +60,8 @@ pub struct Signer {
     streams: Vec<StreamId>,
     paused: Option<String>,
     closed: Option<String>,
+    /// Its memory is not all there, until its custodian decides to go on.
+    lost: Option<String>,
     /// Until its custodian has opened the seal identity; also while there is no key yet.
     sealed: bool,
     shares_made: u64,
@@ -135,6 +137,7 @@ impl Signer {
             streams: Vec::new(),
             paused,
             closed: None,
+            lost: None,
             sealed: false,
             shares_made: 0,
         }
@@ -353,7 +356,11 @@ impl Signer {
 
     /// Whether journal, clock and memory are what they should be.
     fn check_sound(&self) -> Result<(), Refusal> {
-        self.closed.as_ref().map_or(Ok(()), |reason| Err(refuse(RefusalCode::Closed, reason.clone())))
+        self.unsound().map_or(Ok(()), |reason| Err(refuse(RefusalCode::Closed, reason.clone())))
+    }
+
+    fn unsound(&self) -> Option<&String> {
+        self.lost.as_ref().or(self.closed.as_ref())
     }
 
     /// Another batch or head may have shown since that the log forked, or that this node was restored.
@@ -364,7 +371,7 @@ impl Signer {
     /// The node's condition but for the log.
     fn state(&self) -> (Condition, String) {
         let sealed = self.sealed || self.keys.values().any(|held| held.share.is_none());
-        if let Some(reason) = &self.closed {
+        if let Some(reason) = self.unsound() {
             (Condition::Closed, reason.clone())
         } else if let Some(reason) = &self.paused {
             (Condition::Paused, format!("paused by its custodian: {reason}"))
@@ -435,6 +442,7 @@ impl Signer {
     /// The custodian vouches, and the journal has it: ends a pause, and goes on with the log as [`Gate::vouched`] said.
     pub fn resume(&mut self, log: Unsaved) {
         self.paused = None;
+        self.lost = None;
         self.gate.adopt(log);
     }
 
@@ -442,6 +450,11 @@ impl Signer {
     pub fn recount(&mut self, rates: RateCounter, now: u64) {
         self.policy.recount(rates);
         self.marks.not_after(now);
+    }
+
+    /// What the node knew is lost, and why: nothing is signed or cosigned before its custodian resumes it.
+    pub fn lose_memory(&mut self, reason: String) {
+        self.lost = Some(reason);
     }
 
     /// Stops signing because something failed the node.

@@ -3,7 +3,7 @@
 use rutli_log::{Hash, Head, Origin};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Journal, integer, unsigned};
+use super::{Journal, integer, rows::Value, unsigned};
 use crate::{
     error::Error,
     gate::{Fork, KeptHead, LogState, Reached, Unsaved},
@@ -102,8 +102,8 @@ impl Journal {
         }
         let mut script = QueryBuilder::new("");
         keep(&mut script, log);
-        script.push("COMMIT;");
-        write.run(script).await
+        script.build().execute(write.connection()?).await?;
+        write.commit().await
     }
 }
 
@@ -129,23 +129,41 @@ async fn note_vouched(
     Ok(())
 }
 
+/// All rows of what is kept of logs, in the order of the columns of [`row`].
+pub(super) const HEADS: &str =
+    "SELECT origin, size, root, note, catching_up, vouched_size, vouched_root FROM log_heads ORDER BY origin";
+
+/// The row of a log, as it is written and sealed.
+pub(super) fn row(log: &Unsaved) -> [Value; 7] {
+    let LogState { head, vouched, catching_up, .. } = &log.state;
+    let (newest, note) = head.as_ref().map_or((Head::EMPTY, ""), |kept| (kept.head, kept.note.as_str()));
+    [
+        Value::text(log.origin.as_str()),
+        Value::integer(newest.size),
+        Value::blob(newest.root.as_bytes()),
+        Value::text(note),
+        Value::optional(*catching_up, Value::integer),
+        Value::optional(*vouched, |head| Value::integer(head.size)),
+        Value::optional(*vouched, |head| Value::blob(head.root.as_bytes())),
+    ]
+}
+
 /// Writes what the gate knows, within the transaction of the decisions that rest on it.
 pub(super) fn keep(script: &mut QueryBuilder<Sqlite>, log: &Unsaved) {
-    let LogState { head, vouched, fork, catching_up, newest_at, reached } = &log.state;
+    let LogState { fork, newest_at, reached, .. } = &log.state;
     script.push("UPDATE state SET newest_at = max(newest_at, ").push_bind(integer(*newest_at)).push(");");
-    let (newest, note) = head.as_ref().map_or((Head::EMPTY, ""), |kept| (kept.head, kept.note.as_str()));
     script.push(
         "INSERT INTO log_heads (origin, size, root, note, catching_up, vouched_size, vouched_root) VALUES (",
     );
-    script
-        .separated(", ")
-        .push_bind(log.origin.as_str())
-        .push_bind(integer(newest.size))
-        .push_bind(newest.root.as_bytes().as_slice())
-        .push_bind(note)
-        .push_bind(catching_up.map(integer))
-        .push_bind(vouched.map(|head| integer(head.size)))
-        .push_bind(vouched.map(|head| head.root.as_bytes().to_vec()));
+    let mut values = script.separated(", ");
+    for value in row(log) {
+        match value {
+            Value::Null => values.push_bind(None::<i64>),
+            Value::Integer(number) => values.push_bind(number),
+            Value::Text(text) => values.push_bind(text),
+            Value::Blob(bytes) => values.push_bind(bytes),
+        };
+    }
     script.push(
         ") ON CONFLICT (origin) DO UPDATE SET
             size = excluded.size, root = excluded.root, note = excluded.note, catching_up = excluded.catching_up,
@@ -201,7 +219,7 @@ fn kept_head(row: &SqliteRow, size: usize, root: usize, note: usize) -> Result<K
     Ok(KeptHead { head: head_of(row, size, root)?, note: row.try_get(note)? })
 }
 
-fn head_of(row: &SqliteRow, size: usize, root: usize) -> Result<Head, Error> {
+pub(super) fn head_of(row: &SqliteRow, size: usize, root: usize) -> Result<Head, Error> {
     let root: Vec<u8> = row.try_get(root)?;
     let root = Hash::from_slice(&root)
         .map_err(|_| Error::JournalRow("the root of a log's head has not 32 bytes".into()))?;
