@@ -47,7 +47,6 @@ pub struct Row {
 /// Attacks that are known to achieve something: who attacks, what is tried (how both begin), and why. The table shows them as open, and the
 /// test command does not fail for them.
 pub const OPEN: &[(&str, &str, &str)] = &[
-    ("files of a node", "node.sqlite", "an empty journal is a first start"),
     ("auditor AuditorUnsent", "", "calls are bounded for all, not for each"),
     ("auditor AuditorUnread", "", "answers are not counted until they are sent"),
     ("pipeline", "", "calls, the queue and the nodes' time are bounded for all, not for each"),
