@@ -2,6 +2,7 @@
 //!
 //! | module | what it is |
 //! | --- | --- |
+//! | [`attack`] | attackers with stolen certificates, other people's files, or the coordinator itself; and the honest client beside them |
 //! | [`simulation`] | the engines of coordinator and nodes under seeded faults, without sockets and clocks |
 //! | [`cluster`] | real processes on loopback: started, killed, frozen, starved; nothing stays behind |
 //! | [`hearts`] | the hearts of all nodes of a deployment, and the test as their coordinator |
@@ -23,6 +24,7 @@
     reason = "a harness fails its test by panicking"
 )]
 
+pub mod attack;
 pub mod certificates;
 pub mod cluster;
 pub mod disk;

@@ -150,12 +150,15 @@ impl Drop for Process {
     }
 }
 
-/// A program of this workspace, which lies beside the test's own executable.
+/// A program of this workspace, which lies beside the test's own executable; or one of another version, in the folder that
+/// `RUTLI_TEST_PROGRAMS` names.
 #[must_use]
 pub fn program(name: &str) -> PathBuf {
     let own = std::env::current_exe().unwrap();
-    let folder = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps")).unwrap();
-    let path = folder.join(name);
+    let is_beside = |folder: &&Path| !folder.ends_with("deps") && !folder.ends_with("examples");
+    let folder = own.ancestors().skip(1).find(is_beside).unwrap();
+    let other = std::env::var_os("RUTLI_TEST_PROGRAMS");
+    let path = other.as_ref().map_or(folder, Path::new).join(name);
     assert!(
         File::open(&path).is_ok(),
         "{} is not built: run `cargo build --workspace --bins` first, as `cargo xtask test` does",

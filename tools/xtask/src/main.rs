@@ -34,6 +34,12 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<OsString>,
     },
+    /// Build for release, then attack a deployment on this machine, and print a table of what came of it.
+    Attack {
+        /// As for the attacks: --minutes M, --only NAME.
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<OsString>,
+    },
     /// Build for release, then measure.
     Bench {
         /// As for `rutli-bench`.
@@ -46,6 +52,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().task {
         Task::Demo { args } => demo(&args),
         Task::Test { args } => test(&args),
+        Task::Attack { args } => attack(&args),
         Task::Bench { args } => bench(&args),
     };
     match result {
@@ -86,6 +93,11 @@ fn test(args: &[OsString]) -> Result<()> {
         runner.args(["test", "--workspace", "--no-fail-fast"]);
     }
     replace_by(runner.args(args))
+}
+
+fn attack(args: &[OsString]) -> Result<()> {
+    run(cargo().args(["build", "--workspace", "--bins", "--example", "attack", "--release"]))?;
+    replace_by(Command::new(target()?.join("release/examples/attack")).args(args))
 }
 
 fn bench(args: &[OsString]) -> Result<()> {
