@@ -135,18 +135,20 @@ fn a_batch_that_was_too_large_is_halved_and_grows_again() {
     let sent = stage.sent();
     assert_eq!(sizes(&sent), [61]);
     let mut largest: usize = 61;
+    let mut under_way = Vec::new();
     for _ in 0..3 {
         // Nobody answers in time, and nobody is asked for a while.
         stage.tick_at_deadline();
         while stage.sent.is_empty() {
             stage.tick_at_deadline();
         }
-        let sent = stage.sent();
-        let next = sizes(&sent).into_iter().max().unwrap();
+        under_way = stage.sent();
+        let next = sizes(&under_way).into_iter().max().unwrap();
         // Of two signatures each; the last one may be in it with one of them.
         assert!(next <= largest.div_ceil(2), "{next} after {largest}");
         largest = next;
     }
+    stage.reply_honestly(under_way);
     for _ in 0..8 {
         stage.now += 1;
         let sent = stage.sent();
