@@ -352,6 +352,10 @@ fn every_attribute_of_the_schema_can_be_asked_for_and_is_there() {
             .decide(&set(&permit_when("context has previousSequence && context.previousSequence == 7")))
             .is_permitted()
     );
+    let stage = Stage { expires_at: Some(9), ..Stage::suite() };
+    assert!(
+        stage.decide(&set(&permit_when("resource has expiresAt && resource.expiresAt == 9"))).is_permitted()
+    );
     let stage = Stage {
         previous_version: Some(Version::new("0.9.1").unwrap()),
         version_is_new: false,
