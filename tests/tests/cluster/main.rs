@@ -5,7 +5,9 @@
 
 mod access;
 mod approvals;
+mod batches;
 mod blame;
+mod bounds;
 mod by_examples;
 mod ceremony;
 mod crash;
