@@ -1,4 +1,5 @@
-//! Attacks on whole deployments of real processes, in a short form: see [`rutli_tests::attack`]. `cargo xtask attack` runs the long one.
+//! Attacks on whole deployments of real processes, in a short form: see [`rutli_tests::attack`]. `cargo
+//! xtask attack` runs the long one.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
