@@ -19,7 +19,8 @@ struct Cli {
     /// About how long the run takes, in minutes.
     #[arg(long, default_value_t = 15, value_parser = clap::value_parser!(u64).range(1..=600))]
     minutes: u64,
-    /// Run only the attacks whose name contains this text: `stolen`, `coordinator`, `damage`, or an attacker such as `auditor`.
+    /// Run only the attacks whose name contains this text: `stolen`, `coordinator`, `damage`, or an attacker
+    /// such as `auditor`.
     #[arg(long, default_value = "")]
     only: String,
 }

@@ -1,5 +1,5 @@
-//! Files that were damaged, emptied, copied by half, or put back from an old copy while their process did not run. Lost state is never a
-//! first start: a process that comes up at all knows what it knew.
+//! Files that were damaged, emptied, copied by half, or put back from an old copy while their process did
+//! not run. Lost state is never a first start: a process that comes up at all knows what it knew.
 
 use std::{
     fs,
@@ -21,7 +21,8 @@ use crate::{
 /// Steps in which a file is damaged in the short form; in the long one it is every 512 bytes.
 const STEPS: usize = 12;
 
-/// In which time a deployment that would sign something wrong does so. A busy machine makes the attack weaker, and never fails the test.
+/// In which time a deployment that would sign something wrong does so. A busy machine makes the attack
+/// weaker, and never fails the test.
 const SETTLED: Duration = Duration::from_secs(8);
 
 /// What is done to a file.
@@ -101,7 +102,8 @@ pub async fn damages(scale: Scale) -> Vec<Row> {
     rows
 }
 
-/// A node whose journal was damaged while it did not run. It had been killed: what it knows is in the write-ahead log, too.
+/// A node whose journal was damaged while it did not run. It had been killed: what it knows is in the
+/// write-ahead log, too.
 async fn journals(cluster: &mut Cluster, scale: Scale) -> Vec<Row> {
     const NODE: &str = "vendor-1";
     let before = cluster.status(NODE).await;
@@ -300,8 +302,8 @@ fn monitored(cluster: &Cluster, place: &Path, state: &Path) -> (Option<i32>, Val
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
 }
 
-/// All nodes and the coordinator are put back to where they were after the first release, and nobody says so. What was signed since
-/// must not be signed once more with other content, as long as anybody remembers.
+/// All nodes and the coordinator are put back to where they were after the first release, and nobody says
+/// so. What was signed since must not be signed once more with other content, as long as anybody remembers.
 async fn old_copies_of_everything(cluster: &mut Cluster, old: &Path) -> Row {
     let parties = parties(cluster);
     for party in &parties {

@@ -1,5 +1,5 @@
-//! Attackers with any one certificate, or with none, who want the others to get nothing done; and what an honest client gets done beside
-//! each of them.
+//! Attackers with any one certificate, or with none, who want the others to get nothing done; and what an
+//! honest client gets done beside each of them.
 
 use std::{
     collections::VecDeque,
@@ -148,7 +148,8 @@ impl Way {
     }
 }
 
-/// A deployment to be starved: nodes that decide by [`POLICY`], a large release that is signed, and one that waits.
+/// A deployment to be starved: nodes that decide by [`POLICY`], a large release that is signed, and one that
+/// waits.
 pub struct Stage {
     /// It.
     pub cluster: Cluster,
@@ -402,7 +403,8 @@ impl Attacker {
         }
     }
 
-    /// So many calls at a time whose messages have begun; each that is ended by the other side is begun again.
+    /// So many calls at a time whose messages have begun; each that is ended by the other side is begun
+    /// again.
     async fn unsent(self, path: &'static str, at_a_time: usize, announced: usize) {
         loop {
             let raw = self.dial(65_535).await;

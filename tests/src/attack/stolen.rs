@@ -1,5 +1,6 @@
-//! A pipeline's certificate was stolen, and with it the genuine evidence of every earlier release. Nothing is signed for a file that nobody
-//! has built, rebuilt and tested, whatever the request says of it; what a pipeline may claim is signed, and nothing else.
+//! A pipeline's certificate was stolen, and with it the genuine evidence of every earlier release. Nothing
+//! is signed for a file that nobody has built, rebuilt and tested, whatever the request says of it; what a
+//! pipeline may claim is signed, and nothing else.
 
 use rutli_release::VerifiedRelease;
 use rutli_wire::{convert::release_from_content, v1};
@@ -34,7 +35,8 @@ struct Stage {
     sequence: u64,
 }
 
-/// Every field of a request changed after its evidence was made; and evidence of earlier releases in all manners.
+/// Every field of a request changed after its evidence was made; and evidence of earlier releases in all
+/// manners.
 pub async fn thefts(_scale: Scale) -> Vec<Row> {
     let cluster = Cluster::start(Setup { log: "warn", ..Setup::default() }).await;
     take_policy(&cluster, POLICY).await;

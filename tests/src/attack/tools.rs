@@ -1,5 +1,5 @@
-//! What an attacker has: connections with a stolen certificate or with none, and HTTP/2 below gRPC, so that a message can be begun and
-//! not ended, an answer asked for and not read, a call made and taken back.
+//! What an attacker has: connections with a stolen certificate or with none, and HTTP/2 below gRPC, so that
+//! a message can be begun and not ended, an answer asked for and not read, a call made and taken back.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
