@@ -26,6 +26,7 @@ use std::{
 
 use age::{DecryptError, Decryptor, Encryptor, armor::ArmoredReader, secrecy::SecretString, x25519};
 use rutli_keys::{KeyName, NodeId, Roster, SignedRoster, SigningShare};
+use rutli_signer_secrets::{Locked, on_wiped_stack};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -141,7 +142,16 @@ impl KeyStore {
     }
 
     /// Opens the share of a key, and checks it against the roster's verifying share of this node.
-    pub fn share(&self, opener: &Opener, roster: &Roster, me: &NodeId) -> Result<SigningShare, Error> {
+    pub fn share(
+        &self,
+        opener: &Opener,
+        roster: &Roster,
+        me: &NodeId,
+    ) -> Result<Locked<SigningShare>, Error> {
+        on_wiped_stack(|| Ok(Locked::new(self.open_share(opener, roster, me)?)?))
+    }
+
+    fn open_share(&self, opener: &Opener, roster: &Roster, me: &NodeId) -> Result<SigningShare, Error> {
         let path = self.share_path(roster.key());
         let wrong = |problem: &str| Error::ShareFile { path: path.clone(), problem: problem.to_owned() };
         let sealed = read_limited(&path, limits::MAX_KEY_FILE_BYTES)?;
@@ -182,6 +192,10 @@ impl KeyStore {
 
     /// Seals 32 secret bytes to the node's recipient.
     pub fn seal(&self, label: Label, context: &[u8; 32], secret: &[u8; 32]) -> Result<Vec<u8>, Error> {
+        on_wiped_stack(|| self.sealed(label, context, secret))
+    }
+
+    fn sealed(&self, label: Label, context: &[u8; 32], secret: &[u8; 32]) -> Result<Vec<u8>, Error> {
         let failed = |problem: String| Error::Sealing(problem);
         let encryptor = Encryptor::with_recipients(iter::once(&self.seal.recipient as _))
             .map_err(|error| failed(error.to_string()))?;

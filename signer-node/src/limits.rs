@@ -69,6 +69,10 @@ pub const PROBE_BYTES: u32 = 256 << 10;
 /// Milliseconds between two probes of a failed journal, and between two looks at the clocks.
 pub const TICK_MS: u64 = 1_000;
 
+/// Milliseconds after such a trace for which no nonces are made: until then the kernels of two copies of one machine may
+/// give the same randomness, for Linux reseeds once a minute.
+pub const NONCE_PAUSE_MS: i64 = 60_000;
+
 /// Seconds by which the wall clock may be behind the newest line of the journal: corrections of the time service.
 pub const MAX_CLOCK_BACKSTEP_S: u64 = 60;
 
@@ -109,8 +113,8 @@ pub const MAX_OPEN_CEREMONIES: usize = 16;
 /// Ended ceremonies that are remembered, so that a late peer still gets this node's messages.
 pub const MAX_ENDED_CEREMONIES: usize = 32;
 
-/// Messages that a ceremony's transcript may hold: six steps of 128 nodes, and a rejection or abort of each.
-pub const MAX_TRANSCRIPT_MESSAGES: u32 = 1_024;
+/// Messages that a ceremony's transcript may hold: eight steps of 128 nodes, and a rejection and abort of each.
+pub const MAX_TRANSCRIPT_MESSAGES: u32 = 1_280;
 
 /// Bytes of a Unix socket's path (`sun_path` of `unix(7)` has 108 with the closing zero).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;

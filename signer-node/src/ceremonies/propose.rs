@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rutli_keys::{
-    CeremonyId, IdentityPublic, KeyName, NodeId,
+    IdentityPublic, KeyName, NodeId,
     ceremony::{KeySpec, OrganisationSpec, Proposal, ProposalSpec, SignedProposal},
 };
 use serde::Deserialize;
@@ -68,10 +68,4 @@ pub(super) fn check(
         return Err(Error::Proposal("the deadline of the proposal has passed; propose it again".into()));
     }
     Ok(())
-}
-
-/// People type words with any spaces and letters.
-pub(super) fn same_words(given: &str, id: CeremonyId) -> bool {
-    let given: Vec<_> = given.split_whitespace().map(str::to_lowercase).collect();
-    given.join(" ") == id.words()
 }
