@@ -2,7 +2,11 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{RecvTimeoutError, Sender},
+    },
     time::Duration,
 };
 
@@ -111,15 +115,57 @@ pub(crate) fn copy_of(data_dir: &Path) -> tempfile::TempDir {
     copy
 }
 
-/// Waits until something is so, which takes milliseconds; 10 seconds at most.
+/// What a machine that is busy with something else may need for a step that takes a moment. Only a test that fails waits
+/// so long.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until something is so, which takes milliseconds.
 pub(crate) async fn eventually(what: &str, is_so: impl AsyncFn() -> bool) {
-    for _ in 0..1_000 {
-        if is_so().await {
-            return;
+    eventually_some(what, async || is_so().await.then_some(())).await;
+}
+
+/// Waits until there is something, which takes milliseconds.
+pub(crate) async fn eventually_some<T>(what: &str, look: impl AsyncFn() -> Option<T>) -> T {
+    let found = async {
+        loop {
+            match look().await {
+                Some(found) => return found,
+                None => tokio::time::sleep(Duration::from_millis(10)).await,
+            }
         }
-        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    let found = tokio::time::timeout(PATIENCE, found).await;
+    found.unwrap_or_else(|_| panic!("it does not come to this within {PATIENCE:?}: {what}"))
+}
+
+/// The clock stands still as long as this lives: whoever waits for time to pass waits for ever. Real sockets, files and
+/// databases go on. Needs the test's own runtime of one thread.
+pub(crate) struct StillClock {
+    release: Option<Sender<()>>,
+    is_over: Arc<AtomicBool>,
+}
+
+impl StillClock {
+    pub(crate) fn new() -> Self {
+        tokio::time::pause();
+        let (release, held) = std::sync::mpsc::channel();
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        // A paused clock jumps to the next timer when nothing is under way; this is under way.
+        tokio::task::spawn_blocking(move || {
+            over.store(held.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout), Ordering::SeqCst);
+        });
+        Self { release: Some(release), is_over }
     }
-    panic!("it does not come to this: {what}")
+}
+
+impl Drop for StillClock {
+    fn drop(&mut self) {
+        drop(self.release.take());
+        tokio::time::resume();
+        let is_over = self.is_over.load(Ordering::SeqCst);
+        assert!(!is_over || std::thread::panicking(), "somebody waits for time to pass");
+    }
 }
 
 /// How a release is logged.

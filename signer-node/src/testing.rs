@@ -5,6 +5,7 @@ use std::{
     fs,
     path::{Path, PathBuf},
     sync::{Arc, LazyLock},
+    time::Duration,
 };
 
 use age::x25519;
@@ -34,6 +35,10 @@ use crate::{
     refusals::Refusals,
     sign::Signer,
 };
+
+/// What a machine that is busy with something else may need for a step that takes a moment. Only a test that fails waits
+/// so long.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// A product build in channel `stable` with so many files, issued at second 1,000.
 pub fn release(product: &str, sequence: u64, files: u8) -> VerifiedRelease {

@@ -7,11 +7,12 @@
 pub mod process;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs,
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
@@ -31,8 +32,8 @@ use tonic::transport::Channel;
 use self::process::{Process, program};
 use crate::disk::SmallDisk;
 
-/// What a busy machine of two cores may need for a step that takes a moment.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+/// What a machine that is busy with something else may need for a step that takes a moment. Only a test that fails waits so long.
+pub const PATIENCE: Duration = Duration::from_secs(120);
 
 /// What a cluster is made of.
 #[derive(Clone, Debug)]
@@ -399,6 +400,14 @@ impl Cluster {
         ReleaseKey::from_bytes(&bytes.try_into().unwrap()).unwrap()
     }
 
+    /// Looks at a party's files while its process stands still: none of them changes, comes or goes meanwhile.
+    pub fn while_frozen<T>(&mut self, parties: &[String], look: impl FnOnce(&Self) -> T) -> T {
+        parties.iter().for_each(|party| self.process(party).freeze());
+        let seen = look(self);
+        parties.iter().for_each(|party| self.process(party).thaw());
+        seen
+    }
+
     /// Everything that a party has logged.
     #[must_use]
     pub fn log(&self, party: &str) -> String {
@@ -454,17 +463,25 @@ fn short_folder() -> TempDir {
     if folder.as_os_str().len() > 40 { builder.tempdir_in("/tmp") } else { builder.tempdir() }.unwrap()
 }
 
-/// Ports that nobody has, for the coordinator and the log. Each test process has a loopback address of its own, so that
-/// clusters of different processes cannot take each other's ports between this look and the coordinator's start.
-fn free_ports() -> [std::net::SocketAddr; 2] {
+/// Ports that nobody has, for the coordinator and the log. Each test process has a loopback address of its own, and no
+/// cluster of one process gets what another one of it had, so that nobody can take them between this look and the
+/// coordinator's start.
+fn free_ports() -> [SocketAddr; 2] {
+    static TAKEN: Mutex<BTreeSet<SocketAddr>> = Mutex::new(BTreeSet::new());
     let [_, a, b, c] = std::process::id().to_be_bytes();
     let own = Ipv4Addr::new(127, a.max(1), b, c.clamp(1, 254));
-    let listen =
-        || TcpListener::bind((own, 0)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0))).unwrap();
-    [listen(), listen()].map(|listener| listener.local_addr().unwrap())
+    let listen = || {
+        let listener = TcpListener::bind((own, 0)).or_else(|_| TcpListener::bind((Ipv4Addr::LOCALHOST, 0)));
+        listener.unwrap().local_addr().unwrap()
+    };
+    let fresh = || {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        std::iter::repeat_with(listen).find(|address| taken.insert(*address)).unwrap()
+    };
+    [fresh(), fresh()]
 }
 
-fn description(setup: &Setup, [listen, log]: [std::net::SocketAddr; 2], sockets: &Path) -> String {
+fn description(setup: &Setup, [listen, log]: [SocketAddr; 2], sockets: &Path) -> String {
     let organisations: String = setup
         .organisations
         .iter()

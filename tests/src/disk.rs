@@ -28,7 +28,7 @@ impl SmallDisk {
     pub fn new(folder: &Path, mebibytes: u32) -> Self {
         fs::create_dir_all(folder).unwrap();
         let script = format!(
-            "mount -t tmpfs -o size={mebibytes}m,mode=700 tmpfs \"$0\" && echo ready && exec sleep 600"
+            "mount -t tmpfs -o size={mebibytes}m,mode=700 tmpfs \"$0\" && echo ready && exec sleep 3600"
         );
         let spawned = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "sh", "-c", &script])

@@ -11,7 +11,7 @@ use rutli_keys::{
 };
 
 use super::*;
-use crate::testing::open_store;
+use crate::testing::{eventually, eventually_some, open_store};
 
 const NOW: u64 = 1_000_000;
 
@@ -23,15 +23,7 @@ struct Relay {
 
 impl Relay {
     async fn open(folder: &std::path::Path) -> Self {
-        let mut tries = 0;
-        let store = loop {
-            match open_store(folder).await {
-                Ok(store) => break store,
-                Err(error) if tries == 100 => panic!("{error}"),
-                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
-            }
-            tries += 1;
-        };
+        let store = eventually_some("the store is free", async || open_store(folder).await.ok()).await;
         let clock = Arc::new(AtomicU64::new(NOW));
         let hand = Arc::clone(&clock);
         let (sessions, _notices) = Sessions::start(Vec::new(), BTreeMap::new(), None, store.log().clone());
@@ -232,9 +224,9 @@ async fn time_and_members_end_a_ceremony() {
     tokio::time::sleep(Duration::from_millis(1_100)).await;
     assert_ne!(relay.ceremonies.get(&late.id()).await.unwrap().state(), v1::CeremonyState::Aborted, "grace");
     relay.clock.store(NOW + 601 + limits::CEREMONY_GRACE_SECONDS, Ordering::Relaxed);
-    tokio::time::sleep(Duration::from_millis(1_100)).await;
-    let shown = relay.ceremonies.get(&late.id()).await.unwrap();
-    assert_eq!(shown.state(), v1::CeremonyState::Aborted);
+    let shown = async || relay.ceremonies.get(&late.id()).await.unwrap();
+    eventually("it is over", async || shown().await.state() == v1::CeremonyState::Aborted).await;
+    let shown = shown().await;
     assert!(!shown.culprits.is_empty());
     stopping.cancel();
 }

@@ -10,7 +10,7 @@ use tonic_types::StatusExt as _;
 use super::*;
 use crate::{
     config::Limits,
-    testing::{Authority, Running, client, connect, request, write_identity},
+    testing::{Authority, Running, client, connect, eventually, request, write_identity},
 };
 
 fn reason(status: &Status) -> String {
@@ -143,15 +143,8 @@ async fn certificates_change_without_a_restart() {
 
     // Without a word, by looking.
     write_identity(running.folder.path(), &renewed);
-    let mut changed = false;
-    for _ in 0..60 {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-        changed = serial(&running.tls(&pipeline).await.unwrap()) != first;
-        if changed {
-            break;
-        }
-    }
-    assert!(changed);
+    eventually("the new one is in use", async || serial(&running.tls(&pipeline).await.unwrap()) != first)
+        .await;
 
     // Another authority, by SIGHUP: who was vouched for by the first one gets in no more.
     let other = Authority::new();
@@ -159,11 +152,13 @@ async fn certificates_change_without_a_restart() {
     std::fs::write(running.folder.path().join("ca.pem"), &other.pem).unwrap();
     write_identity(running.folder.path(), &third);
     running.signals.reload.notify_one();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    let ours = client(&other, &other.issue("rutli:pipeline:ci"));
+    eventually("who is vouched for by the other one gets in", async || {
+        is_let_in(connect(running.address, ours.clone()).await).await
+    })
+    .await;
     let theirs = client(&other, &pipeline);
     assert!(!is_let_in(connect(running.address, theirs).await).await);
-    let ours = client(&other, &other.issue("rutli:pipeline:ci"));
-    assert!(is_let_in(connect(running.address, ours).await).await);
 
     // Connections that are open stay open.
     open.list_releases(v1::ListReleasesRequest::default()).await.unwrap();
@@ -179,15 +174,8 @@ async fn surplus_connections_are_closed_at_once() {
     assert!(is_let_in(Ok(&mut second)).await);
     assert!(!is_let_in(running.tls(&pipeline).await).await);
     drop(second);
-    let mut again = false;
-    for _ in 0..100 {
-        tokio::time::sleep(Duration::from_millis(20)).await;
-        again = is_let_in(running.tls(&pipeline).await).await;
-        if again {
-            break;
-        }
-    }
-    assert!(again, "room that was given back is taken again");
+    let is_let_in = async || is_let_in(running.tls(&pipeline).await).await;
+    eventually("room that was given back is taken again", is_let_in).await;
     drop(first);
     running.stop().await.unwrap();
 }

@@ -10,7 +10,7 @@ use tonic_types::StatusExt as _;
 use crate::{
     config::Limits,
     limits,
-    testing::{NOW, Running, give_key, log_signer, request},
+    testing::{NOW, PATIENCE, Running, give_key, log_signer, request},
 };
 
 const PIPELINE: &str = "rutli:pipeline:ci";
@@ -186,7 +186,7 @@ async fn attached(running: &Running) -> (Up, Streaming<v1::CoordinatorMessage>) 
 }
 
 async fn end(mut down: Streaming<v1::CoordinatorMessage>) -> Result<(), Status> {
-    tokio::time::timeout(Duration::from_secs(5), async move {
+    tokio::time::timeout(PATIENCE, async move {
         while down.message().await?.is_some() {}
         Ok(())
     })
@@ -433,6 +433,6 @@ async fn a_log_that_is_not_written_stops_admission_before_the_disk_is_full() {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(60), admitted).await.unwrap();
+    tokio::time::timeout(PATIENCE, admitted).await.unwrap();
     running.stop().await.unwrap();
 }

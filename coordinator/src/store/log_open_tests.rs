@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::Limits,
-    testing::{NOW, Running, key, log_signer, open_store, request},
+    testing::{NOW, PATIENCE, Running, eventually, key, log_signer, open_store, request},
 };
 
 async fn refused_to_open(data_dir: &Path, signer: LogSigner, why: &str) {
@@ -38,12 +38,7 @@ async fn closed(written: Option<u64>, published: bool) -> (tempfile::TempDir, Si
     drop((store, appender));
     // The writer closes its connection shortly after the last handle is gone.
     drop(reopen(folder.path()).await);
-    for _ in 0..200 {
-        if lock(folder.path()).is_ok() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
+    eventually("the store is free", async || lock(folder.path()).is_ok()).await;
     (folder, newest)
 }
 
@@ -204,7 +199,7 @@ async fn releases_of_the_first_version_are_logged_when_they_are_taken_up() {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     };
-    tokio::time::timeout(Duration::from_secs(10), two).await.unwrap();
+    tokio::time::timeout(PATIENCE, two).await.unwrap();
     running.stop().await.unwrap();
     let bundle = std::fs::read(data_dir.join("log/tile/entries/000.p/3")).unwrap();
     let entries = rutli_log::EntryBundle::parse(&bundle, 3).unwrap();

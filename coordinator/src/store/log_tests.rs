@@ -7,7 +7,7 @@ use super::{
     tests::{admit, number, release, reopen, signed_message},
     *,
 };
-use crate::testing::{copy_of, log_signer, open_store, request};
+use crate::testing::{PATIENCE, copy_of, log_signer, open_store, request};
 
 /// A release whose entry says which it is.
 pub(super) fn logged(request_id: &str, sequence: u64) -> NewRelease {
@@ -323,7 +323,7 @@ async fn moved(with_entry: bool) {
     let mut health = store.health();
     let closed =
         health.wait_for(|health| matches!(health, Health::Closed(why) if why.contains("another process")));
-    tokio::time::timeout(Duration::from_secs(5), closed).await.unwrap().unwrap();
+    tokio::time::timeout(PATIENCE, closed).await.unwrap().unwrap();
     assert_eq!(store.log().newest(), before);
     // Put right by hand, it opens by itself.
     if with_entry {
@@ -365,7 +365,7 @@ async fn a_commit_that_failed_and_happened_is_taken_over() {
         .unwrap();
     let error = admit(&store, logged("b", 1)).await.unwrap_err();
     assert!(matches!(error, Error::StoreClosed { .. }), "{error}");
-    tokio::time::timeout(Duration::from_secs(5), store.opened()).await.unwrap();
+    tokio::time::timeout(PATIENCE, store.opened()).await.unwrap();
     assert_log(&store, folder.path(), &["a", "lost"]).await;
     assert!(matches!(admit(&store, logged("b", 1)).await.unwrap(), Admission::New(_, 2)));
     assert_log(&store, folder.path(), &["a", "lost", "request b"]).await;

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
-use crate::testing::{copy_of, new_logged, open_store};
+use crate::testing::{copy_of, eventually_some, new_logged, open_store};
 
 const DIGEST: [u8; 32] = [7; 32];
 
@@ -327,14 +327,8 @@ async fn a_store_that_cannot_write_is_closed_and_opens_by_itself() {
 }
 
 pub(super) async fn reopen(path: &Path) -> Store {
-    for _ in 0..100 {
-        // The writer lets go of the lock shortly after the last handle is gone.
-        if let Ok(store) = open_store(path).await {
-            return store;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("the store stays locked");
+    // The writer lets go of the lock shortly after the last handle is gone.
+    eventually_some("the store is free", async || open_store(path).await.ok()).await
 }
 
 /// The cost of one admission must not grow with what was admitted before.

@@ -432,11 +432,19 @@ fn a_document_with_many_names_costs_no_more_than_one_with_few() {
         let passed = (0..others).map(|number| format!("test {number}")).chain(["unit".to_owned()]).collect();
         Stage::suite().with([rutli_evidence::Established::Tests { by: "qa".to_owned(), passed, url: None }])
     };
-    let few = many(1).decide(&set);
-    let begun = std::time::Instant::now();
-    assert_eq!(many(30_000).decide(&set), few);
-    // Half a minute otherwise.
-    assert!(begun.elapsed() < std::time::Duration::from_secs(8), "{:?}", begun.elapsed());
+    // What else the machine does meanwhile, it does to both; the least of some tries is hardly touched by it.
+    let least = |names: u32| {
+        let stage = many(names);
+        let tries = (0..3).map(|_| {
+            let begun = std::time::Instant::now();
+            (stage.decide(&set), begun.elapsed())
+        });
+        tries.min_by_key(|(_, elapsed)| *elapsed).unwrap()
+    };
+    let ((few, cost_of_few), (decision, cost)) = (least(1), least(30_000));
+    assert_eq!(decision, few);
+    println!("{cost_of_few:?} with one name, {cost:?} with 30,000");
+    assert!(cost < 40 * cost_of_few, "{cost:?}, and {cost_of_few:?} with one name");
 }
 
 /// Whatever way policies look at names: what is left out of documents changes no answer.

@@ -11,7 +11,7 @@ use rutli_wire::link::{
 use tokio::time::timeout;
 
 use super::*;
-use crate::testing::{TestNode, entry, entry_of, log_head, log_signer, logged, lone_key, release};
+use crate::testing::{PATIENCE, TestNode, entry, entry_of, log_head, log_signer, logged, lone_key, release};
 
 /// A node with a key of its own organisation alone, and the coordinator's end of a stream.
 struct Fixture {
@@ -54,7 +54,7 @@ impl Fixture {
     /// The next message that is not an announcement; those are collected.
     async fn next(&mut self) -> FromNode {
         loop {
-            let message = timeout(Duration::from_secs(10), self.outbox.recv()).await.unwrap().unwrap();
+            let message = timeout(PATIENCE, self.outbox.recv()).await.unwrap().unwrap();
             match message {
                 FromNode::Commitments(_, commitments) => self.commitments.extend(commitments),
                 other => return other,
@@ -64,7 +64,7 @@ impl Fixture {
 
     async fn commitment(&mut self) -> CommitmentBytes {
         while self.commitments.is_empty() {
-            let message = timeout(Duration::from_secs(10), self.outbox.recv()).await.unwrap().unwrap();
+            let message = timeout(PATIENCE, self.outbox.recv()).await.unwrap().unwrap();
             let FromNode::Commitments(_, commitments) = message else { panic!("{message:?}") };
             self.commitments.extend(commitments);
         }
@@ -132,7 +132,7 @@ fn shares(reply: &BatchReply) -> usize {
 async fn it_fills_the_pool_signs_and_fills_it_again() {
     let mut fixture = Fixture::new().await;
     while fixture.commitments.len() < limits::NONCE_POOL {
-        let message = timeout(Duration::from_secs(10), fixture.outbox.recv()).await.unwrap().unwrap();
+        let message = timeout(PATIENCE, fixture.outbox.recv()).await.unwrap().unwrap();
         let FromNode::Commitments(_, fresh) = message else { panic!("{message:?}") };
         assert!(fresh.len() <= limits::NONCE_STEP);
         fixture.commitments.extend(fresh);
@@ -141,7 +141,7 @@ async fn it_fills_the_pool_signs_and_fills_it_again() {
     assert_eq!(shares(&fixture.sign(5).await), 1);
     // One was used and one is made again, perhaps while the disk was at work.
     while fixture.commitments.len() < limits::NONCE_POOL {
-        let message = timeout(Duration::from_secs(10), fixture.outbox.recv()).await.unwrap().unwrap();
+        let message = timeout(PATIENCE, fixture.outbox.recv()).await.unwrap().unwrap();
         let FromNode::Commitments(_, fresh) = message else { panic!("{message:?}") };
         fixture.commitments.extend(fresh);
     }
@@ -243,7 +243,7 @@ async fn a_coordinator_that_does_not_read_loses_its_stream() {
         fixture.commitments.push(first);
         fixture.send_batch(sequence).await;
     }
-    timeout(Duration::from_secs(10), fixture.stream.end.cancelled()).await.unwrap();
+    timeout(PATIENCE, fixture.stream.end.cancelled()).await.unwrap();
     assert_eq!(outbox.len(), limits::OUTBOX);
 }
 
@@ -272,7 +272,7 @@ async fn a_clock_behind_the_journal_closes_the_node_until_the_custodian_vouches(
     ahead.execute(write.connection().unwrap()).await.unwrap();
     write.commit().await.unwrap();
     let node = TestNode::start(folder.path()).await;
-    let report = timeout(Duration::from_secs(10), async {
+    let report = timeout(PATIENCE, async {
         loop {
             let report = node.node.report().await.unwrap();
             if report.status.condition == Condition::Closed {

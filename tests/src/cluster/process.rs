@@ -2,7 +2,7 @@
 
 use std::{
     ffi::OsString,
-    fs::{File, OpenOptions},
+    fs::{self, File, OpenOptions},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     time::Duration,
@@ -14,7 +14,10 @@ use nix::{
 };
 
 /// How long an orderly end may take.
-const STOP: Duration = Duration::from_secs(20);
+const STOP: Duration = Duration::from_secs(60);
+
+/// Between two looks.
+const STEP: Duration = Duration::from_millis(10);
 
 /// A program with its arguments, running or not. Killed on drop.
 pub struct Process {
@@ -88,9 +91,12 @@ impl Process {
         }
     }
 
-    /// SIGSTOP: it neither runs nor ends.
+    /// SIGSTOP: it neither runs nor ends. When this returns none of its threads runs any more.
     pub fn freeze(&self) {
         self.signal(Signal::SIGSTOP);
+        while !self.threads().iter().all(|state| matches!(state, 'T' | 'Z' | 'X')) {
+            std::thread::sleep(STEP);
+        }
     }
 
     /// SIGCONT.
@@ -100,7 +106,6 @@ impl Process {
 
     /// Waits for its end.
     pub fn wait(&mut self, at_most: Duration) -> Option<ExitStatus> {
-        const STEP: Duration = Duration::from_millis(10);
         let mut waited = Duration::ZERO;
         while waited < at_most {
             if let Some(status) = self.child.as_mut()?.try_wait().unwrap() {
@@ -120,6 +125,16 @@ impl Process {
         let text = String::from_utf8_lossy(&text);
         let lines: Vec<_> = text.lines().collect();
         lines.iter().skip(lines.len().saturating_sub(count)).map(|line| format!("    {line}\n")).collect()
+    }
+
+    /// The state of each thread, as in `/proc/PID/task/TID/stat`. Threads that end meanwhile are left out.
+    fn threads(&self) -> Vec<char> {
+        let tasks = Path::new("/proc").join(self.pid().unwrap().to_string()).join("task");
+        let stats =
+            fs::read_dir(tasks).unwrap().flatten().map(|task| fs::read_to_string(task.path().join("stat")));
+        // After the name, which may contain anything, comes the state.
+        let state = |stat: String| stat.rsplit_once(") ").and_then(|(_, rest)| rest.chars().next());
+        stats.flatten().filter_map(state).collect()
     }
 
     fn signal(&self, signal: Signal) {

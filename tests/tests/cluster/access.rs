@@ -5,7 +5,6 @@ use std::{
     net::TcpStream,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Duration,
 };
 
 use rcgen::ExtendedKeyUsagePurpose;
@@ -319,7 +318,7 @@ fn served_certificate(cluster: &Cluster, profile: &Profile) -> Vec<u8> {
 
 fn dial(cluster: &Cluster, config: ClientConfig) -> StreamOwned<ClientConnection, TcpStream> {
     let socket = TcpStream::connect(cluster.address()).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
     let name = ServerName::try_from("localhost").unwrap();
     StreamOwned::new(ClientConnection::new(Arc::new(config), name).unwrap(), socket)
 }

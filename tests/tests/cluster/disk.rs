@@ -57,7 +57,7 @@ async fn a_node_with_a_full_disk_signs_nothing() {
     assert_eq!(status.state, "closed");
     assert!(status.reason.contains("free space"), "{}", status.reason);
     cluster.until_node("supervisor-1", "closed", |info| info.state == "closed").await;
-    let kept = permitted(&cluster, "supervisor-1").await;
+    let kept = permitted(&mut cluster, "supervisor-1").await;
     assert_eq!(kept, signed, "signatures without a line in the journal");
     tokio::time::sleep(std::time::Duration::from_secs(2)).await;
     awaits(&cluster, &id, &["supervisor-1", "closed"]).await;
@@ -67,7 +67,7 @@ async fn a_node_with_a_full_disk_signs_nothing() {
     let release = finished(channel, &id, SOON).await;
     check(&key, &asked, &release);
     assert_eq!(cluster.status("supervisor-1").await.state, "ready");
-    assert_eq!(permitted(&cluster, "supervisor-1").await, signed + 1);
+    assert_eq!(permitted(&mut cluster, "supervisor-1").await, signed + 1);
 }
 
 /// Invariants 5 and 6 at the coordinator: what cannot be made durable is not acknowledged (`UNAVAILABLE`, with the reason),
@@ -146,12 +146,14 @@ async fn health(cluster: &Cluster) -> ServingStatus {
 }
 
 /// Permissions in a node's journal. Read with the process's own view of the file, from a copy that nobody writes to.
-async fn permitted(cluster: &Cluster, node: &str) -> i64 {
+async fn permitted(cluster: &mut Cluster, node: &str) -> i64 {
     let copy = tempfile::tempdir().unwrap();
-    for name in ["node.sqlite", "node.sqlite-wal"] {
-        // Without a log beside it the database is complete in itself.
-        let _ = std::fs::copy(cluster.data(node).join(name), copy.path().join(name));
-    }
+    cluster.while_frozen(&[node.to_owned()], |cluster| {
+        for name in ["node.sqlite", "node.sqlite-wal"] {
+            // Without a log beside it the database is complete in itself.
+            let _ = std::fs::copy(cluster.data(node).join(name), copy.path().join(name));
+        }
+    });
     let mut connection =
         SqliteConnectOptions::new().filename(copy.path().join("node.sqlite")).connect().await.unwrap();
     let row =

@@ -3,7 +3,6 @@
 use std::{
     io::{Read as _, Write as _},
     net::TcpStream,
-    time::Duration,
 };
 
 use prost::{
@@ -12,7 +11,7 @@ use prost::{
 };
 use rutli::client;
 use rutli_tests::{
-    cluster::{Cluster, Setup},
+    cluster::{Cluster, PATIENCE, Setup},
     releases::{artifact, build, sign},
 };
 use rutli_wire::{limits as wire, v1};
@@ -126,7 +125,7 @@ async fn fields(pipeline: &Channel) {
 fn bare_port(cluster: &Cluster) -> Vec<TcpStream> {
     for rubbish in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0; 5000], &[0x16, 3, 1, 0xff, 0xff]] {
         let mut socket = TcpStream::connect(cluster.address()).unwrap();
-        socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+        socket.set_read_timeout(Some(PATIENCE)).unwrap();
         // It may be closed before all is written.
         let _ = socket.write_all(rubbish);
         let mut answer = Vec::new();
@@ -179,7 +178,7 @@ async fn raw(channel: Channel, path: &'static str, messages: Vec<Vec<u8>>) -> Re
         while answers.message().await?.is_some() {}
         Ok(())
     };
-    tokio::time::timeout(Duration::from_secs(20), call).await.unwrap_or_else(|_| panic!("no end of the call"))
+    tokio::time::timeout(PATIENCE, call).await.unwrap_or_else(|_| panic!("no end of the call"))
 }
 
 /// Messages as they are.

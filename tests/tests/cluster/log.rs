@@ -360,8 +360,14 @@ async fn an_embargo_hides_a_request_until_its_time() {
     cluster.pipeline().await.disclose_release(request.clone()).await.unwrap();
     cluster.pipeline().await.disclose_release(request).await.unwrap();
     // One whose time comes by itself.
-    let soon = v1::CreateReleaseRequest { embargo_until: now() + 2, ..build("stable", 2, 1) };
-    sign(&cluster, soon, SOON).await;
+    let id = eventually("it is asked for before its time", PATIENCE, async || {
+        let soon = v1::CreateReleaseRequest { embargo_until: now() + 2, ..build("stable", 2, 1) };
+        let answer = cluster.pipeline().await.create_release(soon).await;
+        answer.map(|release| release.into_inner().release_id).map_err(|status| status.to_string())
+    })
+    .await;
+    let signed = finished(cluster.channel("pipeline").await, &id, SOON).await;
+    assert_eq!(signed.state(), v1::ReleaseState::Signed);
     eventually("both are disclosed", PATIENCE, async || {
         let kinds: Vec<_> = reader.entries().iter().map(Entry::kind).collect();
         if kinds.iter().filter(|kind| **kind == "disclosure").count() == 2 {

@@ -27,8 +27,8 @@ use rutli_tests::cluster::{Cluster, eventually};
 use rutli_wire::v1;
 use tonic::{Code, Status};
 
-/// What a release may take on a busy machine of two cores, with node deadlines that are met.
-const SOON: Duration = Duration::from_secs(60);
+/// What a release may take on a machine that is busy with something else. Only a test that fails waits so long.
+const SOON: Duration = Duration::from_secs(240);
 
 /// A release as its pipeline sees it.
 async fn get(cluster: &Cluster, release_id: &str) -> v1::Release {

@@ -165,8 +165,8 @@ fn kept_it_stays_up_without_one_of_its_nodes_until_it_is_told_to_end() {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     };
-    let sign = "sign --class av-database --product sandbox --channel beta --timeout 60s --proof-timeout";
-    let signed = rutli(&format!("{sign} 60s --version 2 --sequence 1"), &[&file]);
+    let sign = "sign --class av-database --product sandbox --channel beta --timeout 5m --proof-timeout";
+    let signed = rutli(&format!("{sign} 5m --version 2 --sequence 1"), &[&file]);
     assert_eq!(signed["proven"], true);
     let id = signed["release_id"].as_str().unwrap();
     assert!(out.join(format!("{id}.sigstore.json")).is_file());
@@ -180,7 +180,7 @@ fn kept_it_stays_up_without_one_of_its_nodes_until_it_is_told_to_end() {
         std::thread::sleep(Duration::from_millis(200));
         rutli(&format!("release fetch {id}"), &[])["proven"] == true
     };
-    assert!((0..300).any(is_proven), "the proof does not come");
+    assert!((0..1_500).any(is_proven), "the proof does not come");
     assert!(proof.is_file());
 
     // A second demo does not touch the folder of one that runs.
@@ -203,6 +203,9 @@ fn interrupted_in_the_middle_it_fails_and_stops_all() {
     let rest: Vec<_> = lines.collect();
     assert_eq!(child.wait().unwrap().code(), Some(1));
     assert!(rest.iter().any(|line| line.contains("interrupted by Ctrl-C")), "{rest:?}");
-    std::thread::sleep(Duration::from_millis(100));
-    assert_eq!(processes_of(&dir), Vec::<String>::new());
+    let nobody_is_left = |_| {
+        std::thread::sleep(Duration::from_millis(100));
+        processes_of(&dir).is_empty()
+    };
+    assert!((0..600).any(nobody_is_left), "{:?}", processes_of(&dir));
 }

@@ -83,7 +83,7 @@ fn test(args: &[OsString]) -> Result<()> {
         runner.args(["nextest", "run", "--workspace"]);
     } else {
         eprintln!("cargo-nextest is not installed: running `cargo test`, which takes longer");
-        runner.args(["test", "--workspace"]);
+        runner.args(["test", "--workspace", "--no-fail-fast"]);
     }
     replace_by(runner.args(args))
 }

@@ -9,7 +9,7 @@ use crate::{
     log::publisher::Publisher,
     node_link::NodeLinks,
     testing::{
-        NOW, attestation, copy_of, eventually, made,
+        NOW, PATIENCE, attestation, copy_of, eventually, made,
         nodes::{Conduct, Core},
         request,
     },
@@ -34,8 +34,7 @@ async fn watch(api: &Api, id: &str) -> States {
 /// The next message in a state, whatever comes before it.
 async fn until(states: &mut States, state: v1::ReleaseState) -> v1::Release {
     loop {
-        let next =
-            tokio::time::timeout(Duration::from_secs(5), states.next()).await.unwrap().unwrap().unwrap();
+        let next = tokio::time::timeout(PATIENCE, states.next()).await.unwrap().unwrap().unwrap();
         if next.state() == state {
             return next;
         }
@@ -172,10 +171,7 @@ async fn an_embargo_is_ended_by_the_clock() {
     tokio::time::sleep(Duration::from_millis(1_300)).await;
     assert_eq!(*size.borrow(), 2, "not before its time");
     core.time.store(NOW + 5, std::sync::atomic::Ordering::Relaxed);
-    tokio::time::timeout(Duration::from_secs(5), size.clone().wait_for(|size| *size == 3))
-        .await
-        .unwrap()
-        .unwrap();
+    tokio::time::timeout(PATIENCE, size.clone().wait_for(|size| *size == 3)).await.unwrap().unwrap();
     tokio::time::sleep(Duration::from_millis(1_300)).await;
     assert_eq!(*size.borrow(), 3, "once");
     api.stopping.cancel();

@@ -4,7 +4,7 @@ use rutli_log::{check_consistency, check_inclusion};
 use tokio::sync::mpsc::Receiver;
 
 use super::*;
-use crate::testing::{log_signer, nodes::Core, request};
+use crate::testing::{PATIENCE, log_signer, nodes::Core, request};
 
 /// A stream of a node that the test itself is.
 struct Link {
@@ -233,7 +233,7 @@ async fn a_node_that_was_believed_to_be_further_signs_with_the_next_proof() {
         *node.kept.lock().unwrap() = Head::EMPTY;
     }
     let id = core.ask(request("job-2", 2)).await.unwrap().release_id;
-    let ended = tokio::time::timeout(Duration::from_secs(5), core.ended(&id)).await.unwrap();
+    let ended = tokio::time::timeout(PATIENCE, core.ended(&id)).await.unwrap();
     assert_eq!(ended.state(), rutli_wire::v1::ReleaseState::Signed);
     let gaps = nodes.iter().flat_map(|node| node.offered.lock().unwrap().clone());
     assert!(gaps.filter(|head| head.from == 0).count() > nodes.len());

@@ -31,7 +31,7 @@ fn sleepers(mark: &str) -> usize {
 
 #[expect(clippy::disallowed_methods, reason = "a test that waits")]
 fn eventually(what: &str, mut is: impl FnMut() -> bool) {
-    let deadline = Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(120);
     while !is() {
         assert!(Instant::now() < deadline, "{what}");
         thread::sleep(Duration::from_millis(20));
@@ -49,14 +49,20 @@ fn time_is_bounded_and_takes_the_whole_tree() {
         desk.write("expected/f", "x");
         let mark = mark(number);
         let line = line(&mark, "wait");
-        let output = desk.rebuild(isolation, &line, &["--timeout", "2s", "--json"]).output().unwrap();
-        assert_eq!(code(&output), 1, "{isolation}: {}", said(&output));
-        let document = json(&output);
-        let problem = document["error"]["problem"].as_str().unwrap();
-        assert!(problem.contains("its 2 seconds are up; nothing is attested"), "{problem}");
-        assert!(document["output"].as_str().unwrap().contains("asleep"), "{document}");
-        assert_eq!(sleepers(&mark), 0, "{isolation}");
-        assert!(!desk.path("rebuild.dsse.json").exists());
+        // On a busy machine two seconds may be up before anybody sleeps.
+        let had_begun = ["2", "20", "200"].iter().any(|seconds| {
+            let timeout = format!("{seconds}s");
+            let output = desk.rebuild(isolation, &line, &["--timeout", &timeout, "--json"]).output().unwrap();
+            assert_eq!(code(&output), 1, "{isolation}: {}", said(&output));
+            let document = json(&output);
+            let problem = document["error"]["problem"].as_str().unwrap();
+            let wanted = format!("its {seconds} seconds are up; nothing is attested");
+            assert!(problem.contains(&wanted), "{problem}");
+            eventually("a part of the build goes on", || sleepers(&mark) == 0);
+            assert!(!desk.path("rebuild.dsse.json").exists());
+            document["output"].as_str().unwrap().contains("asleep")
+        });
+        assert!(had_begun, "{isolation}: the build does not begin");
     }
 }
 

@@ -36,8 +36,16 @@ pub enum Manner {
 
 /// Ends the server when it goes.
 pub struct Guard {
+    asked: Arc<AtomicUsize>,
     ended: Arc<AtomicBool>,
     address: std::net::SocketAddr,
+}
+
+impl Guard {
+    /// Requests so far.
+    pub fn asked(&self) -> usize {
+        self.asked.load(Ordering::SeqCst)
+    }
 }
 
 impl Drop for Guard {
@@ -53,19 +61,19 @@ pub fn serve(folder: &Path, manner: Manner) -> (String, Guard) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let ended = Arc::new(AtomicBool::new(false));
-    let (folder, over) = (folder.to_owned(), ended.clone());
+    let asked = Arc::new(AtomicUsize::new(0));
+    let (folder, over, count) = (folder.to_owned(), ended.clone(), asked.clone());
     thread::spawn(move || {
-        let asked = Arc::new(AtomicUsize::new(0));
         for stream in listener.incoming() {
             if over.load(Ordering::SeqCst) {
                 return;
             }
-            let (folder, asked) = (folder.clone(), asked.clone());
+            let (folder, asked) = (folder.clone(), count.clone());
             // A reader that goes away is no concern of ours.
             thread::spawn(move || answer(stream.unwrap(), &folder, manner, &asked).ok());
         }
     });
-    (format!("http://{address}/"), Guard { ended, address })
+    (format!("http://{address}/"), Guard { asked, ended, address })
 }
 
 fn answer(mut stream: TcpStream, folder: &Path, manner: Manner, asked: &AtomicUsize) -> std::io::Result<()> {
