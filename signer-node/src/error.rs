@@ -201,6 +201,21 @@ pub enum Error {
         "this is not the verification phrase of ceremony {0}; have another custodian read it, and do not join if it differs"
     )]
     WrongWords(CeremonyId),
+    /// The configuration changed since the key was made, or the roster file is another deployment's.
+    #[error(
+        "the roster of key {key} names {node} with identity {roster}, the configuration has {known}; put the configuration \
+         back, or the roster file of this deployment"
+    )]
+    RosterIdentity {
+        /// Which key.
+        key: KeyName,
+        /// Whose identity differs.
+        node: NodeId,
+        /// As the roster has it.
+        roster: String,
+        /// As the configuration has it.
+        known: String,
+    },
     /// There is nothing to compare yet: not all members have added their part.
     #[error(
         "the verification phrase is not known yet: it needs {0} online and unsealed; join once the phrase was compared"

@@ -156,3 +156,10 @@ pub const LINK_WINDOW_BYTES: u32 = 2 << 20;
 /// Work factor of a passphrase that is accepted: 2^20 takes about 1 GiB of memory while `unseal` runs, a usual one
 /// (2^18) a quarter of it.
 pub const MAX_SCRYPT_LOG_N: u8 = 20;
+
+/// Work factor below which a passphrase is refused: each step less halves the cost of guessing it. 2^15 takes a tenth of a
+/// second and 32 MiB for each guess; the `age` command writes 2^18.
+pub const MIN_SCRYPT_LOG_N: u8 = 15;
+
+/// Bytes of the beginning of an age file that have its work factor: two short lines.
+pub const SCRYPT_STANZA_BYTES: u64 = 256;

@@ -172,12 +172,22 @@ impl NodeHandle {
 
 /// Starts the signer's thread; it ends when the last handle is dropped.
 pub fn start(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -> Result<NodeHandle, Error> {
-    let (events, inbox) = mpsc::channel(limits::NODE_QUEUE);
-    let (publish, status) = watch::channel(signer.status());
-    let (publish_size, log_size) = watch::channel(signer.gate().size());
     let thread_error = |source| Error::Thread { source };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(thread_error)?;
+    let (node, handle) = ready(signer, journal, newest_at, counts);
+    std::thread::Builder::new()
+        .name("signer".into())
+        .spawn(move || runtime.block_on(node.run()))
+        .map_err(thread_error)?;
+    Ok(handle)
+}
+
+/// What the signer's thread will run, and the way to it.
+fn ready(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -> (Node, NodeHandle) {
+    let (events, inbox) = mpsc::channel(limits::NODE_QUEUE);
+    let (publish, status) = watch::channel(signer.status());
+    let (publish_size, log_size) = watch::channel(signer.gate().size());
     let node = Node {
         signer,
         journal,
@@ -194,11 +204,7 @@ pub fn start(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -
         journal_failed: None,
         clock_behind: false,
     };
-    std::thread::Builder::new()
-        .name("signer".into())
-        .spawn(move || runtime.block_on(node.run()))
-        .map_err(thread_error)?;
-    Ok(NodeHandle { events, status, log_size })
+    (node, NodeHandle { events, status, log_size })
 }
 
 struct Node {

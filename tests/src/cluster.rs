@@ -451,7 +451,7 @@ impl Drop for Cluster {
 pub fn encrypt_identity(path: &Path, passphrase: &str) {
     let plain = fs::read(path).unwrap();
     let mut recipient = age::scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
-    recipient.set_work_factor(8);
+    recipient.set_work_factor(rutli_signer_node::limits::MIN_SCRYPT_LOG_N);
     fs::write(path, age::encrypt(&recipient, &plain).unwrap()).unwrap();
 }
 

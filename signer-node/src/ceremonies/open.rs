@@ -89,7 +89,7 @@ impl Part {
     pub(super) fn receive(&mut self, message: &CeremonyMessage) -> Result<Vec<Output>, CeremonyError> {
         match self {
             Self::Looking(observer) => observer.receive(message).map(|_| Vec::new()),
-            Self::Acting(machine) => machine.receive(message),
+            Self::Acting(machine) => on_wiped_stack(|| machine.receive(message)),
         }
     }
 
@@ -99,7 +99,7 @@ impl Part {
                 observer.tick(now);
                 Ok(Vec::new())
             }
-            Self::Acting(machine) => machine.tick(now),
+            Self::Acting(machine) => on_wiped_stack(|| machine.tick(now)),
         }
     }
 }

@@ -19,6 +19,9 @@ struct Written {
     organisations: Vec<OrganisationSpec>,
     #[serde(default = "one_hour")]
     deadline_minutes: u64,
+    /// One organisation with a threshold of one: said on purpose.
+    #[serde(default)]
+    lone: bool,
 }
 
 fn one_hour() -> u64 {
@@ -29,6 +32,15 @@ fn one_hour() -> u64 {
 pub(super) fn read(text: &[u8], now: u64) -> Result<Proposal, Error> {
     let written: Written = serde_json::from_slice(text)
         .map_err(|error| Error::Proposal(format!("this does not read as a proposal: {error}")))?;
+    if let ([organisation], false) = (written.organisations.as_slice(), written.lone)
+        && organisation.threshold == 1
+    {
+        return Err(Error::Proposal(format!(
+            "{} alone with a threshold of 1: each of its nodes holds the whole key, and could sign without any other. Add an \
+             organisation or raise the threshold; or propose it with `--lone`",
+            organisation.name
+        )));
+    }
     let spec = ProposalSpec {
         deadline: now.saturating_add(written.deadline_minutes.saturating_mul(60)),
         keys: written.keys,

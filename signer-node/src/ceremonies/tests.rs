@@ -56,7 +56,7 @@ impl Disk {
         let identity_file = folder.path().join("seal.txt");
         let text = age::secrecy::ExposeSecret::expose_secret(&secret.to_string()).to_owned();
         let mut recipient = age::scrypt::Recipient::new(SecretString::from(PASSPHRASE.to_owned()));
-        recipient.set_work_factor(2);
+        recipient.set_work_factor(limits::MIN_SCRYPT_LOG_N);
         let file =
             if encrypted { age::encrypt(&recipient, text.as_bytes()).unwrap() } else { text.into_bytes() };
         std::fs::write(&identity_file, file).unwrap();

@@ -14,7 +14,9 @@ mod disk;
 mod idempotency;
 mod interop;
 mod limits;
+mod locked;
 mod log;
+
 mod python;
 mod quorum;
 mod sealed;

@@ -284,7 +284,8 @@ async fn assemble(written: &Written, processes: &mut [Process]) -> Result<(Profi
 /// The first custodian proposes, the others compare the phrase and join.
 async fn hold_ceremony(proposal: &Path, nodes: &[Channel], processes: &mut [Process]) -> Result<()> {
     let (first, others) = nodes.split_first().context("a deployment without nodes")?;
-    let proposed = ceremonies::propose(&Place::Node(first.clone()), proposal).await.map_err(failure)?.json;
+    let proposed =
+        ceremonies::propose(&Place::Node(first.clone()), proposal, false).await.map_err(failure)?.json;
     let text =
         |field: &str| proposed.get(field).and_then(Value::as_str).map(str::to_owned).context("no ceremony");
     let id = text("ceremony_id")?;

@@ -50,7 +50,7 @@ impl Place {
 pub async fn run(command: cli::Ceremony, place: &Place) -> Result<Report, Failure> {
     use cli::Ceremony::{Abort, Join, List, Propose, Reject, Show, Status, Watch};
     match command {
-        Propose { proposal } => propose(place, &proposal).await,
+        Propose { proposal, lone } => propose(place, &proposal, lone).await,
         Join { ceremony, words } => join(place, ceremony, words).await,
         Reject { ceremony, reason } => end(place, ceremony, reason, End::Reject).await,
         Abort { ceremony, reason } => end(place, ceremony, reason, End::Abort).await,
@@ -74,8 +74,16 @@ pub async fn run(command: cli::Ceremony, place: &Place) -> Result<Report, Failur
 ///
 /// # Errors
 /// What the node answers.
-pub async fn propose(place: &Place, path: &Path) -> Result<Report, Failure> {
-    let request = v1::ProposeCeremonyRequest { proposal: files::read(path)? };
+pub async fn propose(place: &Place, path: &Path, lone: bool) -> Result<Report, Failure> {
+    let mut proposal = files::read(path)?;
+    if lone {
+        // What is wrong with it the node says.
+        if let Ok(Value::Object(mut written)) = serde_json::from_slice(&proposal) {
+            written.insert("lone".to_owned(), Value::Bool(true));
+            proposal = Value::Object(written).to_string().into_bytes();
+        }
+    }
+    let request = v1::ProposeCeremonyRequest { proposal };
     let ceremony =
         node(place)?.propose_ceremony(request).await.map_err(|status| status::failure(&status))?.into_inner();
     let text = format!(

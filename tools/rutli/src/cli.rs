@@ -175,6 +175,9 @@ pub enum Ceremony {
     Propose {
         /// The proposal, as `rutli init` writes it to proposal.json.
         proposal: PathBuf,
+        /// Allow a single organisation with a threshold of 1, whose nodes hold the whole key each.
+        #[arg(long)]
+        lone: bool,
     },
     /// Join a ceremony, after the custodians have compared its verification phrase (with --socket).
     Join {

@@ -141,7 +141,8 @@ impl Stage {
         let (first, connection) =
             custodians.next().ok_or_else(|| Failure::failed("the deployment has no nodes"))?;
         let proposed =
-            ceremonies::propose(&Place::Node(connection.clone()), &deployment.written.proposal).await?;
+            ceremonies::propose(&Place::Node(connection.clone()), &deployment.written.proposal, false)
+                .await?;
         let field =
             |name: &str| proposed.json.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let id = field("ceremony_id");

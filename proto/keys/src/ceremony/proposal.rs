@@ -204,7 +204,15 @@ impl Proposal {
              quorums without a common node, and have each sign another content for one sequence. Raise one threshold."
                 .to_owned()
         });
-        self.organisations().iter().filter_map(warning).chain(disjoint).collect()
+        let lone = match self.organisations() {
+            [only] if only.threshold == 1 => Some(format!(
+                "{} is the only organisation, with a threshold of 1: a share of it is the key itself, and signs without any \
+                 log. Add an organisation, or raise the threshold.",
+                only.name
+            )),
+            _ => None,
+        };
+        self.organisations().iter().filter_map(warning).chain(disjoint).chain(lone).collect()
     }
 
     /// The identifier of a member for a key.
