@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use rutli_release::ChannelKey;
 use rutli_wire::{convert::Malformed, role::UnknownParty};
 
 /// What went wrong. Messages state the problem, then the way out; none holds a secret.
@@ -32,19 +33,33 @@ pub enum Error {
         release_id: String,
     },
 
-    /// The caller erred: sequences go up in each channel of a product. It takes a higher one.
+    /// The caller erred: sequences go up in each channel of a class and product. It takes a higher one.
     #[error(
-        "sequence {sequence} of {product}/{channel} does not go up: {highest} was admitted already, give a higher one"
+        "sequence {sequence} of {channel} does not go up: {highest} was signed already, give a higher one"
     )]
     SequenceBehind {
-        /// Product of the channel.
-        product: String,
         /// The channel.
-        channel: String,
+        channel: ChannelKey,
         /// What was asked for.
         sequence: u64,
-        /// What was admitted before.
+        /// What was signed before.
         highest: u64,
+    },
+
+    /// Nobody erred: the numbers of a channel are used up. The caller takes another channel.
+    #[error("{channel} has no sequence left: use another channel")]
+    NoSequence {
+        /// The channel.
+        channel: ChannelKey,
+    },
+
+    /// Nobody erred: another release of the channel was signed under this number before. The caller takes a higher one.
+    #[error("{channel} has another signed release under sequence {sequence}")]
+    Overtaken {
+        /// The channel.
+        channel: ChannelKey,
+        /// The number.
+        sequence: u64,
     },
 
     /// There is nothing of that name that the caller may see. Trying again does not help.

@@ -315,3 +315,10 @@ pub const WITNESS_RETRY_SECONDS: u64 = 2;
 
 /// … up to this.
 pub const WITNESS_RETRY_MOST_SECONDS: u64 = 600;
+
+/// Channels of whose numbers the engine remembers what nodes told: what is forgotten is told again.
+pub const KNOWN_CHANNELS: usize = 4_096;
+
+/// How far above what is signed a number that is asked for counts when the next free one is looked for: a node's step
+/// where its custodian says nothing else, so that what is given is within it.
+pub const NEXT_REACH: u64 = 1_000;

@@ -7,7 +7,7 @@ use rutli_log::{
     Entry, Hash,
     entry::{Dsse, Outcome, OutcomeState, cut},
 };
-use rutli_release::{NotAssembled, SignedFile, VerifiedSignature, dsse_envelope, files_of};
+use rutli_release::{NotAssembled, Sequence, SignedFile, VerifiedSignature, dsse_envelope, files_of};
 use rutli_wire::{link::Refusal, v1};
 
 use crate::{
@@ -37,6 +37,8 @@ pub enum Ended {
     Cancelled,
     /// Its time is over.
     Expired,
+    /// A later one of its channel was signed, or another one under its own number: this sequence.
+    Overtaken(Sequence),
 }
 
 /// Makes the end of a release durable, in the store and in the log, and returns what its watchers are to be told. Waits for as long as the store is
@@ -94,6 +96,11 @@ pub async fn publish(
             message.state = v1::ReleaseState::Expired.into();
             outcome.state = OutcomeState::Expired;
         }
+        Ended::Overtaken(by) => {
+            message.state = v1::ReleaseState::Overtaken.into();
+            message.overtaken_by = by.get();
+            outcome.state = OutcomeState::Overtaken;
+        }
     }
     entries.insert(0, Entry::Outcome(outcome).encode());
     let ending = Arc::new(Ending::new(number, &message, entries));
@@ -104,6 +111,11 @@ pub async fn publish(
             Error::StoreClosed { reason } => {
                 tracing::warn!(release = %id, reason, "its result waits for the store to open");
                 store.opened().await;
+            }
+            Error::Overtaken { .. } => {
+                tracing::warn!(release = %id, %error, "its signatures are thrown away");
+                let ended = Ended::Overtaken(release.release.sequence());
+                return Box::pin(publish(store, keyring, clock, number, release, roster, ended)).await;
             }
             other => return Err(other),
         }

@@ -104,6 +104,10 @@ impl SignRelease {
             let (store, keyring) = (&self.store, &self.keyring);
             let published =
                 publish::publish(store, keyring, &self.clock, *number, submission, terms.roster, ended).await;
+            if published.as_ref().is_ok_and(|ended| ended.state() == v1::ReleaseState::Signed) {
+                let release = &submission.release;
+                self.sessions.signed(release.channel_key(), release.sequence()).await;
+            }
             // The next release of the channel may start; with an unfit result, this one anew.
             self.sessions.published(&submission.release_id).await;
             match published {
@@ -227,8 +231,7 @@ impl SignRelease {
             requester: requester.clone(),
             request_id,
             request_digest: release.request_digest(),
-            product: release.product().clone(),
-            channel: release.channel().clone(),
+            channel: release.channel_key(),
             sequence: release.sequence(),
             content: encoded,
             evidence: documents,
@@ -289,6 +292,11 @@ impl SignRelease {
 
     async fn restore(&self, stored: StoredRelease, mut slot: Slot) -> Result<Unfinished> {
         let (release, mut terms) = stored.request()?;
+        let channel = release.channel_key();
+        // It may have been overtaken when the process ended.
+        if let Some(signed) = self.store.signed_sequence(&channel).await? {
+            self.sessions.signed(channel, signed).await;
+        }
         let StoredRelease { number, message, logged: before } = stored;
         // Without a key nothing is signed until the next start; an entry that names no roster lets nobody sign.
         let roster = self.active_roster().unwrap_or(terms.roster);
@@ -520,6 +528,7 @@ impl From<Outcome> for publish::Ended {
             Outcome::Signed { key, signatures, signed_by } => Self::Signed { key, signatures, signed_by },
             Outcome::Refused(refusals) => Self::Refused(refusals),
             Outcome::Cancelled => Self::Cancelled,
+            Outcome::Overtaken(by) => Self::Overtaken(by),
         }
     }
 }

@@ -25,7 +25,7 @@ use std::{
 use prost::Message as _;
 use rutli_keys::NodeId;
 use rutli_log::{Hash, Head, LogSigner, entry::Embargo};
-use rutli_release::{Channel, Product, ReleaseId, RequestId, Requester, Sequence};
+use rutli_release::{ChannelKey, ReleaseId, RequestId, Requester, Sequence};
 use rutli_wire::v1;
 use sqlx::{
     ConnectOptions as _, Connection as _, SqlSafeStr as _, SqlitePool,
@@ -87,11 +87,9 @@ pub struct NewRelease {
     pub request_id: RequestId,
     /// What the client sent, without the time of admission.
     pub request_digest: [u8; 32],
-    /// Its product.
-    pub product: Product,
-    /// Its channel.
-    pub channel: Channel,
-    /// Must be above all admitted ones of the channel.
+    /// What its sequence goes up in.
+    pub channel: ChannelKey,
+    /// Must be above all signed ones of the channel.
     pub sequence: Sequence,
     /// Encoded [`v1::ReleaseContent`].
     pub content: Vec<u8>,
@@ -148,6 +146,7 @@ impl Ending {
             key: ended.key.clone(),
             signatures_done: ended.signatures_done,
             finished_at: ended.finished_at,
+            overtaken_by: ended.overtaken_by,
             ..v1::Release::default()
         };
         let files = v1::Release { files: ended.files.clone(), ..v1::Release::default() };
@@ -338,7 +337,8 @@ impl Store {
     /// Makes an ending durable. A release that has one keeps it: safe to repeat.
     ///
     /// # Errors
-    /// [`Error::StoreClosed`]: repeat it when the store is open again.
+    /// [`Error::StoreClosed`]: repeat it when the store is open again. [`Error::Overtaken`]: it says that the release is
+    /// signed, and another one of its channel is, under the same number.
     pub async fn finish(&self, ending: Arc<Ending>) -> Result<()> {
         self.write(Op::Finish(ending), Told::Nobody).await.map(drop)
     }
@@ -438,6 +438,7 @@ fn migrations() -> Migrator {
         (2, "log", include_str!("../migrations/0002_log.sql")),
         (3, "superseded", include_str!("../migrations/0003_superseded.sql")),
         (4, "evidence", include_str!("../migrations/0004_evidence.sql")),
+        (5, "channels", include_str!("../migrations/0005_channels.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

@@ -14,11 +14,12 @@ use std::{
 use rustls::pki_types::ServerName;
 use rutli_keys::{IdentityPublic, NodeId, NodeName, OrgName};
 use rutli_log::LogKey;
+use rutli_release::{Channel, ChannelKey, Class, Product, Sequence};
 use serde::{Deserialize, de::IgnoredAny};
 use tonic::transport::Uri;
 use zeroize::Zeroizing;
 
-use crate::{error::Error, limits, rules::RulesFolder};
+use crate::{error::Error, limits, marks::Steps, rules::RulesFolder};
 
 /// A configuration that holds. Paths are absolute, or relative to the working folder as the file's own path was.
 #[derive(Clone, Debug)]
@@ -43,6 +44,8 @@ pub struct Config {
     pub log: LogKey,
     /// Folder of the rules that say what may be signed.
     pub policy: RulesFolder,
+    /// How far sequences may go up at once.
+    pub steps: Steps,
 }
 
 /// PEM files of the link.
@@ -142,6 +145,9 @@ struct Raw {
     #[serde(default)]
     peer: Vec<RawPeer>,
     policy: Option<PathBuf>,
+    max_step: Option<Sequence>,
+    #[serde(default)]
+    first: Vec<RawFirst>,
     /// Of earlier versions: only to say what became of it.
     allow: Option<IgnoredAny>,
 }
@@ -172,6 +178,16 @@ struct RawPeer {
     organisation: OrgName,
     name: NodeName,
     identity: IdentityPublic,
+}
+
+/// Where the numbers of a channel begin, or go on.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFirst {
+    class: Class,
+    product: Product,
+    channel: Channel,
+    sequence: Sequence,
 }
 
 const NO_POLICY: &str = "it names no rules, and nothing is signed without: write policy = \"policy\" (before the first [table]), and put \
@@ -214,6 +230,7 @@ impl Raw {
             peers: peers(self.peer)?,
             log: self.log.key,
             policy: RulesFolder::new(folder.join(policy)),
+            steps: steps(self.max_step, self.first)?,
         })
     }
 }
@@ -253,6 +270,19 @@ fn peers(raw: Vec<RawPeer>) -> Result<BTreeMap<NodeId, IdentityPublic>, String> 
         }
     }
     Ok(peers)
+}
+
+fn steps(max_step: Option<Sequence>, raw: Vec<RawFirst>) -> Result<Steps, String> {
+    within("[[first]]", raw.len(), 0, limits::MAX_FIRSTS)?;
+    let mut steps = Steps::default();
+    steps.max_step = max_step.map_or(steps.max_step, Sequence::get);
+    for RawFirst { class, product, channel, sequence } in raw {
+        let channel = ChannelKey { class, product, channel };
+        if steps.first.insert(channel.clone(), sequence).is_some() {
+            return Err(format!("[[first]] is given twice for {channel}; keep one of them"));
+        }
+    }
+    Ok(steps)
 }
 
 fn within(what: &str, count: usize, least: usize, most: usize) -> Result<(), String> {
@@ -330,6 +360,22 @@ mod tests {
         let rules = config.policy.load().unwrap().rules;
         assert_eq!(rules.policies.ids().map(ToString::to_string).collect::<Vec<_>>(), ["suite"]);
         assert_eq!(config.log.origin().as_str(), "log.test/1");
+        assert_eq!(config.steps, Steps::default());
+    }
+
+    #[test]
+    fn the_custodian_says_how_far_sequences_go_up() {
+        let first = "[[first]]\nclass = \"av-database\"\nproduct = \"avdb\"\nchannel = \"stable\"\nsequence = 20260000\n";
+        let text = sound().replacen("policy = ", "max_step = 5\npolicy = ", 1) + "\n" + first;
+        let steps = Config::load(&folder(&text).path().join("node.toml")).unwrap().steps;
+        assert_eq!(steps.max_step, 5);
+        let first_of = steps.first.iter().map(|(channel, first)| (channel.to_string(), first.get()));
+        assert_eq!(first_of.collect::<Vec<_>>(), [("av-database avdb stable".to_owned(), 20_260_000)]);
+        let twice = problem(&(text.clone() + first));
+        assert!(twice.contains("given twice for av-database avdb stable"), "{twice}");
+        for wrong in ["max_step = 0", "max_step = 9007199254740992", "max_step = -1"] {
+            assert!(problem(&text.replace("max_step = 5", wrong)).contains("max_step"), "{wrong}");
+        }
     }
 
     #[test]

@@ -17,9 +17,13 @@ use age::secrecy::SecretString;
 use futures::{Stream as FuturesStream, stream};
 use rutli_keys::{CeremonyId, IdentityPublic, NodeId};
 use rutli_log::{Hash, Head, limits::MAX_TREE_SIZE};
-use rutli_wire::v1::{
-    self,
-    custodian_service_server::{CustodianService, CustodianServiceServer},
+use rutli_release::ChannelKey;
+use rutli_wire::{
+    convert::class_to_wire,
+    v1::{
+        self,
+        custodian_service_server::{CustodianService, CustodianServiceServer},
+    },
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
@@ -196,7 +200,12 @@ impl Desk {
             refused: report.counts.refused,
             shares: report.shares,
             marks: marks
-                .map(|(product, channel, sequence)| v1::Mark { product, channel, sequence })
+                .map(|(ChannelKey { class, product, channel }, sequence)| v1::Mark {
+                    release_class: class_to_wire(class).into(),
+                    product: product.to_string(),
+                    channel: channel.to_string(),
+                    sequence,
+                })
                 .collect(),
             policy: Some(v1::PolicyStatus {
                 digest: report.rules.digest.to_vec(),

@@ -522,5 +522,5 @@ fn catching_up(since: u64) -> Refusal {
 }
 
 fn refuse(code: RefusalCode, reason: impl Into<String>) -> Refusal {
-    Refusal { code, reason: reason.into() }
+    Refusal::new(code, reason)
 }

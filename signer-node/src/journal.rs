@@ -246,6 +246,7 @@ fn migrations() -> Migrator {
         (2, "log", include_str!("../migrations/0002_log.sql")),
         (3, "vouched", include_str!("../migrations/0003_vouched.sql")),
         (4, "policy", include_str!("../migrations/0004_policy.sql")),
+        (6, "channels", include_str!("../migrations/0006_channels.sql")),
     ];
     Migrator::with_migrations(all.into_iter().map(migration).collect())
 }
@@ -307,7 +308,7 @@ mod tests {
     }
 
     fn refused(sequence: u64) -> JournalRecord {
-        let refusal = Refusal { code: RefusalCode::NotAllowed, reason: "it's \"not\" allowed".into() };
+        let refusal = Refusal::new(RefusalCode::NotAllowed, "it's \"not\" allowed");
         record("suite", sequence, Verdict::Refused(refusal))
     }
 

@@ -5,7 +5,7 @@
 //! | [`sign`] | **the heart**: what must hold before a share leaves, in order; sans-IO |
 //! | [`gate`] | **log before sign**: what must hold of the transparency log; sans-IO |
 //! | [`policy`] | **what is permitted**: the custodian's rules over facts that the node established; sans-IO |
-//! | [`evidence`], [`marks`], [`rates`], [`refusals`] | those facts: documents that verify, sequences, counts, custodians' refusals |
+//! | [`evidence`], [`marks`], [`versions`], [`rates`], [`refusals`] | those facts: documents that verify, sequences, versions, counts, custodians' refusals |
 //! | [`waits`] | what releases that wait were answered, for a while |
 //! | `rutli-signer-secrets` | shares and nonces in locked memory, wiped: a crate of its own |
 //! | [`node`] | the driver: owns the heart on a thread of its own, between links, journal and custodian |
@@ -40,6 +40,7 @@ pub mod rates;
 pub mod refusals;
 pub mod rules;
 pub mod sign;
+pub mod versions;
 pub mod waits;
 
 #[cfg(test)]

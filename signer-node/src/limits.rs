@@ -13,6 +13,16 @@ pub const NONCE_STEP_DURING_WRITE: usize = 16;
 /// Permitted sequences of a channel that are kept, so that a release whose quorum failed can come again.
 pub const RETRY_WINDOW: usize = 256;
 
+/// How far above its high-water mark a node permits a sequence where its custodian says nothing else: as many releases as may
+/// fail between two that succeed, and few enough that nobody uses up a channel's 2^53 numbers.
+pub const MAX_STEP: u64 = 1_000;
+
+/// Channels of which a configuration says where their numbers begin.
+pub const MAX_FIRSTS: usize = 1_024;
+
+/// Versions of all channels that a node remembers: 14 MiB at most, and hourly releases for 29 years.
+pub const MAX_VERSIONS: usize = 1 << 18;
+
 /// Channels of all products that a node keeps marks for. Policies may leave products and channels open.
 pub const MAX_CHANNELS: usize = 4096;
 

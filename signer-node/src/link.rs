@@ -191,7 +191,7 @@ impl Link {
                 (Ok(ToNode::Goodbye(reason)), _) => return Ok(Ended::Goodbye(reason)),
                 (Err(malformed), Some(id)) => {
                     tracing::warn!(coordinator = self.coordinator.url, %malformed, "refused a batch");
-                    let refusal = Refusal { code: RefusalCode::Malformed, reason: malformed.to_string() };
+                    let refusal = Refusal::new(RefusalCode::Malformed, malformed.to_string());
                     stream.send(FromNode::Reply(BatchReply { id, answer: Err(refusal), witnessed: None }));
                 }
                 // A coordinator that is newer than this node may say more than it understands.

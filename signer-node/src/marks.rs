@@ -1,15 +1,16 @@
-//! The node's own high-water marks: in each channel of a product the sequence goes up, never back, and no sequence is
-//! permitted twice with other content.
+//! The node's own high-water marks: in each channel of a product and class the sequence goes up, never back, and no
+//! sequence is permitted twice with other content. It goes up by at most what the custodian permits ([`Steps`]): whoever
+//! can have one release permitted cannot use up a channel's numbers with it.
 //!
 //! A release that was permitted once may come again with the same content, for its quorum may have failed after this
 //! node signed: the last [`limits::RETRY_WINDOW`] permitted sequences of a channel are kept for that.
 
 use std::collections::BTreeMap;
 
-use rutli_release::{Channel, Product, Sequence, VerifiedRelease};
+use rutli_release::{ChannelKey, Sequence, VerifiedRelease, Version};
 use rutli_wire::link::{Refusal, RefusalCode};
 
-use crate::limits;
+use crate::{limits, versions::Versions};
 
 /// Whether a permission is new to the journal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,13 +21,27 @@ pub enum Novelty {
     Durable,
 }
 
-/// Permitted sequences of every channel.
+/// How far a sequence may go up at once, by the custodian's will.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Steps {
+    /// Above the mark of the channel, or above what `first` says where that is higher.
+    pub max_step: u64,
+    /// Where the numbers of a channel begin, or go on.
+    pub first: BTreeMap<ChannelKey, Sequence>,
+}
+
+/// Permitted sequences and versions of every channel.
 #[derive(Debug, Default)]
-pub struct Marks(BTreeMap<(Product, Channel), BTreeMap<u64, Permitted>>);
+pub struct Marks {
+    channels: BTreeMap<ChannelKey, BTreeMap<u64, Permitted>>,
+    versions: Versions,
+    steps: Steps,
+}
 
 #[derive(Debug)]
 struct Permitted {
     digest: [u8; 32],
+    version: Version,
     /// Unix seconds when it was first permitted.
     at: u64,
     durable: bool,
@@ -35,55 +50,132 @@ struct Permitted {
 /// A permitted sequence, as the journal keeps it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mark {
-    /// Of this product …
-    pub product: Product,
-    /// … and channel.
-    pub channel: Channel,
+    /// Of this class, product and channel.
+    pub channel: ChannelKey,
     /// Which one.
     pub sequence: u64,
     /// Of the release ([`VerifiedRelease::digest`]).
     pub digest: [u8; 32],
+    /// Of the release.
+    pub version: Version,
     /// Unix seconds when it was first permitted.
     pub at: u64,
 }
 
 /// What the marks say of a release before it is decided on.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// The highest sequence that was permitted in its channel before it. A release that comes again is not before itself, nor
-    /// is what was permitted after it.
-    pub previous: Option<Sequence>,
+    /// The highest sequence that was permitted in its channel before it, with its version. A release that comes again is not
+    /// before itself, nor is what was permitted after it.
+    pub previous: Option<(Sequence, Version)>,
+    /// Whether no other content was permitted under its version in its channel.
+    pub version_is_new: bool,
     /// Unix seconds when this very release was first permitted.
     pub permitted_at: Option<u64>,
 }
 
+impl Default for Steps {
+    fn default() -> Self {
+        Self { max_step: limits::MAX_STEP, first: BTreeMap::new() }
+    }
+}
+
+impl Steps {
+    /// The highest sequence that may follow on a mark.
+    fn highest(&self, channel: &ChannelKey, mark: u64) -> u64 {
+        let first = self.first.get(channel).map_or(0, |first| first.get());
+        mark.max(first).saturating_add(self.max_step)
+    }
+}
+
 impl Marks {
     /// From the journal.
-    pub fn from_rows(rows: impl IntoIterator<Item = Mark>) -> Self {
-        let mut marks = Self::default();
-        for Mark { product, channel, sequence, digest, at } in rows {
-            let window = marks.0.entry((product, channel)).or_default();
-            window.insert(sequence, Permitted { digest, at, durable: true });
+    pub fn from_rows(rows: impl IntoIterator<Item = Mark>, versions: Versions) -> Self {
+        let mut marks = Self { versions, ..Self::default() };
+        for Mark { channel, sequence, digest, version, at } in rows {
+            marks.versions.note(&channel, &version, &digest);
+            let window = marks.channels.entry(channel).or_default();
+            window.insert(sequence, Permitted { digest, version, at, durable: true });
             shorten(window);
         }
         marks
     }
 
+    /// As the custodian's configuration has it.
+    #[must_use]
+    pub fn with_steps(self, steps: Steps) -> Self {
+        Self { steps, ..self }
+    }
+
+    /// The highest permitted sequence of a channel.
+    #[must_use]
+    pub fn mark(&self, channel: &ChannelKey) -> Option<Sequence> {
+        let (mark, _) = self.channels.get(channel)?.last_key_value()?;
+        Sequence::new(*mark).ok()
+    }
+
     /// What was permitted before a release, and whether it was permitted itself.
     #[must_use]
     pub fn history(&self, release: &VerifiedRelease, digest: [u8; 32]) -> History {
-        let channel = (release.product().clone(), release.channel().clone());
-        let Some(window) = self.0.get(&channel) else { return History::default() };
+        let channel = release.channel_key();
+        let version_is_new = self.versions.is_new(&channel, release.version(), &digest);
+        let Some(window) = self.channels.get(&channel) else {
+            return History { version_is_new, ..History::default() };
+        };
         let sequence = release.sequence().get();
         let again = window.get(&sequence).filter(|permitted| permitted.digest == digest);
         let previous = match again {
             Some(_) => window.range(..sequence).next_back(),
             None => window.last_key_value(),
         };
+        let named = |(sequence, permitted): (&u64, &Permitted)| {
+            Some((Sequence::new(*sequence).ok()?, permitted.version.clone()))
+        };
         History {
-            previous: previous.and_then(|(sequence, _)| Sequence::try_from(*sequence).ok()),
+            previous: previous.and_then(named),
+            version_is_new,
             permitted_at: again.map(|permitted| permitted.at),
         }
+    }
+
+    /// Says why the sequence of a release forbids it, if it does.
+    pub fn check(&self, release: &VerifiedRelease, digest: [u8; 32]) -> Result<(), Refusal> {
+        let channel = release.channel_key();
+        let refuse = |code, reason| Err(Refusal::new(code, reason));
+        let window = self.channels.get(&channel);
+        if window.is_none() && self.channels.len() >= limits::MAX_CHANNELS {
+            let reason = format!(
+                "this node keeps marks for {} channels and has no room for another; narrow its policies",
+                limits::MAX_CHANNELS
+            );
+            return refuse(RefusalCode::NotAllowed, reason);
+        }
+        let sequence = release.sequence().get();
+        if let Some(permitted) = window.and_then(|window| window.get(&sequence)) {
+            if permitted.digest == digest {
+                return Ok(());
+            }
+            let reason = format!(
+                "sequence {sequence} of {channel} was permitted before with other content; take the next sequence"
+            );
+            return refuse(RefusalCode::SequenceConflict, reason);
+        }
+        let mark = window.and_then(|window| window.last_key_value()).map_or(0, |(mark, _)| *mark);
+        if sequence < mark {
+            let reason = format!(
+                "sequence {sequence} of {channel} is behind {mark}, which this node permitted already; take a higher one"
+            );
+            return refuse(RefusalCode::SequenceBehind, reason);
+        }
+        let highest = self.steps.highest(&channel, mark);
+        if sequence > highest {
+            let reason = format!(
+                "sequence {sequence} of {channel} is too far above {mark}, this node's high-water mark; take one up to \
+                 {highest}, or have its custodian set [[first]] or max_step in node.toml"
+            );
+            return refuse(RefusalCode::SequenceStep, reason);
+        }
+        Ok(())
     }
 
     /// Admits a release, or says why its sequence forbids it. `New` until [`Marks::settle`] says that it is durable. `now` in
@@ -94,72 +186,37 @@ impl Marks {
         digest: [u8; 32],
         now: u64,
     ) -> Result<Novelty, Refusal> {
-        let channel = (release.product().clone(), release.channel().clone());
-        if !self.0.contains_key(&channel) && self.0.len() >= limits::MAX_CHANNELS {
-            return Err(Refusal {
-                code: RefusalCode::NotAllowed,
-                reason: format!(
-                    "this node keeps marks for {} channels and has no room for another; narrow its policies",
-                    limits::MAX_CHANNELS
-                ),
-            });
-        }
-        let sequence = release.sequence().get();
-        let window = self.0.entry(channel).or_default();
-        if let Some(permitted) = window.get(&sequence) {
-            return if permitted.digest != digest {
-                Err(Refusal {
-                    code: RefusalCode::SequenceConflict,
-                    reason: format!(
-                        "sequence {sequence} of {} {} was permitted before with other content; take the next sequence",
-                        release.product(),
-                        release.channel()
-                    ),
-                })
-            } else if permitted.durable {
-                Ok(Novelty::Durable)
-            } else {
-                Ok(Novelty::New)
-            };
-        }
-        match window.last_key_value() {
-            Some((mark, _)) if *mark > sequence => Err(Refusal {
-                code: RefusalCode::SequenceBehind,
-                reason: format!(
-                    "sequence {sequence} of {} {} is behind {mark}, which this node permitted already; take a higher one",
-                    release.product(),
-                    release.channel()
-                ),
-            }),
-            _ => {
-                window.insert(sequence, Permitted { digest, at: now, durable: false });
-                shorten(window);
-                Ok(Novelty::New)
-            }
-        }
+        self.check(release, digest)?;
+        let (channel, version) = (release.channel_key(), release.version().clone());
+        self.versions.note(&channel, &version, &digest);
+        let window = self.channels.entry(channel).or_default();
+        let permitted = window.entry(release.sequence().get());
+        let permitted = permitted.or_insert(Permitted { digest, version, at: now, durable: false });
+        let novelty = if permitted.durable { Novelty::Durable } else { Novelty::New };
+        shorten(window);
+        Ok(novelty)
     }
 
     /// The journal has it.
-    pub fn settle(&mut self, product: &Product, channel: &Channel, sequence: u64) {
-        if let Some(window) = self.0.get_mut(&(product.clone(), channel.clone()))
-            && let Some(permitted) = window.get_mut(&sequence)
-        {
+    pub fn settle(&mut self, channel: &ChannelKey, sequence: u64) {
+        if let Some(permitted) = self.channels.get_mut(channel).and_then(|window| window.get_mut(&sequence)) {
             permitted.durable = true;
         }
     }
 
     /// Nothing was permitted later than this: the custodian vouched for a clock that was set back.
     pub fn not_after(&mut self, now: u64) {
-        for permitted in self.0.values_mut().flat_map(BTreeMap::values_mut) {
+        for permitted in self.channels.values_mut().flat_map(BTreeMap::values_mut) {
             permitted.at = permitted.at.min(now);
         }
     }
 
     /// The highest permitted sequence of each channel.
-    pub fn highest(&self) -> impl Iterator<Item = (&Product, &Channel, u64)> {
-        self.0.iter().filter_map(|((product, channel), window)| {
-            window.last_key_value().map(|(sequence, _)| (product, channel, *sequence))
-        })
+    pub fn highest(&self) -> impl Iterator<Item = (&ChannelKey, u64)> {
+        let highest = |(channel, window): (_, &BTreeMap<u64, Permitted>)| {
+            window.last_key_value().map(|(sequence, _)| (channel, *sequence))
+        };
+        self.channels.iter().filter_map(highest)
     }
 }
 
@@ -171,8 +228,10 @@ fn shorten(window: &mut BTreeMap<u64, Permitted>) {
 
 #[cfg(test)]
 mod tests {
+    use rutli_release::Class;
+
     use super::*;
-    use crate::testing::release;
+    use crate::testing::{release, release_of};
 
     #[test]
     fn a_sequence_goes_up_and_never_back() {
@@ -181,9 +240,47 @@ mod tests {
         assert_eq!(admit(&mut marks, 5), Ok(Novelty::New));
         assert_eq!(admit(&mut marks, 4).unwrap_err().code, RefusalCode::SequenceBehind);
         assert_eq!(admit(&mut marks, 6), Ok(Novelty::New));
-        assert_eq!(marks.highest().map(|(_, _, sequence)| sequence).collect::<Vec<_>>(), [6]);
+        assert_eq!(marks.highest().map(|(_, sequence)| sequence).collect::<Vec<_>>(), [6]);
         // Another product is another channel.
         assert_eq!(marks.admit(&release("avdb", 1, 1), [1; 32], 50), Ok(Novelty::New));
+        // And so is another class: a database's number raises no build's.
+        let database = release_of(Class::AvDatabase, "suite", 900, 1);
+        assert_eq!(marks.admit(&database, [1; 32], 50), Ok(Novelty::New));
+        assert_eq!(admit(&mut marks, 7), Ok(Novelty::New));
+    }
+
+    #[test]
+    fn a_sequence_goes_up_by_a_bounded_step() {
+        let admit = |marks: &mut Marks, sequence| {
+            let admitted = marks.admit(&release("suite", sequence, 1), [1; 32], 50);
+            admitted.map_err(|refusal| refusal.code)
+        };
+        let mut marks = Marks::default();
+        for far in [limits::MAX_STEP + 1, (1 << 53) - 1] {
+            assert_eq!(admit(&mut marks, far), Err(RefusalCode::SequenceStep), "above nothing");
+        }
+        assert_eq!(admit(&mut marks, limits::MAX_STEP), Ok(Novelty::New));
+        assert_eq!(admit(&mut marks, 2 * limits::MAX_STEP + 1), Err(RefusalCode::SequenceStep));
+        assert_eq!(admit(&mut marks, 2 * limits::MAX_STEP), Ok(Novelty::New));
+        // By the custodian's will: another step, and numbers that begin, or go on, elsewhere.
+        let channel = release("suite", 1, 1).channel_key();
+        let first = [(channel, Sequence::new(20_260_000).unwrap())].into();
+        let mut marks = marks.with_steps(Steps { max_step: 10, first });
+        assert_eq!(admit(&mut marks, 20_260_011), Err(RefusalCode::SequenceStep));
+        assert_eq!(admit(&mut marks, 20_260_010), Ok(Novelty::New));
+        assert_eq!(admit(&mut marks, 20_260_021), Err(RefusalCode::SequenceStep));
+    }
+
+    /// Refused is refused: it moves no mark and uses no version.
+    #[test]
+    fn what_is_refused_leaves_no_trace() {
+        let mut marks = Marks::default();
+        marks.admit(&release("suite", 1, 1), [1; 32], 50).unwrap();
+        for sequence in [1, 5_000] {
+            assert!(marks.admit(&release("suite", sequence, 1), [2; 32], 50).is_err());
+        }
+        assert_eq!(marks.mark(&release("suite", 1, 1).channel_key()), Sequence::new(1).ok());
+        assert!(marks.history(&release("suite", 5_000, 1), [3; 32]).version_is_new);
     }
 
     #[test]
@@ -194,7 +291,7 @@ mod tests {
         assert_eq!(marks.admit(&suite, [2; 32], 50).unwrap_err().code, RefusalCode::SequenceConflict);
         // Not durable yet: it must be journaled again, for the first try may have failed.
         assert_eq!(marks.admit(&suite, [1; 32], 50), Ok(Novelty::New));
-        marks.settle(suite.product(), suite.channel(), 5);
+        marks.settle(&suite.channel_key(), 5);
         assert_eq!(marks.admit(&suite, [1; 32], 50), Ok(Novelty::Durable));
         marks.admit(&release("suite", 9, 1), [3; 32], 50).unwrap();
         assert_eq!(
@@ -208,13 +305,13 @@ mod tests {
     fn marks_survive_a_restart() {
         let suite = release("suite", 5, 1);
         let row = Mark {
-            product: suite.product().clone(),
-            channel: suite.channel().clone(),
+            channel: suite.channel_key(),
             sequence: 5,
             digest: [1; 32],
+            version: suite.version().clone(),
             at: 50,
         };
-        let mut marks = Marks::from_rows([row]);
+        let mut marks = Marks::from_rows([row], Versions::default());
         assert_eq!(marks.admit(&suite, [2; 32], 50).unwrap_err().code, RefusalCode::SequenceConflict);
         assert_eq!(
             marks.admit(&release("suite", 4, 1), [1; 32], 50).unwrap_err().code,
@@ -228,15 +325,19 @@ mod tests {
         let mut marks = Marks::default();
         let history =
             |marks: &Marks, sequence, digest| marks.history(&release("suite", sequence, 1), [digest; 32]);
-        assert_eq!(history(&marks, 5, 1), History::default());
+        let previous = |sequence: u64| {
+            Some((Sequence::new(sequence).unwrap(), Version::new(format!("1.0.{sequence}")).unwrap()))
+        };
+        let told =
+            |previous, version_is_new, permitted_at| History { previous, version_is_new, permitted_at };
+        assert_eq!(history(&marks, 5, 1), told(None, true, None));
         marks.admit(&release("suite", 5, 1), [1; 32], 50).unwrap();
         marks.admit(&release("suite", 7, 1), [2; 32], 60).unwrap();
-        let previous = |sequence: u64| Some(Sequence::try_from(sequence).unwrap());
-        assert_eq!(history(&marks, 9, 3), History { previous: previous(7), permitted_at: None });
-        assert_eq!(history(&marks, 7, 2), History { previous: previous(5), permitted_at: Some(60) });
-        assert_eq!(history(&marks, 5, 1), History { previous: None, permitted_at: Some(50) });
-        // Another content under a used sequence was never permitted.
-        assert_eq!(history(&marks, 7, 9), History { previous: previous(7), permitted_at: None });
+        assert_eq!(history(&marks, 9, 3), told(previous(7), true, None));
+        assert_eq!(history(&marks, 7, 2), told(previous(5), true, Some(60)));
+        assert_eq!(history(&marks, 5, 1), told(None, true, Some(50)));
+        // Another content under a used sequence was never permitted, and its version names another release.
+        assert_eq!(history(&marks, 7, 9), told(previous(7), false, None));
         marks.not_after(55);
         assert_eq!(history(&marks, 7, 2).permitted_at, Some(55));
     }
@@ -247,7 +348,7 @@ mod tests {
         for sequence in 1..=(limits::RETRY_WINDOW as u64 + 10) {
             marks.admit(&release("suite", sequence, 1), [1; 32], 50).unwrap();
         }
-        assert_eq!(marks.0.values().map(BTreeMap::len).max(), Some(limits::RETRY_WINDOW));
+        assert_eq!(marks.channels.values().map(BTreeMap::len).max(), Some(limits::RETRY_WINDOW));
         assert_eq!(
             marks.admit(&release("suite", 1, 1), [1; 32], 50).unwrap_err().code,
             RefusalCode::SequenceBehind

@@ -15,6 +15,7 @@ use rand::rngs::OsRng;
 use rutli_keys::{SignedRoster, SigningShare};
 use rutli_log::Head;
 use rutli_policy::Rules;
+use rutli_release::ChannelKey;
 use rutli_signer_secrets::Locked;
 use rutli_wire::link::{Batch, FromNode, LogHead, NodeStatus};
 use tokio::{
@@ -73,7 +74,7 @@ pub struct Report {
     /// Signature shares made since the start.
     pub shares: u64,
     /// Product, channel and highest permitted sequence.
-    pub marks: Vec<(String, String, u64)>,
+    pub marks: Vec<(ChannelKey, u64)>,
     /// By which rules it decides.
     pub rules: RulesReport,
     /// What is kept of the log.
@@ -462,7 +463,7 @@ impl Node {
                 .signer
                 .marks()
                 .highest()
-                .map(|(product, channel, sequence)| (product.to_string(), channel.to_string(), sequence))
+                .map(|(channel, sequence)| (channel.clone(), sequence))
                 .collect(),
             rules: self.signer.policy().report(Reading::now().unix_s()),
             log: self.log_report(),

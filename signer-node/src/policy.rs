@@ -131,7 +131,9 @@ impl Policy {
             release: release.as_ref().into(),
             embargoed: item.entry.as_ref().is_some_and(|entry| entry.embargo.is_some()),
             established: &established,
-            previous_sequence: history.previous,
+            previous_sequence: history.previous.as_ref().map(|(sequence, _)| *sequence),
+            previous_version: history.previous.as_ref().map(|(_, version)| version),
+            version_is_new: history.version_is_new,
             rates: self.rates.before(release, history.permitted_at, now),
             now_unix: now,
         };
@@ -143,7 +145,7 @@ impl Policy {
         if let Some(policies) = self.rules.policies.permits(&facts) {
             return Ok(PermittedRelease { release: Arc::clone(release), basis: basis(&policies) });
         }
-        let question = Question::new(item, digest, &examined, history);
+        let question = Question::new(item, digest, &examined, &history);
         if let Some(known) = self.waits.get(&question, now) {
             return Err(Box::new(known));
         }
@@ -246,26 +248,23 @@ fn withheld(item: &BatchItem, examined: &Examined) -> Option<Refusal> {
         established.chain(examined.not_counted.iter().map(|note| &note.digest)).collect();
     let logged = item.entry.iter().flat_map(|entry| &entry.evidence);
     let missing = logged.map(|digest| digest.as_bytes()).find(|digest| !sent.contains(digest))?;
-    Some(Refusal {
-        code: RefusalCode::EvidenceMissing,
-        reason: format!(
+    Some(Refusal::new(
+        RefusalCode::EvidenceMissing,
+        format!(
             "by the log the document sha256:{} came with the request, and it was not sent to this node; the coordinator must \
              send all of them",
             hex::encode(missing)
         ),
-    })
+    ))
 }
 
 /// What nobody has looked at may be a refusal: until it was seen nothing is permitted, and nothing refused for good. It comes again
 /// by itself, with what was looked at by then remembered.
 fn not_seen(examined: &Examined) -> Option<Refusal> {
-    (examined.not_seen > 0).then(|| Refusal {
-        code: RefusalCode::NotYet,
-        reason: format!(
+    (examined.not_seen > 0).then(|| Refusal::new(RefusalCode::NotYet, format!(
             "waits for this node to look at {} of its documents, for much evidence came at once; it is asked again within a minute",
             examined.not_seen
-        ),
-    })
+        )))
 }
 
 /// In words, with what was not counted; bounded, for the journal keeps refusals.
@@ -273,7 +272,7 @@ fn answer(decision: &Decision, examined: &Examined) -> Refusal {
     let code = decision.code().and_then(RefusalCode::parse).unwrap_or(RefusalCode::NotAllowed);
     let mut reason = decision.words();
     reason.truncate(reason.floor_char_boundary(limits::MAX_DECISION_BYTES));
-    Refusal { code, reason: reason + &examined.notes() }
+    Refusal::new(code, reason + &examined.notes())
 }
 
 #[cfg(test)]

@@ -83,12 +83,12 @@ impl CustodianRefusal {
     #[must_use]
     pub fn answer(&self) -> Refusal {
         let Self { custodian, reason, .. } = self;
-        Refusal {
-            code: RefusalCode::CustodianRefused,
-            reason: format!(
+        Refusal::new(
+            RefusalCode::CustodianRefused,
+            format!(
                 "the custodian {custodian} refused it for good: {reason}; speak to {custodian}, and ask for a new release"
             ),
-        }
+        )
     }
 }
 

@@ -118,7 +118,8 @@ async fn start_signer(
     let gate = open_gate(config, &journal, Arc::clone(identity)).await?;
     let now = Reading::now().unix_s();
     let policy = Policy::new(loaded.rules, now, journal.rates(now).await?, journal.refusals().await?);
-    let mut signer = Signer::new(config.me.clone(), policy, recovered.marks, gate, recovered.paused);
+    let marks = recovered.marks.with_steps(config.steps.clone());
+    let mut signer = Signer::new(config.me.clone(), policy, marks, gate, recovered.paused);
     signer.set_sealed(is_sealed);
     for roster in rosters {
         signer.install_sealed(roster)?;
@@ -297,7 +298,7 @@ mod tests {
     use super::*;
     use crate::{
         config::{Coordinator, Seal},
-        marks::Marks,
+        marks::{Marks, Steps},
         rules::RulesFolder,
         testing::{Authority, gate, log_signer, lone_key, nothing_permitted},
     };
@@ -316,6 +317,7 @@ mod tests {
         let identity = folder.join("identity.pem");
         fs::write(&identity, IdentityKey::from_bytes(&[7; 32]).to_pkcs8_pem().unwrap()).unwrap();
         Config {
+            steps: Steps::default(),
             me: NodeId::new("vendor", "vendor-1").unwrap(),
             data_dir: folder.join("data"),
             socket: folder.join("node.sock"),

@@ -167,7 +167,9 @@ impl Signer {
                     let slots = self.draw(stream, &key, signers.len(), effective.place, &item);
                     let decision = self.decide(&item, &head, roster, now);
                     records.extend(record(&item, &key, now, &decision));
-                    let (release, _) = decision.map_err(|denied| denied.refusal)?;
+                    let mark = || self.marks.mark(&item.release.channel_key());
+                    let (release, _) =
+                        decision.map_err(|denied| Refusal { mark: mark(), ..denied.refusal })?;
                     Ok(ItemWork { release, slots: slots? })
                 })
                 .collect();
@@ -237,7 +239,7 @@ impl Signer {
 
     fn settle_record(&mut self, record: &JournalRecord) {
         if record.verdict == Verdict::Permitted {
-            self.marks.settle(&record.product, &record.channel, record.sequence);
+            self.marks.settle(&record.channel_key(), record.sequence);
         }
         if let Some(refusal) = &record.refused_by {
             self.policy.settle(refusal);
@@ -292,7 +294,14 @@ impl Signer {
     ) -> Result<(PermittedRelease, Novelty), Box<Denied>> {
         self.gate.check_entry(head, item, roster, now)?;
         check_time(&item.release, now)?;
-        let permitted = self.policy.decide(item, &self.marks, now)?;
+        let permitted = self.policy.decide(item, &self.marks, now).or_else(|denied| {
+            // Nothing that comes makes a number right that is wrong.
+            let waits = denied.refusal.code.waits();
+            if waits {
+                self.marks.check(&item.release, item.release.digest())?
+            }
+            Err(denied)
+        })?;
         let (release, digest) = (permitted.release(), permitted.release().digest());
         let is_first = self.marks.history(release, digest).permitted_at.is_none();
         let novelty = self.marks.admit(release, digest, now)?;
@@ -559,7 +568,7 @@ fn is_unlogged(item: &ItemReply) -> bool {
 }
 
 fn refuse(code: RefusalCode, reason: String) -> Refusal {
-    Refusal { code, reason }
+    Refusal::new(code, reason)
 }
 
 /// Either the coordinator erred or lies, or the stream was lost in between; a fresh session with fresh commitments is the

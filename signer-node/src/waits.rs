@@ -25,11 +25,14 @@ pub struct Waits {
 impl Question {
     /// Of a release of this digest, with what its documents came to.
     #[must_use]
-    pub fn new(item: &BatchItem, release_digest: [u8; 32], examined: &Examined, history: History) -> Self {
+    pub fn new(item: &BatchItem, release_digest: [u8; 32], examined: &Examined, history: &History) -> Self {
         let mut hash = Sha256::new();
         hash.update(release_digest);
         hash.update([u8::from(item.entry.as_ref().is_some_and(|entry| entry.embargo.is_some()))]);
-        hash.update(history.previous.map_or(0, rutli_release::Sequence::get).to_be_bytes());
+        let previous = history.previous.as_ref();
+        hash.update(previous.map_or(0, |(sequence, _)| sequence.get()).to_be_bytes());
+        hash.update(Sha256::digest(previous.map_or("", |(_, version)| version.as_str())));
+        hash.update([u8::from(history.version_is_new)]);
         for (document, _) in &examined.established {
             hash.update([1]);
             hash.update(document);
@@ -73,7 +76,7 @@ mod tests {
 
     use rutli_evidence::Established;
     use rutli_log::{Hash, entry::Embargo};
-    use rutli_release::{ReleaseId, Requester, Sequence};
+    use rutli_release::{ReleaseId, Requester, Sequence, Version};
     use rutli_wire::link::{LoggedEntry, Refusal, RefusalCode};
 
     use super::*;
@@ -83,7 +86,7 @@ mod tests {
     };
 
     fn denied() -> Denied {
-        let refusal = Refusal { code: RefusalCode::EvidenceMissing, reason: "waits".into() };
+        let refusal = Refusal::new(RefusalCode::EvidenceMissing, "waits");
         Denied { refusal, basis: None, refused_by: None }
     }
 
@@ -107,8 +110,12 @@ mod tests {
         let embargo = Some(Embargo { salt: Hash([1; 32]), disclose_by: 9_000 });
         let hidden = item("ci", LoggedEntry { embargo, ..open.clone() });
         let (ci, other) = (item("ci", open.clone()), item("other", open));
-        let after =
-            |previous: u64| History { previous: Sequence::try_from(previous).ok(), permitted_at: None };
+        let after_version = |previous: u64, version: &str, version_is_new| History {
+            previous: Some((Sequence::new(previous).unwrap(), Version::new(version).unwrap())),
+            version_is_new,
+            permitted_at: None,
+        };
+        let after = |previous: u64| after_version(previous, "1.0", true);
         let counted = |documents: &[u8]| Examined {
             not_seen: 0,
             established: documents
@@ -124,17 +131,19 @@ mod tests {
         };
         let none = counted(&[]);
         let questions = [
-            Question::new(&ci, [1; 32], &none, after(1)),
-            Question::new(&ci, [2; 32], &none, after(1)),
-            Question::new(&hidden, [1; 32], &none, after(1)),
-            Question::new(&other, [1; 32], &none, after(1)),
-            Question::new(&ci, [1; 32], &none, after(2)),
-            Question::new(&ci, [1; 32], &counted(&[7]), after(1)),
-            Question::new(&ci, [1; 32], &counted(&[8]), after(1)),
-            Question::new(&ci, [1; 32], &counted(&[7, 8]), after(1)),
-            Question::new(&ci, [1; 32], &not_counted(7, "revoked"), after(1)),
-            Question::new(&ci, [1; 32], &not_counted(8, "revoked"), after(1)),
-            Question::new(&ci, [1; 32], &not_counted(7, "expired"), after(1)),
+            Question::new(&ci, [1; 32], &none, &after(1)),
+            Question::new(&ci, [2; 32], &none, &after(1)),
+            Question::new(&hidden, [1; 32], &none, &after(1)),
+            Question::new(&other, [1; 32], &none, &after(1)),
+            Question::new(&ci, [1; 32], &none, &after(2)),
+            Question::new(&ci, [1; 32], &none, &after_version(1, "1.1", true)),
+            Question::new(&ci, [1; 32], &none, &after_version(1, "1.0", false)),
+            Question::new(&ci, [1; 32], &counted(&[7]), &after(1)),
+            Question::new(&ci, [1; 32], &counted(&[8]), &after(1)),
+            Question::new(&ci, [1; 32], &counted(&[7, 8]), &after(1)),
+            Question::new(&ci, [1; 32], &not_counted(7, "revoked"), &after(1)),
+            Question::new(&ci, [1; 32], &not_counted(8, "revoked"), &after(1)),
+            Question::new(&ci, [1; 32], &not_counted(7, "expired"), &after(1)),
         ];
         assert_eq!(questions.iter().collect::<HashSet<_>>().len(), questions.len());
     }

@@ -143,7 +143,7 @@ impl Story {
         code: RefusalCode,
     ) -> String {
         match self.with(batch, evidence).await {
-            Err(Refusal { code: found, reason }) if found == code => reason,
+            Err(Refusal { code: found, reason, .. }) if found == code => reason,
             other => panic!("{what}: wanted {code}, got {other:?}"),
         }
     }
@@ -241,7 +241,7 @@ async fn evidence_that_the_log_names_cannot_be_kept_back() {
     let refused = refusal(&batch.items[0], STRANGER);
     let terms = RequestTerms { evidence: vec![Hash(sha256(&refused))], ..story.nodes.terms(&wanted) };
     batch.items[0].entry = Some(story.nodes.log.log_release(&wanted, &terms));
-    let Err(Refusal { code, reason }) = story.ask(&batch).await else { panic!("signed") };
+    let Err(Refusal { code, reason, .. }) = story.ask(&batch).await else { panic!("signed") };
     assert_eq!(code, RefusalCode::EvidenceMissing, "{reason}");
     assert!(reason.contains(&hex::encode(sha256(&refused))), "{reason}");
     let mut whole = story.batch(&wanted);

@@ -63,7 +63,7 @@ fn one_seed() {
     let report = run(&fixture, seed).unwrap_or_else(|violation| panic!("{violation}"));
     println!("{}", report.story.join("\n"));
     assert_eq!(
-        report.signed + report.refused + report.cancelled,
+        report.signed + report.refused + report.cancelled + report.overtaken,
         report.story.iter().filter(|l| l.contains("is over")).count()
     );
 }

@@ -3,8 +3,8 @@
 use std::{sync::Arc, time::Duration};
 
 use futures::stream::BoxStream;
-use rutli_release::{Channel, InvalidRelease, Product, ReleaseId};
-use rutli_wire::{role::Party, v1};
+use rutli_release::{Channel, ChannelKey, InvalidRelease, Product, ReleaseId, RequestId};
+use rutli_wire::{convert::class_from_wire, role::Party, v1};
 use tokio::sync::{oneshot, watch};
 use tonic::{Request, Response, Status};
 
@@ -36,6 +36,13 @@ impl v1::release_service_server::ReleaseService for Api {
         request: Request<v1::CreateReleaseRequest>,
     ) -> Result<Response<v1::Release>, Status> {
         self.create(request).await.map(Response::new).map_err(status::from)
+    }
+
+    async fn next_sequence(
+        &self,
+        request: Request<v1::NextSequenceRequest>,
+    ) -> Result<Response<v1::NextSequenceResponse>, Status> {
+        self.next(request).await.map(Response::new).map_err(status::from)
     }
 
     async fn get_release(
@@ -135,6 +142,32 @@ impl Api {
         // A task of its own: a client that hangs up leaves no release half admitted.
         tokio::spawn(async move { signing.sign_release(request, acknowledge).await });
         acknowledged.await.map_err(|_| Error::Stopping)?
+    }
+
+    async fn next(&self, request: Request<v1::NextSequenceRequest>) -> Result<v1::NextSequenceResponse> {
+        let requester = match party(&request)? {
+            Party::Pipeline(name) => name,
+            other => return Err(wrong_role(&other, "pipeline")),
+        };
+        let v1::NextSequenceRequest { request_id, release_class, product, channel } = request.into_inner();
+        let request_id =
+            RequestId::new(request_id).map_err(|error| field("request_id", error.to_string()))?;
+        let channel = ChannelKey {
+            class: class_from_wire(release_class)?,
+            product: Product::new(product).map_err(|error| field("product", error.to_string()))?,
+            channel: Channel::new(channel).map_err(|error| field("channel", error.to_string()))?,
+        };
+        let store = &self.signing.store;
+        if let Some(id) = store.release_of_request(&requester, &request_id).await?
+            && let Some(known) = store.release(&id).await?
+        {
+            let sequence = known.message.content.map_or(0, |content| content.sequence);
+            return Ok(v1::NextSequenceResponse { sequence });
+        }
+        let signed = store.signed_sequence(&channel).await?;
+        let next = self.signing.sessions.next_sequence(channel.clone(), signed).await?;
+        let sequence = next.ok_or(Error::NoSequence { channel })?.get();
+        Ok(v1::NextSequenceResponse { sequence })
     }
 
     /// A release that the reader may see, as it is now. For others it is not there.
@@ -394,10 +427,11 @@ fn field(field: &'static str, problem: String) -> Error {
 #[must_use]
 pub fn is_final(state: v1::ReleaseState) -> bool {
     use v1::ReleaseState::{
-        AwaitingEvidence, AwaitingQuorum, Cancelled, Expired, Queued, Refused, Signed, Signing, Unspecified,
+        AwaitingEvidence, AwaitingQuorum, Cancelled, Expired, Overtaken, Queued, Refused, Signed, Signing,
+        Unspecified,
     };
     match state {
-        Signed | Refused | Cancelled | Expired => true,
+        Signed | Refused | Cancelled | Expired | Overtaken => true,
         Unspecified | Queued | AwaitingQuorum | AwaitingEvidence | Signing => false,
     }
 }

@@ -34,9 +34,11 @@ pub fn from(error: Error) -> Status {
         Error::NotFound { kind, name } => {
             details.set_resource_info(*kind, name, "", error.to_string());
         }
-        Error::SequenceBehind { product, channel, .. } => {
-            let subject = format!("{product}/{channel}");
-            details.add_precondition_failure_violation("SEQUENCE", subject, error.to_string());
+        Error::SequenceBehind { channel, .. } => {
+            details.add_precondition_failure_violation("SEQUENCE", channel.to_string(), error.to_string());
+        }
+        Error::NoSequence { channel } => {
+            details.add_precondition_failure_violation("SEQUENCE", channel.to_string(), error.to_string());
         }
         Error::NoKey => {
             details.add_precondition_failure_violation("KEY", "release", error.to_string());
@@ -70,6 +72,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::Ceremony(_) => (Code::InvalidArgument, "INVALID_CEREMONY"),
         Error::RequestIdReused { .. } => (Code::AlreadyExists, "REQUEST_ID_REUSED"),
         Error::SequenceBehind { .. } => (Code::FailedPrecondition, "SEQUENCE_BEHIND"),
+        Error::NoSequence { .. } => (Code::FailedPrecondition, "NO_SEQUENCE"),
         Error::TooLate { .. } => (Code::FailedPrecondition, "TOO_LATE"),
         Error::NoKey => (Code::FailedPrecondition, "NO_KEY"),
         Error::NotFound { .. } => (Code::NotFound, "NOT_FOUND"),
@@ -82,6 +85,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::Stopping => (Code::Unavailable, "STOPPING"),
         Error::Replaced => (Code::Aborted, "REPLACED"),
         Error::Store { .. }
+        | Error::Overtaken { .. }
         | Error::Unfit { .. }
         | Error::Config { .. }
         | Error::File { .. }

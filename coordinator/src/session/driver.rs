@@ -15,7 +15,7 @@ use std::{
 use prost::bytes::Bytes;
 use rutli_keys::{KeyName, NodeId, SignedRoster};
 use rutli_log::{Head, SignedCheckpoint};
-use rutli_release::ReleaseId;
+use rutli_release::{ChannelKey, ReleaseId, Sequence};
 use rutli_wire::link::{
     Batch, BatchId, CommitmentBytes, FromNode, LogHead, LoggedEntry, NodeStatus, Refusal, RefusalCode,
     ToNode, Witnessed,
@@ -93,6 +93,7 @@ enum Command {
     Sign(Submission, oneshot::Sender<Outcome>),
     Cancel(ReleaseId, oneshot::Sender<Result<(), NotCancelled>>),
     Nodes(oneshot::Sender<Vec<NodeSnapshot>>),
+    Next(ChannelKey, Option<Sequence>, oneshot::Sender<Option<Sequence>>),
 }
 
 impl Sessions {
@@ -141,6 +142,23 @@ impl Sessions {
     /// The result of a signed release is durable: the next release of its channel may start.
     pub async fn published(&self, id: &ReleaseId) {
         let _: Result<(), Stopped> = self.send(Command::Event(Event::Published(id.clone()))).await;
+    }
+
+    /// A sequence was signed in a channel, durably: before [`Sessions::published`], and before what may be behind it is
+    /// submitted.
+    pub async fn signed(&self, channel: ChannelKey, sequence: Sequence) {
+        let _: Result<(), Stopped> = self.send(Command::Event(Event::Signed(channel, sequence))).await;
+    }
+
+    /// The lowest sequence of a channel that nothing speaks against, see [`Engine::next_sequence`].
+    pub async fn next_sequence(
+        &self,
+        channel: ChannelKey,
+        signed: Option<Sequence>,
+    ) -> Result<Option<Sequence>, Stopped> {
+        let (answer, next) = oneshot::channel();
+        self.send(Command::Next(channel, signed, answer)).await?;
+        next.await.map_err(|_| Stopped)
     }
 
     /// There is more evidence for a release that was submitted before.
@@ -385,6 +403,9 @@ impl Driver {
                 let result = self.engine.cancel(&id);
                 let _: Result<(), _> = answer.send(result.as_ref().map(|_| ()).map_err(|error| *error));
                 self.carry_out(result.unwrap_or_default()).await;
+            }
+            Command::Next(channel, signed, answer) => {
+                let _: Result<(), _> = answer.send(self.engine.next_sequence(&channel, signed));
             }
             Command::Nodes(answer) => {
                 let _: Result<(), _> = answer.send(self.engine.nodes());

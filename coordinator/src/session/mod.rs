@@ -11,14 +11,15 @@
 //! - **Blame.** A node whose share does not verify is named and left out until a person puts it back. What a node may
 //!   legitimately refuse is an answer, not a fault.
 //! - **Order.** Releases of one channel are signed in the order of their sequence, because nodes keep marks that only go
-//!   up: a later one starts no earlier than in the same batch, or when its predecessor's result is durable. AV databases
-//!   go before product builds.
+//!   up: a later one starts no earlier than in the same batch, or when its predecessor's result is durable. What waits
+//!   reserves nothing: once its own sequence or a later one is signed, it is over. AV databases go before product builds.
 //!
 //! | file | holds |
 //! | --- | --- |
 //! | `mod.rs` | events, actions, and the engine that joins the others |
 //! | [`nodes`] | what is known of each node, and the choice of a quorum |
 //! | [`queue`] | what waits, by lane and channel |
+//! | [`numbers`] | what is known of the numbers of channels |
 //! | [`open`] | one session under way |
 //! | [`driver`] | tokio around it |
 
@@ -29,8 +30,10 @@ use std::{
 
 use prost::bytes::Bytes;
 use rutli_keys::{KeyName, NodeId, Purpose, Quorum, Roster, SignedRoster};
-use rutli_release::{ReleaseId, Requester, VerifiedRelease, VerifiedSignature};
-use rutli_wire::link::{BatchId, BatchReply, LoggedEntry, NodeStatus, Refusal, RefusalCode, ToNode};
+use rutli_release::{ChannelKey, ReleaseId, Requester, Sequence, VerifiedRelease, VerifiedSignature};
+use rutli_wire::link::{
+    BatchId, BatchReply, ItemReply, LoggedEntry, NodeStatus, Refusal, RefusalCode, ToNode,
+};
 
 use crate::{
     aggregate::{AggregateJob, AggregateResult, OUTSIDE_GROUP, QuorumKeys},
@@ -40,6 +43,7 @@ use crate::{
 
 pub mod driver;
 pub mod nodes;
+pub mod numbers;
 pub mod open;
 pub mod queue;
 
@@ -95,6 +99,8 @@ pub enum Outcome {
     Refused(Vec<(NodeId, Refusal)>),
     /// Its requester took it back.
     Cancelled,
+    /// This sequence of its channel was signed, which is its own or a higher one.
+    Overtaken(Sequence),
 }
 
 /// Where a release stands.
@@ -161,6 +167,8 @@ pub enum Event {
     Abandon(ReleaseId),
     /// The result of a signed release is durable, so that the next of its channel may start.
     Published(ReleaseId),
+    /// A sequence was signed in a channel, durably: what waits there at or below it never will be.
+    Signed(ChannelKey, Sequence),
     /// Shares were summed and verified.
     Aggregated(AggregateResult),
     /// Time passed.
@@ -264,12 +272,17 @@ impl Engine {
                 self.advance(&id);
             }
             Event::Published(id) => self.queue.published(&id),
+            Event::Signed(channel, sequence) => self.queue.note_signed(channel, sequence),
             Event::Aggregated(result) => self.aggregated(result),
             Event::Tick => {}
         }
         self.close_overdue(now);
         if self.ask_later.take_if(|due| *due <= now).is_some() {
             self.ask_again(|_, code| code == RefusalCode::NotYet);
+        }
+        for (id, signed) in self.queue.take_overtaken() {
+            self.again.remove(&id);
+            self.actions.push(Action::Finished(id, Outcome::Overtaken(signed)));
         }
         self.schedule(now);
         std::mem::take(&mut self.actions)
@@ -290,6 +303,14 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Millis> {
         let sessions = self.sessions.values().filter_map(Session::deadline);
         sessions.chain(self.nodes.next_return()).chain(self.ask_later).min()
+    }
+
+    /// The lowest sequence of a channel that nothing speaks against, as far as is known; `signed` is the highest one there,
+    /// by the store.
+    #[must_use]
+    pub fn next_sequence(&self, channel: &ChannelKey, signed: Option<Sequence>) -> Option<Sequence> {
+        let roster = self.active.as_ref().and_then(|key| self.keys.get(key));
+        self.queue.next_sequence(channel, signed, roster.map(AsRef::as_ref))
     }
 
     /// What is known of every node that was ever seen or blamed.
@@ -344,6 +365,9 @@ impl Engine {
         };
         if reply.answer.is_ok() {
             self.nodes.replied(node, now.0.saturating_sub(session.started.0), session.slots());
+        }
+        for (item, answer) in session.items().iter().zip(item_answers(&reply.answer)) {
+            self.queue.answered(&item.release_id, node, answer);
         }
         let shaped = session.take_reply(node, reply.answer);
         match shaped {
@@ -602,6 +626,7 @@ impl Engine {
                 let first = !job.started;
                 job.started = true;
                 job.key = Some(key.clone());
+                job.sent_to(session.signers.iter());
                 if first {
                     self.actions.push(job.progress_action());
                 }
@@ -643,6 +668,16 @@ impl Engine {
             self.actions.push(job.progress_action());
         }
     }
+}
+
+/// A node's answer to each item of a batch.
+fn item_answers(answer: &Result<Vec<ItemReply>, Refusal>) -> impl Iterator<Item = Option<&Refusal>> {
+    let (items, whole) = match answer {
+        Ok(items) => (items.as_slice(), None),
+        Err(refusal) => ([].as_slice(), Some(refusal)),
+    };
+    let singly = items.iter().map(|item| item.as_ref().err());
+    singly.chain(std::iter::repeat_with(move || whole).take_while(Option::is_some))
 }
 
 impl Job {

@@ -1,19 +1,24 @@
 //! What waits to be signed: jobs, in channels, in lanes.
 //!
-//! A **job** is one release with its open signatures. Jobs of one product's channel go in the order of their sequence.
+//! A **job** is one release with its open signatures. Jobs of one channel go in the order of their sequence. A sequence is
+//! **used** while a batch with it is under way: another job under it, or under a lower one, waits unsent. What is signed
+//! overtakes whatever is not at nodes by then under its sequence or a lower one.
 //! The **urgent** lane (AV databases) goes before the **bulk** lane (product builds), but not alone for ever.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+};
 
 use prost::bytes::Bytes;
-use rutli_keys::{KeyName, NodeId};
-use rutli_release::{Channel, Class, Product, ReleaseId, VerifiedSignature};
+use rutli_keys::{KeyName, NodeId, Roster};
+use rutli_release::{ChannelKey, Class, ReleaseId, Sequence, VerifiedSignature};
 use rutli_wire::{
     limits as wire_limits,
     link::{CommitmentBytes, Refusal, RefusalCode},
 };
 
-use super::{Outcome, Phase, Progress, Submission, nodes::Choice};
+use super::{Outcome, Phase, Progress, Submission, nodes::Choice, numbers::Numbers};
 use crate::limits;
 
 /// See the module.
@@ -24,8 +29,6 @@ pub enum Lane {
     /// Product builds.
     Bulk,
 }
-
-type ChannelKey = (Product, Channel);
 
 /// One release with its open signatures.
 #[derive(Debug)]
@@ -52,6 +55,8 @@ pub struct Job {
     abandoned: bool,
     /// Nodes that gave shares.
     signed_by: BTreeSet<NodeId>,
+    /// How many batches with it each node got and has not refused, or said that it waits.
+    asked: BTreeMap<NodeId, u32>,
     /// What keeps a quorum from coming together now.
     pub stalled: Vec<String>,
 }
@@ -65,15 +70,20 @@ pub struct Queue {
     bulk: VecDeque<ChannelKey>,
     /// Signed, but the result is not durable yet: their channels wait.
     publishing: HashMap<ReleaseId, ChannelKey>,
+    /// What is known of the numbers of channels.
+    numbers: Numbers,
+    /// Channels in which something may be overtaken.
+    behind: BTreeSet<ChannelKey>,
+    /// Orders jobs under one sequence as they came.
+    arrivals: u64,
     /// Sessions of the urgent lane in a row while the bulk lane waited.
     urgent_run: u32,
 }
 
-/// One channel of a product, with its jobs by sequence. It goes by its most urgent job.
-#[derive(Debug)]
+/// The jobs of one channel by sequence, and under one sequence as they came.
+#[derive(Debug, Default)]
 struct Waiting {
-    lane: Lane,
-    jobs: BTreeMap<u64, ReleaseId>,
+    jobs: BTreeMap<(Sequence, u64), ReleaseId>,
 }
 
 /// What of a job goes into a batch.
@@ -96,23 +106,14 @@ impl Queue {
             return false;
         }
         let job = Job::new(submission);
-        let (key, lane) = (job.channel(), job.lane());
-        match self.channels.get_mut(&key) {
-            None => {
-                self.lane_mut(lane).push_back(key.clone());
-                let jobs = BTreeMap::new();
-                self.channels.insert(key.clone(), Waiting { lane, jobs });
-            }
-            Some(waiting) if lane < waiting.lane => {
-                waiting.lane = lane;
-                self.bulk.retain(|channel| *channel != key);
-                self.urgent.push_back(key.clone());
-            }
-            Some(_) => {}
+        let key = job.channel();
+        if !self.channels.contains_key(&key) {
+            lane_of(&mut self.urgent, &mut self.bulk, key.class).push_back(key.clone());
         }
-        if let Some(waiting) = self.channels.get_mut(&key) {
-            waiting.jobs.insert(job.submission.release.sequence().get(), id.clone());
-        }
+        self.arrivals = self.arrivals.saturating_add(1);
+        let place = (job.submission.release.sequence(), self.arrivals);
+        self.behind.insert(key.clone());
+        self.channels.entry(key).or_default().jobs.insert(place, id.clone());
         self.jobs.insert(id, job);
         true
     }
@@ -192,6 +193,8 @@ impl Queue {
         mut choose: impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
     ) -> Option<Plan> {
         let mut choice: Option<Choice> = None;
+        // Nodes that refused, and left too few: there may be many jobs with the same ones.
+        let mut stuck: BTreeSet<Vec<NodeId>> = BTreeSet::new();
         let mut planned = Vec::new();
         let mut room = wire_limits::MAX_BATCH_SLOTS;
         let mut bytes = 0;
@@ -205,20 +208,31 @@ impl Queue {
             let Some(waiting) = self.channels.get(&channel) else { continue };
             let before = planned.len();
             let mut full = false;
-            for id in waiting.jobs.values() {
+            let mut used = waiting.used(&self.jobs);
+            for ((sequence, _), id) in &waiting.jobs {
                 let Some(job) = self.jobs.get_mut(id) else { break };
                 // It may wait for days, and must not hold back its whole channel.
                 if job.awaits_evidence {
                     continue;
                 }
+                if used.as_ref().is_some_and(|used| job.must_wait_for(used)) {
+                    continue;
+                }
                 if job.open.is_empty() {
                     break;
                 }
-                if choice.is_none() {
+                if choice.is_none() && !stuck.contains(&job.refusals.keys().cloned().collect::<Vec<_>>()) {
                     choice = choose(&job.refusals);
                     room = choice.as_ref().map_or(room, |choice| room.min(choice.stock));
                 }
-                let Some(choice) = &choice else { break };
+                let Some(choice) = &choice else {
+                    if job.refusals.is_empty() {
+                        break;
+                    }
+                    // Too few are left for this one: whoever has them signed first holds up nobody.
+                    stuck.insert(job.refusals.keys().cloned().collect());
+                    continue;
+                };
                 if choice.signers.iter().any(|(_, node)| job.refusals.contains_key(node))
                     || room == 0
                     || planned.len() >= wire_limits::MAX_BATCH_ITEMS
@@ -234,6 +248,7 @@ impl Queue {
                 bytes += fit.bytes;
                 room = room.saturating_sub(slots.len());
                 planned.push((job.submission.clone(), slots));
+                used = used.max(Some((*sequence, id.clone())));
                 // A later sequence starts no earlier than in the same batch as the whole of its predecessor.
                 if was_busy || !job.open.is_empty() {
                     break;
@@ -257,6 +272,7 @@ impl Queue {
             if !job.abandoned {
                 job.open.extend(slots);
             }
+            self.behind.insert(job.channel());
         }
     }
 
@@ -284,6 +300,7 @@ impl Queue {
     /// A job ended without signatures.
     pub fn finish(&mut self, id: &ReleaseId) {
         if let Some(job) = self.jobs.remove(id) {
+            self.numbers.left(&job.channel(), job.submission.release.sequence(), job.may_hold());
             self.leave_channel(id, &job.channel());
         }
     }
@@ -296,20 +313,72 @@ impl Queue {
         }
     }
 
-    /// The result of a signed job is durable.
+    /// The result of a signed job is durable, or it must be signed anew.
     pub fn published(&mut self, id: &ReleaseId) {
         if let Some(channel) = self.publishing.remove(id) {
             self.leave_channel(id, &channel);
         }
     }
 
+    /// Something is signed in a channel, durably.
+    pub fn note_signed(&mut self, channel: ChannelKey, sequence: Sequence) {
+        self.numbers.signed(&channel, sequence);
+        self.behind.insert(channel);
+    }
+
+    /// Ends jobs that are not at nodes and can never be signed any more, for what was signed in their channel: gives them
+    /// with that sequence.
+    pub fn take_overtaken(&mut self) -> Vec<(ReleaseId, Sequence)> {
+        let mut overtaken = Vec::new();
+        for channel in std::mem::take(&mut self.behind) {
+            let Some(signed) = self.numbers.signed_in(&channel) else { continue };
+            let Some(waiting) = self.channels.get(&channel) else { continue };
+            let behind = waiting.jobs.range(..=(signed, u64::MAX)).map(|(_, id)| id);
+            let idle = behind.filter(|id| self.jobs.get(*id).is_some_and(|job| job.busy == 0));
+            overtaken.extend(idle.map(|id| (id.clone(), signed)));
+        }
+        overtaken.iter().for_each(|(id, _)| self.finish(id));
+        overtaken
+    }
+
+    /// A node answered about a job's release: its mark, if it told one, and whether it holds nothing of that release.
+    pub fn answered(&mut self, id: &ReleaseId, node: &NodeId, refusal: Option<&Refusal>) {
+        let Some(job) = self.jobs.get_mut(id) else { return };
+        let channel = job.channel();
+        let mark = match refusal {
+            Some(refusal) => {
+                job.cleared(node);
+                refusal.mark
+            }
+            None => Some(job.submission.release.sequence()),
+        };
+        if let Some(mark) = mark {
+            self.numbers.told(&channel, node, mark);
+        }
+    }
+
+    /// The lowest sequence that nothing speaks against, as far as is known here: above what is signed, above what as many
+    /// nodes of each organisation as must sign have permitted, and above what is at nodes now. `None`: there is none left.
+    #[must_use]
+    pub fn next_sequence(
+        &self,
+        channel: &ChannelKey,
+        signed: Option<Sequence>,
+        roster: Option<&Roster>,
+    ) -> Option<Sequence> {
+        let used = self.channels.get(channel).into_iter().flat_map(|waiting| &waiting.jobs);
+        let used = used.filter_map(|((sequence, _), id)| {
+            self.jobs.get(id).is_none_or(Job::is_used).then_some(*sequence)
+        });
+        self.numbers.next(channel, signed, roster, used)
+    }
+
     fn leave_channel(&mut self, id: &ReleaseId, key: &ChannelKey) {
         let Some(waiting) = self.channels.get_mut(key) else { return };
         waiting.jobs.retain(|_, queued| queued != id);
         if waiting.jobs.is_empty() {
-            let lane = waiting.lane;
             self.channels.remove(key);
-            self.lane_mut(lane).retain(|channel| channel != key);
+            lane_of(&mut self.urgent, &mut self.bulk, key.class).retain(|channel| channel != key);
         }
     }
 
@@ -320,16 +389,40 @@ impl Queue {
         }
     }
 
-    /// Whether the first job of some channel that does not await evidence may go on.
+    /// Whether some channel has a job that may go on.
     fn has_work(&self, lane: &VecDeque<ChannelKey>) -> bool {
         lane.iter().any(|channel| {
-            self.channels
-                .get(channel)
-                .and_then(|waiting| {
-                    waiting.jobs.values().filter_map(|id| self.jobs.get(id)).find(|job| !job.awaits_evidence)
-                })
-                .is_some_and(|job| !job.open.is_empty())
+            self.channels.get(channel).is_some_and(|waiting| {
+                let used = waiting.used(&self.jobs);
+                let is_free = |id: &ReleaseId| {
+                    self.jobs.get(id).is_none_or(|job| {
+                        !job.awaits_evidence && used.as_ref().is_none_or(|used| !job.must_wait_for(used))
+                    })
+                };
+                let first = waiting.jobs.iter().find(|(_, id)| is_free(id));
+                first.and_then(|(_, id)| self.jobs.get(id)).is_some_and(|job| !job.open.is_empty())
+            })
         })
+    }
+}
+
+impl Waiting {
+    /// The highest sequence with which a batch is under way, or whose result is not durable yet, and by whom.
+    fn used(&self, jobs: &HashMap<ReleaseId, Job>) -> Option<(Sequence, ReleaseId)> {
+        let busy = |id: &ReleaseId| jobs.get(id).is_none_or(|job| job.busy > 0);
+        let ((sequence, _), id) = self.jobs.iter().rev().find(|(_, id)| busy(id))?;
+        Some((*sequence, id.clone()))
+    }
+}
+
+fn lane_of<'a>(
+    urgent: &'a mut VecDeque<ChannelKey>,
+    bulk: &'a mut VecDeque<ChannelKey>,
+    class: Class,
+) -> &'a mut VecDeque<ChannelKey> {
+    match class {
+        Class::AvDatabase => urgent,
+        Class::ProductBuild => bulk,
     }
 }
 
@@ -348,19 +441,49 @@ impl Job {
             awaits_evidence: false,
             abandoned: false,
             signed_by: BTreeSet::new(),
+            asked: BTreeMap::new(),
             stalled: Vec::new(),
         }
     }
 
     fn channel(&self) -> ChannelKey {
-        (self.submission.release.product().clone(), self.submission.release.channel().clone())
+        self.submission.release.channel_key()
     }
 
-    fn lane(&self) -> Lane {
-        match self.submission.release.class() {
-            Class::AvDatabase => Lane::Urgent,
-            Class::ProductBuild => Lane::Bulk,
+    /// A batch with it left for these nodes.
+    pub fn sent_to<'a>(&mut self, nodes: impl Iterator<Item = &'a NodeId>) {
+        for node in nodes {
+            let asked = self.asked.entry(node.clone()).or_default();
+            *asked = asked.saturating_add(1);
         }
+    }
+
+    /// A node answered that it refuses or waits: of that batch it holds nothing.
+    fn cleared(&mut self, node: &NodeId) {
+        if let Some(asked) = self.asked.get_mut(node) {
+            *asked = asked.saturating_sub(1);
+        }
+    }
+
+    /// Nodes that permitted it, or never answered.
+    fn may_hold(&self) -> impl Iterator<Item = &NodeId> {
+        self.asked.iter().filter(|(_, batches)| **batches > 0).map(|(node, _)| node)
+    }
+
+    /// Whether another one is at nodes, under its sequence or a higher one, so that its own could be lost at these: it waits
+    /// unsent. What is at nodes below another one came there before it, or together with it.
+    fn must_wait_for(&self, (highest, by): &(Sequence, ReleaseId)) -> bool {
+        let (sequence, id) = (self.submission.release.sequence(), &self.submission.release_id);
+        match highest.cmp(&sequence) {
+            Ordering::Less => false,
+            Ordering::Equal => by != id,
+            Ordering::Greater => self.may_hold().next().is_none(),
+        }
+    }
+
+    /// Whether a node may hold its sequence for it. What was taken up after a restart may have been anywhere.
+    fn is_used(&self) -> bool {
+        self.submission.resumed || self.may_hold().next().is_some()
     }
 
     /// How many of up to `room` open slots go into a batch of `so_far` bytes, and what they add to it. A release that is

@@ -1,6 +1,7 @@
 //! The engine against nodes that are as small as they can be: real keys, real shares, no policy.
 
 mod evidence;
+mod sequences;
 mod waits;
 
 use std::collections::{BTreeMap, HashMap};
@@ -216,7 +217,7 @@ fn entry() -> LoggedEntry {
 }
 
 fn refusal(code: RefusalCode) -> Refusal {
-    Refusal { code, reason: "the test says so".to_owned() }
+    Refusal::new(code, "the test says so")
 }
 
 fn organisations(sent: &[(NodeId, Batch)]) -> Vec<&str> {

@@ -2,15 +2,15 @@
 
 use std::collections::{HashMap, hash_map::Entry};
 
-use rutli_release::ReleaseId;
+use rutli_release::{ChannelKey, ReleaseId};
 use rutli_wire::{role::Party, v1};
-use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
+use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Admission, NewRelease, ReleaseNumber,
     evidence::{self, Rows},
     staging,
-    writer::{signed, unsigned},
+    writer::{channel_key, signed, unsigned},
 };
 use crate::{
     error::{Error, Result},
@@ -25,12 +25,11 @@ pub(super) async fn admit(
     log: &mut Appending<'_>,
 ) -> sqlx::Result<Vec<Result<Admission>>> {
     let mut known = known_requests(connection, releases).await?;
-    let mut heads = channel_heads(connection, releases).await?;
+    let signed = signed_sequences(connection, releases).await?;
     let mut number: i64 = sqlx::query_scalar("SELECT coalesce(max(number), 0) FROM releases")
         .fetch_one(&mut *connection)
         .await?;
     let mut fresh = Vec::new();
-    let mut raised = Vec::new();
     let answers = releases
         .iter()
         .map(|release| {
@@ -43,41 +42,27 @@ pub(super) async fn admit(
             if known.ids.contains_key(release.release_id.as_str()) {
                 return Err(reused(release, &release.release_id));
             }
-            let channel = (release.product.to_string(), release.channel.to_string());
-            let highest = heads.entry(channel.clone()).or_insert(0);
-            if release.sequence.get() <= *highest {
+            // What is only asked for, by whomever, takes nobody's number.
+            if let Some(highest) =
+                signed.get(&release.channel).filter(|highest| release.sequence.get() <= **highest)
+            {
                 return Err(Error::SequenceBehind {
-                    product: channel.0,
-                    channel: channel.1,
+                    channel: release.channel.clone(),
                     sequence: release.sequence.get(),
                     highest: *highest,
                 });
             }
-            *highest = release.sequence.get();
             number = number.saturating_add(1);
             entry.insert((release.release_id.clone(), release.request_digest.to_vec()));
             known.ids.insert(release.release_id.to_string(), ());
             let index = log.push(release.logged.entry.clone(), staging::disclosed(number, &release.logged));
             fresh.push((number, *release, index));
-            raised.push(channel);
             Ok(Admission::New(ReleaseNumber(number), index))
         })
         .collect();
     if !fresh.is_empty() {
         insert_releases(connection, &fresh).await?;
         insert_evidence(connection, &fresh).await?;
-        raised.sort_unstable();
-        raised.dedup();
-        let rows = raised.into_iter().map(|channel| {
-            let head = heads.get(&channel).copied().unwrap_or(0);
-            (channel, head)
-        });
-        let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO channels (product, channel, sequence) ");
-        query.push_values(rows, |mut row, ((product, channel), head)| {
-            row.push_bind(product).push_bind(channel).push_bind(signed(head));
-        });
-        query.push(" ON CONFLICT (product, channel) DO UPDATE SET sequence = excluded.sequence");
-        query.build().execute(&mut *connection).await?;
     }
     Ok(answers)
 }
@@ -134,22 +119,25 @@ pub(super) fn select_known(releases: &[&NewRelease]) -> QueryBuilder<Sqlite> {
     query
 }
 
-async fn channel_heads(
+async fn signed_sequences(
     connection: &mut SqliteConnection,
     releases: &[&NewRelease],
-) -> sqlx::Result<HashMap<(String, String), u64>> {
-    let rows = select_heads(releases).build().fetch_all(&mut *connection).await?;
-    rows.into_iter().map(|row| Ok(((row.try_get(0)?, row.try_get(1)?), unsigned(row.try_get(2)?)))).collect()
+) -> sqlx::Result<HashMap<ChannelKey, u64>> {
+    let rows = select_signed(releases).build().fetch_all(&mut *connection).await?;
+    let read = |row: &SqliteRow| Ok((channel_key(row, 0)?, unsigned(row.try_get(3)?)));
+    rows.iter().map(read).collect()
 }
 
-pub(super) fn select_heads(releases: &[&NewRelease]) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT known.product, known.channel, known.sequence FROM (");
-    query.push_values(releases, |mut row, release| {
-        row.push_bind(release.product.as_str()).push_bind(release.channel.as_str());
+pub(super) fn select_signed(releases: &[&NewRelease]) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT known.class, known.product, known.channel, known.sequence FROM (",
+    );
+    query.push_values(releases, |mut row, NewRelease { channel: key, .. }| {
+        row.push_bind(key.class.as_str()).push_bind(key.product.as_str()).push_bind(key.channel.as_str());
     });
     query.push(
         ") AS asked CROSS JOIN channels AS known \
-         ON known.product = asked.column1 AND known.channel = asked.column2",
+         ON known.class = asked.column1 AND known.product = asked.column2 AND known.channel = asked.column3",
     );
     query
 }
@@ -159,7 +147,7 @@ async fn insert_releases(
     fresh: &[(i64, &NewRelease, u64)],
 ) -> sqlx::Result<()> {
     let mut query = QueryBuilder::<Sqlite>::new(
-        "INSERT INTO releases (number, release_id, requester, request_id, request_digest, product, channel, \
+        "INSERT INTO releases (number, release_id, requester, request_id, request_digest, class, product, channel, \
          sequence, content, signatures, created_at, state, log_index, roster, deadline, embargo_salt, disclose_by) ",
     );
     query.push_values(fresh, |mut row, (number, release, index)| {
@@ -169,8 +157,9 @@ async fn insert_releases(
             .push_bind(release.requester.as_str())
             .push_bind(release.request_id.as_str())
             .push_bind(release.request_digest.as_slice())
-            .push_bind(release.product.as_str())
-            .push_bind(release.channel.as_str())
+            .push_bind(release.channel.class.as_str())
+            .push_bind(release.channel.product.as_str())
+            .push_bind(release.channel.channel.as_str())
             .push_bind(signed(release.sequence.get()))
             .push_bind(release.content.as_slice())
             .push_bind(i64::from(release.signatures))

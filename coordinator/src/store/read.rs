@@ -6,7 +6,7 @@ use rutli_log::{
     Hash,
     entry::{Embargo, RequestTerms},
 };
-use rutli_release::{Class, ReleaseId, RequestId, Requester, VerifiedRelease};
+use rutli_release::{ChannelKey, Class, ReleaseId, RequestId, Requester, Sequence, VerifiedRelease};
 use rutli_wire::{convert::release_from_content, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
@@ -253,6 +253,23 @@ impl Store {
         found.map(|id| ReleaseId::new(id).map_err(failed)).transpose()
     }
 
+    /// The highest sequence that was signed in a channel.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn signed_sequence(&self, channel: &ChannelKey) -> Result<Option<Sequence>> {
+        let found: Option<i64> = sqlx::query_scalar(
+            "SELECT sequence FROM channels WHERE class = $1 AND product = $2 AND channel = $3",
+        )
+        .bind(channel.class.as_str())
+        .bind(channel.product.as_str())
+        .bind(channel.channel.as_str())
+        .fetch_optional(&self.reads)
+        .await
+        .map_err(failed)?;
+        found.map(|sequence| Sequence::new(unsigned(sequence)).map_err(failed)).transpose()
+    }
+
     /// All unfinished releases, oldest first; bounded by what was admitted.
     ///
     /// # Errors
@@ -409,6 +426,7 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
         release.message.key = outcome.key;
         release.message.signatures_done = outcome.signatures_done;
         release.message.finished_at = outcome.finished_at;
+        release.message.overtaken_by = outcome.overtaken_by;
     }
     Ok(release)
 }

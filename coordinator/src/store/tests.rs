@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use rutli_release::{Channel, Class, Product};
+
 use super::*;
 use crate::testing::{copy_of, eventually_some, new_logged, open_store};
 
@@ -17,8 +19,7 @@ pub(super) fn release(request_id: &str, sequence: u64) -> NewRelease {
         requester,
         request_id,
         request_digest: DIGEST,
-        product,
-        channel: Channel::new("stable").unwrap(),
+        channel: ChannelKey { class: Class::ProductBuild, product, channel: Channel::new("stable").unwrap() },
         sequence: Sequence::new(sequence).unwrap(),
         content: v1::ReleaseContent { product: "suite".into(), sequence, ..Default::default() }
             .encode_to_vec(),
@@ -34,7 +35,7 @@ pub(super) async fn admit(store: &Store, release: NewRelease) -> Result<Admissio
 }
 
 pub(super) fn in_channel(channel: &str, mut release: NewRelease) -> NewRelease {
-    release.channel = Channel::new(channel).unwrap();
+    release.channel.channel = Channel::new(channel).unwrap();
     release
 }
 
@@ -84,21 +85,21 @@ async fn one_group_keeps_the_same_promises() {
     let store = open_store(folder.path()).await.unwrap();
     let twice = release("job-1", 5);
     let other = NewRelease { request_digest: [8; 32], ..twice.clone() };
-    let behind = release("job-2", 5);
+    let rival = release("job-2", 5);
     let colliding = NewRelease { release_id: twice.release_id.clone(), ..release("job-3", 9) };
     let higher = release("job-4", 6);
     let (a, b, c, d, e, f) = tokio::join!(
         admit(&store, twice.clone()),
         admit(&store, twice.clone()),
         admit(&store, other),
-        admit(&store, behind),
+        admit(&store, rival),
         admit(&store, colliding),
         admit(&store, higher),
     );
     number(a.unwrap());
     assert_eq!(b.unwrap(), Admission::Known(twice.release_id));
     assert!(matches!(c, Err(Error::RequestIdReused { .. })));
-    assert!(matches!(d, Err(Error::SequenceBehind { highest: 5, sequence: 5, .. })));
+    number(d.unwrap());
     assert!(matches!(e, Err(Error::RequestIdReused { .. })), "a colliding id is refused, not a broken store");
     number(f.unwrap());
     assert_eq!(*store.health().borrow(), Health::Open);
@@ -125,21 +126,65 @@ async fn who_is_told_of_admissions_is_told_in_their_order() {
     assert_eq!(heard, (0..50).collect::<Vec<u64>>());
 }
 
+async fn ended(store: &Store, number: ReleaseNumber, state: v1::ReleaseState) -> Result<()> {
+    let message = match state {
+        v1::ReleaseState::Signed => signed_message(),
+        _ => v1::Release { state: state.into(), ..Default::default() },
+    };
+    store.finish(Arc::new(Ending::new(number, &message, vec![b"{}".to_vec()]))).await
+}
+
+/// Only what was signed closes anything, in its class, product and channel alone.
 #[tokio::test]
-async fn sequences_go_up_in_each_channel() {
+async fn sequences_go_up_above_what_was_signed() {
     let folder = tempfile::tempdir().unwrap();
     let store = open_store(folder.path()).await.unwrap();
-    number(admit(&store, release("a", 10)).await.unwrap());
+    let highest = number(admit(&store, release("thief", (1 << 53) - 1)).await.unwrap());
+    let states = [v1::ReleaseState::Refused, v1::ReleaseState::Cancelled, v1::ReleaseState::Expired];
+    for (sequence, state) in (20..).zip(states) {
+        let other = number(admit(&store, release(&format!("a{sequence}"), sequence)).await.unwrap());
+        ended(&store, other, state).await.unwrap();
+    }
+    ended(&store, highest, v1::ReleaseState::Refused).await.unwrap();
+    let first = number(admit(&store, release("b", 10)).await.unwrap());
+    let same = number(admit(&store, release("c", 10)).await.unwrap());
+    let lower = number(admit(&store, release("d", 9)).await.unwrap());
+    ended(&store, first, v1::ReleaseState::Signed).await.unwrap();
+    ended(&store, first, v1::ReleaseState::Signed).await.unwrap();
     for sequence in [9, 10] {
-        let error = admit(&store, release(&format!("b{sequence}"), sequence)).await.unwrap_err();
+        let error = admit(&store, release(&format!("e{sequence}"), sequence)).await.unwrap_err();
         assert!(matches!(error, Error::SequenceBehind { highest: 10, .. }), "{error}");
     }
-    number(admit(&store, in_channel("beta", release("c", 1))).await.unwrap());
-    number(admit(&store, release("d", 11)).await.unwrap());
+    number(admit(&store, in_channel("beta", release("f", 1))).await.unwrap());
+    let mut database = release("g", 1);
+    database.channel.class = Class::AvDatabase;
+    number(admit(&store, database.clone()).await.unwrap());
+    // One number, one content: the second one ends in another way.
+    let twice = ended(&store, same, v1::ReleaseState::Signed).await.unwrap_err();
+    assert!(matches!(twice, Error::Overtaken { .. }), "{twice}");
+    ended(&store, same, v1::ReleaseState::Overtaken).await.unwrap();
+    // It was at the nodes together with the higher one.
+    ended(&store, lower, v1::ReleaseState::Signed).await.unwrap();
+    assert_eq!(store.signed_sequence(&database.channel).await.unwrap(), None);
     drop(store);
     let store = reopen(folder.path()).await;
-    assert!(admit(&store, release("e", 11)).await.is_err(), "a restart does not forget the highest");
-    number(admit(&store, release("f", (1 << 53) - 1)).await.unwrap());
+    assert!(admit(&store, release("h", 10)).await.is_err(), "a restart does not forget the highest");
+    number(admit(&store, release("i", 11)).await.unwrap());
+}
+
+/// Both in one transaction.
+#[tokio::test]
+async fn of_two_signed_under_one_number_the_first_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_store(folder.path()).await.unwrap();
+    let first = number(admit(&store, release("a", 7)).await.unwrap());
+    let second = number(admit(&store, release("b", 7)).await.unwrap());
+    let signed = v1::ReleaseState::Signed;
+    let (a, b) = tokio::join!(ended(&store, first, signed), ended(&store, second, signed));
+    a.unwrap();
+    assert!(matches!(b, Err(Error::Overtaken { sequence: 7, .. })));
+    let stored = store.release(&release("b", 7).release_id).await.unwrap().unwrap();
+    assert!(stored.is_unfinished());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -288,7 +333,7 @@ async fn a_backup_is_whole_and_restores() {
     number(admit(&store, release("b", 2)).await.unwrap());
     let restored = open_store(restored.path()).await.unwrap();
     assert_eq!(restored.unfinished().await.unwrap().len(), 1);
-    assert!(admit(&restored, release("c", 1)).await.is_err());
+    assert!(matches!(admit(&restored, release("a", 1)).await.unwrap(), Admission::Known(_)));
     let nothing = tempfile::tempdir().unwrap();
     assert!(backup(nothing.path(), &nothing.path().join("copy")).await.is_err());
 }
@@ -344,7 +389,7 @@ async fn statements_on_the_way_of_a_release_search_and_never_scan() {
         let plan = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
         for step in plan.fetch_all(&mut connection).await.unwrap() {
             let step: String = sqlx::Row::get(&step, "detail");
-            for table in ["releases", "known", "channels", "results"] {
+            for table in ["releases", "known", "channels", "results", "own", "rival"] {
                 assert!(!step.starts_with(&format!("SCAN {table}")), "{step} in {sql}");
             }
         }

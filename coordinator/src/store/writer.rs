@@ -1,11 +1,16 @@
 //! The one writer: takes what waits, writes it in one transaction, answers after the commit.
 
-use std::{collections::HashSet, fs::File, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    fs::File,
+    sync::Arc,
+    time::Duration,
+};
 
 use rutli_wire::v1;
 use sqlx::{
     ConnectOptions as _, Connection as _, QueryBuilder, Row as _, Sqlite, SqliteConnection,
-    sqlite::SqliteConnectOptions,
+    sqlite::{SqliteConnectOptions, SqliteRow},
 };
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -13,6 +18,7 @@ use tokio::{
 };
 
 use rutli_log::Head;
+use rutli_release::{Channel, ChannelKey, InvalidRelease, Product};
 
 use super::{
     Admission, CeremonyChange, Ending, Health, NewEvidence, NewLogged, NewRelease, ReleaseNumber,
@@ -338,7 +344,14 @@ async fn transact(
         .filter_map(|op| if let Op::Finish(ending) = op { Some(ending.as_ref()) } else { None })
         .collect();
     if !endings.is_empty() {
-        finish(&mut transaction, &endings, &mut log).await?;
+        let mut overtaken = finish(&mut transaction, &endings, &mut log).await?;
+        for (op, done) in ops.iter().zip(&mut done) {
+            if let Op::Finish(ending) = op
+                && let Some(error) = overtaken.remove(&ending.number.0)
+            {
+                *done = Err(error);
+            }
+        }
     }
     for (op, done) in ops.iter().zip(&mut done) {
         match op {
@@ -368,20 +381,27 @@ async fn transact(
     Ok((done, appended))
 }
 
-/// The first ending of a release stands, whoever writes another; the log says it once.
+/// The first ending of a release stands, whoever writes another; the log says it once. Gives those that must end in another
+/// way, because another release of their channel was signed under their number.
 async fn finish(
     connection: &mut SqliteConnection,
     endings: &[&Ending],
     log: &mut Appending<'_>,
-) -> sqlx::Result<()> {
+) -> sqlx::Result<HashMap<i64, Error>> {
     // The first of several in one group: of two rows that fit, an UPDATE takes either.
     let mut firsts = HashSet::new();
     let endings: Vec<&Ending> =
         endings.iter().copied().filter(|ending| firsts.insert(ending.number.0)).collect();
+    let overtaken = overtaken(connection, &endings).await?;
+    let endings: Vec<&Ending> =
+        endings.into_iter().filter(|ending| !overtaken.contains_key(&ending.number.0)).collect();
+    if endings.is_empty() {
+        return Ok(overtaken);
+    }
     let ended = update_outcomes(&endings).build().fetch_all(&mut *connection).await?;
     let ended: HashSet<i64> = ended.iter().map(|row| row.try_get(0)).collect::<sqlx::Result<_>>()?;
     let mut signed_now = Vec::new();
-    for ending in endings.into_iter().filter(|ending| ended.contains(&ending.number.0)) {
+    for ending in endings.iter().copied().filter(|ending| ended.contains(&ending.number.0)) {
         let indices: Vec<u64> = ending.entries.iter().map(|entry| log.push(entry.clone(), None)).collect();
         if let (Some(files), Some(leaf), Some(index)) = (&ending.files, ending.entries.last(), indices.last())
         {
@@ -398,9 +418,83 @@ async fn finish(
         proofs.push_values(&signed_now, |mut row, (number, _, leaf, index)| {
             row.push_bind(*number).push_bind(leaf.as_slice()).push_bind(signed(*index));
         });
-        proofs.build().execute(connection).await?;
+        proofs.build().execute(&mut *connection).await?;
     }
-    Ok(())
+    let signed: Vec<i64> = endings_signed(&endings).filter(|number| ended.contains(number)).collect();
+    if !signed.is_empty() {
+        raise_channels(&signed).build().execute(connection).await?;
+    }
+    Ok(overtaken)
+}
+
+fn endings_signed(endings: &[&Ending]) -> impl Iterator<Item = i64> {
+    let signed = endings.iter().filter(|ending| ending.state == v1::ReleaseState::Signed);
+    signed.map(|ending| ending.number.0)
+}
+
+/// Releases that would be signed under a number that another release of their channel has been signed under.
+async fn overtaken(
+    connection: &mut SqliteConnection,
+    endings: &[&Ending],
+) -> sqlx::Result<HashMap<i64, Error>> {
+    let numbers: Vec<i64> = endings_signed(endings).collect();
+    let mut overtaken = HashMap::new();
+    if numbers.is_empty() {
+        return Ok(overtaken);
+    }
+    let mut first = HashMap::new();
+    for row in select_rivals(&numbers).build().fetch_all(connection).await? {
+        let number: i64 = row.try_get(0)?;
+        let rival: Option<i64> = row.try_get(1)?;
+        let (channel, sequence) = (channel_key(&row, 2)?, unsigned(row.try_get(5)?));
+        let rival = rival.unwrap_or_else(|| *first.entry((channel.clone(), sequence)).or_insert(number));
+        if rival != number {
+            overtaken.insert(number, Error::Overtaken { channel, sequence });
+        }
+    }
+    Ok(overtaken)
+}
+
+fn select_rivals(numbers: &[i64]) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "SELECT own.number, (SELECT rival.number FROM releases AS rival WHERE rival.class = own.class \
+         AND rival.product = own.product AND rival.channel = own.channel AND rival.sequence = own.sequence \
+         AND rival.state = 4), own.class, own.product, own.channel, own.sequence FROM releases AS own \
+         WHERE own.number IN (",
+    );
+    let mut ids = query.separated(", ");
+    for number in numbers {
+        ids.push_bind(*number);
+    }
+    query.push(") ORDER BY own.number");
+    query
+}
+
+/// The highest signed sequence of each channel.
+fn raise_channels(numbers: &[i64]) -> QueryBuilder<Sqlite> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO channels (class, product, channel, sequence) \
+         SELECT class, product, channel, max(sequence) FROM releases WHERE number IN (",
+    );
+    let mut ids = query.separated(", ");
+    for number in numbers {
+        ids.push_bind(*number);
+    }
+    query.push(
+        ") GROUP BY class, product, channel ON CONFLICT (class, product, channel) \
+         DO UPDATE SET sequence = max(sequence, excluded.sequence)",
+    );
+    query
+}
+
+/// A channel from three columns.
+pub(super) fn channel_key(row: &SqliteRow, column: usize) -> sqlx::Result<ChannelKey> {
+    let unreadable = |error: InvalidRelease| sqlx::Error::Decode(error.into());
+    Ok(ChannelKey {
+        class: row.try_get::<String, _>(column)?.parse().map_err(unreadable)?,
+        product: Product::new(row.try_get::<String, _>(column + 1)?).map_err(unreadable)?,
+        channel: Channel::new(row.try_get::<String, _>(column + 2)?).map_err(unreadable)?,
+    })
 }
 
 fn update_outcomes(endings: &[&Ending]) -> QueryBuilder<Sqlite> {
@@ -516,11 +610,14 @@ pub(crate) fn unsigned(number: i64) -> u64 {
 
 /// For the test of their plans.
 #[cfg(test)]
-pub(super) fn statements(releases: &[&NewRelease], endings: &[&Ending]) -> [String; 3] {
+pub(super) fn statements(releases: &[&NewRelease], endings: &[&Ending]) -> [String; 5] {
+    let numbers: Vec<i64> = endings_signed(endings).collect();
     [
         super::admission::select_known(releases),
-        super::admission::select_heads(releases),
+        super::admission::select_signed(releases),
         update_outcomes(endings),
+        select_rivals(&numbers),
+        raise_channels(&numbers),
     ]
     .map(QueryBuilder::into_string)
 }

@@ -222,7 +222,7 @@ impl Node {
     fn take(&self, offered: &LogHead) -> Result<Head, Refusal> {
         self.offered.lock().unwrap().push(offered.clone());
         let mut kept = self.kept.lock().unwrap();
-        let refuse = |code| Err(Refusal { code, reason: "the script says so".into() });
+        let refuse = |code| Err(Refusal::new(code, "the script says so"));
         let Ok(checkpoint) = log_signer().public().open(&offered.checkpoint) else {
             return refuse(RefusalCode::LogHeadUnsigned);
         };
@@ -291,7 +291,7 @@ impl Work {
     }
 
     fn answer(&self, head: &Head, batch: &Batch) -> Result<Vec<ItemReply>, Refusal> {
-        let refuse = |code| Refusal { code, reason: format!("{} is not for us", batch.items[0].release_id) };
+        let refuse = |code| Refusal::new(code, format!("{} is not for us", batch.items[0].release_id));
         for item in &batch.items {
             let entry = item.entry.as_ref().ok_or_else(|| refuse(RefusalCode::NotLogged))?;
             check_inclusion(head, entry.index, entry.leaf, &entry.proof)

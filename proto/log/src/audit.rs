@@ -23,13 +23,14 @@ mod embargoes;
 mod keys;
 mod leaf;
 mod order;
+mod versions;
 
 use channels::Channels;
 use embargoes::{Embargoes, Hidden};
 pub use keys::Organisation;
 use keys::{KnownKey, KnownRoster};
 pub use leaf::Leaf;
-use order::{Asked, Said, Unsettled};
+use order::{Asked, Said};
 
 /// What a reader of the log keeps of what it has read.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,8 +48,6 @@ pub struct Auditor {
     awaited: BTreeMap<u64, Awaited>,
     /// What is known of each class, product and channel.
     channels: Channels,
-    /// The place of the request that the last entry cancelled: the next one may ask for the same anew.
-    cancelled: Option<u64>,
     /// The newest epoch of each key, by name.
     keys: BTreeMap<String, KnownKey>,
     /// The rosters that were announced.
@@ -118,11 +117,10 @@ impl Auditor {
     pub fn read(&mut self, entry: &Entry) -> Vec<Finding> {
         let index = self.size;
         self.size += 1;
-        let cancelled = self.cancelled.take();
         let mut findings = Vec::new();
         match entry {
-            Entry::Request(request) => self.request(index, request, cancelled, &mut findings),
-            Entry::Embargoed(request) => self.embargoed(index, request, cancelled, &mut findings),
+            Entry::Request(request) => self.request(index, request, &mut findings),
+            Entry::Embargoed(request) => self.embargoed(index, request, &mut findings),
             Entry::Disclosure(disclosure) => self.disclosure(index, disclosure, &mut findings),
             Entry::Evidence(evidence) => self.evidence(index, evidence, &mut findings),
             Entry::Outcome(outcome) => self.outcome(index, outcome, &mut findings),
@@ -137,7 +135,6 @@ impl Auditor {
     /// Goes past an entry that could not be parsed.
     pub fn skip(&mut self) {
         self.size += 1;
-        self.cancelled = None;
     }
 
     /// What should have happened by `now`, each once. `now` and `grace` in Unix seconds and seconds.
@@ -180,36 +177,20 @@ impl Auditor {
         findings
     }
 
-    fn request(
-        &mut self,
-        index: u64,
-        request: &Request,
-        cancelled: Option<u64>,
-        findings: &mut Vec<Finding>,
-    ) {
+    fn request(&mut self, index: u64, request: &Request, findings: &mut Vec<Finding>) {
         self.check_roster(index, &request.roster, findings);
-        let said = Said { at: index, of: index };
-        let (place, backwards) = self.channels.ask(said, cancelled, request);
-        findings.extend(backwards);
-        let asked = Asked::new(request, place);
+        let asked = self.channels.ask(index, request);
         let open = Open {
             deadline: due(index, "deadline", request.time, request.deadline, MAX_DEADLINE_SECONDS, findings),
             statement: Some(request.statement),
-            asked: Some(asked.clone()),
+            asked: Some(asked),
             dsse: request.signables.dsse.is_some(),
             reported: false,
         };
         self.open.insert(index, open);
-        self.tidy(&asked);
     }
 
-    fn embargoed(
-        &mut self,
-        index: u64,
-        request: &Embargoed,
-        cancelled: Option<u64>,
-        findings: &mut Vec<Finding>,
-    ) {
+    fn embargoed(&mut self, index: u64, request: &Embargoed, findings: &mut Vec<Finding>) {
         self.check_roster(index, &request.roster, findings);
         let Embargoed { time, deadline, disclose_by, .. } = *request;
         let deadline = due(index, "deadline", time, deadline, MAX_DEADLINE_SECONDS, findings);
@@ -217,7 +198,7 @@ impl Auditor {
         self.open.insert(index, Open { deadline, statement: None, asked: None, dsse: true, reported: false });
         // The entry's own deadline: the disclosure must repeat it.
         let entry = Embargoed { disclose_by, ..request.clone() };
-        let hidden = Hidden { entry, cancelled, statement: None, state: None, leaf: None, reported: false };
+        let hidden = Hidden { entry, statement: None, signed_at: None, leaf: None, reported: false };
         self.hidden.insert(index, hidden);
     }
 
@@ -238,22 +219,19 @@ impl Auditor {
             let text = format!("the outcome of entry {of} was about another statement");
             findings.push(Finding::at(Code::DisclosureMismatch, index, text));
         }
-        let Hidden { state, cancelled, .. } = *hidden;
+        let signed_at = hidden.signed_at;
         self.hidden.remove(of);
-        let said = Said { at: index, of };
-        let (place, backwards) = self.channels.ask(said, cancelled, &disclosure.opened);
-        findings.extend(backwards);
-        self.hidden.settle(of, place);
-        let asked = Asked::new(&disclosure.opened, place);
+        let asked = self.channels.ask(of, &disclosure.opened);
         if let Some(open) = self.open.get_mut(&of) {
             open.statement = Some(statement);
             open.asked = Some(asked.clone());
             open.dsse = disclosure.opened.signables.dsse.is_some();
         }
-        if let Some(state) = state {
-            findings.extend(self.channels.end(said, asked.clone(), state));
+        let channel = asked.channel.clone();
+        if let Some(place) = signed_at {
+            findings.extend(self.channels.sign(Said { at: index, place }, asked, &self.hidden));
         }
-        self.tidy(&asked);
+        self.channels.tidy(&channel, of, &self.hidden);
     }
 
     fn evidence(&self, index: u64, evidence: &Evidence, findings: &mut Vec<Finding>) {
@@ -284,12 +262,9 @@ impl Auditor {
             return;
         };
         self.ended.insert(of);
-        if outcome.state == OutcomeState::Cancelled {
-            self.cancelled = Some(open.asked.as_ref().map_or(of, |asked| asked.place));
-        }
-        if let Some(asked) = open.asked {
-            findings.extend(self.channels.end(Said { at: index, of }, asked.clone(), outcome.state));
-            self.tidy(&asked);
+        let signed = outcome.state == OutcomeState::Signed;
+        if let Some(asked) = open.asked.filter(|_| signed) {
+            findings.extend(self.channels.sign(Said { at: index, place: index }, asked, &self.hidden));
         }
         let mut wrong = |text: &str| {
             let text = format!("{text} (its request is entry {of})");
@@ -298,7 +273,6 @@ impl Auditor {
         if open.statement.is_some_and(|asked| asked != outcome.statement) {
             wrong("it is about another statement than its request");
         }
-        let signed = outcome.state == OutcomeState::Signed;
         let named = outcome.key.is_some() && outcome.roster.is_some() && outcome.signatures.is_some();
         let any = outcome.key.is_some() || outcome.roster.is_some() || outcome.signatures.is_some();
         if signed && (!named || outcome.signed_by.is_empty()) {
@@ -314,21 +288,13 @@ impl Auditor {
             let awaited = Awaited { request: of, statement: outcome.statement, key: outcome.key.clone() };
             self.awaited.insert(index, awaited);
         }
-        if let Some(hidden) = self.hidden.get_mut(of) {
-            hidden.statement = Some(outcome.statement);
-            hidden.state = Some(outcome.state);
-            if outcome.refusals.iter().any(|refusal| !refusal.reason.is_empty()) {
-                let text = format!("it says why entry {of} was refused, which is under embargo");
-                findings.push(Finding::at(Code::EmbargoLeak, index, text));
-            }
+        if self.hidden.end(of, outcome.statement, signed.then_some(index))
+            && outcome.refusals.iter().any(|refusal| !refusal.reason.is_empty())
+        {
+            let text = format!("it says why entry {of} was refused, which is under embargo");
+            findings.push(Finding::at(Code::EmbargoLeak, index, text));
         }
         self.check_key(index, outcome, findings);
-    }
-
-    fn tidy(&mut self, asked: &Asked) {
-        let Self { open, hidden, cancelled, channels, .. } = self;
-        let unsettled = Unsettled { open, embargoes: hidden, cancelled: *cancelled };
-        channels.tidy(&asked.channel, asked.place, &unsettled);
     }
 
     /// Forgets what does not fit; says so where that could hide something.
@@ -340,11 +306,9 @@ impl Auditor {
             self.awaited.pop_first();
         }
         let (keys, rosters) = self.keep_keys_bounded(index);
-        let Self { open, hidden, cancelled, channels, .. } = self;
-        let requests = shrink(open, MAX_OPEN);
-        let embargoes = hidden.shrink(MAX_OPEN);
-        let unsettled = Unsettled { open, embargoes: hidden, cancelled: *cancelled };
-        let forgotten = channels.keep_bounded(&unsettled);
+        let requests = shrink(&mut self.open, MAX_OPEN);
+        let embargoes = self.hidden.shrink(MAX_OPEN);
+        let forgotten = self.channels.keep_bounded(&self.hidden);
         let room = |kept: usize, most: usize| kept <= most / 2;
         for (kept, lost, has_room) in [
             (Kept::Requests, requests, room(self.open.len(), MAX_OPEN)),
@@ -363,7 +327,7 @@ impl Auditor {
             let what = match kept {
                 Kept::Requests => "requests are open",
                 Kept::Embargoes => "embargoes are open",
-                Kept::Channels => "channels, or requests beside embargoes, are there",
+                Kept::Channels => "channels, or signed releases beside embargoes, are there",
                 Kept::Keys => "keys are there",
                 Kept::Rosters => "rosters are there",
                 Kept::Nodes => "nodes are in signed rosters",

@@ -6,7 +6,7 @@
 //! | `request` with `commitment` | the same, under embargo: a salted commitment to the plain entry | likewise |
 //! | `evidence` | evidence was added to a request that has no outcome yet | before nodes get it |
 //! | `disclosure` | opens a commitment: the plain entry and its salt | when the embargo ends |
-//! | `outcome` | how a request ended: signed by whom, refused why, expired, cancelled | with the result |
+//! | `outcome` | how a request ended: signed by whom, refused why, expired, cancelled, overtaken | with the result |
 //! | `dsse` | the DSSE signature itself, as Rekor's `dsse` 0.0.1, the one leaf that stock Sigstore verifiers take | after its `outcome` |
 //! | `key` | a key with its signed roster, as its ceremony made it | when it becomes usable |
 //! | `node` | a node was named as a culprit, or reinstated | when it happens |
@@ -234,6 +234,8 @@ pub enum OutcomeState {
     Expired,
     /// Taken back.
     Cancelled,
+    /// It waited, and a later one of its channel was signed, or another one under its own sequence.
+    Overtaken,
 }
 
 /// Why a node refused.

@@ -152,10 +152,12 @@ codes! {
     DsseWithoutOutcome = "dsse-without-outcome", Alarm, "a signature is in the log that no request led to: stop trusting the release until both organisations have looked at it";
     /// A signature's leaf is not by the key of its outcome, does not verify, or is not of the form.
     DsseMismatch = "dsse-mismatch", Alarm, STOP;
-    /// A sequence does not go up in its channel.
+    /// A release was signed whose sequence is not above those that had been signed in its channel when it was asked for.
     SequenceBackwards = "sequence-backwards", Alarm, "an older release may be on offer as a new one: do not install it, ask who asked for it";
     /// The version of a signed release is lower than that of the one signed before it in its channel.
     VersionBackwards = "version-backwards", Alarm, "ask who asked for the release whether it was meant; endpoints take it for an update";
+    /// Two releases of a channel were signed under one version.
+    VersionRepeated = "version-repeated", Alarm, "ask who asked for them which one is meant: endpoints and people cannot tell them apart by their version";
     /// Signed with a key, or under a roster of a key, that no entry named before.
     KeyUnknown = "key-unknown", Alarm, KEY_HOLDERS;
     /// A request under a roster that no entry named before.

@@ -65,15 +65,18 @@ pub const MAX_ROSTER_NODES: usize = 16_384;
 /// Channels of products that an auditor keeps.
 pub const MAX_CHANNELS: usize = 16_384;
 
-/// Places that an auditor keeps in the order of all channels together: two for each channel, one for each open request, and
-/// those beside embargoes. 160 bytes each in a state file.
+/// Versions of signed releases that an auditor remembers, the newest: 160 bytes each in a state file.
+pub const MAX_VERSIONS: usize = 16_384;
+
+/// Places that an auditor keeps in the order of all channels together: one for each channel, and those beside embargoes. 320
+/// bytes each in a state file.
 pub const MAX_PLACES: usize = 98_304;
 
 /// Places that an auditor has at most after it has looked which of them it needs: so it does not look again at each entry.
-/// The newest of every channel, and all open requests, fit into them.
+/// The newest of every channel fits into them.
 pub const PLACES_AFTER_SWEEP: usize = 73_728;
 
-/// Places of requests, and of signed releases, that an auditor keeps in one channel beside embargoes: so nobody fills the
+/// Places of signed releases that an auditor keeps in one channel beside embargoes: so nobody fills the
 /// room of all channels through one. Two for each embargo, or fewer; fewer, too, where all channels together have too many.
 pub const MAX_BESIDE_EMBARGOES: usize = 1_024;
 

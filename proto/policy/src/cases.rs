@@ -65,6 +65,11 @@ pub struct Case {
     pub embargoed: bool,
     /// The highest sequence before. Default: none.
     pub previous_sequence: Option<Sequence>,
+    /// The version of that release. Default: none.
+    pub previous_version: Option<Version>,
+    /// Whether no other content had this version. Default: true.
+    #[serde(default = "defaults::yes")]
+    pub version_is_new: bool,
     /// Permitted in the last hour, this release not included. Default: 0.
     #[serde(default)]
     pub releases_in_hour: u64,
@@ -252,6 +257,8 @@ impl Case {
             embargoed: self.embargoed,
             established: &self.evidence,
             previous_sequence: self.previous_sequence,
+            previous_version: self.previous_version.as_ref(),
+            version_is_new: self.version_is_new,
             rates: Rates {
                 releases_in_hour: self.releases_in_hour,
                 artifacts_in_hour: self.artifacts_in_hour,
@@ -396,6 +403,10 @@ fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Err
 
 mod defaults {
     use super::{Channel, Requester, Sequence, Version};
+
+    pub(super) fn yes() -> bool {
+        true
+    }
 
     #[expect(clippy::expect_used, reason = "a constant that is a legal value")]
     pub(super) fn requester() -> Requester {

@@ -155,11 +155,13 @@ impl Asker {
             ("approvers", set(&counted.approvers)),
             ("approvals", long(approvals)),
             ("embargoed", RestrictedExpression::new_bool(facts.embargoed)),
+            ("versionIsNew", RestrictedExpression::new_bool(facts.version_is_new)),
             ("releasesInHour", long(releases)),
             ("artifactsInHour", long(artifacts)),
             ("time", time),
         ];
         context.extend(facts.previous_sequence.map(|sequence| ("previousSequence", long(sequence.get()))));
+        context.extend(facts.previous_version.map(|version| ("previousVersion", text(version.as_str()))));
         let context = context.into_iter().map(|(name, value)| (name.to_owned(), value));
         let requester =
             EntityUid::from_type_name_and_id(self.requester.clone(), EntityId::new(facts.requester.as_str()));
@@ -189,6 +191,8 @@ pub(crate) fn shown(facts: &Facts) -> BTreeMap<&'static str, serde_json::Value> 
         ("bytes", release.total_bytes.into()),
         ("embargoed", facts.embargoed.into()),
         ("previousSequence", facts.previous_sequence.map(|sequence| sequence.get()).into()),
+        ("previousVersion", facts.previous_version.map(|version| version.as_str()).into()),
+        ("versionIsNew", facts.version_is_new.into()),
         ("releasesInHour", facts.rates.releases_in_hour.saturating_add(1).into()),
         ("artifactsInHour", facts.rates.artifacts_in_hour.saturating_add(release.artifacts).into()),
         ("approvals", counted.approvers.len().into()),

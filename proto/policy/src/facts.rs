@@ -15,8 +15,12 @@ pub struct Facts<'a> {
     pub embargoed: bool,
     /// What the evidence for this release establishes, by this custodian's trust, now. In any order; the same twice counts once.
     pub established: &'a [Established],
-    /// The highest sequence that this node permitted before in this product and channel, of whichever class.
+    /// The highest sequence that this node permitted before in this class, product and channel.
     pub previous_sequence: Option<Sequence>,
+    /// The version of that release.
+    pub previous_version: Option<&'a Version>,
+    /// Whether this node permitted no other content under this version before in this class, product and channel.
+    pub version_is_new: bool,
     /// What this node permitted lately.
     pub rates: Rates,
     /// The node's time, in Unix seconds.

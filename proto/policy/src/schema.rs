@@ -23,7 +23,9 @@
 /// | `context.approvers` | set of String | custodians who approved this release |
 /// | `context.approvals` | Long | how many they are: each trusted custodian counts once, however often he approved |
 /// | `context.embargoed` | Bool | whether the log shows only a commitment until some day |
-/// | `context.previousSequence` | Long, may be absent | the highest sequence permitted before, in this product and channel, of whichever class; ask `context has previousSequence` first |
+/// | `context.previousSequence` | Long, may be absent | the highest sequence permitted before, in this class, product and channel; ask `context has previousSequence` first |
+/// | `context.previousVersion` | String, may be absent | the version of that release; ask `context has previousVersion` first |
+/// | `context.versionIsNew` | Bool | whether no other content was permitted under this version, in this class, product and channel |
 /// | `context.releasesInHour`, `.artifactsInHour` | Long | of this class and product in the last hour, **this release included**: `<= 4` means at most four |
 /// | `context.time.weekday` | Long | 1 Monday to 7 Sunday, in UTC |
 /// | `context.time.hour`, `.minuteOfDay`, `.unix` | Long | 0 to 23, 0 to 1439, seconds since 1970, in UTC |

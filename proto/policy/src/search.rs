@@ -414,6 +414,8 @@ mod tests {
             embargoed: false,
             established: &[],
             previous_sequence: None,
+            previous_version: None,
+            version_is_new: true,
             rates: Rates::default(),
             now_unix: 1_795_428_000,
         };

@@ -75,6 +75,11 @@ fn what_a_case_gives_is_what_policies_see() {
         ("bytes = 7", "resource.bytes == 7"),
         ("embargoed = true", "context.embargoed"),
         ("previous_sequence = 7", "context has previousSequence && context.previousSequence == 7"),
+        (
+            "previous_version = \"0.9\"",
+            "context has previousVersion && context.previousVersion == \"0.9\" && context.versionIsNew",
+        ),
+        ("version_is_new = false", "!context.versionIsNew"),
         ("releases_in_hour = 7", "context.releasesInHour == 8"),
         ("artifacts_in_hour = 7", "context.artifactsInHour == 8"),
         ("now = \"2026-11-23T12:00:00Z\"", "context.time.hour == 12"),

@@ -7,6 +7,7 @@ mod common;
 use common::*;
 use proptest::prelude::*;
 use rutli_policy::{InvalidPolicy, PolicySet, SCHEMA, limits};
+use rutli_release::Version;
 
 fn refused(text: &str) -> InvalidPolicy {
     parse(text, Some(&trust())).map(|_| text).unwrap_err()
@@ -299,6 +300,7 @@ fn every_attribute_of_the_schema_can_be_asked_for_and_is_there() {
     all.push("context.time.weekday == 1 && context.time.hour == 10 && context.time.minuteOfDay == 600 && context.time.unix == 1795428000".to_owned());
     all.push("resource.class == Class::\"product-build\" && resource.product == \"suite\" && resource.channel == \"stable\"".to_owned());
     all.push("resource.version == \"1.0.0\" && resource.sequence == 1 && resource.artifacts == 2 && resource.bytes == 1000".to_owned());
+    all.push("!(context has previousVersion) && context.versionIsNew".to_owned());
     all.push("!(context has previousSequence) && principal == Requester::\"pipeline\"".to_owned());
     let stage = Stage::suite();
     for when in &all {
@@ -310,11 +312,19 @@ fn every_attribute_of_the_schema_can_be_asked_for_and_is_there() {
             .decide(&set(&permit_when("context has previousSequence && context.previousSequence == 7")))
             .is_permitted()
     );
+    let stage = Stage {
+        previous_version: Some(Version::new("0.9.1").unwrap()),
+        version_is_new: false,
+        ..Stage::suite()
+    };
+    let when =
+        "!context.versionIsNew && context has previousVersion && context.previousVersion like \"0.9.*\"";
+    assert!(stage.decide(&set(&permit_when(when))).is_permitted());
     let lines = SCHEMA.lines().filter(|line| {
         line.trim_start().chars().next().is_some_and(char::is_lowercase) && line.contains(": ")
     });
     let names: Vec<&str> = lines.map(|line| line.trim().split([':', '?']).next().unwrap()).collect();
-    let asked = all.join(" ") + " context.previousSequence .sources.isEmpty";
+    let asked = all.join(" ") + " context.previousSequence context.previousVersion .sources.isEmpty";
     for name in names.into_iter().filter(|name| !["principal", "resource", "context"].contains(name)) {
         assert!(asked.contains(&format!(".{name}")), "{name} is in the schema and not in this test");
     }

@@ -65,7 +65,9 @@ pub use key::{InvalidKey, PRINCIPAL, ReleaseKey, VerifiedSignature};
 pub use names::{
     ArtifactName, Channel, Product, ReleaseId, RequestId, Requester, Sequence, Timestamp, Version,
 };
-pub use release::{Artifact, Signable, SignableKind, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease};
+pub use release::{
+    Artifact, ChannelKey, Signable, SignableKind, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
+};
 pub use signed_files::{NotAssembled, SignedFile, dsse_envelope, files_of, signed_files};
 pub use statement::{Claims, PREDICATE_TYPE, STATEMENT_TYPE, Statement, Subject};
 pub use verify::{Expectation, NotVerified, SshsigVerdict, verify_dsse, verify_sshsig, verify_statement};

@@ -7,6 +7,7 @@ use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use sha2::{Digest, Sha256};
 
 use crate::class::Class;
@@ -96,6 +97,23 @@ pub struct VerifiedRelease {
     formats: Vec<Format>,
 }
 
+/// What sequences go up in: one channel of a product, of one class.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ChannelKey {
+    /// The class.
+    pub class: Class,
+    /// The product.
+    pub product: Product,
+    /// The channel.
+    pub channel: Channel,
+}
+
+impl fmt::Display for ChannelKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.class, self.product, self.channel)
+    }
+}
+
 /// One file of a release, known by its digests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
@@ -146,6 +164,12 @@ impl VerifiedRelease {
     #[must_use]
     pub fn channel(&self) -> &Channel {
         &self.channel
+    }
+
+    /// What its sequence goes up in.
+    #[must_use]
+    pub fn channel_key(&self) -> ChannelKey {
+        ChannelKey { class: self.class, product: self.product.clone(), channel: self.channel.clone() }
     }
 
     /// The version.

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc};
 
 use prost::bytes::Bytes;
 use rutli_keys::{KeyName, RosterHash};
-use rutli_release::{ReleaseId, Requester, VerifiedRelease};
+use rutli_release::{ReleaseId, Requester, Sequence, VerifiedRelease};
 
 use crate::{
     convert::{Malformed, release_from_content, release_to_content},
@@ -100,6 +100,16 @@ pub struct Refusal {
     pub code: RefusalCode,
     /// For a person: the problem, then the way out.
     pub reason: String,
+    /// The highest sequence that the node permitted in the channel of the release, if it permitted one.
+    pub mark: Option<Sequence>,
+}
+
+impl Refusal {
+    /// One that tells no high-water mark.
+    #[must_use]
+    pub fn new(code: RefusalCode, reason: impl Into<String>) -> Self {
+        Self { code, reason: reason.into(), mark: None }
+    }
 }
 
 /// Every reason for which a node gives no share.
@@ -111,6 +121,8 @@ pub enum RefusalCode {
     SequenceBehind,
     /// This sequence was permitted before with other content.
     SequenceConflict,
+    /// The sequence is further above the node's high-water mark than its custodian permits.
+    SequenceStep,
     /// The statement's time is over, or lies in the node's future.
     OutOfTime,
     /// The custodian paused the node.
@@ -169,10 +181,11 @@ impl RefusalCode {
     }
 
     /// Every code with its stable word.
-    pub const ALL: [(Self, &'static str); 27] = [
+    pub const ALL: [(Self, &'static str); 28] = [
         (Self::NotAllowed, "not-allowed"),
         (Self::SequenceBehind, "sequence-behind"),
         (Self::SequenceConflict, "sequence-conflict"),
+        (Self::SequenceStep, "sequence-step"),
         (Self::OutOfTime, "out-of-time"),
         (Self::Paused, "paused"),
         (Self::Sealed, "sealed"),
@@ -457,13 +470,18 @@ fn item_reply_from_wire(item: v1::ItemReply) -> Result<ItemReply, Malformed> {
 }
 
 fn refusal_to_wire(refusal: &Refusal) -> v1::NodeRefusal {
-    v1::NodeRefusal { code: refusal.code.to_string(), reason: cut(refusal.reason.clone()) }
+    let mark = refusal.mark.map_or(0, Sequence::get);
+    v1::NodeRefusal { code: refusal.code.to_string(), reason: cut(refusal.reason.clone()), mark }
 }
 
 fn refusal_from_wire(refusal: v1::NodeRefusal) -> Result<Refusal, Malformed> {
     let code =
         RefusalCode::parse(&refusal.code).ok_or_else(|| Malformed::new("code", "is not known here"))?;
-    Ok(Refusal { code, reason: cut(refusal.reason) })
+    let mark = match refusal.mark {
+        0 => None,
+        mark => Some(Sequence::new(mark)?),
+    };
+    Ok(Refusal { code, reason: cut(refusal.reason), mark })
 }
 
 impl From<&NodeStatus> for v1::NodeStatus {

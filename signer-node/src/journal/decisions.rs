@@ -1,7 +1,7 @@
 //! The lines of the journal, and what follows from them: marks, rates, custodians' refusals.
 
 use rutli_policy::Rates;
-use rutli_release::{Channel, Class, Product, limits::MAX_ARTIFACTS};
+use rutli_release::{Channel, ChannelKey, Class, InvalidRelease, Product, Version, limits::MAX_ARTIFACTS};
 use serde_json::json;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
@@ -14,6 +14,7 @@ use crate::{
     rates::RateCounter,
     refusals::{CustodianRefusal, Refusals},
     sign::{JournalRecord, Verdict},
+    versions::Versions,
 };
 
 impl Journal {
@@ -53,9 +54,18 @@ impl Journal {
 
 /// Of every channel.
 pub(super) async fn marks(connection: &mut SqliteConnection) -> Result<Marks, Error> {
-    let rows =
-        sqlx::query("SELECT product, channel, sequence, digest, at FROM marks").fetch_all(connection).await?;
-    Ok(Marks::from_rows(rows.iter().map(mark).collect::<Result<Vec<_>, _>>()?))
+    let versions = sqlx::query("SELECT class, product, channel, version, digest FROM versions LIMIT $1")
+        .bind(count(limits::MAX_VERSIONS))
+        .fetch_all(&mut *connection)
+        .await?;
+    let mut known = Versions::default();
+    for row in &versions {
+        known.note(&channel(row)?, &version(row, 3)?, &digest(row, 4)?);
+    }
+    let rows = sqlx::query("SELECT class, product, channel, sequence, digest, version, at FROM marks")
+        .fetch_all(connection)
+        .await?;
+    Ok(Marks::from_rows(rows.iter().map(mark).collect::<Result<Vec<_>, _>>()?, known))
 }
 
 /// Writes lines. One statement for any number of rows, here and below: the rows travel as JSON, so the script has one of a
@@ -108,35 +118,45 @@ fn decision(record: &&JournalRecord) -> serde_json::Value {
     ])
 }
 
-/// Raises the marks of the channels, and forgets what is beyond the window.
+/// Raises the marks of the channels and keeps the versions, and forgets the marks beyond the window.
 pub(super) fn raise_marks(script: &mut QueryBuilder<Sqlite>, permitted: &[&JournalRecord]) {
     let mark = |record: &&JournalRecord| {
-        let digest = hex::encode(record.release_digest);
-        json!([record.product.as_str(), record.channel.as_str(), record.sequence, digest, record.at])
+        let (class, product, channel) = (record.class.as_str(), &record.product, &record.channel);
+        let (digest, version) = (hex::encode(record.release_digest), record.version.as_str());
+        json!([class, product, channel, record.sequence, digest, version, record.at])
     };
+    let marks = rows(permitted, mark);
     script
         .push(
-            "INSERT INTO marks (product, channel, sequence, digest, at)
-            SELECT value ->> 0, value ->> 1, value ->> 2, unhex(value ->> 3), value ->> 4 FROM json_each(",
+            "INSERT INTO marks (class, product, channel, sequence, digest, version, at)
+            SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6
+            FROM json_each(",
         )
-        .push_bind(rows(permitted, mark))
+        .push_bind(marks.clone())
         .push(
-            ") WHERE true ON CONFLICT (product, channel, sequence) DO UPDATE SET digest = excluded.digest;",
-        );
-    let mut channels: Vec<_> = permitted.iter().map(|record| (&record.product, &record.channel)).collect();
+            ") WHERE true
+            ON CONFLICT (class, product, channel, sequence) DO UPDATE SET digest = excluded.digest;
+            INSERT INTO versions (class, product, channel, version, digest)
+            SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 5, unhex(value ->> 4) FROM json_each(",
+        )
+        .push_bind(marks)
+        .push(") WHERE true ORDER BY json_each.key ON CONFLICT (class, product, channel, version) DO NOTHING;");
+    let mut channels: Vec<_> = permitted.iter().map(|record| record.channel_key()).collect();
     channels.sort_unstable();
     channels.dedup();
     script
         .push(
-            "DELETE FROM marks WHERE (product, channel, sequence) IN (
-                SELECT old.product, old.channel, old.sequence FROM json_each(",
+            "DELETE FROM marks WHERE (class, product, channel, sequence) IN (
+                SELECT old.class, old.product, old.channel, old.sequence FROM json_each(",
         )
-        .push_bind(rows(&channels, |(product, channel)| json!([product.as_str(), channel.as_str()])))
+        .push_bind(rows(&channels, |key| json!([key.class.as_str(), key.product, key.channel])))
         .push(
             ") AS raised
-                JOIN marks AS old ON old.product = raised.value ->> 0 AND old.channel = raised.value ->> 1
+                JOIN marks AS old ON old.class = raised.value ->> 0 AND old.product = raised.value ->> 1
+                    AND old.channel = raised.value ->> 2
                 WHERE old.sequence <= (
-                    SELECT sequence FROM marks WHERE product = raised.value ->> 0 AND channel = raised.value ->> 1
+                    SELECT sequence FROM marks
+                    WHERE class = old.class AND product = old.product AND channel = old.channel
                     ORDER BY sequence DESC LIMIT 1 OFFSET ",
         )
         .push_bind(count(limits::RETRY_WINDOW))
@@ -187,18 +207,33 @@ pub(super) fn prune(script: &mut QueryBuilder<Sqlite>) {
 }
 
 fn mark(row: &SqliteRow) -> Result<Mark, Error> {
-    let unreadable = |error: rutli_release::InvalidRelease| Error::JournalRow(error.to_string());
     Ok(Mark {
-        product: Product::new(row.try_get::<String, _>(0)?).map_err(unreadable)?,
-        channel: Channel::new(row.try_get::<String, _>(1)?).map_err(unreadable)?,
-        sequence: unsigned(row.try_get(2)?)?,
-        digest: digest(row, 3)?,
-        at: unsigned(row.try_get(4)?)?,
+        channel: channel(row)?,
+        sequence: unsigned(row.try_get(3)?)?,
+        digest: digest(row, 4)?,
+        version: version(row, 5)?,
+        at: unsigned(row.try_get(6)?)?,
     })
 }
 
+/// From the first three columns.
+fn channel(row: &SqliteRow) -> Result<ChannelKey, Error> {
+    Ok(ChannelKey {
+        class: row.try_get::<String, _>(0)?.parse().map_err(unreadable)?,
+        product: Product::new(row.try_get::<String, _>(1)?).map_err(unreadable)?,
+        channel: Channel::new(row.try_get::<String, _>(2)?).map_err(unreadable)?,
+    })
+}
+
+fn version(row: &SqliteRow, column: usize) -> Result<Version, Error> {
+    Version::new(row.try_get::<String, _>(column)?).map_err(unreadable)
+}
+
+fn unreadable(error: InvalidRelease) -> Error {
+    Error::JournalRow(error.to_string())
+}
+
 fn rate(row: &SqliteRow) -> Result<(Class, Product, u64, Rates), Error> {
-    let unreadable = |error: rutli_release::InvalidRelease| Error::JournalRow(error.to_string());
     let class: Class = row.try_get::<String, _>(0)?.parse().map_err(unreadable)?;
     let product = Product::new(row.try_get::<String, _>(1)?).map_err(unreadable)?;
     let rates =

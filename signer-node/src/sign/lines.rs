@@ -1,7 +1,7 @@
 //! The lines of the journal: which decision leaves one, and what it says.
 
 use rutli_keys::KeyName;
-use rutli_release::{Channel, Class, Product, ReleaseId, Requester, Version};
+use rutli_release::{Channel, ChannelKey, Class, Product, ReleaseId, Requester, Version};
 use rutli_wire::link::{BatchItem, Refusal};
 
 use crate::{
@@ -41,6 +41,14 @@ pub struct JournalRecord {
     pub basis: Option<Basis>,
     /// A custodian's refusal that was verified for it, if the journal has none of this statement.
     pub refused_by: Option<CustodianRefusal>,
+}
+
+impl JournalRecord {
+    /// What its sequence goes up in.
+    #[must_use]
+    pub fn channel_key(&self) -> ChannelKey {
+        ChannelKey { class: self.class, product: self.product.clone(), channel: self.channel.clone() }
+    }
 }
 
 /// A decision about a release.

@@ -11,9 +11,9 @@ use rutli_signer_node::{
     gate::LogState,
     sign::{JournalRecord, Verdict},
 };
-use rutli_wire::link::{Batch, BatchReply, CommitmentBytes, Witnessed};
+use rutli_wire::link::{Batch, BatchReply, CommitmentBytes, Refusal, RefusalCode, Witnessed};
 
-use super::{DEADLINE_S, EPOCH, Fixture};
+use super::{DEADLINE_S, EPOCH, Fixture, requests::THIEF};
 use crate::log::ScriptedLog;
 
 /// Remembers what it must compare.
@@ -77,9 +77,11 @@ impl Checks {
         }
         let mut contents = BTreeMap::new();
         for record in journal.iter().filter(|record| record.verdict == Verdict::Permitted) {
-            let place = (&record.product, &record.channel, record.sequence);
-            if *contents.entry(place).or_insert(record.release_digest) != record.release_digest {
-                return Err(format!("{node} permitted {place:?} with two contents"));
+            let place = (record.channel_key(), record.sequence);
+            let first = contents.entry(place).or_insert(record.release_digest);
+            if *first != record.release_digest {
+                let (channel, sequence) = (record.channel_key(), record.sequence);
+                return Err(format!("{node} permitted {channel} {sequence} with two contents"));
             }
         }
         Ok(())
@@ -171,12 +173,35 @@ impl Checks {
         admitted: &[Submission],
         finished: &BTreeMap<ReleaseId, Outcome>,
     ) -> Result<(), String> {
+        let number =
+            |submission: &Submission| (submission.release.channel_key(), submission.release.sequence());
+        let allowed = |submission: &Submission| {
+            submission.release.product().as_str() != "forbidden" && submission.requester.as_str() != THIEF
+        };
+        let is_signed = |submission: &&Submission| {
+            matches!(finished.get(&submission.release_id), Some(Outcome::Signed { .. }))
+        };
+        let mut signed = BTreeSet::new();
+        for submission in admitted.iter().filter(is_signed) {
+            if !signed.insert(number(submission)) {
+                return Err(format!("two contents are signed under the number of {}", submission.release_id));
+            }
+        }
         for submission in admitted {
             let id = &submission.release_id;
-            let allowed = submission.release.product().as_str() != "forbidden";
+            let (channel, sequence) = number(submission);
+            // Another one of its channel has, or had at some node, its number or a higher one.
+            let outrun = admitted.iter().filter(|other| other.release_id != *id && allowed(other));
+            let outrun = outrun.map(number).any(|(other, number)| other == channel && number >= sequence);
+            let by_number = |refusals: &[(NodeId, Refusal)]| {
+                use RefusalCode::{SequenceBehind, SequenceConflict};
+                refusals.iter().all(|(_, refusal)| matches!(refusal.code, SequenceBehind | SequenceConflict))
+            };
             match finished.get(id) {
-                Some(Outcome::Signed { .. }) if allowed => {}
-                Some(Outcome::Refused(_)) if !allowed => {}
+                Some(Outcome::Signed { .. }) if allowed(submission) => {}
+                Some(Outcome::Refused(_)) if !allowed(submission) => {}
+                Some(Outcome::Refused(refusals)) if outrun && by_number(refusals) => {}
+                Some(Outcome::Overtaken(by)) if signed.contains(&(channel, *by)) && *by >= sequence => {}
                 Some(Outcome::Cancelled) => {}
                 Some(outcome) => return Err(format!("{id} must not end as {outcome:?}")),
                 None => return Err(format!("{id} has no end")),
@@ -193,5 +218,6 @@ pub fn word(outcome: &Outcome) -> &'static str {
         Outcome::Signed { .. } => "signed",
         Outcome::Refused(_) => "refused",
         Outcome::Cancelled => "cancelled",
+        Outcome::Overtaken(_) => "overtaken",
     }
 }

@@ -5,6 +5,31 @@ use rutli_wire::convert::release_to_content;
 
 use super::*;
 
+impl Coordinator {
+    fn number_of(&self, id: &ReleaseId) -> Option<(ChannelKey, Sequence)> {
+        let submission = self.admitted.iter().find(|submission| submission.release_id == *id)?;
+        Some((submission.release.channel_key(), submission.release.sequence()))
+    }
+
+    /// What was signed, durably, as its channel and number.
+    fn signed(&self) -> impl Iterator<Item = (ChannelKey, Sequence)> {
+        let signed = self.finished.iter().filter(|(_, outcome)| matches!(outcome, Outcome::Signed { .. }));
+        signed.filter_map(|(id, _)| self.number_of(id))
+    }
+
+    fn signed_in(&self, channel: &ChannelKey) -> Option<Sequence> {
+        self.signed().filter(|(signed, _)| signed == channel).map(|(_, sequence)| sequence).max()
+    }
+
+    /// As the store does: of two under one number the second one is not signed.
+    fn first_under_its_number(&self, id: &ReleaseId, outcome: Outcome) -> Outcome {
+        let Some(number) = self.number_of(id) else { return outcome };
+        let is_second =
+            matches!(outcome, Outcome::Signed { .. }) && self.signed().any(|other| other == number);
+        if is_second { Outcome::Overtaken(number.1) } else { outcome }
+    }
+}
+
 impl World<'_> {
     pub(super) fn start_coordinator(&mut self) -> Result<(), String> {
         if self.coordinator.engine.is_some() {
@@ -16,6 +41,11 @@ impl World<'_> {
         self.engine_event(Event::KeyAdded(Box::new(self.fixture.roster.clone())))?;
         for submission in self.coordinator.admitted.clone() {
             if !self.coordinator.finished.contains_key(&submission.release_id) {
+                let channel = submission.release.channel_key();
+                if let Some(signed) = self.coordinator.signed_in(&channel) {
+                    self.engine_event(Event::Signed(channel, signed))?;
+                }
+                let submission = Submission { resumed: true, ..submission };
                 self.engine_event(Event::Submit(submission))?;
             }
         }
@@ -41,14 +71,8 @@ impl World<'_> {
             return Ok(());
         }
         let Request { release_id, requester, release } = request;
-        // Admission demands that a channel's sequence goes up: whoever had to ask again may come too late.
-        let behind = self.coordinator.admitted.iter().any(|other| {
-            let other = &other.release;
-            other.product() == release.product()
-                && other.channel() == release.channel()
-                && other.sequence() >= release.sequence()
-        });
-        if behind {
+        // Admission demands that a sequence is above what was signed: whoever had to ask again may come too late.
+        if self.coordinator.signed_in(&release.channel_key()) >= Some(release.sequence()) {
             self.tell(format!("{release_id} is not admitted: its sequence is behind"));
             return Ok(());
         }
@@ -92,9 +116,14 @@ impl World<'_> {
     }
 
     pub(super) fn durable(&mut self, id: ReleaseId, outcome: Outcome) -> Result<(), String> {
+        let outcome = self.coordinator.first_under_its_number(&id, outcome);
         self.tell(format!("{id} is over: {}", checks::word(&outcome)));
         self.checks.finished(&self.coordinator.admitted, &id, &outcome)?;
+        let signed = matches!(outcome, Outcome::Signed { .. });
         self.coordinator.finished.insert(id.clone(), outcome);
+        if let Some((channel, sequence)) = self.coordinator.number_of(&id).filter(|_| signed) {
+            self.engine_event(Event::Signed(channel, sequence))?;
+        }
         self.engine_event(Event::Published(id))?;
         self.ask_for_cosignatures();
         Ok(())

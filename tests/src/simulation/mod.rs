@@ -22,11 +22,12 @@ use rutli_coordinator::{
 };
 use rutli_keys::{IdentityKey, IdentityPublic, NodeId, SignedRoster, SigningShare, rehearsal};
 use rutli_log::{Hash, entry::RequestTerms};
-use rutli_release::{ReleaseId, Requester};
+use rutli_release::{ChannelKey, ReleaseId, Requester, Sequence};
 use rutli_signer_node::{
     gate::{Gate, LogState, Unsaved},
     marks::{Mark, Marks},
     sign::{JournalRecord, Pending, PendingHead, Signer, StreamId as NodeStream, Verdict},
+    versions::Versions,
 };
 use rutli_wire::{
     link::{Batch, BatchId, FromNode, RefusalCode, ToNode, Witnessed},
@@ -97,6 +98,8 @@ pub struct Report {
     pub refused: usize,
     /// Releases cancelled.
     pub cancelled: usize,
+    /// Releases overtaken.
+    pub overtaken: usize,
     /// Crashes of any party.
     pub crashes: usize,
     /// Messages lost, doubled or long delayed.
@@ -234,6 +237,7 @@ impl<'a> World<'a> {
                 signed: 0,
                 refused: 0,
                 cancelled: 0,
+                overtaken: 0,
                 crashes: 0,
                 mishaps: 0,
                 culprits: BTreeSet::new(),
@@ -299,7 +303,8 @@ impl<'a> World<'a> {
         let outcomes = self.coordinator.finished.values();
         self.report.signed = outcomes.clone().filter(|o| matches!(o, Outcome::Signed { .. })).count();
         self.report.refused = outcomes.clone().filter(|o| matches!(o, Outcome::Refused(_))).count();
-        self.report.cancelled = outcomes.filter(|o| matches!(o, Outcome::Cancelled)).count();
+        self.report.cancelled = outcomes.clone().filter(|o| matches!(o, Outcome::Cancelled)).count();
+        self.report.overtaken = outcomes.filter(|o| matches!(o, Outcome::Overtaken(_))).count();
         self.report.culprits = self.coordinator.culprits.keys().cloned().collect();
         self.checks.at_the_end(&self.coordinator.admitted, &self.coordinator.finished)
     }

@@ -45,13 +45,14 @@ impl Node {
 
     pub(super) fn marks(&self) -> Marks {
         let permitted = self.journal.iter().filter(|record| record.verdict == Verdict::Permitted);
-        Marks::from_rows(permitted.map(|record| Mark {
-            product: record.product.clone(),
-            channel: record.channel.clone(),
+        let rows = permitted.map(|record| Mark {
+            channel: record.channel_key(),
             sequence: record.sequence,
             digest: record.release_digest,
+            version: record.version.clone(),
             at: record.at,
-        }))
+        });
+        Marks::from_rows(rows, Versions::default())
     }
 }
 

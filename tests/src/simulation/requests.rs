@@ -10,15 +10,18 @@ use rutli_release::{
 
 use super::EPOCH;
 
-/// What nodes permit: everything but the product `forbidden`.
+/// Somebody who may ask, and whom no node permits anything.
+pub const THIEF: &str = "thief";
+
+/// What nodes permit: everything but the product `forbidden`, and what [`THIEF`] asks for.
 pub const POLICY: &str = r#"
 @id("suite")
 permit (principal, action == Action::"sign", resource)
-when { resource.class == Class::"product-build" && resource.product == "suite" && !context.embargoed };
+when { resource.class == Class::"product-build" && resource.product == "suite" && !context.embargoed && principal != Requester::"thief" };
 
 @id("avdb")
 permit (principal, action == Action::"sign", resource)
-when { resource.class == Class::"av-database" && resource.product == "avdb" && !context.embargoed };
+when { resource.class == Class::"av-database" && resource.product == "avdb" && !context.embargoed && principal != Requester::"thief" };
 "#;
 
 /// What a pipeline asks for.
@@ -32,7 +35,8 @@ pub struct Request {
     pub release: Arc<VerifiedRelease>,
 }
 
-/// Releases in the order in which they are asked for; sequences go up in each channel.
+/// Releases in the order in which they are asked for. Sequences go up in each channel, but now and then one comes again or
+/// comes late; and the thief asks for any, up to the last one there is.
 pub fn requests(rng: &mut ChaCha20Rng) -> Vec<Request> {
     let mut sequences: BTreeMap<(&str, &str), u64> = BTreeMap::new();
     (0..rng.gen_range(6..16))
@@ -48,16 +52,24 @@ pub fn requests(rng: &mut ChaCha20Rng) -> Vec<Request> {
             .choose(rng)
             .unwrap();
             let channel = *["stable", "beta"].choose(rng).unwrap();
-            let sequence = sequences.entry((product, channel)).or_default();
-            *sequence += rng.gen_range(1..3);
-            request(rng, number, class, product, channel, *sequence)
+            let newest = sequences.entry((product, channel)).or_default();
+            let (requester, sequence) = match rng.gen_range(0..12) {
+                0 => (THIEF, (1 << 53) - 1),
+                1 => (THIEF, *newest + 1),
+                2 => ("ci", newest.saturating_sub(rng.gen_range(0..2)).max(1)),
+                _ => ("ci", *newest + rng.gen_range(1..3)),
+            };
+            if requester != THIEF {
+                *newest = sequence.max(*newest);
+            }
+            request(rng, (requester, number), class, product, channel, sequence)
         })
         .collect()
 }
 
 fn request(
     rng: &mut ChaCha20Rng,
-    number: u32,
+    (requester, number): (&str, u32),
     class: Class,
     product: &str,
     channel: &str,
@@ -74,7 +86,7 @@ fn request(
         class,
         product: product.to_owned(),
         channel: channel.to_owned(),
-        version: format!("1.{sequence}"),
+        version: format!("1.{sequence}.{number}"),
         sequence,
         issued_at: EPOCH,
         expires_at: None,
@@ -83,7 +95,7 @@ fn request(
     };
     Request {
         release_id: ReleaseId::new(format!("{product}-{channel}-{number}")).unwrap(),
-        requester: Requester::new("ci").unwrap(),
+        requester: Requester::new(requester).unwrap(),
         release: Arc::new(release.verify().unwrap()),
     }
 }

@@ -119,14 +119,14 @@ async fn one_content_each(journal: &Path) -> i64 {
     let mut connection =
         SqliteConnectOptions::new().filename(journal).read_only(true).connect().await.unwrap();
     let twice = sqlx::query(
-        "SELECT product, channel, sequence FROM decisions WHERE verdict = 'permitted'
-         GROUP BY product, channel, sequence HAVING count(DISTINCT digest) > 1",
+        "SELECT class, product, channel, sequence FROM decisions WHERE verdict = 'permitted'
+         GROUP BY class, product, channel, sequence HAVING count(DISTINCT digest) > 1",
     )
     .fetch_all(&mut connection)
     .await
     .unwrap();
     assert!(twice.is_empty(), "{} sequences with two contents in {}", twice.len(), journal.display());
-    let row = sqlx::query("SELECT count(*) FROM (SELECT DISTINCT product, channel, sequence FROM decisions WHERE verdict = 'permitted')")
+    let row = sqlx::query("SELECT count(*) FROM (SELECT DISTINCT class, product, channel, sequence FROM decisions WHERE verdict = 'permitted')")
         .fetch_one(&mut connection)
         .await
         .unwrap();

@@ -21,6 +21,7 @@ mod python;
 mod quorum;
 mod sealed;
 mod secrets;
+mod sequences;
 mod stolen;
 
 use std::time::Duration;

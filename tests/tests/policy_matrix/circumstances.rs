@@ -3,8 +3,9 @@
 use rutli_policy::Rates;
 use rutli_release::{Class, Product, VerifiedRelease};
 use rutli_signer_node::{
-    marks::{Mark, Marks},
+    marks::{Mark, Marks, Steps},
     rates::RateCounter,
+    versions::Versions,
 };
 
 use crate::cases::Lane;
@@ -103,21 +104,24 @@ impl Sequence {
     /// As the node's journal has it.
     pub fn marks(self, release: &VerifiedRelease, now: u64) -> Marks {
         let mark = |sequence, digest| Mark {
-            product: release.product().clone(),
-            channel: release.channel().clone(),
+            channel: release.channel_key(),
             sequence,
             digest,
+            version: release.version().clone(),
             at: now - 90,
         };
         let other = [7; 32];
-        Marks::from_rows(match self {
+        let rows = match self {
             Self::First => Vec::new(),
             Self::Up => vec![mark(SEQUENCE - 1_000, other)],
             Self::Leap => vec![mark(SEQUENCE - 1_001, other)],
             Self::Again => vec![mark(SEQUENCE - 1, other), mark(SEQUENCE, release.digest())],
             Self::Behind => vec![mark(SEQUENCE + 8, other)],
             Self::Conflict => vec![mark(SEQUENCE - 1, other), mark(SEQUENCE, other)],
-        })
+        };
+        // The step is bounded by a policy here.
+        let steps = Steps { max_step: 2 * SEQUENCE, ..Steps::default() };
+        Marks::from_rows(rows, Versions::default()).with_steps(steps)
     }
 }
 

@@ -126,6 +126,8 @@ impl Scene {
                 embargoed: false,
                 established: &self.established,
                 previous_sequence: None,
+                previous_version: None,
+                version_is_new: true,
                 rates: Rates::default(),
                 now_unix: NOW,
             };

@@ -124,7 +124,10 @@ pub fn is_signed(release: &v1::Release) -> Result<bool> {
         | ReleaseState::AwaitingQuorum
         | ReleaseState::AwaitingEvidence
         | ReleaseState::Signing => Ok(false),
-        state @ (ReleaseState::Refused | ReleaseState::Cancelled | ReleaseState::Expired) => bail!(
+        state @ (ReleaseState::Refused
+        | ReleaseState::Cancelled
+        | ReleaseState::Expired
+        | ReleaseState::Overtaken) => bail!(
             "release {} ended as {}: {}",
             release.release_id,
             state.as_str_name(),

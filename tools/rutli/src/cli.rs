@@ -19,7 +19,7 @@ pub use self::{
         Attest, AttestProvenance, AttestRebuild, AttestSigning, AttestTests, Attested, IsolationChosen,
     },
     custodian::{Approve, Custodian, Evidence, Pending, Refuse, Show, Signing, View},
-    files::{Sign, Verify},
+    files::{Number, Sign, Verify},
     log::{DocumentsChecked, Log, LogExport, LogFilter, LogMonitor, LogPlace, LogProve, LogShow},
     policy::{Policy, PolicyFiles, Replay},
 };

@@ -14,7 +14,7 @@ const EXIT_CODES: &str = "\
 Exit codes of all commands:
 
   0  Done: signed, verified, written.
-  1  Not verified; refused, cancelled or expired; something failed; `log monitor` found a new alarm;
+  1  Not verified; refused, cancelled, expired or overtaken; something failed; `log monitor` found a new alarm;
      `policy check` found what no node would load, `policy test` a case that goes otherwise, `policy replay` a release
      that was signed and would not have been.
      Trying the same again does not help.
@@ -40,11 +40,12 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
   sign, release   {\"release_id\",\"request_id\",\"requester\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
    show|watch|    \"issued_at\",\"expires_at\",\"formats\":[…],\"artifacts\":[{\"name\",\"size\",\"sha256\",\"sha512\",\"blake2b\"}],
    cancel|fetch|  \"state\",\"waiting_for\":[…],\"refusals\":[{\"node\",\"code\",\"reason\"}],\"signatures\":{\"done\",\"total\"},
-   disclose       \"signed_by\":[…],\"key\",\"created_at\",\"finished_at\",\"embargo_until\",\"disclosed_at\",\"log_index\",
+   disclose       \"signed_by\":[…],\"key\",\"created_at\",\"finished_at\",\"overtaken_by\",\"embargo_until\",\"disclosed_at\",\"log_index\",
                   \"proven\",\"proven_at\",\"files\":[NAME…],\"written\":[PATH…]}
                   key: null until it is signed; log_index: the request's entry in the log, counted from 0; proven: the
                   proof that the signature is in the log is among the files
-                  state: queued, awaiting-quorum, awaiting-evidence, signing, signed, refused, cancelled, expired
+                  state: queued, awaiting-quorum, awaiting-evidence, signing, signed, refused, cancelled, expired,
+                  overtaken
                   \"evidence\":[{\"digest\",\"kind\",\"submitter\",\"added_at\",\"size\",\"log_index\"}]; not in lists.
                   kind, by its form alone: build, tests, review, approval, refusal
   release list    {\"releases\":[as above…]}
@@ -71,7 +72,7 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   node's socket: a node knows no link but its own
   ceremony list   {\"ceremonies\":[as above…]}
   node status|…   {\"node\",\"state\",\"reason\",\"version\",\"identity\",\"keys\":[…],\"coordinators\":[{\"url\",\"connected\",
-                  \"error\"}],\"permitted\",\"refused\",\"shares\",\"marks\":[{\"product\",\"channel\",\"sequence\"}],
+                  \"error\"}],\"permitted\",\"refused\",\"shares\",\"marks\":[{\"class\",\"product\",\"channel\",\"sequence\"}],
                   \"policy\":{\"digest\",\"policies\":[ID…],\"trusts\":[TEXT…],\"loaded_at\",\"problem\",\"warnings\":[TEXT…]},
                   \"log\":{\"origin\",\"size\",\"root\",\"state\"}}; log state: following, catching-up, forked;
                   problem: why the files as they are now are not in force, or null
@@ -93,7 +94,7 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
   log show        {\"log\",\"size\",\"releases\":[{\"index\",\"time\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
                   \"requester\",\"release\",\"statement\",\"state\",\"outcome\",\"dsse\",\"key\",\"signed_by\":[…],
                   \"refusals\":[{\"node\",\"code\",\"reason\"}]}]}; under embargo what is not known is null, and reasons are
-                  empty; state: open, signed, refused, expired, cancelled; release: its id at the coordinator;
+                  empty; state: open, signed, refused, expired, cancelled, overtaken; release: its id at the coordinator;
                   outcome, dsse: indexes of the entries that say how it ended and hold the signature of its statement,
                   null where there is none
   log show INDEX  {\"log\",\"size\",\"index\",\"leaf\",\"entry\":{…},\"document\":TEXT or null}

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tonic::{Code, Response, Status, transport::Channel};
 
 use crate::{
-    cli, client,
+    cli, client, releases,
     report::{Failure, Report},
     status, text,
 };
@@ -146,6 +146,7 @@ pub fn status_json(node: &v1::StatusResponse) -> Value {
         "refused": node.refused,
         "shares": node.shares,
         "marks": node.marks.iter().map(|mark| json!({
+            "class": releases::class_word(mark.release_class),
             "product": mark.product,
             "channel": mark.channel,
             "sequence": mark.sequence,
@@ -220,7 +221,8 @@ fn describe(node: &v1::StatusResponse) -> String {
                     .iter()
                     .map(|mark| {
                         format!(
-                            "{} {} {}",
+                            "{} {} {} {}",
+                            releases::class_word(mark.release_class),
                             text::printable(&mark.product),
                             text::printable(&mark.channel),
                             mark.sequence

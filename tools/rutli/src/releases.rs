@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// Every state with its stable word.
-pub const STATES: [(ReleaseState, &str); 8] = [
+pub const STATES: [(ReleaseState, &str); 9] = [
     (ReleaseState::Queued, "queued"),
     (ReleaseState::AwaitingQuorum, "awaiting-quorum"),
     (ReleaseState::AwaitingEvidence, "awaiting-evidence"),
@@ -28,6 +28,7 @@ pub const STATES: [(ReleaseState, &str); 8] = [
     (ReleaseState::Refused, "refused"),
     (ReleaseState::Cancelled, "cancelled"),
     (ReleaseState::Expired, "expired"),
+    (ReleaseState::Overtaken, "overtaken"),
 ];
 
 /// Pauses between attempts to reach a coordinator that went away: doubling from the first to the second.
@@ -309,12 +310,22 @@ pub async fn within<T>(timeout: Option<Duration>, work: impl Future<Output = T>)
     }
 }
 
+/// A class from the wire as it is written; empty for one that is not known here.
+#[must_use]
+pub fn class_word(class: i32) -> &'static str {
+    class_from_wire(class).map(|class| class.as_str()).unwrap_or_default()
+}
+
 /// Whether nothing changes any more.
 #[must_use]
 pub fn is_final(state: i32) -> bool {
     matches!(
         ReleaseState::try_from(state),
-        Ok(ReleaseState::Signed | ReleaseState::Refused | ReleaseState::Cancelled | ReleaseState::Expired)
+        Ok(ReleaseState::Signed
+            | ReleaseState::Refused
+            | ReleaseState::Cancelled
+            | ReleaseState::Expired
+            | ReleaseState::Overtaken)
     )
 }
 
@@ -335,6 +346,10 @@ pub fn signed_or_failure(release: &v1::Release) -> Result<(), Failure> {
         }
         Ok(ReleaseState::Expired) => Failure::failed(format!("release {id} was not signed within its time"))
             .help("see `rutli node list` for what was missing; then ask again with a higher --sequence"),
+        Ok(ReleaseState::Overtaken) => {
+            Failure::failed(format!("release {id} was overtaken: {} was signed first", release.overtaken_by))
+                .help("ask again with a higher --sequence, or with --sequence next")
+        }
         Ok(ReleaseState::AwaitingEvidence) => {
             Failure::waiting(format!("release {id} is not signed yet: {}", stage(release))).help(format!(
                 "add what is missing with `rutli evidence add {id} FILE…` or `rutli approve {id} --key KEY`; wait for it with \
@@ -367,6 +382,7 @@ pub fn stage(release: &v1::Release) -> String {
             format!("signing {}/{}", release.signatures_done, release.signatures_total)
         }
         Ok(ReleaseState::Refused) => format!("refused: {}", refusals(release)),
+        Ok(ReleaseState::Overtaken) => format!("overtaken by sequence {}", release.overtaken_by),
         Ok(ReleaseState::Queued) if !release.waiting_for.is_empty() => {
             format!("queued, waiting for {}", text::list(&release.waiting_for))
         }
@@ -406,7 +422,7 @@ pub fn to_json(release: &v1::Release) -> Value {
         "release_id": release.release_id,
         "request_id": release.request_id,
         "requester": release.requester,
-        "class": class_from_wire(content.release_class).map(|class| class.as_str()).unwrap_or_default(),
+        "class": class_word(content.release_class),
         "product": content.product,
         "channel": content.channel,
         "version": content.version,
@@ -422,6 +438,7 @@ pub fn to_json(release: &v1::Release) -> Value {
         "signed_by": release.signed_by,
         "key": (!release.key.is_empty()).then_some(&release.key),
         "created_at": release.created_at,
+        "overtaken_by": (release.overtaken_by != 0).then_some(release.overtaken_by),
         "finished_at": (release.finished_at != 0).then_some(release.finished_at),
         "embargo_until": (release.embargo_until != 0).then_some(release.embargo_until),
         "disclosed_at": (release.disclosed_at != 0).then_some(release.disclosed_at),
@@ -437,7 +454,7 @@ pub fn to_json(release: &v1::Release) -> Value {
 #[must_use]
 pub fn describe(release: &v1::Release) -> String {
     let content = release.content.clone().unwrap_or_default();
-    let class = class_from_wire(content.release_class).map(|class| class.as_str()).unwrap_or_default();
+    let class = class_word(content.release_class);
     let mut rows = vec![
         ("release", text::printable(&release.release_id)),
         ("state", stage(release)),
@@ -588,6 +605,7 @@ pub(crate) mod tests {
         assert_eq!(with(ReleaseState::Refused), Some(1));
         assert_eq!(with(ReleaseState::Cancelled), Some(1));
         assert_eq!(with(ReleaseState::Expired), Some(1));
+        assert_eq!(with(ReleaseState::Overtaken), Some(1));
         assert_eq!(with(ReleaseState::AwaitingQuorum), Some(4));
         assert_eq!(with(ReleaseState::AwaitingEvidence), Some(4));
         assert_eq!(state_word(99), "unknown");

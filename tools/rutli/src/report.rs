@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 /// How a command ends, as the shell sees it. `rutli help exit-codes` documents them; scripts rely on them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Exit {
-    /// Not verified, refused, cancelled, expired, or failed.
+    /// Not verified, refused, cancelled, expired, overtaken, or failed.
     Failed,
     /// Wrong usage, or a file that cannot be used.
     Usage,

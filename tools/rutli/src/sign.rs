@@ -21,7 +21,7 @@ use rutli_wire::{
     v1,
 };
 use serde_json::{Value, json};
-use tonic::transport::Channel as Connection;
+use tonic::{Status, transport::Channel as Connection};
 
 use self::progress::Progress;
 use crate::{
@@ -34,6 +34,9 @@ use crate::{
 
 /// Attempts to hand a request in while the coordinator says that it is not ready.
 const CREATE_ATTEMPTS: u32 = 6;
+
+/// Numbers that are asked for with `--sequence next` before the command gives up.
+const NEXT_ATTEMPTS: u32 = 5;
 
 /// Files that the report lists by name.
 const LISTED_FILES: usize = 10;
@@ -85,29 +88,35 @@ pub async fn run(
     connect: impl Future<Output = Result<Connection, Failure>>,
 ) -> Result<Report, Failure> {
     let key = args.key.as_deref().map(read_key).transpose()?;
+    let sequence = match args.sequence {
+        cli::Number::Given(sequence) => sequence,
+        // Until the coordinator has named one.
+        cli::Number::Next => Sequence::new(1).map_err(|error| Failure::usage(error.to_string()))?,
+    };
     let request = Request {
         class: args.class,
-        product: args.product,
-        channel: args.channel,
-        version: args.version,
-        sequence: args.sequence,
+        product: args.product.clone(),
+        channel: args.channel.clone(),
+        version: args.version.clone(),
+        sequence,
         expires_at: args.expires_at,
         embargo_until: args.embargo_until,
-        formats: args.formats,
-        request_id: args.request_id,
-        files: args.files,
-        base: args.base,
+        formats: args.formats.clone(),
+        request_id: args.request_id.clone(),
+        files: args.files.clone(),
+        base: args.base.clone(),
         evidence: evidence::read(&args.evidence)?,
     };
-    let (wire, hashed) = prepare(&request)?;
+    let (mut wire, hashed) = prepare(&request)?;
     if !args.no_wait {
         // A release that is signed must have a place to be written to.
         files::create_output_folder(&args.out)?;
     }
     let connection = connect.await?;
-    let release = create(connection.clone(), &wire).await?;
-    let release = complete(connection.clone(), release, &request.evidence).await?;
-    eprintln!("release {} (request id {})", text::printable(&release.release_id), wire.request_id);
+    let release = match args.sequence {
+        cli::Number::Given(_) => ask(connection.clone(), &wire, &request.evidence, &args).await?,
+        cli::Number::Next => ask_for_next(connection.clone(), &mut wire, &request, &args).await?,
+    };
     if args.no_wait {
         let mut report =
             format!("release {} is {}", text::printable(&release.release_id), releases::stage(&release));
@@ -116,7 +125,6 @@ pub async fn run(
         }
         return Ok(Report::new(report, releases::to_json(&release)));
     }
-    let release = wait(connection.clone(), release, args.timeout).await?;
     let signed = finish(connection.clone(), release, &wire, key.as_ref(), &args.out).await?;
     for file in hashed.iter().filter(|file| file.has_changed()) {
         eprintln!(
@@ -126,6 +134,98 @@ pub async fn run(
     }
     let signed = prove(connection, signed, args.proof_timeout, &args.out).await?;
     Ok(report(&signed, &args.out))
+}
+
+/// Hands a request in, and follows its release to the end, unless nobody waits for it.
+async fn ask(
+    connection: Connection,
+    wire: &v1::CreateReleaseRequest,
+    documents: &[Evidence],
+    args: &cli::Sign,
+) -> Result<v1::Release, Failure> {
+    let release = create(connection.clone(), wire).await?;
+    follow(connection, wire, release, documents, args).await
+}
+
+async fn follow(
+    connection: Connection,
+    wire: &v1::CreateReleaseRequest,
+    release: v1::Release,
+    documents: &[Evidence],
+    args: &cli::Sign,
+) -> Result<v1::Release, Failure> {
+    let release = complete(connection.clone(), release, documents).await?;
+    eprintln!("release {} (request id {})", text::printable(&release.release_id), wire.request_id);
+    if args.no_wait { Ok(release) } else { wait(connection, release, args.timeout).await }
+}
+
+/// The same with a number that the coordinator names, and names again if another release was first. Each number is part of
+/// its own request, whose id follows from the content and from how often it was asked: so the command may be run again after
+/// any crash, and comes to the same releases.
+async fn ask_for_next(
+    connection: Connection,
+    wire: &mut v1::CreateReleaseRequest,
+    request: &Request,
+    args: &cli::Sign,
+) -> Result<v1::Release, Failure> {
+    let first = match &request.request_id {
+        Some(id) => id.to_string(),
+        None => wire.request_id.replacen("content-", "next-", 1),
+    };
+    wire.request_id.clone_from(&first);
+    let mut asked: u32 = 1;
+    for attempt in 1.. {
+        wire.sequence = next_sequence(connection.clone(), wire).await?;
+        let last = attempt >= NEXT_ATTEMPTS;
+        match hand_in(connection.clone(), wire).await {
+            Ok(release) => {
+                let release = under_embargo(release, wire)?;
+                let release = follow(connection.clone(), wire, release, &request.evidence, args).await?;
+                if last || !was_outrun(&release) {
+                    return Ok(release);
+                }
+                asked = asked.saturating_add(1);
+                wire.request_id = again(&first, asked)?;
+            }
+            Err(status) if last || status::reason_of(&status) != "SEQUENCE_BEHIND" => {
+                return Err(status::failure(&status));
+            }
+            Err(_) => {}
+        }
+        eprintln!("sequence {} was taken meanwhile: asking for the next one", wire.sequence);
+    }
+    Err(Failure::failed("no sequence was free").help("run the command again"))
+}
+
+async fn next_sequence(connection: Connection, wire: &v1::CreateReleaseRequest) -> Result<u64, Failure> {
+    let asked = v1::NextSequenceRequest {
+        request_id: wire.request_id.clone(),
+        release_class: wire.release_class,
+        product: wire.product.clone(),
+        channel: wire.channel.clone(),
+    };
+    let next = client::releases(connection).next_sequence(asked).await;
+    let sequence = next.map_err(|status| status::failure(&status))?.into_inner().sequence;
+    Sequence::new(sequence).map(Sequence::get).map_err(|error| releases::rubbish(&error.to_string()))
+}
+
+/// The id of a request that is made once more, with another number.
+fn again(first: &str, asked: u32) -> Result<String, Failure> {
+    RequestId::new(format!("{first}.{asked}")).map(|id| id.to_string()).map_err(|error| {
+        Failure::usage(format!("the request id cannot be used again with a number behind it: {error}"))
+            .help("give a shorter --request-id, or none")
+    })
+}
+
+/// Whether a release ended for its number alone, so that another number may do.
+fn was_outrun(release: &v1::Release) -> bool {
+    let number =
+        |refusal: &v1::Refusal| ["sequence-behind", "sequence-conflict"].contains(&refusal.code.as_str());
+    match release.state() {
+        v1::ReleaseState::Overtaken => true,
+        v1::ReleaseState::Refused => release.refusals.iter().all(number),
+        _ => false,
+    }
 }
 
 /// Has files signed and writes the signatures to `out`, and the proofs if they come within `proof_timeout`: what
@@ -204,19 +304,24 @@ pub async fn create(
     connection: Connection,
     request: &v1::CreateReleaseRequest,
 ) -> Result<v1::Release, Failure> {
+    let release = hand_in(connection, request).await.map_err(|status| status::failure(&status))?;
+    under_embargo(release, request)
+}
+
+async fn hand_in(connection: Connection, request: &v1::CreateReleaseRequest) -> Result<v1::Release, Status> {
     let mut client = client::releases(connection);
     let mut delay = Duration::from_millis(200);
     for attempt in 1.. {
         match client.create_release(request.clone()).await {
-            Ok(release) => return under_embargo(release.into_inner(), request),
+            Ok(release) => return Ok(release.into_inner()),
             Err(status) if attempt < CREATE_ATTEMPTS && status::is_passing(&status) => {
                 tokio::time::sleep(delay).await;
                 delay *= 2;
             }
-            Err(status) => return Err(status::failure(&status)),
+            Err(status) => return Err(status),
         }
     }
-    Err(Failure::unreachable("the coordinator is not ready").help("try again"))
+    Err(Status::unavailable("the coordinator is not ready"))
 }
 
 /// A release that was asked for before is as it was then: evidence that it does not have yet is added to it.
@@ -515,6 +620,29 @@ mod tests {
         let mut named = first.clone();
         named.request_id = Some(RequestId::new("mine").unwrap());
         assert_eq!(id(&named), "mine");
+    }
+
+    #[test]
+    fn only_a_number_that_was_taken_is_asked_for_again() {
+        let refused = |codes: &[&str]| v1::Release {
+            state: v1::ReleaseState::Refused.into(),
+            refusals: codes
+                .iter()
+                .map(|code| v1::Refusal { code: (*code).to_owned(), ..v1::Refusal::default() })
+                .collect(),
+            ..v1::Release::default()
+        };
+        assert!(was_outrun(&refused(&["sequence-behind", "sequence-conflict"])));
+        for codes in [["sequence-behind", "not-allowed"], ["sequence-step", "sequence-step"]] {
+            assert!(!was_outrun(&refused(&codes)), "{codes:?}");
+        }
+        let ended = |state: v1::ReleaseState| v1::Release { state: state.into(), ..v1::Release::default() };
+        assert!(was_outrun(&ended(v1::ReleaseState::Overtaken)));
+        assert!(
+            !was_outrun(&ended(v1::ReleaseState::Expired)) && !was_outrun(&ended(v1::ReleaseState::Signed))
+        );
+        assert_eq!(again("job", 2).unwrap(), "job.2");
+        assert_eq!(again(&"x".repeat(128), 2).unwrap_err().exit.code(), 2);
     }
 
     #[test]

@@ -174,14 +174,19 @@ fn already_exists(status: &Status, message: String) -> Failure {
     Failure::failed(message).help("change the name in the proposal, then propose it again")
 }
 
-fn reason_of(status: &Status) -> String {
+/// The stable word for a status, if it has one.
+#[must_use]
+pub fn reason_of(status: &Status) -> String {
     status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
 }
 
 /// The way out where the state of the other side forbids something. A node gives no reason but its words.
 fn precondition_help(status: &Status, problem: &str) -> &'static str {
     match reason_of(status).as_str() {
-        "SEQUENCE_BEHIND" => "give a higher --sequence; `rutli release list` shows what was used",
+        "SEQUENCE_BEHIND" => {
+            "give a higher --sequence, or --sequence next; `rutli release list` shows what was used"
+        }
+        "NO_SEQUENCE" => "use another channel, or ask the nodes' custodians which numbers they permitted",
         "TOO_LATE" => {
             "follow it with `rutli release watch`; to replace it, sign again with a higher --sequence"
         }

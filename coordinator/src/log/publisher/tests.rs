@@ -387,8 +387,11 @@ async fn many_signatures_are_proved_in_one_round() {
             requester,
             request_id,
             request_digest: [1; 32],
-            product,
-            channel: rutli_release::Channel::new("stable").unwrap(),
+            channel: rutli_release::ChannelKey {
+                class: rutli_release::Class::ProductBuild,
+                product,
+                channel: rutli_release::Channel::new("stable").unwrap(),
+            },
             sequence: rutli_release::Sequence::new(1).unwrap(),
             content: prost::Message::encode_to_vec(stored.message.content.as_ref().unwrap()),
             evidence: Vec::new(),

@@ -35,7 +35,7 @@ impl Link {
     }
 
     async fn says(&self, core: &Core, size: u64, refusal: Option<RefusalCode>) {
-        let refusal = refusal.map(|code| Refusal { code, reason: String::new() });
+        let refusal = refusal.map(|code| Refusal::new(code, ""));
         let witnessed = Witnessed { size, cosignature: None };
         core.sessions.received(&self.node, self.stream, FromNode::Head(witnessed, refusal)).await;
     }

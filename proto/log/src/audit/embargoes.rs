@@ -8,10 +8,7 @@ use std::{
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::Leaf;
-use crate::{
-    entry::{Embargoed, OutcomeState},
-    hash::Hash,
-};
+use crate::{entry::Embargoed, hash::Hash};
 
 /// An embargo without a disclosure.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,12 +16,10 @@ use crate::{
 pub(super) struct Hidden {
     /// With the time at which a disclosure is due, however late the entry says.
     pub(super) entry: Embargoed,
-    /// The place of what was cancelled right before it, which it may repeat.
-    pub(super) cancelled: Option<u64>,
     /// What its outcome said that the statement is.
     pub(super) statement: Option<Hash>,
-    /// How it ended.
-    pub(super) state: Option<OutcomeState>,
+    /// Index of its outcome, if it was signed.
+    pub(super) signed_at: Option<u64>,
     /// The signature, to be verified once the statement is there.
     pub(super) leaf: Option<Leaf>,
     pub(super) reported: bool,
@@ -35,8 +30,8 @@ pub(super) struct Hidden {
 #[serde(from = "BTreeMap<u64, Hidden>")]
 pub(super) struct Embargoes {
     by_index: BTreeMap<u64, Hidden>,
-    /// Every place that one may turn out to have, with its index.
-    places: BTreeSet<(u64, u64)>,
+    /// Where each was asked for, and signed.
+    places: BTreeSet<u64>,
 }
 
 impl Embargoes {
@@ -81,29 +76,24 @@ impl Embargoes {
         over
     }
 
-    /// The entry `index` was disclosed and has this place: so has what may repeat it.
-    pub(super) fn settle(&mut self, index: u64, place: u64) {
-        let heirs = self.places.range((index, 0)..=(index, u64::MAX));
-        let heirs: Vec<u64> = heirs.map(|(_, heir)| *heir).filter(|heir| *heir != index).collect();
-        for heir in heirs {
-            if let Some(hidden) = self.by_index.get_mut(&heir) {
-                self.places.remove(&(index, heir));
-                hidden.cancelled = Some(place);
-                self.places.insert((place, heir));
-            }
-        }
+    /// How an embargoed request ended, which is about this statement; `signed_at` is the outcome's index if it was signed.
+    pub(super) fn end(&mut self, index: u64, statement: Hash, signed_at: Option<u64>) -> bool {
+        let Some(hidden) = self.by_index.get_mut(&index) else { return false };
+        hidden.statement = Some(statement);
+        hidden.signed_at = signed_at;
+        self.places.extend(signed_at);
+        true
     }
 
-    /// Whether one may turn out to have its place between these two, which are open ends where there is none.
+    /// Whether one was asked for, or signed, between these two places, which are open ends where there is none.
     pub(super) fn between(&self, after: Option<u64>, before: Option<u64>) -> bool {
-        let after = after.map_or(Unbounded, |after| Excluded((after, u64::MAX)));
-        let before = before.map_or(Unbounded, |before| Excluded((before, 0)));
+        let (after, before) = (after.map_or(Unbounded, Excluded), before.map_or(Unbounded, Excluded));
         self.places.range((after, before)).next().is_some()
     }
 }
 
-fn places(index: u64, hidden: &Hidden) -> impl Iterator<Item = (u64, u64)> + use<> {
-    std::iter::once(index).chain(hidden.cancelled).map(move |place| (place, index))
+fn places(index: u64, hidden: &Hidden) -> impl Iterator<Item = u64> + use<> {
+    std::iter::once(index).chain(hidden.signed_at)
 }
 
 impl From<BTreeMap<u64, Hidden>> for Embargoes {

@@ -1,9 +1,10 @@
-//! The order of the releases of a class, product and channel: sequences as they were asked for, versions as they were signed.
+//! The order of what was signed in a class, product and channel: sequences go up, versions do not go down, and no version is
+//! signed twice.
 //!
-//! A request has its **place** in that order: the index of its entry. A coordinator that goes on with another roster logs
-//! what waits anew: one transaction cancels the old request and asks for the same statement in the very next entry. Such a
-//! request stands in the place of the one that it repeats, whatever has been asked for between them. Under embargo neither
-//! place nor channel is known before the disclosure, which is then compared with what stands before and after it.
+//! What is only asked for binds nobody: it may wait, and be overtaken. A signed release has its **place** at its outcome. It
+//! must be above all that was signed before it was asked for: what was at the nodes together with a later release may be
+//! signed after that one. Under embargo the channel is not known before the disclosure, which is then compared with what
+//! stands before and after it.
 
 use std::{
     cmp::Ordering,
@@ -14,7 +15,7 @@ use std::{
 use rutli_release::{Sequence, Version};
 use serde::{Deserialize, Serialize};
 
-use super::{Open, embargoes::Embargoes};
+use super::embargoes::Embargoes;
 use crate::{
     entry::Request,
     finding::{Code, Finding},
@@ -27,70 +28,62 @@ use crate::{
 pub(super) struct Asked {
     /// Class, product and channel.
     pub(super) channel: String,
-    /// In the order of its channel.
-    pub(super) place: u64,
-    version: Version,
+    /// Its index.
+    pub(super) index: u64,
+    sequence: Sequence,
+    pub(super) version: Version,
+    pub(super) statement: Hash,
+    /// What had the highest sequence of what was signed in the channel then, as far as was known.
+    above: Option<Named>,
 }
 
-/// An entry that says something of a request.
+/// An entry that says something of a signed release.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Said {
-    /// Its index.
+    /// Its index: of the outcome, or of the disclosure.
     pub(super) at: u64,
-    /// Index of the request: the same, but for a disclosure or an outcome.
-    pub(super) of: u64,
+    /// Index of the outcome.
+    pub(super) place: u64,
 }
 
 /// What is known of a channel: what may still be compared with something.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Order {
-    /// Requests, by place.
-    asked: BTreeMap<u64, Seen>,
-    /// What was signed, by place, if its version begins with numbers. What was only asked for binds nobody to its version.
+    /// What was signed, by place.
     signed: BTreeMap<u64, Signed>,
-    /// Whether anything was ever signed.
-    pub(super) ever_signed: bool,
-    /// Index of the newest request.
+    /// Place of the newest.
     pub(super) newest: u64,
 }
 
+/// A release, by the index of its request.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Seen {
+struct Named {
     index: u64,
     sequence: Sequence,
-    statement: Hash,
+    version: Version,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Signed {
-    index: u64,
-    version: Version,
-}
-
-/// What is not known yet, and may have its place in any channel.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Unsettled<'a> {
-    /// What has no outcome may be cancelled and asked for anew.
-    pub(super) open: &'a BTreeMap<u64, Open>,
-    /// What is under embargo.
-    pub(super) embargoes: &'a Embargoes,
-    /// The place of what the last entry cancelled.
-    pub(super) cancelled: Option<u64>,
-}
-
-impl Unsettled<'_> {
-    fn waits(&self, place: u64, seen: &Seen) -> bool {
-        self.cancelled == Some(place) || self.open.contains_key(&seen.index)
-    }
+    this: Named,
+    /// Of all that was signed until then, itself included, the one with the highest sequence.
+    highest: Named,
 }
 
 impl Asked {
-    /// `place` as [`Order::ask`] gave it.
-    pub(super) fn new(request: &Request, place: u64) -> Self {
-        Self { channel: channel_of(request), place, version: request.version.clone() }
+    /// `above` as [`Order::highest_before`] gives it.
+    pub(super) fn new(index: u64, request: &Request, order: Option<&Order>) -> Self {
+        Self {
+            channel: channel_of(request),
+            index,
+            sequence: request.sequence,
+            version: request.version.clone(),
+            statement: request.statement,
+            above: order.and_then(|order| order.highest_before(index)).cloned(),
+        }
     }
 }
 
@@ -100,129 +93,94 @@ pub(super) fn channel_of(request: &Request) -> String {
 }
 
 impl Order {
-    /// Finds the place of a request, and compares it with those before and after it. `cancelled` is the place of what was
-    /// cancelled right before it, if something was.
-    pub(super) fn ask(
-        &mut self,
-        said: Said,
-        cancelled: Option<u64>,
-        request: &Request,
-    ) -> (u64, Vec<Finding>) {
-        let this = Seen { index: said.of, sequence: request.sequence, statement: request.statement };
-        self.newest = self.newest.max(said.of);
-        if let Some(place) = cancelled
-            && let Some(before) = self.asked.get_mut(&place)
-            && (before.sequence, before.statement) == (this.sequence, this.statement)
-        {
-            // Nothing is new but where it is logged: it was compared when it came first.
-            before.index = this.index;
-            return (place, Vec::new());
-        }
-        let (older, younger) = neighbours(&self.asked, said.of);
-        let older = older.and_then(|place| self.asked.get(&place)).map(|older| (older, &this));
-        let younger = younger.and_then(|place| self.asked.get(&place)).map(|younger| (&this, younger));
-        let backwards = older.into_iter().chain(younger).filter(|(a, b)| b.sequence <= a.sequence);
-        let findings = backwards.map(|(older, younger)| {
-            let text = format!(
-                "in {} the sequence went from {} (entry {}) to {} (entry {})",
-                channel_of(request),
-                older.sequence,
-                older.index,
-                younger.sequence,
-                younger.index
-            );
-            Finding::at(Code::SequenceBackwards, said.at, text)
-        });
-        let findings = findings.collect();
-        self.asked.insert(said.of, this);
-        (said.of, findings)
+    /// Of what was signed before an entry, the one with the highest sequence.
+    fn highest_before(&self, index: u64) -> Option<&Named> {
+        self.signed.range(..index).next_back().map(|(_, signed)| &signed.highest)
     }
 
-    /// Takes note that a request was signed; compares it with what was asked for before and after it, and signed.
+    /// Takes note that a request was signed, and compares it with what was signed before and after it.
     pub(super) fn sign(&mut self, said: Said, asked: Asked) -> Vec<Finding> {
-        let Asked { channel, place, version } = asked;
-        self.ever_signed = true;
-        self.newest = self.newest.max(said.of);
-        if numbers(version.as_str()).is_none() {
-            return Vec::new();
-        }
-        let this = Signed { index: said.of, version };
-        let (older, younger) = neighbours(&self.signed, place);
-        let older = older.and_then(|place| self.signed.get(&place)).map(|older| (older, &this));
-        let younger = younger.and_then(|place| self.signed.get(&place)).map(|younger| (&this, younger));
-        let backwards = older
+        let Asked { channel, index, sequence, version, above, .. } = asked;
+        let this = Named { index, sequence, version };
+        self.newest = self.newest.max(said.place);
+        let known = self.highest_before(index).cloned();
+        let above = [above, known].into_iter().flatten().max_by_key(|named| named.sequence);
+        let older = above.filter(|above| above.sequence >= sequence).map(|above| (above, this.clone()));
+        // Under embargo until now: what was asked for after it was signed had to be above it.
+        let younger = self.signed.range(said.place..).map(|(_, younger)| &younger.this);
+        let younger = younger.filter(|younger| younger.index > said.place && younger.sequence <= sequence);
+        let younger = younger.map(|younger| (this.clone(), younger.clone()));
+        let mut findings: Vec<Finding> = older
             .into_iter()
-            .chain(younger)
-            .filter(|(a, b)| compare_versions(&a.version, &b.version) == Some(Ordering::Greater));
-        let findings = backwards.map(|(older, younger)| {
-            let text = format!(
-                "in {channel} the version of what is signed went from {} (entry {}) to {} (entry {})",
-                older.version, older.index, younger.version, younger.index
-            );
-            Finding::at(Code::VersionBackwards, said.at, text)
-        });
-        let findings = findings.collect();
-        self.signed.insert(place, this);
+            .chain(younger.take(1))
+            .map(|(older, younger)| backwards(Code::SequenceBackwards, &channel, said.at, &older, &younger))
+            .collect();
+        let (before, after) = neighbours(&self.signed, said.place);
+        let before = before.and_then(|place| self.signed.get(&place)).map(|signed| &signed.highest);
+        let after = after.and_then(|place| self.signed.get(&place)).map(|signed| &signed.this);
+        for other in before.into_iter().chain(after) {
+            let (lower, higher) =
+                if other.sequence < this.sequence { (other, &this) } else { (&this, other) };
+            if compare_versions(&lower.version, &higher.version) == Some(Ordering::Greater) {
+                findings.push(backwards(Code::VersionBackwards, &channel, said.at, lower, higher));
+            }
+        }
+        let highest = before.filter(|highest| highest.sequence > sequence).unwrap_or(&this).clone();
+        for (_, younger) in self.signed.range_mut(said.place..) {
+            if younger.highest.sequence < sequence {
+                younger.highest = this.clone();
+            }
+        }
+        self.signed.insert(said.place, Signed { this, highest });
         findings
     }
 
     /// How much is kept.
     pub(super) fn len(&self) -> usize {
-        self.asked.len().saturating_add(self.signed.len())
+        self.signed.len()
     }
 
     /// Forgets what nothing can be compared with any more, at and beside a place at which something changed.
-    pub(super) fn tidy(&mut self, place: u64, unsettled: &Unsettled<'_>) {
-        let around = |(older, younger): (Option<u64>, Option<u64>)| [older, Some(place), younger];
-        for place in around(neighbours(&self.asked, place)).into_iter().flatten() {
-            if !self.asked_matters(place, unsettled) {
-                self.asked.remove(&place);
-            }
-        }
-        for place in around(neighbours(&self.signed, place)).into_iter().flatten() {
-            if !self.signed_matters(place, unsettled) {
+    pub(super) fn tidy(&mut self, place: u64, embargoes: &Embargoes) {
+        let (older, younger) = neighbours(&self.signed, place);
+        for place in [older, Some(place), younger].into_iter().flatten() {
+            if !self.matters(place, embargoes) {
                 self.signed.remove(&place);
             }
         }
     }
 
     /// Forgets everything that nothing can be compared with any more, and of the rest what is oldest where there are
-    /// more than `most` beside embargoes. Says whether there were.
-    pub(super) fn sweep(&mut self, unsettled: &Unsettled<'_>, most: usize) -> bool {
-        let places: Vec<u64> = self.asked.keys().chain(self.signed.keys()).copied().collect();
+    /// more than `most` beside the newest. Says whether there were.
+    pub(super) fn sweep(&mut self, embargoes: &Embargoes, most: usize) -> bool {
+        let places: Vec<u64> = self.signed.keys().copied().collect();
         for place in places {
-            self.tidy(place, unsettled);
+            self.tidy(place, embargoes);
         }
-        let newest = self.asked.last_key_value().map(|(place, _)| *place);
-        let beside = self.asked.iter().filter(|(place, seen)| !unsettled.waits(**place, seen));
-        let beside: Vec<u64> =
-            beside.map(|(place, _)| *place).filter(|place| Some(*place) != newest).collect();
-        let too_many = beside.len().saturating_sub(most);
-        for place in beside.iter().take(too_many) {
-            self.asked.remove(place);
-        }
-        let too_many_signed = self.signed.len().saturating_sub(most.saturating_add(1));
-        for _ in 0..too_many_signed {
+        let too_many = self.signed.len().saturating_sub(most.saturating_add(1));
+        for _ in 0..too_many {
             self.signed.pop_first();
         }
-        too_many + too_many_signed > 0
+        too_many > 0
     }
 
-    /// The newest counts, what waits, and what stands beside a place that an embargo may hide.
-    fn asked_matters(&self, place: u64, unsettled: &Unsettled<'_>) -> bool {
-        let Some(seen) = self.asked.get(&place) else { return false };
-        let (older, younger) = neighbours(&self.asked, place);
-        younger.is_none() || unsettled.waits(place, seen) || unsettled.embargoes.between(older, younger)
-    }
-
-    /// Likewise; and what stands beside something that may be signed yet.
-    fn signed_matters(&self, place: u64, unsettled: &Unsettled<'_>) -> bool {
+    /// The newest counts, and what stands beside a place that an embargo may hide.
+    fn matters(&self, place: u64, embargoes: &Embargoes) -> bool {
         let (older, younger) = neighbours(&self.signed, place);
-        let (Some(_), Some(before)) = (self.signed.get(&place), younger) else { return younger.is_none() };
-        let mut between = self.asked.range((older.map_or(Unbounded, Excluded), Excluded(before)));
-        unsettled.embargoes.between(older, younger)
-            || between.any(|(place, seen)| unsettled.waits(*place, seen))
+        younger.is_none() || embargoes.between(Some(place), younger) || embargoes.between(older, Some(place))
     }
+}
+
+fn backwards(code: Code, channel: &str, at: u64, older: &Named, younger: &Named) -> Finding {
+    let (what, from, to) = match code {
+        Code::VersionBackwards => ("version", older.version.to_string(), younger.version.to_string()),
+        _ => ("sequence", older.sequence.to_string(), younger.sequence.to_string()),
+    };
+    let text = format!(
+        "in {channel} the {what} of what is signed went from {from} (entry {}) to {to} (entry {})",
+        older.index, younger.index
+    );
+    Finding::at(code, at, text)
 }
 
 /// The places before and after this one that something stands at.

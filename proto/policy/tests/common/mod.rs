@@ -33,6 +33,8 @@ pub struct Stage {
     pub embargoed: bool,
     pub established: Vec<Established>,
     pub previous: Option<u64>,
+    pub previous_version: Option<Version>,
+    pub version_is_new: bool,
     pub rates: Rates,
     pub now: u64,
 }
@@ -52,6 +54,8 @@ impl Stage {
             embargoed: false,
             established: Vec::new(),
             previous: None,
+            previous_version: None,
+            version_is_new: true,
             rates: Rates::default(),
             now: MONDAY,
         }
@@ -81,6 +85,8 @@ impl Stage {
             embargoed: self.embargoed,
             established: &self.established,
             previous_sequence: self.previous.map(|previous| Sequence::new(previous).unwrap()),
+            previous_version: self.previous_version.as_ref(),
+            version_is_new: self.version_is_new,
             rates: self.rates,
             now_unix: self.now,
         }

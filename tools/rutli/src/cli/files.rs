@@ -5,7 +5,18 @@ use std::path::PathBuf;
 use clap::Args;
 use rutli_release::{Channel, Class, Format, Product, RequestId, Sequence, Version};
 
-use super::parse::{class_parser, format_parser, parse_duration, parse_sequence, parse_time, parse_wait};
+use super::parse::{
+    class_parser, format_parser, parse_duration, parse_number, parse_sequence, parse_time, parse_wait,
+};
+
+/// A release's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Number {
+    /// This one.
+    Given(Sequence),
+    /// One that the coordinator names.
+    Next,
+}
 
 /// `rutli sign`
 #[derive(Debug, Args)]
@@ -22,9 +33,10 @@ pub struct Sign {
     /// The version.
     #[arg(long)]
     pub version: Version,
-    /// A number that goes up with every release of a channel.
-    #[arg(long, value_parser = parse_sequence)]
-    pub sequence: Sequence,
+    /// The number of the release, higher than all that were signed in its class, product and channel: 1 to 2^53-1; or
+    /// `next`: the coordinator is asked for one, and asked again if another release was first, five times at most.
+    #[arg(long, value_name = "NUMBER|next", value_parser = parse_number)]
+    pub sequence: Number,
     /// A format to sign in; give it several times for several. Default: all.
     #[arg(long = "format", value_parser = format_parser())]
     pub formats: Vec<Format>,

@@ -3,6 +3,7 @@
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use rutli_release::{Class, Format, Sequence};
 
+use super::files::Number;
 use crate::log::limits::MIN_INTERVAL;
 
 pub(super) fn class_parser() -> impl TypedValueParser<Value = Class> {
@@ -42,6 +43,11 @@ pub(super) fn parse_wait(text: &str) -> Result<std::time::Duration, String> {
     if text == "0" { Ok(std::time::Duration::ZERO) } else { parse_duration(text) }
 }
 
+/// A sequence, or `next`.
+pub(super) fn parse_number(text: &str) -> Result<Number, String> {
+    if text == "next" { Ok(Number::Next) } else { parse_sequence(text).map(Number::Given) }
+}
+
 /// `NAME=VALUE`.
 pub(super) fn parse_pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
@@ -76,6 +82,9 @@ mod tests {
         assert!(parse_time("1969-01-02T00:00:00Z").is_err());
         assert_eq!(parse_pair("a=b=c").unwrap(), ("a".to_owned(), "b=c".to_owned()));
         assert!(parse_pair("=b").is_err() && parse_pair("a").is_err());
+        assert_eq!(parse_number("next"), Ok(Number::Next));
+        assert_eq!(parse_number("7"), Ok(Number::Given(Sequence::new(7).unwrap())));
+        assert!(parse_number("0").is_err() && parse_number("last").is_err());
         assert!(parse_sequence("0").is_err());
         assert!(parse_sequence("9007199254740992").is_err());
         assert_eq!(parse_sequence("9007199254740991").unwrap().get(), (1 << 53) - 1);

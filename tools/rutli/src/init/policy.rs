@@ -80,6 +80,8 @@ mod tests {
             embargoed,
             established: &[],
             previous_sequence: None,
+            previous_version: None,
+            version_is_new: true,
             rates: Rates::default(),
             now_unix: 1_800_000_000,
         };

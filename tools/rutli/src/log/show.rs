@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// How a release of the log stands.
-pub const STATES: [&str; 5] = ["open", "signed", "refused", "expired", "cancelled"];
+pub const STATES: [&str; 6] = ["open", "signed", "refused", "expired", "cancelled", "overtaken"];
 
 /// Columns of a terminal that a list is made for.
 const DETAILS_WIDTH: u16 = 100;
@@ -276,6 +276,7 @@ impl Release {
             Some(OutcomeState::Refused) => "refused",
             Some(OutcomeState::Expired) => "expired",
             Some(OutcomeState::Cancelled) => "cancelled",
+            Some(OutcomeState::Overtaken) => "overtaken",
         }
     }
 

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use rutli_evidence::{Established, Trust, verify};
 use rutli_policy::{Decision, Explanation, Facts, PolicySet, Rates};
-use rutli_release::{Class, Product, ReleaseId, Requester, Sequence, Timestamp, VerifiedRelease};
+use rutli_release::{Class, Product, ReleaseId, Requester, Sequence, Timestamp, VerifiedRelease, Version};
 use rutli_wire::v1::{self, ReleaseState};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
@@ -127,12 +127,15 @@ impl Stored {
     }
 
     fn explain(&self, set: &PolicySet, history: &History) -> Explanation {
+        let last = history.last_before(self);
         set.explain(&Facts {
             requester: &self.requester,
             release: (&self.content).into(),
             embargoed: self.embargoed,
             established: &self.established,
-            previous_sequence: history.sequence_before(self),
+            previous_sequence: last.map(|last| last.sequence),
+            previous_version: last.map(|last| &last.version),
+            version_is_new: history.version_is_new(self),
             rates: history.rates_before(self),
             now_unix: self.at,
         })
@@ -156,6 +159,7 @@ struct Signed {
     id: String,
     class: Class,
     channel: String,
+    version: Version,
     sequence: Sequence,
     artifacts: u64,
     at: u64,
@@ -177,6 +181,7 @@ impl History {
                     id: release.release_id.clone(),
                     class: content.class(),
                     channel: content.channel().to_string(),
+                    version: content.version().clone(),
                     sequence: content.sequence(),
                     artifacts: u64::try_from(content.artifacts().len()).unwrap_or(u64::MAX),
                     at: release.finished_at,
@@ -195,9 +200,18 @@ impl History {
         self.signed.iter().filter(|signed| signed.at <= release.at && signed.id != release.id.as_str())
     }
 
-    fn sequence_before(&self, release: &Stored) -> Option<Sequence> {
-        let channel = release.content.channel().as_str();
-        self.before(release).filter(|signed| signed.channel == channel).map(|signed| signed.sequence).max()
+    /// Likewise, in its class and channel.
+    fn beside<'a>(&'a self, release: &'a Stored) -> impl Iterator<Item = &'a Signed> {
+        let (class, channel) = (release.content.class(), release.content.channel().as_str());
+        self.before(release).filter(move |signed| signed.class == class && signed.channel == channel)
+    }
+
+    fn last_before<'a>(&'a self, release: &'a Stored) -> Option<&'a Signed> {
+        self.beside(release).max_by_key(|signed| signed.sequence)
+    }
+
+    fn version_is_new(&self, release: &Stored) -> bool {
+        self.beside(release).all(|signed| signed.version != *release.content.version())
     }
 
     fn rates_before(&self, release: &Stored) -> Rates {
@@ -323,6 +337,7 @@ mod tests {
             id: of.id.to_string(),
             class: of.content.class(),
             channel: of.content.channel().to_string(),
+            version: of.content.version().clone(),
             sequence: of.content.sequence(),
             artifacts: 5,
             at: of.at,
@@ -338,10 +353,11 @@ mod tests {
         let lines = [line(&stored(1, 6_400)), line(&stored(3, 6_401)), line(&stored(6, 10_001)), line(&this)];
         let signed = lines.into_iter().chain([elsewhere, other_class]).collect();
         let history = History { signed, whole: true };
-        assert_eq!(history.sequence_before(&this).unwrap().get(), 3);
+        assert_eq!(history.last_before(&this).unwrap().sequence.get(), 3);
         let rates = history.rates_before(&this);
         assert_eq!((rates.releases_in_hour, rates.artifacts_in_hour), (2, 10));
-        assert!(history.sequence_before(&stored(1, 6_000)).is_none());
+        assert!(history.last_before(&stored(1, 6_000)).is_none());
+        assert!(history.version_is_new(&stored(1, 6_000)) && !history.version_is_new(&this));
     }
 
     #[test]

@@ -1,9 +1,12 @@
-//! What is different from the last signed release of the same product and channel.
+//! What is different from the last signed release of the same class, product and channel.
 
 use std::{cmp::Ordering, collections::BTreeMap};
 
 use rutli_release::{Artifact, ReleaseId, VerifiedRelease};
-use rutli_wire::v1::{self, ReleaseState};
+use rutli_wire::{
+    convert::class_from_wire,
+    v1::{self, ReleaseState},
+};
 use serde_json::{Value, json};
 use tonic::transport::Channel;
 
@@ -32,7 +35,7 @@ pub(super) struct Difference {
     fewer: Vec<(&'static str, usize, usize)>,
 }
 
-/// The signed release of the same product and channel with the next lower sequence, as far as the coordinator tells.
+/// The signed release of the same class, product and channel with the next lower sequence, as far as the coordinator tells.
 pub(super) async fn last_signed(
     channel: Channel,
     id: &ReleaseId,
@@ -64,7 +67,9 @@ fn newest_before(found: Vec<v1::Release>, id: &ReleaseId, content: &VerifiedRele
     let sequence = |release: &v1::Release| release.content.as_ref().map_or(0, |content| content.sequence);
     let same = |release: &v1::Release| {
         release.content.as_ref().is_some_and(|other| {
-            other.product == content.product().as_str() && other.channel == content.channel().as_str()
+            class_from_wire(other.release_class) == Ok(content.class())
+                && other.product == content.product().as_str()
+                && other.channel == content.channel().as_str()
         })
     };
     found
@@ -266,7 +271,17 @@ mod tests {
         let mut elsewhere = release(4, &[("f", 1, 1)]);
         elsewhere.content.as_mut().unwrap().channel = "beta".to_owned();
         let unsigned = v1::Release { state: ReleaseState::Refused.into(), ..release(4, &[("f", 1, 1)]) };
-        let list = vec![release(7, &[]), this.clone(), elsewhere, unsigned, release(2, &[]), release(3, &[])];
+        let mut other_class = release(4, &[("f", 1, 1)]);
+        other_class.content.as_mut().unwrap().release_class = v1::ReleaseClass::AvDatabase.into();
+        let list = vec![
+            release(7, &[]),
+            this.clone(),
+            elsewhere,
+            other_class,
+            unsigned,
+            release(2, &[]),
+            release(3, &[]),
+        ];
         let found = newest_before(list, &id, &content(&this).unwrap()).unwrap();
         assert_eq!(found.release_id, "x-3-0123456789ab");
         assert!(newest_before(vec![this.clone()], &id, &content(&this).unwrap()).is_none());

@@ -192,7 +192,16 @@ pub const FAULTS: &[Fault] = &[
         let sequence = asked.plain.sequence.get();
         let (release, mut terms) = (log.release_with(sequence, "1.99999999"), log.terms());
         terms.deadline = *FUTURE;
-        log.ask(release, &terms);
+        let asked = log.ask(release, &terms);
+        log.end_signed(&asked);
+    }),
+    ("a version that is signed twice", &["version-repeated"], |log| {
+        let version = log.sign_next().plain.version.to_string();
+        let sequence = log.release().sequence().get();
+        let (release, mut terms) = (log.release_with(sequence, &version), log.terms());
+        terms.deadline = *FUTURE;
+        let asked = log.ask(release, &terms);
+        log.end_signed(&asked);
     }),
     ("a version that goes down", &["version-backwards"], |log| {
         log.sign_next();
