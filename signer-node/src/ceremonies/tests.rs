@@ -500,14 +500,14 @@ async fn an_overdue_ceremony_ends_by_itself() {
             proposed_at: now,
         }
     };
-    let disk = &cluster.disks[1];
+    let (me, identity) = (cluster.disks[1].me.clone(), Arc::clone(&cluster.disks[1].identity));
     // On a busy machine four seconds may be over before anybody can join.
     let mut joined = None;
     for seconds in [4, 20, 200] {
         spec.proposed_at = Reading::now().unix_s();
         spec.deadline = spec.proposed_at + seconds;
         let proposal = Proposal::new(spec.clone()).unwrap();
-        let signed = SignedProposal::sign(proposal, disk.me.clone(), &disk.identity).unwrap();
+        let signed = SignedProposal::sign(proposal, me.clone(), &identity).unwrap();
         let id = signed.proposal().id();
         let envelope = CeremonyEnvelope { proposal: Some(signed.encode()), messages: Vec::new() };
         for process in &cluster.processes {
