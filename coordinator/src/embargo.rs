@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use rand::{RngCore as _, rngs::OsRng};
 use rutli_log::{
     Entry, Hash,
-    entry::{Disclosure, Embargo, Request, RequestTerms, kinds},
+    entry::{Disclosure, Embargo, Request, kinds},
     limits::MAX_EMBARGO_SECONDS,
 };
 use rutli_release::ReleaseId;
@@ -63,16 +63,10 @@ impl SignRelease {
     pub(crate) async fn disclose_stored(&self, stored: &StoredRelease) -> Result<()> {
         let (release, terms) = stored.request()?;
         let (Some(logged), Some(embargo)) = (&stored.logged, terms.embargo) else { return Ok(()) };
-        let mut commitments = self.store.superseded(stored.number).await?;
-        commitments.push((logged.index, terms.roster));
-        let disclosure = |(index, roster)| {
-            let terms = RequestTerms { roster, ..terms.clone() };
-            let opened = Request::new(&release, &terms);
-            let kind = kinds::Disclosure::default();
-            let disclosure = Disclosure { kind, opened, request: index, salt: embargo.salt };
-            Entry::Disclosure(Box::new(disclosure)).encode()
-        };
-        let entries = commitments.into_iter().map(disclosure).collect();
+        let opened = Request::new(&release, &terms);
+        let kind = kinds::Disclosure::default();
+        let disclosure = Disclosure { kind, opened, request: logged.index, salt: embargo.salt };
+        let entries = vec![Entry::Disclosure(Box::new(disclosure)).encode()];
         self.store.disclose(stored.number, entries, self.clock.now()).await?;
         tracing::info!(release = %terms.release_id, "disclosed");
         Ok(())

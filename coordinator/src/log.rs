@@ -56,6 +56,7 @@ struct Shared {
     tree: RwLock<Tree>,
     size: watch::Sender<u64>,
     collecting: Mutex<Collecting>,
+    published: Mutex<Published>,
     attached: Notify,
     said: Notify,
     /// Why nothing may be appended any more.
@@ -67,6 +68,15 @@ struct Shared {
 struct Collecting {
     size: u64,
     cosignatures: BTreeMap<NodeId, Cosignature>,
+}
+
+/// What the world has seen: shown first to every node that attaches, for a node that was restored from an old copy knows
+/// itself by its own cosignature beyond its head.
+#[derive(Default)]
+struct Published {
+    newest: Option<SignedCheckpoint>,
+    /// The newest that each node cosigned, since the start of this process.
+    cosigned: BTreeMap<NodeId, SignedCheckpoint>,
 }
 
 /// The newest committed head, and as much of its tree as is in memory.
@@ -87,6 +97,7 @@ impl Log {
             tree,
             size,
             collecting: Mutex::default(),
+            published: Mutex::default(),
             attached: Notify::new(),
             said: Notify::new(),
             outgrown: OnceLock::new(),
@@ -194,6 +205,24 @@ impl Log {
     #[must_use]
     pub fn collected(&self) -> BTreeMap<NodeId, Cosignature> {
         self.collecting().cosignatures.clone()
+    }
+
+    /// A head was published, with the cosignatures of these nodes.
+    pub fn published(&self, checkpoint: &SignedCheckpoint, nodes: &[NodeId]) {
+        let mut published = self.0.published.lock().unwrap_or_else(PoisonError::into_inner);
+        published.newest = Some(checkpoint.clone());
+        for node in nodes {
+            published.cosigned.insert(node.clone(), checkpoint.clone());
+        }
+    }
+
+    /// The published head that a node is shown first when it attaches and keeps one of `size` entries: the newest that it
+    /// cosigned itself, if that is beyond its own; or else the newest, unless the node is ahead of it.
+    #[must_use]
+    pub fn first_for(&self, node: &NodeId, size: u64) -> Option<SignedCheckpoint> {
+        let published = self.0.published.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = published.cosigned.get(node).filter(|checkpoint| checkpoint.head().size > size);
+        own.or(published.newest.as_ref().filter(|checkpoint| checkpoint.head().size >= size)).cloned()
     }
 
     /// Says that somebody said something of the log.

@@ -35,6 +35,8 @@ pub enum Ended {
     Refused(Vec<(NodeId, Refusal)>),
     /// Its requester took it back.
     Cancelled,
+    /// Its entry in the log names a roster that signs nothing any more: it would have to be logged again, at another time.
+    OtherRoster,
     /// Its time is over.
     Expired,
     /// A later one of its channel was signed, or another one under its own number: this sequence.
@@ -90,6 +92,15 @@ pub async fn publish(
         }
         Ended::Cancelled => {
             message.state = v1::ReleaseState::Cancelled.into();
+            outcome.state = OutcomeState::Cancelled;
+        }
+        Ended::OtherRoster => {
+            message.state = v1::ReleaseState::Cancelled.into();
+            message.refusals = vec![v1::Refusal {
+                node: "coordinator".to_owned(),
+                code: "roster-changed".to_owned(),
+                reason: "it was logged for another roster of the key, which signs nothing any more; ask for a new release".to_owned(),
+            }];
             outcome.state = OutcomeState::Cancelled;
         }
         Ended::Expired => {

@@ -10,10 +10,7 @@ use std::{sync::Arc, time::Duration};
 
 use futures::{FutureExt as _, future::BoxFuture};
 use prost::{Message as _, bytes::Bytes};
-use rutli_log::{
-    Entry, Hash,
-    entry::{self, OutcomeState, RequestTerms},
-};
+use rutli_log::{Entry, Hash, entry::RequestTerms};
 use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
 use rutli_wire::{
     convert::{release_from_content, release_from_request, release_to_content},
@@ -75,6 +72,8 @@ pub struct Unfinished {
     pub terms: RequestTerms,
     outcome: PendingOutcome,
     slot: Slot,
+    /// Its entry in the log names another roster than the one that signs now: no node signs it.
+    is_stale: bool,
 }
 
 type PendingOutcome = BoxFuture<'static, Result<Outcome, Stopped>>;
@@ -138,14 +137,6 @@ impl SignRelease {
             // Carried first, then read: whoever carried it until now may just have ended it.
             let Some(stored) = self.store.release(&id).await?.filter(StoredRelease::is_unfinished) else {
                 continue;
-            };
-            // What is logged anew must not be hidden longer than was promised.
-            let due = stored.message.embargo_until != 0 && stored.message.embargo_until <= self.clock.now();
-            let stored = if due && stored.message.disclosed_at == 0 {
-                self.disclose_stored(&stored).await?;
-                self.store.release(&id).await?.unwrap_or(stored)
-            } else {
-                stored
             };
             let release = self.restore(stored, slot).await?;
             let this = Arc::clone(self);
@@ -269,7 +260,7 @@ impl SignRelease {
         let Submission { release_id, requester, release, .. } = &submission;
         tracing::info!(release = %release_id, %requester, class = %release.class(), signatures, index, "admitted");
         let submission = placed_at(submission, index);
-        let unfinished = Unfinished { number, submission, terms, outcome, slot };
+        let unfinished = Unfinished { number, submission, terms, outcome, slot, is_stale: false };
         Ok(Admitted::New(Box::new(unfinished), Box::new(message)))
     }
 
@@ -290,37 +281,22 @@ impl SignRelease {
         Ok(Admitted::Known(Box::new(message)))
     }
 
+    /// What is to be carried on, under the very entry that it has. A request is logged once: an entry at another time would date it
+    /// back, and nodes take none that names another roster than theirs.
     async fn restore(&self, stored: StoredRelease, mut slot: Slot) -> Result<Unfinished> {
-        let (release, mut terms) = stored.request()?;
+        let (release, terms) = stored.request()?;
         let channel = release.channel_key();
         // It may have been overtaken when the process ended.
         if let Some(signed) = self.store.signed_sequence(&channel).await? {
             self.sessions.signed(channel, signed).await;
         }
         let StoredRelease { number, message, logged: before } = stored;
-        // Without a key nothing is signed until the next start; an entry that names no roster lets nobody sign.
-        let roster = self.active_roster().unwrap_or(terms.roster);
-        let stands = before.as_ref().filter(|before| before.roster == roster).map(|before| before.index);
-        if stands.is_none() {
-            terms.roster = roster;
-            terms.embargo = terms.embargo.filter(|_| message.disclosed_at == 0);
-        }
-        if before.is_none() {
-            terms.deadline = self.expiry(&release, message.created_at);
-        }
-        let (logged, entry) = logged(&release, &terms);
-        let index = match stands {
-            Some(index) => index,
-            // Logged for another key, or by a version without a log: nodes would find another entry than they encode.
-            None => {
-                let superseded = before.map(|before| {
-                    let mut outcome = entry::Outcome::new(before.index, &release, self.clock.now());
-                    outcome.state = OutcomeState::Cancelled;
-                    Entry::Outcome(outcome).encode()
-                });
-                self.store.log_again(number, logged, superseded).await?
-            }
-        };
+        let before = before.ok_or_else(|| Error::Store {
+            reason: format!("{} has no entry in the log", terms.release_id),
+        })?;
+        // Without a key nothing is signed until the next start.
+        let is_stale = self.active_roster().is_some_and(|active| active != terms.roster);
+        let (_, entry) = logged(&release, &terms);
         let (release_id, requester) = (terms.release_id.clone(), terms.requester.clone());
         let (infos, documents): (_, Vec<Bytes>) = self.store.evidence(number).await?.into_iter().unzip();
         slot.add(documents.iter().map(Bytes::len).sum());
@@ -334,10 +310,15 @@ impl SignRelease {
             evidence: documents,
             resumed: true,
         };
-        let submission = placed_at(submission, index);
+        let submission = placed_at(submission, before.index);
+        if is_stale {
+            tracing::warn!(release = %submission.release_id, "ends: it was logged for another roster");
+            let outcome = futures::future::ready(Ok(Outcome::Cancelled)).boxed();
+            return Ok(Unfinished { number, submission, terms, outcome, slot, is_stale });
+        }
         let (outcome, submit) = self.order.place(submission.clone());
-        submit(index);
-        Ok(Unfinished { number, submission, terms, outcome, slot })
+        submit(before.index);
+        Ok(Unfinished { number, submission, terms, outcome, slot, is_stale })
     }
 
     pub(crate) fn log_has_room(&self) -> Result<()> {
@@ -355,6 +336,9 @@ impl SignRelease {
 
     /// What the quorum made of it, or that its time is over.
     async fn session(&self, release: &mut Unfinished) -> Result<publish::Ended, Stopped> {
+        if release.is_stale {
+            return Ok(publish::Ended::OtherRoster);
+        }
         tokio::select! {
             outcome = &mut release.outcome => return outcome.map(publish::Ended::from),
             () = self.expired(release.terms.deadline) => {}

@@ -264,24 +264,7 @@ impl Store {
     ) -> Result<Admission> {
         match self.write(Op::Admit(release), Told::Admitted(Box::new(admitted))).await? {
             Done::Admitted(admission) => Ok(admission),
-            Done::Logged(_) | Done::Evidence(_) | Done::Written => Err(unanswered()),
-        }
-    }
-
-    /// Logs a release that was admitted before, anew: under another roster, or by a version without a log. `superseded`
-    /// is the outcome of the request that this one takes the place of. Gives the new index.
-    ///
-    /// # Errors
-    /// [`Error::StoreClosed`]
-    pub async fn log_again(
-        &self,
-        number: ReleaseNumber,
-        logged: NewLogged,
-        superseded: Option<Vec<u8>>,
-    ) -> Result<u64> {
-        match self.write(Op::LogAgain { number, logged, superseded }, Told::Nobody).await? {
-            Done::Logged(index) => Ok(index),
-            Done::Admitted(_) | Done::Evidence(_) | Done::Written => Err(unanswered()),
+            Done::Evidence(_) | Done::Written => Err(unanswered()),
         }
     }
 
@@ -300,7 +283,7 @@ impl Store {
     ) -> Result<Vec<v1::EvidenceInfo>> {
         match self.write(Op::Evidence(evidence), Told::Evidence(Box::new(added))).await? {
             Done::Evidence(all) => Ok(all),
-            Done::Admitted(_) | Done::Logged(_) | Done::Written => Err(unanswered()),
+            Done::Admitted(_) | Done::Written => Err(unanswered()),
         }
     }
 
@@ -439,6 +422,7 @@ fn migrations() -> Migrator {
         (3, "superseded", include_str!("../migrations/0003_superseded.sql")),
         (4, "evidence", include_str!("../migrations/0004_evidence.sql")),
         (5, "channels", include_str!("../migrations/0005_channels.sql")),
+        (9, "logged_once", include_str!("../migrations/0009_logged_once.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

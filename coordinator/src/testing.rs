@@ -319,7 +319,7 @@ pub(crate) async fn connect(
 pub(crate) fn attestation(name: &str) -> Bytes {
     let key = log_signer().to_pkcs8_pem().unwrap();
     let signer = rutli_evidence::AttestationSigner::from_private_key(key.as_str()).unwrap();
-    let file = rutli_evidence::File { name: "suite.bin".into(), sha256: [1; 32] };
+    let file = rutli_evidence::File { name: "suite.bin".into(), sha256: [1; 32], others: None };
     let run = rutli_evidence::TestRun { passed: [name.to_owned()].into(), ..Default::default() };
     let statement = rutli_evidence::test_statement(&[file], &run).unwrap();
     rutli_evidence::sign_dsse(&statement, &signer).unwrap().into()
@@ -335,13 +335,7 @@ pub(crate) fn request(request_id: &str, sequence: u64) -> v1::CreateReleaseReque
         version: format!("1.{sequence}"),
         sequence,
         expires_at: 0,
-        artifacts: vec![v1::Artifact {
-            name: "suite.bin".into(),
-            size: 5,
-            sha256: vec![1; 32],
-            sha512: vec![2; 64],
-            blake2b: vec![3; 64],
-        }],
+        artifacts: vec![v1::Artifact { name: "suite.bin".into(), sha256: vec![1; 32] }],
         formats: Vec::new(),
         embargo_until: 0,
         evidence: Vec::new(),

@@ -28,6 +28,8 @@ pub struct Config {
     pub me: NodeId,
     /// Folder of the journal and the keys.
     pub data_dir: PathBuf,
+    /// The journal's witness, outside of that folder.
+    pub journal_witness: PathBuf,
     /// The custodian's socket.
     pub socket: PathBuf,
     /// PEM file of the identity key.
@@ -88,15 +90,21 @@ pub struct Coordinator {
 impl Config {
     /// Reads and checks the file. No secret is read, but files with secrets must be closed to others.
     pub fn load(path: &Path) -> Result<Self, Error> {
+        let config = Self::read(path)?;
+        for secret in [&config.identity, &config.tls.key, &config.seal.identity_file] {
+            check_closed(secret)?;
+        }
+        Ok(config)
+    }
+
+    /// Reads the file for a node whose secrets are yet to be restored.
+    pub fn read(path: &Path) -> Result<Self, Error> {
         let text = read_limited(path, limits::MAX_CONFIG_BYTES)?;
         let wrong = |problem: String| Error::Config { path: path.to_path_buf(), problem };
         let text = std::str::from_utf8(&text).map_err(|_| wrong("it is not UTF-8".into()))?;
         let raw: Raw = toml::from_str(text).map_err(|error| wrong(error.to_string()))?;
         let folder = path.parent().unwrap_or(Path::new(""));
         let config = raw.check(folder).map_err(wrong)?;
-        for secret in [&config.identity, &config.tls.key, &config.seal.identity_file] {
-            check_closed(secret)?;
-        }
         check_socket_path(&config.socket)?;
         Ok(config)
     }
@@ -136,6 +144,7 @@ struct Raw {
     organisation: OrgName,
     name: NodeName,
     data_dir: PathBuf,
+    journal_witness: Option<PathBuf>,
     socket: PathBuf,
     identity: PathBuf,
     tls: TlsFiles,
@@ -217,6 +226,8 @@ impl Raw {
         }
         Ok(Config {
             me: NodeId { organisation: self.organisation, node: self.name },
+            journal_witness: folder
+                .join(self.journal_witness.unwrap_or_else(|| default_witness(&self.data_dir))),
             data_dir: folder.join(self.data_dir),
             socket: folder.join(self.socket),
             identity: folder.join(self.identity),
@@ -233,6 +244,13 @@ impl Raw {
             steps: steps(self.max_step, self.first)?,
         })
     }
+}
+
+/// Beside the data folder, in a folder of its own: `/var/lib/rutli-signer-witness/journal`.
+fn default_witness(data_dir: &Path) -> PathBuf {
+    let mut folder = data_dir.as_os_str().to_owned();
+    folder.push("-witness");
+    Path::new(&folder).join("journal")
 }
 
 fn coordinator(raw: RawCoordinator) -> Result<Coordinator, String> {
@@ -353,6 +371,7 @@ mod tests {
         let config = Config::load(&folder.path().join("node.toml")).unwrap();
         assert_eq!(config.me.to_string(), "vendor/vendor-1");
         assert_eq!(config.data_dir, folder.path().join("data"));
+        assert_eq!(config.journal_witness, folder.path().join("data-witness/journal"));
         assert_eq!(config.tls.key, folder.path().join("tls.key"));
         assert_eq!(config.coordinators[0].server_name, ServerName::try_from("localhost").unwrap());
         assert_eq!((config.coordinators[0].host.as_str(), config.coordinators[0].port), ("127.0.0.1", 7410));
@@ -386,6 +405,7 @@ mod tests {
         assert_eq!(config.log.origin().as_str(), "log.example.com/2026");
         assert_eq!(config.identity, Path::new("/etc/rutli-signer/identity.pem"));
         assert_eq!(config.data_dir, Path::new("/var/lib/rutli-signer"));
+        assert_eq!(config.journal_witness, Path::new("/var/lib/rutli-signer-witness/journal"));
     }
 
     #[test]

@@ -136,6 +136,35 @@ pub enum Error {
     #[error("the journal holds a row that does not read: {0}; restore it from its backup")]
     JournalRow(String),
 
+    /// The journal is not what this node wrote: a failing disk, a copy that was cut short, or somebody changed it. The
+    /// node does not start with it.
+    #[error(
+        "the journal is damaged: {0}. Keep the file as it is for a look, and restore the newest backup with `rutli-signer \
+         restore`. There is no backup: move the file away and start; the node then says that its memory is lost, and waits \
+         for `rutli node resume`"
+    )]
+    JournalDamaged(String),
+
+    /// The operator put the journal's witness where a copy of the data folder takes it along.
+    #[error(
+        "invalid journal_witness {witness}: it is inside of data_dir, so an old copy of that folder brings an old witness \
+         with it; give a file in another folder, best on another disk",
+        witness = witness.display()
+    )]
+    WitnessInside {
+        /// The witness.
+        witness: PathBuf,
+    },
+
+    /// A backup, or what it would replace, is not what it should be.
+    #[error("cannot use {path}: {problem}", path = path.display())]
+    Backup {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, and the way out.
+        problem: String,
+    },
+
     /// The custodian gave a wrong passphrase; try again.
     #[error("the passphrase does not open {path}", path = path.display())]
     Passphrase {
@@ -260,6 +289,27 @@ pub enum Error {
 }
 
 impl Error {
+    /// What SQLite says of a file that it cannot make sense of is damage; what it says of a disk is not.
+    pub(crate) fn of_content(self) -> Self {
+        /// `SQLITE_CORRUPT` and `SQLITE_NOTADB`, without what an extended code adds.
+        const DAMAGE: [i32; 2] = [11, 26];
+        match self {
+            Self::JournalRow(problem) => Self::JournalDamaged(problem),
+            Self::Journal(sqlx::Error::Database(error)) => {
+                let code = error.code().and_then(|code| code.parse::<i32>().ok()).map(|code| code & 0xff);
+                match code {
+                    Some(code) if DAMAGE.contains(&code) => Self::JournalDamaged(error.message().to_owned()),
+                    _ => Self::Journal(sqlx::Error::Database(error)),
+                }
+            }
+            Self::Journal(
+                error
+                @ (sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) | sqlx::Error::RowNotFound),
+            ) => Self::JournalDamaged(error.to_string()),
+            other => other,
+        }
+    }
+
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { action, path, source }

@@ -248,7 +248,7 @@ mod tests {
             started_at: None,
             finished_at: None,
         };
-        let files = [File { name: "file-0.bin".into(), sha256: [0; 32] }];
+        let files = [File { name: "file-0.bin".into(), sha256: [0; 32], others: None }];
         sign_dsse(&provenance_statement(&files, &build).unwrap(), &signer(1)).unwrap()
     }
 

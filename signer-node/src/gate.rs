@@ -46,6 +46,15 @@ pub struct Fork {
     pub other: KeptHead,
 }
 
+/// At this time of the node's own clock the log had no more entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reached {
+    /// Unix seconds.
+    pub at: u64,
+    /// Entries under the head that the log showed next.
+    pub size: u64,
+}
+
 /// What a node keeps of its log.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct LogState {
@@ -59,6 +68,8 @@ pub struct LogState {
     pub catching_up: Option<u64>,
     /// Unix seconds of the newest line of the whole journal: times of cosignatures never go back behind it.
     pub newest_at: u64,
+    /// How far the log was, about once an hour, oldest first. Sizes never go down.
+    pub reached: Arc<Vec<Reached>>,
 }
 
 /// A head for which the custodian cannot vouch.
@@ -109,6 +120,8 @@ pub struct Gate {
     revision: u64,
     /// The newest revision that the journal has.
     durable: u64,
+    /// Unix seconds from which on the next [`Reached`] is noted.
+    reached_due: u64,
 }
 
 impl Gate {
@@ -128,7 +141,7 @@ impl Gate {
             .iter()
             .map(|(id, identity)| Ok((id.clone(), cosigner(id, identity)?)))
             .collect::<Result<_, InvalidLogKey>>()?;
-        Ok(Self { log, me, identity, own, peers, state: kept, revision: 0, durable: 0 })
+        Ok(Self { log, me, identity, own, peers, state: kept, revision: 0, durable: 0, reached_due: 0 })
     }
 
     /// Takes a head that is at least as new as the own one, or says what is wrong with it. Until [`Gate::settle`] it is
@@ -153,6 +166,7 @@ impl Gate {
             Some(head) => head,
             None => self.take_new(offered, rosters, now)?,
         };
+        self.note_reached(head, now);
         self.keep_time(now);
         Ok(head)
     }
@@ -347,6 +361,33 @@ impl Gate {
         }
     }
 
+    /// Notes, once an hour, how far the log was: not at this time but when this node was last shown a head before. A node that was
+    /// suspended for hours may find a head in its queue that is as old, and must not believe that it is of now.
+    fn note_reached(&mut self, head: Head, now: u64) {
+        let at = self.state.newest_at;
+        if at == 0 || now < at || now < self.reached_due {
+            return;
+        }
+        self.reached_due = now.saturating_add(limits::REACHED_EVERY_S);
+        if self.state.reached.last().is_some_and(|last| at <= last.at) {
+            return;
+        }
+        let reached = Arc::make_mut(&mut self.state.reached);
+        reached.push(Reached { at, size: head.size });
+        let kept_from = at.saturating_sub(limits::REACHED_KEPT_S);
+        let old = reached.partition_point(|reached| reached.at < kept_from);
+        reached.drain(..old);
+        self.revision += 1;
+    }
+
+    /// The last time at which this node knows that the log did not have this entry, in Unix seconds; `None` if it knows of none. What
+    /// the entry asks for was not issued before, but for the difference of the clocks.
+    #[must_use]
+    pub fn not_logged_at(&self, index: u64) -> Option<u64> {
+        let before = self.state.reached.partition_point(|reached| reached.size <= index);
+        self.state.reached.get(before.checked_sub(1)?).map(|reached| reached.at)
+    }
+
     /// What is not durable yet.
     #[must_use]
     pub fn unsaved(&self) -> Option<Unsaved> {
@@ -391,6 +432,7 @@ impl Gate {
         let mut state = self.state.clone();
         state.fork = None;
         state.newest_at = state.newest_at.min(now);
+        Arc::make_mut(&mut state.reached).retain(|reached| reached.at <= now);
         if let Some(given) = head {
             // Not the one that was vouched for before: whoever mistyped that one must be able to say it again.
             let own = state.head.as_ref().map_or(Head::EMPTY, |kept| kept.head);
@@ -411,6 +453,7 @@ impl Gate {
         self.durable = self.durable.max(vouched.revision);
         self.revision = vouched.revision;
         self.state = vouched.state;
+        self.reached_due = 0;
     }
 
     /// Which node this is.

@@ -6,6 +6,9 @@
 //! node for it. After any failure the connection is thrown away, for after a failed fsync nobody knows what the system
 //! has kept; the next use opens the file anew and finds its last durable state.
 //!
+//! What was written can be told from what is left of it: see [`memory`]. A journal is looked at as a whole when it is
+//! opened ([`verify`]), and what it knew last is compared with a [witness](crate::journal_witness) outside of its folder.
+//!
 //! Key ceremonies keep their rows in the same file, see [`crate::ceremonies`].
 
 use std::{
@@ -13,17 +16,20 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicBool, AtomicU32, Ordering},
     },
     time::Duration,
 };
+
+use rand::{RngCore as _, rngs::OsRng};
+use rutli_log::Hash;
 
 use sqlx::{
     ConnectOptions as _, Connection as _, QueryBuilder, Row as _, SqlSafeStr as _, Sqlite, SqliteConnection,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteSynchronous},
 };
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::{Mutex, MutexGuard, watch};
 
 use crate::{
     error::Error,
@@ -35,6 +41,13 @@ use crate::{
 
 mod decisions;
 mod log;
+mod memory;
+mod rows;
+mod verify;
+
+pub use memory::{Chain, Point};
+
+use memory::Memory;
 
 /// The journal; clones share it.
 #[derive(Clone, Debug)]
@@ -45,9 +58,24 @@ struct Inner {
     path: PathBuf,
     options: SqliteConnectOptions,
     /// `None` after a failure.
-    connection: Mutex<Option<SqliteConnection>>,
+    open: Mutex<Option<Open>>,
     /// Since the last look for old ones.
     refusals: AtomicU32,
+    /// Where the journal is, after each transaction.
+    point: watch::Sender<Point>,
+    /// It is the node's newest, or its custodian goes on with it.
+    accepted: watch::Sender<bool>,
+    /// Why its witness cannot be written.
+    witness_problem: watch::Sender<Option<String>>,
+    /// Nothing is written any more: the process ends.
+    stopped: AtomicBool,
+}
+
+/// The file, and what is known of it.
+#[derive(Debug)]
+struct Open {
+    connection: SqliteConnection,
+    memory: Memory,
 }
 
 /// What a journal held when it was opened.
@@ -73,35 +101,24 @@ pub struct Counts {
 }
 
 impl Journal {
-    /// Opens or creates the file and brings it to this version.
+    /// Opens or creates the file, brings it to this version, and looks at all of it.
+    ///
+    /// # Errors
+    /// [`Error::JournalDamaged`] if it is not what was written, and others if it cannot be read.
     pub async fn open(path: &Path) -> Result<(Self, Recovered), Error> {
-        let options = SqliteConnectOptions::new()
-            .filename(path)
-            .create_if_missing(true)
-            .journal_mode(SqliteJournalMode::Wal)
-            .synchronous(SqliteSynchronous::Full)
-            .busy_timeout(Duration::from_secs(2))
-            .statement_cache_capacity(32)
-            .thread_name(|_| "journal".into())
-            // KiB, negative by SQLite's own rule: the node's memory is for nonces.
-            .pragma("cache_size", "-1024")
-            .pragma("temp_store", "MEMORY")
-            // Sealed seeds of ended ceremonies are overwritten, not just unlinked.
-            .pragma("secure_delete", "ON")
-            .pragma("journal_size_limit", "16777216")
-            .disable_statement_logging();
-        let mut connection = options.connect().await?;
-        let broken = |error: sqlx::migrate::MigrateError| Error::Migration {
-            path: path.to_path_buf(),
-            problem: error.to_string(),
-        };
-        migrations().run_direct(None, &mut connection, false).await.map_err(broken)?;
-        let recovered = recover(&mut connection).await?;
+        let options = options(path);
+        let mut connection = options.connect().await.map_err(|error| Error::from(error).of_content())?;
+        let (memory, recovered) = look(&mut connection, path).await.map_err(Error::of_content)?;
+        let (point, _) = watch::channel(memory.point());
         let inner = Inner {
             path: path.to_path_buf(),
             options,
-            connection: Mutex::new(Some(connection)),
+            open: Mutex::new(Some(Open { connection, memory })),
             refusals: AtomicU32::new(0),
+            point,
+            accepted: watch::channel(false).0,
+            witness_problem: watch::channel(None).0,
+            stopped: AtomicBool::new(false),
         };
         Ok((Self(Arc::new(inner)), recovered))
     }
@@ -115,33 +132,47 @@ impl Journal {
         if records.is_empty() && log.is_none() {
             return Ok(());
         }
+        let mut write = self.take().await?;
         let mut script = QueryBuilder::new("BEGIN IMMEDIATE;");
         if let Some(log) = log {
             log::keep(&mut script, log);
+            write.memory()?.note_head(log);
+        }
+        let mut changes_rest = log.is_some_and(|log| log.state.fork.is_some());
+        if let Some(log) = log {
+            changes_rest |= write.memory()?.note_reached(log);
         }
         if let Some(newest_at) = records.iter().map(|record| record.at).max() {
-            self.record_decisions(&mut script, records, newest_at);
+            self.record_decisions(&mut script, write.memory()?, records, newest_at);
         }
+        if changes_rest {
+            // Once an hour, and for a fork: it changes a table that is sealed as a whole.
+            script.build().execute(write.connection()?).await?;
+            return write.commit().await;
+        }
+        write.memory()?.write(&mut script);
         // A crash before this line: nothing was decided, and the head is the old one. After it: the marks and the head
         // stand, and the same release may come again with the same content.
         script.push("COMMIT;");
-        self.take().await?.run(script).await
+        write.run(script).await
     }
 
     fn record_decisions(
         &self,
         script: &mut QueryBuilder<Sqlite>,
+        memory: &mut Memory,
         records: &[&JournalRecord],
         newest_at: u64,
     ) {
         let permitted: Vec<_> =
             records.iter().copied().filter(|record| record.verdict == Verdict::Permitted).collect();
         let refused = records.len() - permitted.len();
-        decisions::insert(script, records);
+        decisions::insert(script, memory, records);
         if !permitted.is_empty() {
             decisions::raise_marks(script, &permitted);
         }
-        decisions::keep_refusals(script, records);
+        decisions::keep_refusals(script, memory, records);
+        memory.note_time(newest_at);
         script.push("UPDATE state SET newest_at = max(newest_at, ").push_bind(integer(newest_at));
         script.push("), permitted = permitted + ").push_bind(count(permitted.len()));
         script.push(", refused = refused + ").push_bind(count(refused)).push(";");
@@ -178,12 +209,24 @@ impl Journal {
     }
 
     async fn take(&self) -> Result<Write<'_>, Error> {
-        let mut slot = self.0.connection.lock().await;
-        let connection = match slot.take() {
-            Some(connection) => connection,
-            None => self.0.options.connect().await?,
+        if self.0.stopped.load(Ordering::SeqCst) {
+            return Err(Error::Stopping);
+        }
+        let mut slot = self.0.open.lock().await;
+        let open = match slot.take() {
+            Some(open) => open,
+            None => self.reopen().await?,
         };
-        Ok(Write { connection: Some(connection), slot })
+        Ok(Write { open: Some(open), slot, point: &self.0.point })
+    }
+
+    /// After a failure: what the file holds now is what counts, whatever was believed before.
+    async fn reopen(&self) -> Result<Open, Error> {
+        let mut connection = self.0.options.connect().await?;
+        match Memory::load(&mut connection).await.map_err(Error::of_content)? {
+            Some(memory) if memory.name == self.0.point.borrow().journal => Ok(Open { connection, memory }),
+            _ => Err(Error::JournalDamaged("it is not the journal that this process opened".into())),
+        }
     }
 
     fn is_time_to_prune(&self, fresh: usize) -> bool {
@@ -196,13 +239,55 @@ impl Journal {
         is_time
     }
 
-    /// Waits until the file is closed; a journal that is only dropped closes a little later, on a thread of its own.
-    /// Whoever uses it afterwards opens it again.
+    /// Where the journal is, now and after each transaction.
+    #[must_use]
+    pub fn point(&self) -> watch::Receiver<Point> {
+        self.0.point.subscribe()
+    }
+
+    /// From now on its [witness](crate::journal_witness) follows it.
+    pub fn accept(&self) {
+        self.0.accepted.send_replace(true);
+    }
+
+    /// Whether it is accepted, now and after a change.
+    #[must_use]
+    pub fn accepted(&self) -> watch::Receiver<bool> {
+        self.0.accepted.subscribe()
+    }
+
+    /// Why its witness cannot be written; `None` if it can.
+    #[must_use]
+    pub fn witness_problem(&self) -> Option<String> {
+        self.0.witness_problem.borrow().clone()
+    }
+
+    pub(crate) fn set_witness_problem(&self, problem: Option<String>) {
+        self.0.witness_problem.send_replace(problem);
+    }
+
+    /// The hash that the first `count` permissions end with, if there are so many.
+    pub async fn permitted_after(&self, count: u64) -> Result<Option<Hash>, Error> {
+        let mut write = self.write().await?;
+        let memory = write.memory()?.clone();
+        let hash = verify::permitted_after(write.connection()?, &memory, count).await?;
+        write.commit().await?;
+        Ok(hash)
+    }
+
+    /// Waits until the file is closed, one file that holds everything; a journal that is only dropped closes a little
+    /// later, on a thread of its own. Whoever uses it afterwards opens it again.
     pub async fn close(&self) -> Result<(), Error> {
-        match self.0.connection.lock().await.take() {
-            Some(connection) => Ok(connection.close().await?),
-            None => Ok(()),
-        }
+        let Some(Open { mut connection, .. }) = self.0.open.lock().await.take() else { return Ok(()) };
+        // Crash boundary: before, the journal is two files; after, one. Both hold the same.
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&mut connection).await?;
+        Ok(connection.close().await?)
+    }
+
+    /// The end: what is under way is finished, nothing more is written, and one file holds everything.
+    pub async fn stop(&self) -> Result<(), Error> {
+        self.0.stopped.store(true, Ordering::SeqCst);
+        self.close().await
     }
 
     /// The file.
@@ -215,26 +300,87 @@ impl Journal {
 /// A transaction under way.
 pub(crate) struct Write<'a> {
     /// Only a committed transaction puts it back.
-    connection: Option<SqliteConnection>,
-    slot: MutexGuard<'a, Option<SqliteConnection>>,
+    open: Option<Open>,
+    slot: MutexGuard<'a, Option<Open>>,
+    point: &'a watch::Sender<Point>,
 }
 
 impl Write<'_> {
     pub(crate) fn connection(&mut self) -> Result<&mut SqliteConnection, Error> {
-        self.connection.as_mut().ok_or(Error::Journal(sqlx::Error::WorkerCrashed))
+        Ok(&mut self.open.as_mut().ok_or(Error::Journal(sqlx::Error::WorkerCrashed))?.connection)
     }
 
-    /// Durable when this returns `Ok`.
-    pub(crate) async fn commit(self) -> Result<(), Error> {
+    fn memory(&mut self) -> Result<&mut Memory, Error> {
+        Ok(&mut self.open.as_mut().ok_or(Error::Journal(sqlx::Error::WorkerCrashed))?.memory)
+    }
+
+    /// Seals what the tables hold now. Durable when this returns `Ok`.
+    pub(crate) async fn commit(mut self) -> Result<(), Error> {
+        if let Some(Open { connection, memory }) = &mut self.open {
+            memory.reseal(connection).await?;
+        }
+        self.run(QueryBuilder::new("COMMIT")).await
+    }
+
+    /// As another program writes it, which knows nothing of seals.
+    #[cfg(test)]
+    pub(crate) async fn commit_unsealed(self) -> Result<(), Error> {
         self.run(QueryBuilder::new("COMMIT")).await
     }
 
     /// A script that ends the transaction. Only one that succeeded to its end gives the connection back.
     async fn run(mut self, mut script: QueryBuilder<Sqlite>) -> Result<(), Error> {
         script.build().execute(self.connection()?).await?;
-        *self.slot = self.connection.take();
+        self.point.send_replace(self.memory()?.point());
+        *self.slot = self.open.take();
         Ok(())
     }
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .busy_timeout(Duration::from_secs(2))
+        .statement_cache_capacity(32)
+        .thread_name(|_| "journal".into())
+        // KiB, negative by SQLite's own rule: the node's memory is for nonces.
+        .pragma("cache_size", "-1024")
+        .pragma("temp_store", "MEMORY")
+        // Sealed seeds of ended ceremonies are overwritten, not just unlinked.
+        .pragma("secure_delete", "ON")
+        .pragma("journal_size_limit", "16777216")
+        .disable_statement_logging()
+}
+
+/// What a file holds, once all of it was looked at. One that holds nothing begins a journal.
+async fn look(connection: &mut SqliteConnection, path: &Path) -> Result<(Memory, Recovered), Error> {
+    verify::file(connection).await?;
+    let broken = |error: sqlx::migrate::MigrateError| Error::Migration {
+        path: path.to_path_buf(),
+        problem: error.to_string(),
+    };
+    migrations().run_direct(None, connection, false).await.map_err(broken)?;
+    let memory = match Memory::load(connection).await? {
+        Some(memory) => memory,
+        None => begin(connection).await?,
+    };
+    verify::content(connection, &memory).await?;
+    let recovered = recover(connection).await?;
+    Ok((memory, recovered))
+}
+
+/// Gives a journal its name. A crash before leaves tables without a row, and the next start begins it.
+async fn begin(connection: &mut SqliteConnection) -> Result<Memory, Error> {
+    let mut name = [0; 32];
+    OsRng.fill_bytes(&mut name);
+    let mut memory = Memory::begin(Hash(name));
+    sqlx::query("BEGIN IMMEDIATE").execute(&mut *connection).await?;
+    memory.reseal(connection).await?;
+    sqlx::query("COMMIT").execute(connection).await?;
+    Ok(memory)
 }
 
 fn migrations() -> Migrator {
@@ -246,7 +392,9 @@ fn migrations() -> Migrator {
         (2, "log", include_str!("../migrations/0002_log.sql")),
         (3, "vouched", include_str!("../migrations/0003_vouched.sql")),
         (4, "policy", include_str!("../migrations/0004_policy.sql")),
+        (5, "memory", include_str!("../migrations/0005_memory.sql")),
         (6, "channels", include_str!("../migrations/0006_channels.sql")),
+        (8, "reached", include_str!("../migrations/0008_reached.sql")),
     ];
     Migrator::with_migrations(all.into_iter().map(migration).collect())
 }
@@ -277,276 +425,7 @@ pub(crate) fn unsigned(number: i64) -> Result<u64, Error> {
 }
 
 #[cfg(test)]
-mod tests {
-    use rutli_keys::KeyName;
-    use rutli_release::{ReleaseId, Requester};
-    use rutli_wire::link::{Refusal, RefusalCode};
+mod damage_tests;
 
-    use super::*;
-    use crate::{
-        gate::LogState, marks::Novelty, policy::Basis, refusals::CustodianRefusal, testing::release,
-    };
-
-    fn record(product: &str, sequence: u64, verdict: Verdict) -> JournalRecord {
-        let release = release(product, sequence, 1);
-        JournalRecord {
-            at: 1_000 + sequence,
-            release_id: ReleaseId::new("suite-1.0-0123456789ab").unwrap(),
-            requester: Requester::new("ci").unwrap(),
-            key: KeyName::new("release").unwrap(),
-            release_digest: release.digest(),
-            class: release.class(),
-            product: release.product().clone(),
-            channel: release.channel().clone(),
-            version: release.version().clone(),
-            sequence,
-            artifacts: 1,
-            verdict,
-            basis: None,
-            refused_by: None,
-        }
-    }
-
-    fn refused(sequence: u64) -> JournalRecord {
-        let refusal = Refusal::new(RefusalCode::NotAllowed, "it's \"not\" allowed");
-        record("suite", sequence, Verdict::Refused(refusal))
-    }
-
-    async fn rows(journal: &Journal, query: &'static str) -> i64 {
-        let mut write = journal.write().await.unwrap();
-        let count = sqlx::query(query).fetch_one(write.connection().unwrap()).await.unwrap().get(0);
-        write.commit().await.unwrap();
-        count
-    }
-
-    #[tokio::test]
-    async fn what_was_confirmed_is_there_after_a_restart() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("node.sqlite");
-        let (journal, recovered) = Journal::open(&path).await.unwrap();
-        assert_eq!((recovered.paused, recovered.newest_at), (None, 0));
-        let records =
-            [record("suite", 5, Verdict::Permitted), record("avdb", 7, Verdict::Permitted), refused(6)];
-        journal.record(&records.iter().collect::<Vec<_>>(), None).await.unwrap();
-        journal.set_paused("audit").await.unwrap();
-        // No orderly end: what a killed process leaves is what is in the files now.
-        let copy = tempfile::tempdir().unwrap();
-        for name in ["node.sqlite", "node.sqlite-wal"] {
-            std::fs::copy(folder.path().join(name), copy.path().join(name)).unwrap();
-        }
-        let (journal, recovered) = Journal::open(&copy.path().join("node.sqlite")).await.unwrap();
-        let mut marks = recovered.marks;
-        let suite = release("suite", 5, 1);
-        assert_eq!(marks.admit(&suite, suite.digest(), 50).unwrap(), Novelty::Durable);
-        assert!(marks.admit(&release("suite", 4, 1), [0; 32], 50).is_err());
-        assert!(
-            marks.admit(&release("avdb", 7, 1), [0; 32], 50).is_err(),
-            "the same sequence with other content"
-        );
-        assert_eq!((recovered.paused.as_deref(), recovered.newest_at), (Some("audit"), 1_007));
-        assert_eq!(recovered.counts, Counts { permitted: 2, refused: 1 });
-        assert_eq!(rows(&journal, "SELECT count(*) FROM decisions WHERE verdict = 'not-allowed'").await, 1);
-        let digests =
-            "SELECT count(*) FROM decisions WHERE length(digest) = 32 AND reason LIKE '%\"not\" allowed'";
-        assert_eq!(rows(&journal, digests).await, 1);
-    }
-
-    #[tokio::test]
-    async fn marks_are_kept_for_the_window_and_refusals_for_a_while() {
-        let folder = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
-        let window = u64::try_from(limits::RETRY_WINDOW).unwrap();
-        let permitted: Vec<_> =
-            (1..=window + 40).map(|sequence| record("suite", sequence, Verdict::Permitted)).collect();
-        let others = [1, 2, window].map(|sequence| record("avdb", sequence, Verdict::Permitted));
-        journal.record(&permitted.iter().chain(&others).collect::<Vec<_>>(), None).await.unwrap();
-        let marks = "SELECT count(*) FROM marks WHERE product = 'suite'";
-        assert_eq!(rows(&journal, marks).await, i64::try_from(window).unwrap());
-        assert_eq!(rows(&journal, "SELECT min(sequence) FROM marks WHERE product = 'suite'").await, 41);
-        assert_eq!(
-            rows(&journal, "SELECT count(*) FROM marks WHERE product = 'avdb'").await,
-            3,
-            "each of its own"
-        );
-        assert_eq!(
-            rows(&journal, "SELECT count(*) FROM decisions").await,
-            i64::try_from(window + 43).unwrap()
-        );
-
-        let refusals: Vec<_> = (1..=1_100).map(refused).collect();
-        let refusals: Vec<_> = refusals.iter().collect();
-        for _ in 0..92 {
-            journal.record(&refusals, None).await.unwrap();
-        }
-        let kept = rows(&journal, "SELECT count(*) FROM decisions WHERE verdict <> 'permitted'").await;
-        assert_eq!(kept, i64::from(limits::MAX_JOURNALED_REFUSALS));
-        let (_, recovered) = Journal::open(journal.path()).await.unwrap();
-        assert_eq!(recovered.counts, Counts { permitted: window + 43, refused: 92 * 1_100 });
-    }
-
-    #[tokio::test]
-    async fn one_sequence_has_one_content_whatever_goes_wrong_above() {
-        let folder = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
-        let first = record("suite", 5, Verdict::Permitted);
-        journal.record(&[&first], None).await.unwrap();
-        journal.record(&[&first], None).await.unwrap();
-        let other = JournalRecord { release_digest: [9; 32], ..first.clone() };
-        let origin = crate::testing::log_signer().public().origin().clone();
-        let state = LogState { newest_at: 9_000, ..LogState::default() };
-        let log = Unsaved { origin: origin.clone(), state, revision: 1 };
-        let error =
-            journal.record(&[&record("suite", 6, Verdict::Permitted), &other], Some(&log)).await.unwrap_err();
-        assert!(error.to_string().contains("permitted before with other content"), "{error}");
-        // All or none: no line, no mark, and nothing of the log that came with them.
-        assert_eq!(rows(&journal, "SELECT max(sequence) FROM marks").await, 5);
-        assert_eq!(rows(&journal, "SELECT count(*) FROM decisions WHERE sequence = 6").await, 0);
-        assert_eq!(rows(&journal, "SELECT count(*) FROM log_heads").await, 0);
-        assert_eq!(journal.log(&origin).await.unwrap().newest_at, 1_005);
-    }
-
-    #[tokio::test]
-    async fn a_write_that_fails_leaves_nothing_and_the_next_one_succeeds() {
-        let folder = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
-        // A disk that is full, as SQLite sees it: no page may be added.
-        let mut write = journal.write().await.unwrap();
-        sqlx::query("PRAGMA max_page_count = 1").execute(write.connection().unwrap()).await.unwrap();
-        write.commit().await.unwrap();
-        let many: Vec<_> = (1..=500).map(|sequence| record("suite", sequence, Verdict::Permitted)).collect();
-        let error = journal.record(&many.iter().collect::<Vec<_>>(), None).await.unwrap_err();
-        assert!(error.to_string().contains("full"), "{error}");
-        // The failed connection is gone, and with it its limit.
-        journal.probe().await.unwrap();
-        assert_eq!(rows(&journal, "SELECT count(*) FROM decisions").await, 0);
-        assert_eq!(rows(&journal, "SELECT count(*) FROM state WHERE probe IS NOT NULL").await, 0);
-        journal.record(&many.iter().collect::<Vec<_>>(), None).await.unwrap();
-        assert_eq!(rows(&journal, "SELECT count(*) FROM decisions").await, 500);
-    }
-
-    #[tokio::test]
-    async fn the_custodian_vouches_for_the_clock() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("node.sqlite");
-        let (journal, _) = Journal::open(&path).await.unwrap();
-        journal.record(&[&record("suite", 5_000, Verdict::Permitted)], None).await.unwrap();
-        let origin = crate::testing::log_signer().public().origin().clone();
-        let state = journal.log(&origin).await.unwrap();
-        assert_eq!(state.newest_at, 6_000, "cosignatures are not older than decisions");
-        let state = LogState { newest_at: 3_000, ..state };
-        journal.resume(3_000, &Unsaved { origin, state, revision: 1 }, None).await.unwrap();
-        let (_, recovered) = Journal::open(&path).await.unwrap();
-        assert_eq!(recovered.newest_at, 3_000);
-    }
-
-    /// A clock that was set back before the restore does not make old cosignatures fresh.
-    #[tokio::test]
-    async fn a_restore_is_not_older_than_the_newest_line() {
-        let folder = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
-        journal.record(&[&record("suite", 5_000, Verdict::Permitted)], None).await.unwrap();
-        let origin = crate::testing::log_signer().public().origin().clone();
-        for (clock, since) in [(100, 6_000), (7_000, 7_000)] {
-            journal.set_catching_up(&origin, clock).await.unwrap();
-            assert_eq!(journal.log(&origin).await.unwrap().catching_up, Some(since));
-        }
-    }
-
-    #[tokio::test]
-    async fn a_file_that_is_no_journal_is_refused() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("node.sqlite");
-        std::fs::write(&path, "not a database, but a text that is long enough to be looked at").unwrap();
-        assert!(Journal::open(&path).await.is_err());
-    }
-
-    #[tokio::test]
-    async fn a_line_says_what_the_decision_rests_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
-        let basis = Basis {
-            policies: vec!["a".into(), "b\"c".into()],
-            evidence: vec![[1; 32], [2; 32]],
-            rules: [3; 32],
-        };
-        let record = JournalRecord { basis: Some(basis), ..record("suite", 5, Verdict::Permitted) };
-        journal.record(&[&record, &refused(6)], None).await.unwrap();
-        for (query, expected) in [
-            ("SELECT count(*) FROM decisions, json_each(policies) WHERE value IN ('a', 'b\"c')", 2),
-            ("SELECT count(*) FROM decisions, json_each(evidence) WHERE length(unhex(value)) = 32", 2),
-            ("SELECT count(*) FROM decisions WHERE rules = unhex(replace(hex(zeroblob(32)), '00', '03'))", 1),
-            ("SELECT count(*) FROM decisions WHERE rules IS NULL AND policies IS NULL AND artifacts = 1", 1),
-        ] {
-            assert_eq!(rows(&journal, query).await, expected, "{query}");
-        }
-    }
-
-    /// Lines of the last hour count by class and product, one that was written twice once, and one that does not say how many
-    /// files there were as the most.
-    #[tokio::test]
-    async fn rates_are_read_from_the_lines_of_the_last_hour() {
-        let folder = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
-        let at = |at, record: JournalRecord| JournalRecord { at, ..record };
-        let old = at(10_000, record("suite", 1, Verdict::Permitted));
-        let records =
-            [2, 2, 3].map(|sequence| at(20_000 + sequence, record("suite", sequence, Verdict::Permitted)));
-        let other = at(20_000, record("avdb", 1, Verdict::Permitted));
-        let refused = at(20_000, refused(9));
-        for record in records.iter().chain([&old, &other, &refused]) {
-            journal.record(&[record], None).await.unwrap();
-        }
-        let before = |rates: crate::rates::RateCounter, product| {
-            let rates = rates.before(&release(product, 99, 1), None, 20_100);
-            (rates.releases_in_hour, rates.artifacts_in_hour)
-        };
-        assert_eq!(before(journal.rates(20_100).await.unwrap(), "suite"), (2, 2));
-        assert_eq!(before(journal.rates(20_100).await.unwrap(), "avdb"), (1, 1));
-        assert_eq!(before(journal.rates(999_999).await.unwrap(), "suite"), (2, 2), "the clock may be ahead");
-        let mut write = journal.write().await.unwrap();
-        let before_this_version = sqlx::query("UPDATE decisions SET artifacts = NULL WHERE sequence = 3");
-        before_this_version.execute(write.connection().unwrap()).await.unwrap();
-        write.commit().await.unwrap();
-        assert_eq!(before(journal.rates(20_100).await.unwrap(), "suite"), (2, 5_001));
-    }
-
-    #[tokio::test]
-    async fn custodians_refusals_are_kept_the_first_of_each_statement_and_the_newest() {
-        let folder = tempfile::tempdir().unwrap();
-        let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
-        let by = |custodian: &str, statement| JournalRecord {
-            refused_by: Some(CustodianRefusal {
-                statement: [statement; 32],
-                custodian: custodian.into(),
-                reason: "it's not right".into(),
-                document: [9; 32],
-            }),
-            ..refused(6)
-        };
-        journal.record(&[&by("anna", 1), &by("beat", 1), &by("beat", 2)], None).await.unwrap();
-        let refusals = journal.refusals().await.unwrap();
-        let found = [1, 2].map(|statement| refusals.get(&[statement; 32]).unwrap());
-        assert_eq!(
-            found.map(|(refusal, durable)| (refusal.custodian.as_str(), durable)),
-            [("anna", true), ("beat", true)]
-        );
-        let mut write = journal.write().await.unwrap();
-        sqlx::query(
-            "INSERT INTO custodian_refusals (statement, release_id, custodian, reason, document, at)
-            WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
-            SELECT unhex(printf('%064x', i)), '', '', '', zeroblob(32), 0 FROM n",
-        )
-        .bind(count(limits::MAX_CUSTODIAN_REFUSALS))
-        .execute(write.connection().unwrap())
-        .await
-        .unwrap();
-        write.commit().await.unwrap();
-        journal.record(&[&by("anna", 3)], None).await.unwrap();
-        let kept = rows(&journal, "SELECT count(*) FROM custodian_refusals").await;
-        assert_eq!(kept, count(limits::MAX_CUSTODIAN_REFUSALS));
-        assert_eq!(
-            rows(&journal, "SELECT count(*) FROM custodian_refusals WHERE custodian = 'anna'").await,
-            1
-        );
-    }
-}
+#[cfg(test)]
+mod tests;

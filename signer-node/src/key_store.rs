@@ -179,9 +179,9 @@ impl KeyStore {
             }
         }
         let sealed = self.seal(Label::Share, roster.roster().hash().as_bytes(), share.expose())?;
-        self.write(&self.share_path(key), &sealed)?;
+        write_durably(&self.share_path(key), &sealed)?;
         // A crash here leaves a share without a roster: not used, and written again when the ceremony resumes.
-        self.write(&roster_path, &roster.encode())
+        write_durably(&roster_path, &roster.encode())
     }
 
     /// Whether a key of this name lies here.
@@ -261,24 +261,6 @@ impl KeyStore {
     fn roster_path(&self, key: &KeyName) -> PathBuf {
         self.folder.join(format!("{key}.roster.json"))
     }
-
-    /// After this the file has the new content, whatever crashes; before, it has the old or none.
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), Error> {
-        let mut temporary = path.as_os_str().to_owned();
-        temporary.push(".tmp");
-        let temporary = PathBuf::from(temporary);
-        let mut file = fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&temporary)
-            .map_err(Error::file("create", &temporary))?;
-        file.write_all(bytes).map_err(Error::file("write", &temporary))?;
-        file.sync_all().map_err(Error::file("sync", &temporary))?;
-        fs::rename(&temporary, path).map_err(Error::file("rename to", path))?;
-        sync_folder(&self.folder)
-    }
 }
 
 impl Opener {
@@ -312,6 +294,24 @@ pub(crate) fn make_private_folder(path: &Path) -> Result<(), Error> {
     std::os::unix::fs::DirBuilderExt::mode(fs::DirBuilder::new().recursive(true), 0o700)
         .create(path)
         .map_err(Error::file("create", path))
+}
+
+/// After this the file has the new content, whatever crashes; before, it has the old or none.
+pub(crate) fn write_durably(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let mut temporary = path.as_os_str().to_owned();
+    temporary.push(".tmp");
+    let temporary = PathBuf::from(temporary);
+    let mut file = fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(&temporary)
+        .map_err(Error::file("create", &temporary))?;
+    file.write_all(bytes).map_err(Error::file("write", &temporary))?;
+    file.sync_all().map_err(Error::file("sync", &temporary))?;
+    fs::rename(&temporary, path).map_err(Error::file("rename to", path))?;
+    path.parent().map_or(Ok(()), sync_folder)
 }
 
 /// Makes a rename or a new file in a folder durable.

@@ -20,6 +20,7 @@
 //! Out of scope: what signatures and rosters are (`rutli-keys`), what is signed (`rutli-release`), and what messages
 //! look like (`rutli-wire`), what documents say (`rutli-evidence`), and how policies decide (`rutli-policy`).
 
+pub mod backup;
 pub mod ceremonies;
 pub mod clock;
 pub mod config;
@@ -30,6 +31,7 @@ pub mod evidence;
 pub mod gate;
 pub mod hardening;
 pub mod journal;
+pub mod journal_witness;
 pub mod key_store;
 pub mod limits;
 pub mod link;
@@ -48,5 +50,5 @@ mod testing;
 
 mod run;
 
-pub use run::{mark_restored, run};
+pub use run::{mark_restored, restore, run};
 pub use rutli_signer_secrets::{CannotLock, Locked, on_wiped_stack};

@@ -32,6 +32,13 @@ pub const MAX_CACHED_QUORUMS: usize = 64;
 /// Seconds that a coordinator's clock may be ahead of this node's.
 pub const MAX_CLOCK_SKEW_S: u64 = 300;
 
+/// Seconds between two points at which a node notes how far its log was. A release can be dated back by at most that, beside the
+/// difference of the clocks.
+pub const REACHED_EVERY_S: u64 = 3_600;
+
+/// Seconds for which these points are kept: as long as a request may be valid in the log, and a leap day.
+pub const REACHED_KEPT_S: u64 = 366 * 86_400;
+
 /// Refusals that the journal keeps; permissions it keeps for ever. A coordinator that asks for the same forbidden thing
 /// again and again must not fill the disk.
 pub const MAX_JOURNALED_REFUSALS: u32 = 100_000;
@@ -75,6 +82,13 @@ pub const RULES_LOOK_MS: u64 = 2_000;
 
 /// Bytes that the probe of a failed journal writes: more than a small hole on a full disk.
 pub const PROBE_BYTES: u32 = 256 << 10;
+
+/// Milliseconds between two writes of the journal's witness: one fsync of its own in so long, and what a crash leaves
+/// unwitnessed.
+pub const JOURNAL_WITNESS_MS: u64 = 1_000;
+
+/// Bytes of the journal's witness: three chains, and a head of some 200 bytes for each log that was ever followed.
+pub const MAX_JOURNAL_WITNESS_BYTES: u64 = 64 << 10;
 
 /// Milliseconds between two probes of a failed journal, and between two looks at the clocks.
 pub const TICK_MS: u64 = 1_000;
@@ -173,3 +187,6 @@ pub const MIN_SCRYPT_LOG_N: u8 = 15;
 
 /// Bytes of the beginning of an age file that have its work factor: two short lines.
 pub const SCRYPT_STANZA_BYTES: u64 = 256;
+
+/// Bytes of a journal in a backup: some 50 million permissions. What is beyond is no backup of a node.
+pub const MAX_BACKUP_JOURNAL_BYTES: u64 = 64 << 30;

@@ -1,8 +1,14 @@
 //! The daemon `rutli-signer`: arguments, logs, signals; everything else is in the library.
 
-use std::{alloc::System, path::PathBuf, process::ExitCode};
+use std::{
+    alloc::System,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
+use age::x25519;
 use clap::{Parser, Subcommand};
+use rutli_release::Timestamp;
 use rutli_signer_node::{clock::Reading, config::Config, error::Error, hardening, mark_restored, run};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -32,10 +38,39 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Say that this node was restored from a backup, once, before it is started again.
+    /// Write a backup: shares as sealed, rosters, identity and journal, encrypted to the recipients. The node may run.
     ///
-    /// It may have permitted and cosigned more than the backup knows. From now on it neither signs nor cosigns, until it
-    /// gets a head of the log that its peers cosigned since; then it goes on by itself. The node must be stopped.
+    /// The seal's identity is not in it; keep a copy of that file somewhere else.
+    #[command(
+        after_help = "Example:\n  rutli-signer --config node.toml backup --recipient age1… --to vendor-1.backup"
+    )]
+    Backup {
+        /// X25519 recipient of age that can open the backup. May be repeated.
+        #[arg(long = "recipient", value_name = "AGE1…", required = true)]
+        recipients: Vec<x25519::Recipient>,
+        /// File to write. It must not exist.
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+    /// Restore a backup. The node must be stopped.
+    ///
+    /// What is in the data folder is set aside. The node then neither signs nor cosigns, until it gets a head of the log that
+    /// its peers cosigned since; then it goes on by itself.
+    #[command(
+        after_help = "Example:\n  rutli-signer --config node.toml restore --from vendor-1.backup --identity age.txt"
+    )]
+    Restore {
+        /// File that `backup` wrote.
+        #[arg(long, value_name = "FILE")]
+        from: PathBuf,
+        /// Plain age identity of one of the backup's recipients.
+        #[arg(long, value_name = "FILE")]
+        identity: PathBuf,
+    },
+    /// Say that this node's whole machine was restored from an old copy, before it is started again.
+    ///
+    /// It may have permitted and cosigned more than the copy knows. From now on it neither signs nor cosigns, until it gets a
+    /// head of the log that its peers cosigned since; then it goes on by itself. The node must be stopped.
     Restored,
 }
 
@@ -44,11 +79,14 @@ fn main() -> ExitCode {
     let hardened = hardening::harden();
     let arguments = Arguments::parse();
     start_log(arguments.log_json);
-    let act = match arguments.command {
-        None => serve,
-        Some(Command::Restored) => restored,
-    };
-    match hardened.and_then(|()| Config::load(&arguments.config)).and_then(act) {
+    let path = arguments.config;
+    let done = hardened.and_then(|()| match arguments.command {
+        None => serve(Config::load(&path)?),
+        Some(Command::Backup { recipients, to }) => backup(&Config::load(&path)?, &recipients, &to),
+        Some(Command::Restore { from, identity }) => restore(&Config::read(&path)?, &from, &identity),
+        Some(Command::Restored) => restored(&Config::load(&path)?),
+    });
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
@@ -77,12 +115,34 @@ fn serve(config: Config) -> Result<(), Error> {
     served
 }
 
-fn restored(config: Config) -> Result<(), Error> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|source| Error::Thread { source })?;
-    runtime.block_on(mark_restored(&config, Reading::now().unix_s()))?;
+/// For what is done once, and alone.
+fn one_thread() -> Result<tokio::runtime::Runtime, Error> {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().map_err(|source| Error::Thread { source })
+}
+
+fn backup(config: &Config, recipients: &[x25519::Recipient], to: &Path) -> Result<(), Error> {
+    let now = Reading::now().unix_s();
+    one_thread()?.block_on(rutli_signer_node::backup::backup(config, recipients, to, now))?;
+    tracing::info!(file = %to.display(), recipients = recipients.len(), "backup written");
+    Ok(())
+}
+
+fn restore(config: &Config, from: &Path, identity: &Path) -> Result<(), Error> {
+    let now = Reading::now().unix_s();
+    let restored = one_thread()?.block_on(rutli_signer_node::restore(config, from, identity, now))?;
+    let before = restored.before.map(|path| path.display().to_string()).unwrap_or_default();
+    tracing::info!(
+        made_at = %Timestamp(restored.made_at).rfc3339(),
+        keys = restored.keys,
+        set_aside = before,
+        "restored: once started the node waits for its peers' cosignatures"
+    );
+    Ok(())
+}
+
+fn restored(config: &Config) -> Result<(), Error> {
+    one_thread()?.block_on(mark_restored(config, Reading::now().unix_s()))?;
     tracing::info!(log = %config.log.origin(), "marked as restored: once started it waits for its peers' cosignatures");
     Ok(())
 }

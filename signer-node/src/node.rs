@@ -203,6 +203,7 @@ fn ready(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -> (N
         newest_at,
         counts,
         journal_failed: None,
+        witness_failed: false,
         clock_behind: false,
     };
     (node, NodeHandle { events, status, log_size })
@@ -226,6 +227,7 @@ struct Node {
     /// Of the journal's lines.
     counts: Counts,
     journal_failed: Option<String>,
+    witness_failed: bool,
     clock_behind: bool,
 }
 
@@ -421,6 +423,8 @@ impl Node {
         self.newest_at = self.newest_at.min(now);
         self.clock_behind = false;
         self.signer.resume(vouched);
+        // Whatever the witness knew: from now on it follows this journal.
+        self.journal.accept();
         self.signer.recount(rates, now);
         self.reopen_if_sound();
         Ok(())
@@ -494,6 +498,7 @@ impl Node {
         if now.monotonic_ms >= self.no_nonces_before_ms {
             self.signer.set_lull(None);
         }
+        self.check_witness();
         // Outboxes that were too full for commitments may have room again.
         let streams: Vec<_> = self.streams.keys().copied().collect();
         streams.into_iter().for_each(|stream| self.make_hungry(stream));
@@ -520,6 +525,24 @@ impl Node {
         }
     }
 
+    /// Without its witness an old copy of the journal would pass for the newest one day.
+    fn check_witness(&mut self) {
+        let problem = self.journal.witness_problem();
+        let failed = problem.is_some();
+        if let Some(problem) = problem.filter(|_| !self.witness_failed) {
+            tracing::error!("{problem}; the node is closed until the journal's witness can be written");
+            self.signer.close(format!(
+                "the journal's witness cannot be written: {problem}; free space or mend the disk"
+            ));
+        }
+        if self.witness_failed && !failed {
+            tracing::info!("the journal's witness can be written again");
+            self.witness_failed = false;
+            self.reopen_if_sound();
+        }
+        self.witness_failed = failed;
+    }
+
     /// A clock behind the journal would let statements in that were out of time before.
     fn check_backstep(&mut self, now: Reading) {
         let behind = now.unix_s().saturating_add(limits::MAX_CLOCK_BACKSTEP_S) < self.newest_at;
@@ -544,7 +567,7 @@ impl Node {
     }
 
     fn reopen_if_sound(&mut self) {
-        if self.journal_failed.is_none() && !self.clock_behind {
+        if self.journal_failed.is_none() && !self.witness_failed && !self.clock_behind {
             self.signer.reopen();
         }
     }

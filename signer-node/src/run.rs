@@ -3,7 +3,7 @@
 use std::{
     collections::BTreeMap,
     fs,
-    path::Path,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicU64},
     time::Duration,
 };
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    backup::{self, Restored},
     ceremonies::{Ceremonies, CeremoniesHandle},
     clock::Reading,
     config::{Config, read_limited},
@@ -22,6 +23,7 @@ use crate::{
     error::Error,
     gate::Gate,
     journal::{Journal, Recovered},
+    journal_witness::{JournalWitness, Lost},
     key_store::{KeyStore, make_private_folder, sync_folder},
     limits,
     link::{Link, LinkState, tls_config},
@@ -39,7 +41,10 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     check_certificate(&config)?;
     let keys = Arc::new(KeyStore::open(&config.data_dir, config.seal.clone())?);
     let opener = keys.opener()?;
-    let (journal, node, rules) = start_signer(&config, &keys, &identity, opener.is_none()).await?;
+    let witness = witness(&config)?;
+    let (journal, node, rules) = start_signer(&config, &witness, &keys, &identity, opener.is_none()).await?;
+    let end = CancellationToken::new();
+    let keeper = tokio::spawn(witness.clone().keep(journal.clone(), end.clone()));
     let ceremonies = Ceremonies::start(
         config.me.clone(),
         Arc::clone(&identity),
@@ -90,6 +95,13 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
         custodian.await
     };
     let stopped = tokio::time::timeout(Duration::from_millis(2 * limits::GOODBYE_MS), farewell).await;
+    end.cancel();
+    // It ends by itself; if it failed, the last write comes all the same.
+    _ = keeper.await;
+    if let Err(error) = close_journal(&journal, &witness).await {
+        // As after a crash: everything is durable, in two files, and the witness may be a moment behind.
+        tracing::warn!("the journal is not closed in order: {error}");
+    }
     if let Some(error) = failed {
         return Err(error);
     }
@@ -103,6 +115,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
 /// The signer with all that it has on disk: journal, rosters, rules. From then on its rules are looked at again and again.
 async fn start_signer(
     config: &Config,
+    witness: &JournalWitness,
     keys: &KeyStore,
     identity: &Arc<IdentityKey>,
     is_sealed: bool,
@@ -114,13 +127,16 @@ async fn start_signer(
     for signed in &rosters {
         check_identities(signed.roster(), &config.me, identity, &config.peers)?;
     }
-    let (journal, recovered) = open_journal(config, !rosters.is_empty()).await?;
+    let (journal, recovered, lost) = open_journal(config, witness, !rosters.is_empty()).await?;
     let gate = open_gate(config, &journal, Arc::clone(identity)).await?;
     let now = Reading::now().unix_s();
     let policy = Policy::new(loaded.rules, now, journal.rates(now).await?, journal.refusals().await?);
     let marks = recovered.marks.with_steps(config.steps.clone());
     let mut signer = Signer::new(config.me.clone(), policy, marks, gate, recovered.paused);
     signer.set_sealed(is_sealed);
+    if let Some(lost) = lost {
+        signer.lose_memory(lost.reason());
+    }
     for roster in rosters {
         signer.install_sealed(roster)?;
     }
@@ -154,34 +170,72 @@ fn dial(
     links
 }
 
+/// Puts a backup in the place of what lies in the data folder, see [`backup::restore`]. The node must be stopped. `now` in
+/// Unix seconds.
+pub async fn restore(config: &Config, from: &Path, identity: &Path, now: u64) -> Result<Restored, Error> {
+    make_private_folder(&config.data_dir)?;
+    let _lock = lock(&config.data_dir)?;
+    backup::restore(config, &witness(config)?, from, identity, now).await
+}
+
 /// Says that this node was restored from a backup: from now on it neither signs nor cosigns until it has caught up with
 /// its peers. The node itself must be stopped. `now` in Unix seconds.
 pub async fn mark_restored(config: &Config, now: u64) -> Result<(), Error> {
     make_private_folder(&config.data_dir)?;
     let _lock = lock(&config.data_dir)?;
-    let keys = KeyStore::open(&config.data_dir, config.seal.clone())?;
-    let (journal, _) = open_journal(config, !keys.rosters()?.is_empty()).await?;
+    let witness = witness(config)?;
+    let (journal, _) = Journal::open(&journal_path(config)).await?;
     journal.set_catching_up(config.log.origin(), now).await?;
-    journal.close().await
+    journal.close().await?;
+    // The custodian's word: what the witness knew of a later time is what the node now catches up with.
+    let point = journal.point().borrow().clone();
+    witness.write(&point)
 }
 
-/// A journal that is new beside keys that are not has lost its marks: what it permitted before, and what it would sign
-/// twice. No doubt is resolved towards signing: the node is paused until its custodian says otherwise, and then catches
-/// up with its peers' view of the log.
-async fn open_journal(config: &Config, holds_keys: bool) -> Result<(Journal, Recovered), Error> {
-    let path = config.data_dir.join("node.sqlite");
-    let is_new = !path.exists();
-    let (journal, mut recovered) = Journal::open(&path).await?;
-    sync_folder(&config.data_dir)?;
-    if is_new && holds_keys {
-        let reason = "(by itself) its journal was lost, and with it what it permitted before; restore it from its \
-                      backup, or begin with an empty one by `resume`";
-        tracing::error!("the node pauses: {reason}");
-        journal.set_paused(reason).await?;
-        journal.set_catching_up(config.log.origin(), Reading::now().unix_s()).await?;
-        recovered.paused = Some(reason.to_owned());
+fn journal_path(config: &Config) -> PathBuf {
+    config.data_dir.join("node.sqlite")
+}
+
+/// The witness of the journal, in a folder that a copy of the data folder does not bring back.
+fn witness(config: &Config) -> Result<JournalWitness, Error> {
+    let path = &config.journal_witness;
+    let folder = path.parent().unwrap_or(Path::new("."));
+    make_private_folder(folder)?;
+    let real = |path: &Path| fs::canonicalize(path).map_err(Error::file("open", path));
+    if real(folder)?.starts_with(real(&config.data_dir)?) {
+        return Err(Error::WitnessInside { witness: path.clone() });
     }
-    Ok((journal, recovered))
+    Ok(JournalWitness::new(path.clone(), config.me.clone()))
+}
+
+/// A journal that is not this node's newest has lost marks: what it permitted before, and what it would sign twice. No doubt
+/// is resolved towards signing: the node is closed until its custodian restores it or goes on without, and then it catches
+/// up with its peers' view of the log.
+async fn open_journal(
+    config: &Config,
+    witness: &JournalWitness,
+    holds_keys: bool,
+) -> Result<(Journal, Recovered, Option<Lost>), Error> {
+    let (journal, recovered) = Journal::open(&journal_path(config)).await?;
+    sync_folder(&config.data_dir)?;
+    let lost = witness.lost(&journal, holds_keys).await?;
+    match &lost {
+        Some(lost) => {
+            tracing::error!("{}", lost.reason());
+            journal.set_catching_up(config.log.origin(), Reading::now().unix_s()).await?;
+        }
+        None => journal.accept(),
+    }
+    Ok((journal, recovered, lost))
+}
+
+/// The journal is one file when this returns, and its witness knows all of it.
+async fn close_journal(journal: &Journal, witness: &JournalWitness) -> Result<(), Error> {
+    journal.stop().await?;
+    if *journal.accepted().borrow() {
+        witness.write(&journal.point().borrow())?;
+    }
+    Ok(())
 }
 
 /// The log is the one that the configuration names: whoever changes that line says that this node shall follow another,
@@ -290,7 +344,7 @@ fn notify(state: sd_notify::NotifyState<'_>) {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::Future, path::PathBuf};
+    use std::future::Future;
 
     use rustls::pki_types::ServerName;
     use rutli_wire::link::Condition;
@@ -300,7 +354,7 @@ mod tests {
         config::{Coordinator, Seal},
         marks::{Marks, Steps},
         rules::RulesFolder,
-        testing::{Authority, gate, log_signer, lone_key, nothing_permitted},
+        testing::{Authority, log_signer, nothing_permitted},
     };
 
     /// What a configuration file gives: nobody listens at its coordinator.
@@ -320,6 +374,7 @@ mod tests {
             steps: Steps::default(),
             me: NodeId::new("vendor", "vendor-1").unwrap(),
             data_dir: folder.join("data"),
+            journal_witness: folder.join("witness/journal"),
             socket: folder.join("node.sock"),
             identity,
             tls: Authority::new().files(folder, uri),
@@ -419,33 +474,90 @@ mod tests {
         assert!(problem(broken).await.contains("openssl genpkey -algorithm ed25519"));
     }
 
+    /// First start: no keys, no journal, no witness. Whatever else is missing, emptied or old is lost state, over restarts,
+    /// until the custodian goes on.
     #[tokio::test]
-    async fn a_lost_journal_beside_keys_pauses_the_node_and_it_has_to_catch_up() {
+    async fn what_is_lost_is_never_a_first_start() {
         let folder = tempfile::tempdir().unwrap();
-        let data = folder.path().join("data");
-        let open = async || {
-            let config = config(folder.path(), OWN);
-            let keys = KeyStore::open(&data, config.seal.clone()).unwrap();
-            let (journal, recovered) =
-                open_journal(&config, !keys.rosters().unwrap().is_empty()).await.unwrap();
-            let log = journal.log(config.log.origin()).await.unwrap();
-            journal.close().await.unwrap();
-            (recovered, log)
-        };
-        assert_eq!(open().await.0.paused, None);
-        let (roster, share, me) = lone_key("release");
-        KeyStore::open(&data, config(folder.path(), OWN).seal).unwrap().store(&roster, &share).unwrap();
-        let (recovered, log) = open().await;
-        assert_eq!((recovered.paused, log.catching_up), (None, None));
-        let lost: Vec<PathBuf> = fs::read_dir(&data).unwrap().map(|entry| entry.unwrap().path()).collect();
-        lost.iter().filter(|path| path.is_file()).for_each(|path| fs::remove_file(path).unwrap());
-        let (recovered, log) = open().await;
-        assert!(recovered.paused.as_ref().unwrap().contains("journal was lost"));
+        let config = config(folder.path(), OWN);
+        let (data, path) = (config.data_dir.clone(), journal_path(&config));
+        make_private_folder(&data).unwrap();
+        let witness = witness(&config).unwrap();
+        let open = async |holds_keys| open_journal(&config, &witness, holds_keys).await.unwrap();
+        let end = async |journal: Journal| close_journal(&journal, &witness).await.unwrap();
+        let said = |lost: &Option<Lost>| lost.as_ref().map(ToString::to_string).unwrap_or_default();
+
+        let (journal, _, lost) = open(false).await;
+        assert_eq!(lost, None);
+        journal.close().await.unwrap();
+        let (_, _, lost) = open(false).await;
+        assert_eq!(lost, None, "a crash before the first write of the witness");
+        let (journal, _, lost) = open(true).await;
+        assert!(said(&lost).contains("is empty, and this node has keys"), "{lost:?}");
+        // Not accepted: the stop leaves no witness either, and the next start finds the same.
+        end(journal).await;
+        assert!(!witness.path().exists());
+        let (journal, _, lost) = open(true).await;
+        assert!(said(&lost).contains("has keys"), "over restarts: {lost:?}");
+        let log = journal.log(config.log.origin()).await.unwrap();
         assert!(log.catching_up.is_some());
-        let gate = gate(&me);
-        let signer = Signer::new(me, nothing_permitted(), recovered.marks, gate, recovered.paused);
-        assert_eq!(signer.status().condition, Condition::Paused);
-        assert!(open().await.0.paused.is_some(), "also after another restart");
+        journal.accept();
+        end(journal).await;
+        let (journal, _, lost) = open(true).await;
+        assert_eq!(lost, None, "the custodian went on");
+        end(journal).await;
+
+        fs::write(&path, "").unwrap();
+        let (journal, _, lost) = open(false).await;
+        assert!(said(&lost).contains("has a witness of one"), "{lost:?}");
+        journal.close().await.unwrap();
+        let (journal, _, lost) = open(false).await;
+        assert!(said(&lost).contains("has a witness of one"), "over restarts: {lost:?}");
+        journal.accept();
+        end(journal).await;
+        for (content, expected) in
+            [(None, ""), (Some(""), "cut short"), (Some("{}\nabc\n"), "checksum is wrong")]
+        {
+            let known = fs::read(witness.path()).unwrap();
+            match content {
+                Some(content) => fs::write(witness.path(), content).unwrap(),
+                None => fs::remove_file(witness.path()).unwrap(),
+            }
+            let (journal, _, lost) = open(true).await;
+            assert!(said(&lost).contains(expected) && lost.is_some(), "{lost:?}");
+            end(journal).await;
+            fs::write(witness.path(), known).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn a_witness_inside_of_the_data_folder_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = config(folder.path(), OWN);
+        fs::create_dir_all(config.data_dir.join("inside")).unwrap();
+        std::os::unix::fs::symlink(config.data_dir.join("inside"), folder.path().join("link")).unwrap();
+        for inside in ["data/journal", "data/inside/journal", "link/journal"] {
+            config.journal_witness = folder.path().join(inside);
+            let error = run(config.clone(), CancellationToken::new()).await.unwrap_err();
+            assert!(matches!(error, Error::WitnessInside { .. }), "{inside}: {error}");
+        }
+    }
+
+    /// A clean stop leaves one file, and a witness that knows all of it.
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_clean_stop_leaves_one_file_and_its_witness() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = config(folder.path(), OWN);
+        let (shutdown, ended) = started(config.clone()).await;
+        shutdown.cancel();
+        ended.await.unwrap();
+        let mut left: Vec<_> = fs::read_dir(&config.data_dir)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        left.sort_unstable();
+        assert_eq!(left, ["keys", "lock", "node.sqlite"]);
+        assert!(config.journal_witness.exists());
     }
 
     /// `rutli-signer --config … restored`, and the start after it.
@@ -459,7 +571,8 @@ mod tests {
         shutdown.cancel();
         ended.await.unwrap();
         mark_restored(&config, 5_000).await.unwrap();
-        let (journal, _) = open_journal(&config, false).await.unwrap();
+        let (journal, _, lost) = open_journal(&config, &witness(&config).unwrap(), false).await.unwrap();
+        assert_eq!(lost, None, "the custodian said so");
         let identity = Arc::new(IdentityKey::from_bytes(&[7; 32]));
         let gate = open_gate(&config, &journal, identity).await.unwrap();
         journal.close().await.unwrap();
@@ -476,7 +589,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let first = config(folder.path(), OWN);
         make_private_folder(&first.data_dir).unwrap();
-        let (journal, _) = open_journal(&first, false).await.unwrap();
+        let (journal, _, _) = open_journal(&first, &witness(&first).unwrap(), false).await.unwrap();
         let identity = Arc::new(IdentityKey::from_bytes(&[7; 32]));
         let mut gate = open_gate(&first, &journal, Arc::clone(&identity)).await.unwrap();
         let entries = [crate::testing::entry(1), crate::testing::entry(2)];

@@ -21,7 +21,7 @@ use rand::{CryptoRng, RngCore};
 use rutli_keys::{KeyName, NodeId, RosterHash, SignedRoster, SigningShare};
 use rutli_log::Head;
 use rutli_policy::Rules;
-use rutli_release::VerifiedRelease;
+use rutli_release::{Timestamp, VerifiedRelease};
 use rutli_signer_secrets::{CannotLock, Locked, NoncePool};
 use rutli_wire::link::{
     Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, LogHead,
@@ -61,6 +61,8 @@ pub struct Signer {
     closed: Option<String>,
     /// Why it makes no nonces at the moment.
     lull: Option<String>,
+    /// Its memory is not all there, until its custodian decides to go on.
+    lost: Option<String>,
     /// Until its custodian has opened the seal identity; also while there is no key yet.
     sealed: bool,
     shares_made: u64,
@@ -134,6 +136,7 @@ impl Signer {
             paused,
             closed: None,
             lull: None,
+            lost: None,
             sealed: false,
             shares_made: 0,
         }
@@ -293,7 +296,8 @@ impl Signer {
         now: u64,
     ) -> Result<(PermittedRelease, Novelty), Box<Denied>> {
         self.gate.check_entry(head, item, roster, now)?;
-        check_time(&item.release, now)?;
+        let not_logged_at = item.entry.as_ref().and_then(|entry| self.gate.not_logged_at(entry.index));
+        check_time(&item.release, not_logged_at, now)?;
         let permitted = self.policy.decide(item, &self.marks, now).or_else(|denied| {
             // Nothing that comes makes a number right that is wrong.
             let waits = denied.refusal.code.waits();
@@ -351,7 +355,11 @@ impl Signer {
 
     /// Whether journal, clock and memory are what they should be.
     fn check_sound(&self) -> Result<(), Refusal> {
-        self.closed.as_ref().map_or(Ok(()), |reason| Err(refuse(RefusalCode::Closed, reason.clone())))
+        self.unsound().map_or(Ok(()), |reason| Err(refuse(RefusalCode::Closed, reason.clone())))
+    }
+
+    fn unsound(&self) -> Option<&String> {
+        self.lost.as_ref().or(self.closed.as_ref())
     }
 
     /// What was found when the batch came must hold when its shares leave: the journal was written in between.
@@ -369,7 +377,7 @@ impl Signer {
     /// The node's condition but for the log.
     fn state(&self) -> (Condition, String) {
         let sealed = self.sealed || self.keys.values().any(|held| held.share.is_none());
-        if let Some(reason) = &self.closed {
+        if let Some(reason) = self.unsound() {
             (Condition::Closed, reason.clone())
         } else if let Some(reason) = &self.paused {
             (Condition::Paused, format!("paused by its custodian: {reason}"))
@@ -440,6 +448,7 @@ impl Signer {
     /// The custodian vouches, and the journal has it: ends a pause, and goes on with the log as [`Gate::vouched`] said.
     pub fn resume(&mut self, log: Unsaved) {
         self.paused = None;
+        self.lost = None;
         self.gate.adopt(log);
     }
 
@@ -447,6 +456,11 @@ impl Signer {
     pub fn recount(&mut self, rates: RateCounter, now: u64) {
         self.policy.recount(rates);
         self.marks.not_after(now);
+    }
+
+    /// What the node knew is lost, and why: nothing is signed or cosigned before its custodian resumes it.
+    pub fn lose_memory(&mut self, reason: String) {
+        self.lost = Some(reason);
     }
 
     /// Stops signing because something failed the node.
@@ -541,13 +555,27 @@ impl Signer {
     }
 }
 
-fn check_time(release: &VerifiedRelease, now: u64) -> Result<(), Refusal> {
+/// Bounded on both sides, for nothing else proves when a release was issued: not later than now, and not before the last time at
+/// which this node knows that the log did not have it.
+fn check_time(release: &VerifiedRelease, not_logged_at: Option<u64>, now: u64) -> Result<(), Refusal> {
     if release.issued_at().0 > now.saturating_add(limits::MAX_CLOCK_SKEW_S) {
         return Err(refuse(
             RefusalCode::OutOfTime,
             format!(
                 "the release says it was issued at {}, this node's clock says {now}; compare the clocks",
                 release.issued_at().0
+            ),
+        ));
+    }
+    let earliest = not_logged_at.unwrap_or(0).saturating_sub(limits::MAX_CLOCK_SKEW_S);
+    if release.issued_at().0 < earliest {
+        return Err(refuse(
+            RefusalCode::OutOfTime,
+            format!(
+                "the release says it was issued at {}, but the log did not have it at {} yet; ask for a new release, and \
+                 compare the coordinator's clock with this node's",
+                release.issued_at(),
+                Timestamp(not_logged_at.unwrap_or(0))
             ),
         ));
     }

@@ -33,7 +33,7 @@ use crate::{
     policy::Policy,
     rates::RateCounter,
     refusals::Refusals,
-    sign::Signer,
+    sign::{JournalRecord, Signer, Verdict},
 };
 
 /// What a machine that is busy with something else may need for a step that takes a moment. Only a test that fails waits
@@ -56,13 +56,7 @@ pub fn release_of(class: Class, product: &str, sequence: u64, files: u8) -> Veri
         issued_at: 1_000,
         expires_at: None,
         artifacts: (0..files)
-            .map(|file| UnverifiedArtifact {
-                name: format!("file-{file}.bin"),
-                size: 1,
-                sha256: vec![file; 32],
-                sha512: vec![file; 64],
-                blake2b: vec![file; 64],
-            })
+            .map(|file| UnverifiedArtifact { name: format!("file-{file}.bin"), sha256: vec![file; 32] })
             .collect(),
         formats: vec![Format::Dsse, Format::Sshsig, Format::Statement],
     }
@@ -90,6 +84,27 @@ pub fn policy(files: &BTreeMap<String, Vec<u8>>) -> Policy {
 /// A policy without rules.
 pub fn nothing_permitted() -> Policy {
     policy(&BTreeMap::new())
+}
+
+/// The journal's line for a release of `suite` that was permitted.
+pub fn permitted_line(sequence: u64) -> JournalRecord {
+    let release = release("suite", sequence, 1);
+    JournalRecord {
+        at: 1_000 + sequence,
+        release_id: ReleaseId::new("suite-1.0-0123456789ab").unwrap(),
+        requester: Requester::new("ci").unwrap(),
+        key: KeyName::new("release").unwrap(),
+        release_digest: release.digest(),
+        class: release.class(),
+        product: release.product().clone(),
+        channel: release.channel().clone(),
+        version: release.version().clone(),
+        sequence,
+        artifacts: 1,
+        verdict: Verdict::Permitted,
+        basis: None,
+        refused_by: None,
+    }
 }
 
 /// A key of an organisation with a lone node, made by its own ceremony, fresh each time.
@@ -242,7 +257,7 @@ impl TestNode {
     pub async fn fail_next_write(&self) {
         let mut write = self.journal.write().await.unwrap();
         sqlx::query("PRAGMA query_only = ON").execute(write.connection().unwrap()).await.unwrap();
-        write.commit().await.unwrap();
+        write.commit_unsealed().await.unwrap();
     }
 }
 

@@ -43,10 +43,7 @@ def main() -> None:
         artifacts=[
             release_pb2.Artifact(
                 name=args.file.name,
-                size=len(content),
                 sha256=hashlib.sha256(content).digest(),
-                sha512=hashlib.sha512(content).digest(),
-                blake2b=hashlib.blake2b(content).digest(),
             )
         ],
     )

@@ -117,6 +117,7 @@ fn files(release: &VerifiedRelease) -> Vec<File> {
     let file = |artifact: &rutli_release::Artifact| File {
         name: artifact.name.as_str().to_owned(),
         sha256: artifact.sha256,
+        others: None,
     };
     release.artifacts().iter().map(file).collect()
 }

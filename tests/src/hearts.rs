@@ -277,13 +277,7 @@ pub fn content(sequence: u64, byte: u8, expires_at: Option<u64>) -> VerifiedRele
         sequence,
         issued_at: NOW - 100,
         expires_at,
-        artifacts: vec![UnverifiedArtifact {
-            name: "suite.bin".into(),
-            size: 1,
-            sha256: vec![byte; 32],
-            sha512: vec![byte; 64],
-            blake2b: vec![byte; 64],
-        }],
+        artifacts: vec![UnverifiedArtifact { name: "suite.bin".into(), sha256: vec![byte; 32] }],
         formats: vec![Format::Statement],
     }
     .verify()

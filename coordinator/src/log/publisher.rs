@@ -91,8 +91,9 @@ impl Publisher {
         self.check_not_outgrown(newest.head().size, &asked);
         self.outside.ask(&newest);
         self.write(newest.head()).await?;
-        let (checkpoint, witnessed) = self.collect(newest, asked.len()).await;
+        let (checkpoint, nodes, witnessed) = self.collect(newest, asked.len()).await;
         let sigstore = self.publish(&checkpoint, witnessed).await?;
+        self.store.log().published(&checkpoint, &nodes);
         self.unstage(checkpoint.head()).await?;
         // A node that was restored takes a head only if its peers cosigned it later, by full seconds: it may want the next one.
         let catching_up = self.sessions.restored(checkpoint.clone()).await? > 0;
@@ -146,8 +147,12 @@ impl Publisher {
         Ok(())
     }
 
-    /// Waits a moment for the cosignatures of those who were asked; true if they make a quorum.
-    async fn collect(&self, mut checkpoint: SignedCheckpoint, asked: usize) -> (SignedCheckpoint, bool) {
+    /// Waits a moment for the cosignatures of those who were asked; gives who cosigned, and true if they make a quorum.
+    async fn collect(
+        &self,
+        mut checkpoint: SignedCheckpoint,
+        asked: usize,
+    ) -> (SignedCheckpoint, Vec<NodeId>, bool) {
         let log = self.store.log();
         let roster = self.keyring.active();
         let is_quorum =
@@ -173,7 +178,8 @@ impl Publisher {
         // The nodes' lines first, for there is room for so many.
         cosigned.take(&mut checkpoint, log.collected());
         self.outside.add_cosignatures(&mut checkpoint);
-        (checkpoint, is_quorum(&cosigned.nodes))
+        let witnessed = is_quorum(&cosigned.nodes);
+        (checkpoint, cosigned.nodes, witnessed)
     }
 
     /// Publishes a head that lies in the folder; if it is witnessed, for Sigstore's tools as well. Gives the latter, once

@@ -92,7 +92,11 @@ impl Sequencer {
         }
         let head = newest.head();
         let log = Log::new(key, folder.clone(), newest, tiles, written.size);
-        folder.check_published(log.key(), head, |published| log.consistency(published, head.size))?;
+        let published =
+            folder.check_published(log.key(), head, |published| log.consistency(published, head.size))?;
+        if let Some(published) = published {
+            log.published(&published, &[]);
+        }
         Ok((Self { signer, frontier, note, log: log.clone() }, log, appender))
     }
 

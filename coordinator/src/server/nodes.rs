@@ -90,5 +90,7 @@ fn node_info(node: &NodeSnapshot) -> v1::NodeInfo {
         culprit: node.culprit.clone().unwrap_or_default(),
         keys: status.map(|status| status.keys.iter().map(held_key).collect()).unwrap_or_default(),
         commitments: u32::try_from(node.commitments).unwrap_or(u32::MAX),
+        log_size: node.log.size,
+        log_size_before: node.log.fell_from.unwrap_or_default(),
     }
 }

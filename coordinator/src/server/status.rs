@@ -135,12 +135,7 @@ fn field(invalid: &InvalidRelease) -> String {
         | InvalidRelease::RepeatedArtifactName
         | InvalidRelease::RepeatedFileName
         | InvalidRelease::ReservedFileName => "name".into(),
-        InvalidRelease::ArtifactSize => "size".into(),
-        InvalidRelease::DigestLength { algorithm, .. } => match *algorithm {
-            "SHA-256" => "sha256".into(),
-            "SHA-512" => "sha512".into(),
-            _ => "blake2b".into(),
-        },
+        InvalidRelease::DigestLength { .. } => "sha256".into(),
         InvalidRelease::ArtifactCount { .. } => "artifacts".into(),
         InvalidRelease::Class => "release_class".into(),
         InvalidRelease::Format | InvalidRelease::NoFormat | InvalidRelease::RepeatedFormat(_) => {
@@ -159,11 +154,12 @@ mod tests {
 
     #[test]
     fn a_bad_artifact_is_named_by_its_path() {
-        let error = InvalidRelease::Artifact { number: 3, source: Box::new(InvalidRelease::ArtifactSize) };
+        let source = InvalidRelease::DigestLength { algorithm: "SHA-256", expected: 32, actual: 31 };
+        let error = InvalidRelease::Artifact { number: 3, source: Box::new(source) };
         let status = from(Error::Malformed(error.into()));
         assert_eq!(status.code(), Code::InvalidArgument);
         let details = status.get_error_details();
-        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "artifacts[2].size");
+        assert_eq!(details.bad_request().unwrap().field_violations[0].field, "artifacts[2].sha256");
         let info = details.error_info().unwrap();
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("INVALID_REQUEST", DOMAIN));
     }

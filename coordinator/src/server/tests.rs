@@ -37,11 +37,11 @@ async fn a_release_is_admitted_once() {
     assert_ne!(rival.release_id, release.release_id);
 
     let mut bad = request("job-3", 9);
-    bad.artifacts[0].sha512.pop();
+    bad.artifacts[0].sha256.pop();
     let status = client.create_release(bad).await.unwrap_err();
     assert_eq!(status.code(), Code::InvalidArgument);
     let details = status.get_error_details();
-    assert_eq!(details.bad_request().unwrap().field_violations[0].field, "artifacts[0].sha512");
+    assert_eq!(details.bad_request().unwrap().field_violations[0].field, "artifacts[0].sha256");
     let status = client.create_release(request("no spaces", 9)).await.unwrap_err();
     assert_eq!(status.get_error_details().bad_request().unwrap().field_violations[0].field, "request_id");
     running.stop().await.unwrap();

@@ -26,7 +26,8 @@ use tokio::{
 };
 
 use super::{
-    Action, Engine, Event, Millis, NodeSnapshot, NotCancelled, Outcome, Progress, StreamId, Submission,
+    Action, Engine, Event, KnownHead, Millis, NodeSnapshot, NotCancelled, Outcome, Progress, StreamId,
+    Submission,
 };
 use crate::{aggregate::aggregate, commitment::Commitment, error::Error, log::Log};
 
@@ -119,6 +120,7 @@ impl Sessions {
             log,
             proved: None,
             restored: None,
+            heads: BTreeMap::new(),
         };
         let task = driver.run(rosters, commands, computed);
         tokio::spawn(task);
@@ -296,6 +298,8 @@ struct Driver {
     proved: Option<(BatchId, Proved)>,
     /// The newest head that was shown to nodes that were restored.
     restored: Option<SignedCheckpoint>,
+    /// What every node that was ever here kept of the log.
+    heads: BTreeMap<NodeId, KnownHead>,
 }
 
 /// The way to a node.
@@ -362,6 +366,11 @@ impl Driver {
                 }
                 let way = Outbox { stream, sender: outbox, log_size, catching_up: false };
                 self.outboxes.insert(node.clone(), way);
+                self.compare_head(&node, log_size);
+                // Before any work: a node whose data are an old copy finds its own cosignature here, and stops.
+                if let Some(first) = self.log.first_for(&node, log_size) {
+                    self.send_head(&node, &first);
+                }
                 self.log.attached();
                 self.event(Event::Attached { node, stream, version, status }).await;
             }
@@ -408,7 +417,11 @@ impl Driver {
                 let _: Result<(), _> = answer.send(self.engine.next_sequence(&channel, signed));
             }
             Command::Nodes(answer) => {
-                let _: Result<(), _> = answer.send(self.engine.nodes());
+                let mut nodes = self.engine.nodes();
+                for node in &mut nodes {
+                    node.log = self.heads.get(&node.node).copied().unwrap_or_default();
+                }
+                let _: Result<(), _> = answer.send(nodes);
             }
         }
     }
@@ -520,6 +533,19 @@ impl Driver {
         Ok(Some(LogHead { checkpoint, from, consistency }))
     }
 
+    /// A log never gets shorter, and so do no node's heads: one that comes back with less runs on an old copy of its data.
+    fn compare_head(&mut self, node: &NodeId, log_size: u64) {
+        let known = self.heads.entry(node.clone()).or_default();
+        known.fell_from = (log_size < known.size).then_some(known.size);
+        if let Some(before) = known.fell_from {
+            tracing::warn!(
+                %node, before, now = log_size,
+                "the node's head of the log went down: it runs on an old copy of its data; its custodian must look"
+            );
+        }
+        known.size = known.size.max(log_size);
+    }
+
     /// A node that did not take what was sent keeps less than we believed.
     fn witnessed(
         &mut self,
@@ -536,6 +562,8 @@ impl Driver {
             Some(_) => witnessed.size,
             None => outbox.log_size.max(witnessed.size),
         };
+        let known = self.heads.entry(node.clone()).or_default();
+        known.size = known.size.max(witnessed.size);
         self.log.witnessed(node, witnessed);
     }
 

@@ -48,7 +48,7 @@ pub mod open;
 pub mod queue;
 
 pub use driver::{CancelError, Notice, Sessions, Stopped};
-pub use nodes::{NodeSnapshot, StreamId};
+pub use nodes::{KnownHead, NodeSnapshot, StreamId};
 
 use nodes::{Choice, Nodes};
 use open::Session;

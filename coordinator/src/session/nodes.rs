@@ -30,6 +30,17 @@ pub struct NodeSnapshot {
     pub culprit: Option<String>,
     /// Commitments at hand.
     pub commitments: usize,
+    /// What it keeps of the log, as the driver knows it.
+    pub log: KnownHead,
+}
+
+/// What a node said to keep of the log.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownHead {
+    /// Entries under the newest head that it ever said to keep.
+    pub size: u64,
+    /// It came back with fewer than so many, which it kept before: its data are an old copy.
+    pub fell_from: Option<u64>,
 }
 
 /// A quorum for the next session.
@@ -350,6 +361,7 @@ impl Nodes {
                 status: state.status.clone(),
                 culprit: state.culprit.clone(),
                 commitments: state.pools.values().map(VecDeque::len).sum(),
+                log: KnownHead::default(),
             })
             .collect()
     }

@@ -138,43 +138,6 @@ pub(super) async fn add(
     Ok(Ok(all))
 }
 
-/// The request of a release was logged anew, at `after` instead of `before`, with the evidence that came with it. What was
-/// added later is said of the new entry, too.
-pub(super) async fn log_again(
-    connection: &mut SqliteConnection,
-    number: i64,
-    before: Option<u64>,
-    after: u64,
-    log: &mut Appending<'_>,
-) -> sqlx::Result<()> {
-    let hidden = is_hidden(connection, number).await?;
-    let mut added: Vec<(u64, Vec<v1::EvidenceInfo>)> = Vec::new();
-    for info in infos(connection, number).await? {
-        match added.iter_mut().find(|(index, _)| *index == info.log_index) {
-            Some((_, infos)) => infos.push(info),
-            None => added.push((info.log_index, vec![info])),
-        }
-    }
-    for (from, infos) in added {
-        let Some(first) = infos.first() else { continue };
-        let to = if Some(from) == before {
-            after
-        } else {
-            let digests = infos.iter().map(|info| Hash::from_slice(&info.digest));
-            let digests = digests.collect::<Result<_, _>>();
-            let digests = digests.map_err(|error| sqlx::Error::Decode(error.into()))?;
-            log.push(entry(logged_as(&first.submitter, hidden), digests, after, first.added_at), None)
-        };
-        sqlx::query("UPDATE evidence SET log_index = $1 WHERE release = $2 AND log_index = $3")
-            .bind(signed(to))
-            .bind(number)
-            .bind(signed(from))
-            .execute(&mut *connection)
-            .await?;
-    }
-    Ok(())
-}
-
 /// Whether the log does not say yet whose request it is.
 async fn is_hidden(connection: &mut SqliteConnection, number: i64) -> sqlx::Result<bool> {
     sqlx::query_scalar(

@@ -211,37 +211,12 @@ async fn under_embargo_the_log_says_no_name() {
     let store = open_store(folder.path()).await.unwrap();
     let mut new = logged("one", 1);
     new.logged.embargo = Some(Embargo { salt: Hash([3; 32]), disclose_by: 100 });
-    let first = number(admit(&store, new.clone()).await.unwrap());
+    let first = number(admit(&store, new).await.unwrap());
     let infos = add(&store, by("pipeline:ci", first, documents(&["a"]))).await.unwrap();
     assert_eq!(infos[0].submitter, "pipeline:ci");
-    store.log_again(first, new.logged, None).await.unwrap();
     store.disclose(first, vec![b"disclosed".to_vec()], 7).await.unwrap();
     add(&store, by("pipeline:ci", first, documents(&["b"]))).await.unwrap();
     let said = entries(folder.path()).await;
     assert_eq!(said[1], entry("pipeline", 0, &["a"]));
-    assert_eq!(said[3], entry("pipeline", 2, &["a"]));
-    assert_eq!(said[5], entry("pipeline:ci", 2, &["b"]));
-}
-
-#[tokio::test]
-async fn what_is_logged_anew_says_all_its_evidence_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open_store(folder.path()).await.unwrap();
-    let new = NewRelease { evidence: documents(&["a"]), ..logged("one", 1) };
-    let (id, first) = (new.release_id.clone(), number(admit(&store, new.clone()).await.unwrap()));
-    add(&store, by("custodian:c", first, documents(&["b", "c"]))).await.unwrap();
-    add(&store, by("operator:o", first, documents(&["d"]))).await.unwrap();
-    for (from, to) in [(0, 4), (4, 8)] {
-        let logged = NewLogged { entry: format!("anew {to}").into_bytes(), ..new.logged.clone() };
-        assert_eq!(
-            store.log_again(first, logged, Some(format!("end of {from}").into_bytes())).await.unwrap(),
-            to
-        );
-        let infos = store.release(&id).await.unwrap().unwrap().message.evidence;
-        let indices: Vec<u64> = infos.iter().map(|info| info.log_index).collect();
-        assert_eq!(indices, [to, to + 1, to + 1, to + 2]);
-    }
-    let (one, two) = (entry("custodian:c", 8, &["b", "c"]), entry("operator:o", 8, &["d"]));
-    let staged = entries(folder.path()).await.split_off(7);
-    assert_eq!(staged, ["end of 4".to_owned(), "anew 8".into(), one, two]);
+    assert_eq!(said[3], entry("pipeline:ci", 0, &["b"]));
 }

@@ -110,9 +110,8 @@ async fn a_group_is_logged_in_its_order_with_one_head() {
     let heads = store.log().size();
     let end = ending(first, v1::ReleaseState::Signed, &["outcome a", "dsse a"]);
     let bad = node("vendor-1");
-    let (culprit, again, finished, b, c) = tokio::join!(
+    let (culprit, finished, b, c) = tokio::join!(
         store.culprit(&bad, Some(("x".into(), 5)), b"node".to_vec()),
-        store.log_again(first, logged("a-again", 1).logged, None),
         store.finish(end),
         store.admit(logged("b", 2), |_| {}),
         store.admit(logged("c", 3), |_| {}),
@@ -121,12 +120,11 @@ async fn a_group_is_logged_in_its_order_with_one_head() {
     finished.unwrap();
     assert!(matches!(b.unwrap(), Admission::New(_, 1)));
     assert!(matches!(c.unwrap(), Admission::New(_, 2)));
-    assert_eq!(again.unwrap(), 6);
     assert!(heads.has_changed().unwrap());
-    let all = ["request a", "request b", "request c", "outcome a", "dsse a", "node", "request a-again"];
+    let all = ["request a", "request b", "request c", "outcome a", "dsse a", "node"];
     assert_log(&store, folder.path(), &all).await;
     let beside: Vec<_> = staged(folder.path()).await.into_iter().map(|(.., release)| release).collect();
-    assert_eq!(beside, [Some(1), Some(2), Some(3), None, None, None, Some(1)]);
+    assert_eq!(beside, [Some(1), Some(2), Some(3), None, None, None]);
 }
 
 #[tokio::test]
@@ -255,27 +253,6 @@ async fn a_refused_one_in_a_group_leaves_no_gap() {
     assert!(behind.is_err());
     assert!(matches!(c.unwrap(), Admission::New(_, 1)));
     assert_log(&store, folder.path(), &["request a", "request c"]).await;
-}
-
-#[tokio::test]
-async fn logged_anew_it_has_another_place() {
-    let folder = tempfile::tempdir().unwrap();
-    let store = open_store(folder.path()).await.unwrap();
-    let salt = Hash([3; 32]);
-    let embargo = Some(Embargo { salt, disclose_by: 100 });
-    let mut new = logged("a", 1);
-    new.logged.embargo = embargo;
-    let first = number(admit(&store, new.clone()).await.unwrap());
-    store.disclose(first, vec![b"disclosed".to_vec()], 50).await.unwrap();
-    assert!(store.embargoed(100).await.unwrap().is_empty());
-    let again =
-        NewLogged { entry: b"anew".to_vec(), roster: Hash([2; 32]), deadline: 77, ..new.logged.clone() };
-    assert_eq!(store.log_again(first, again, None).await.unwrap(), 2);
-    let terms = store.unfinished().await.unwrap().remove(0).logged.unwrap();
-    assert_eq!(terms, LoggedTerms { index: 2, roster: Hash([2; 32]), deadline: 77, embargo });
-    assert_eq!(store.embargoed(100).await.unwrap().len(), 1, "the new entry is under embargo as well");
-    let beside: Vec<_> = staged(folder.path()).await.into_iter().map(|(.., release)| release).collect();
-    assert_eq!(beside, [None, Some(1), None], "under embargo no statement lies beside the log");
 }
 
 #[tokio::test]

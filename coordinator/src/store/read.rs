@@ -205,33 +205,12 @@ impl Store {
     /// [`Error::Store`]
     pub async fn embargoes(&self) -> Result<u64> {
         let count: i64 = sqlx::query_scalar(
-            "SELECT (SELECT count(*) FROM releases WHERE disclose_by IS NOT NULL AND disclosed_at IS NULL) + \
-             (SELECT count(*) FROM superseded JOIN releases ON releases.number = superseded.release \
-              WHERE disclosed_at IS NULL)",
+            "SELECT count(*) FROM releases WHERE disclose_by IS NOT NULL AND disclosed_at IS NULL",
         )
         .fetch_one(&self.reads)
         .await
         .map_err(failed)?;
         Ok(unsigned(count))
-    }
-
-    /// The entries of a release under embargo in whose place another stands: index, and roster that they name.
-    ///
-    /// # Errors
-    /// [`Error::Store`]
-    pub async fn superseded(&self, number: ReleaseNumber) -> Result<Vec<(u64, Hash)>> {
-        let rows =
-            sqlx::query("SELECT log_index, roster FROM superseded WHERE release = $1 ORDER BY log_index")
-                .bind(number.0)
-                .fetch_all(&self.reads)
-                .await
-                .map_err(failed)?;
-        rows.iter()
-            .map(|row| {
-                let roster: String = row.try_get(1).map_err(failed)?;
-                Ok((unsigned(row.try_get(0).map_err(failed)?), roster.parse().map_err(failed)?))
-            })
-            .collect()
     }
 
     /// The release that a requester asked for under this id.

@@ -8,7 +8,7 @@ use rutli_wire::{convert::release_from_content, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{
-    NewLogged, ReleaseNumber, Store, evidence,
+    NewLogged, ReleaseNumber, Store,
     writer::{signed, unsigned},
 };
 use crate::{
@@ -152,45 +152,6 @@ fn release(content: &[u8]) -> Result<VerifiedRelease> {
 /// The release whose statement lies beside an entry: none while it is under embargo.
 pub(super) fn disclosed(number: i64, logged: &NewLogged) -> Option<i64> {
     logged.embargo.is_none().then_some(number)
-}
-
-pub(super) async fn log_again(
-    connection: &mut SqliteConnection,
-    number: ReleaseNumber,
-    logged: &NewLogged,
-    superseded: Option<&[u8]>,
-    log: &mut Appending<'_>,
-) -> sqlx::Result<u64> {
-    if let Some(outcome) = superseded {
-        log.push(outcome.to_vec(), None);
-    }
-    let before: Option<i64> = sqlx::query_scalar("SELECT log_index FROM releases WHERE number = $1")
-        .bind(number.0)
-        .fetch_one(&mut *connection)
-        .await?;
-    let index = log.push(logged.entry.clone(), disclosed(number.0, logged));
-    // The commitment that is in the log already is opened with the new one.
-    sqlx::query(
-        "INSERT INTO superseded (log_index, release, roster) SELECT log_index, number, roster FROM releases \
-         WHERE number = $1 AND log_index IS NOT NULL AND embargo_salt IS NOT NULL AND disclosed_at IS NULL",
-    )
-    .bind(number.0)
-    .execute(&mut *connection)
-    .await?;
-    sqlx::query(
-        "UPDATE releases SET log_index = $1, roster = $2, deadline = $3, embargo_salt = $4, disclose_by = $5, \
-         disclosed_at = NULL WHERE number = $6",
-    )
-    .bind(signed(index))
-    .bind(logged.roster.to_string())
-    .bind(signed(logged.deadline))
-    .bind(logged.embargo.map(|embargo| embargo.salt.as_bytes().to_vec()))
-    .bind(logged.embargo.map(|embargo| signed(embargo.disclose_by)))
-    .bind(number.0)
-    .execute(&mut *connection)
-    .await?;
-    evidence::log_again(connection, number.0, before.map(unsigned), index, log).await?;
-    Ok(index)
 }
 
 pub(super) async fn disclose(

@@ -21,8 +21,8 @@ use rutli_log::Head;
 use rutli_release::{Channel, ChannelKey, InvalidRelease, Product};
 
 use super::{
-    Admission, CeremonyChange, Ending, Health, NewEvidence, NewLogged, NewRelease, ReleaseNumber,
-    admission::admit, evidence, staging,
+    Admission, CeremonyChange, Ending, Health, NewEvidence, NewRelease, ReleaseNumber, admission::admit,
+    evidence, staging,
 };
 use crate::{
     error::{Error, Result},
@@ -68,7 +68,6 @@ pub(super) enum Op {
     Finish(Arc<Ending>),
     Culprit { node: String, named: Option<(String, u64)>, entry: Vec<u8> },
     Ceremony(CeremonyChange),
-    LogAgain { number: ReleaseNumber, logged: NewLogged, superseded: Option<Vec<u8>> },
     Disclose { number: ReleaseNumber, entries: Vec<Vec<u8>>, at: u64 },
     Evidence(NewEvidence),
     Unstage(Head),
@@ -79,8 +78,6 @@ pub(super) enum Op {
 #[derive(Debug)]
 pub(super) enum Done {
     Admitted(Admission),
-    /// At this index.
-    Logged(u64),
     /// All that there is.
     Evidence(Vec<v1::EvidenceInfo>),
     Written,
@@ -296,9 +293,6 @@ impl Op {
                 change.messages.iter().map(Vec::len).sum::<usize>() + begun + keys
             }
             Self::Prove { proofs, .. } => proofs.iter().map(|(_, files)| files.len()).sum(),
-            Self::LogAgain { logged, superseded, .. } => {
-                logged.entry.len() + superseded.as_ref().map_or(0, Vec::len)
-            }
             Self::Culprit { entry, .. } => entry.len(),
             Self::Disclose { entries, .. } => entries.iter().map(Vec::len).sum(),
             Self::Unstage(_) => 0,
@@ -359,12 +353,6 @@ async fn transact(
                 culprit(&mut transaction, node, named.as_ref(), entry, &mut log).await?;
             }
             Op::Ceremony(change) => ceremony(&mut transaction, change, &mut log).await?,
-            Op::LogAgain { number, logged, superseded } => {
-                let superseded = superseded.as_deref();
-                let index =
-                    staging::log_again(&mut transaction, *number, logged, superseded, &mut log).await?;
-                *done = Ok(Done::Logged(index));
-            }
             Op::Disclose { number, entries, at } => {
                 staging::disclose(&mut transaction, *number, entries, *at, &mut log).await?;
             }

@@ -45,8 +45,8 @@ mod words;
 pub use document::{Evidence, Kind, NotEvidence};
 pub use fact::{BuildFact, Established, NotADigest, SourceDigest};
 pub use make::{
-    AttestationSigner, Build, File, InvalidSigner, NotMade, TestRun, provenance_statement, sign_dsse,
-    test_statement,
+    AttestationSigner, Build, File, InvalidSigner, NotMade, OtherDigests, TestRun, provenance_statement,
+    sign_dsse, test_statement,
 };
 pub use text::{APPROVAL_NAMESPACE, InvalidReason, REFUSAL_NAMESPACE, approval_text, refusal_text};
 pub use trust::{AttestationKey, InvalidTrust, Role, Trust};

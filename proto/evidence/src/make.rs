@@ -29,6 +29,17 @@ pub struct File {
     pub name: String,
     /// SHA-256 of its content.
     pub sha256: [u8; 32],
+    /// Its other digests, where they are to be named too: for formats that sign one of them.
+    pub others: Option<OtherDigests>,
+}
+
+/// Digests of a file beside its SHA-256.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct OtherDigests {
+    /// SHA-512 of its content.
+    pub sha512: [u8; 64],
+    /// BLAKE2b of its content, with 64 bytes of output.
+    pub blake2b: [u8; 64],
 }
 
 /// A build or rebuild, for [`provenance_statement`]. See SLSA provenance v1 for what the fields mean.
@@ -256,7 +267,12 @@ fn json(value: &impl Serialize) -> Result<Vec<u8>, NotMade> {
 }
 
 fn file(file: &File) -> FileOut<'_> {
-    FileOut { digest: BTreeMap::from([("sha256", hex::encode(file.sha256))]), name: &file.name }
+    let mut digest = BTreeMap::from([("sha256", hex::encode(file.sha256))]);
+    if let Some(OtherDigests { sha512, blake2b }) = &file.others {
+        digest.insert("sha512", hex::encode(sha512));
+        digest.insert("blake2b", hex::encode(blake2b));
+    }
+    FileOut { digest, name: &file.name }
 }
 
 #[derive(Serialize)]

@@ -26,6 +26,9 @@ pub(crate) const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 pub(crate) const TEST_RESULT: &str = "https://in-toto.io/attestation/test-result/v0.1";
 pub(crate) const SUMMARY: &str = "https://slsa.dev/verification_summary/v1";
 
+/// The digests that attestations of ours name for each file, by in-toto's names, with their lengths in bytes.
+const FILE_DIGESTS: [(&str, usize); 3] = [("blake2b", 64), ("sha256", 32), ("sha512", 64)];
+
 /// A statement whose form is right.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Statement {
@@ -34,11 +37,14 @@ pub(crate) struct Statement {
     pub(crate) predicate: Predicate,
 }
 
-/// What a statement is about. Digests by other algorithms are passed over.
+/// What a statement is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub(crate) name: Option<String>,
-    pub(crate) digest: Option<SourceDigest>,
+    /// All digests with their algorithms, as they stand there. Those of algorithms that files of releases are known by have their form.
+    pub(crate) digests: Vec<(String, String)>,
+    /// What identifies it if it is a source.
+    pub(crate) source: Option<SourceDigest>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -121,8 +127,18 @@ fn subject(json: SubjectJson) -> Result<Subject, String> {
     if json.name.as_ref().is_some_and(|name| name.len() > MAX_TEXT_BYTES) {
         return Err(format!("a subject's name has more than {MAX_TEXT_BYTES} bytes"));
     }
-    let digest = digest("a subject", &json.digest)?;
-    Ok(Subject { name: json.name, digest })
+    let source = digest("a subject", &json.digest)?;
+    for (algorithm, bytes) in FILE_DIGESTS {
+        let is_hex = |text: &String| {
+            text.len() == 2 * bytes && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        };
+        if json.digest.get(algorithm).is_some_and(|text| !is_hex(text)) {
+            return Err(format!(
+                "the {algorithm} digest of a subject is not in lower-case hexadecimal of its length"
+            ));
+        }
+    }
+    Ok(Subject { name: json.name, digests: json.digest.into_iter().collect(), source })
 }
 
 fn provenance(payload: &[u8]) -> Result<Predicate, String> {

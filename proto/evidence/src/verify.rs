@@ -1,6 +1,6 @@
 //! What a piece of evidence establishes about a release: one straight function for each kind of document.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use rutli_release::{ReleaseId, Timestamp, VerifiedRelease};
 use sha2::{Digest, Sha256};
@@ -9,7 +9,7 @@ use ssh_key::HashAlg;
 use crate::{
     document::{Content, Evidence},
     envelope::Envelope,
-    fact::{BuildFact, Established, SourceDigest},
+    fact::{BuildFact, Established},
     key::BadSignature,
     signers::NotAllowed,
     statement::{Predicate, Provenance, Review, ReviewResult, Subject, TestResult, Tests},
@@ -54,28 +54,44 @@ pub enum NotEstablished {
         /// `builder.id` or `verifier.id`, cut and escaped.
         id: String,
     },
-    /// A file of the release is not among the subjects.
+    /// A digest that is to be signed for a file of the release is not among the subjects.
     #[error(
-        "it says nothing about {file} with a SHA-256, nor about {more} more files of the release: attest all of them together"
+        "it does not name the {algorithm} digest of {file}, nor of {more} more files of the release: attest all of them together, with \
+         every digest that the release has"
     )]
     SubjectMissing {
         /// The first such file, cut and escaped.
         file: String,
-        /// How many more there are.
+        /// The first such digest, by in-toto's name of the algorithm.
+        algorithm: &'static str,
+        /// How many more files there are.
         more: usize,
     },
     /// A file of the release is another one there.
     #[error(
-        "it contradicts the release: {file} has the SHA-256 {release} in the release, and {evidence} in the evidence. One of them is not \
-         what was built: find out which before anybody signs"
+        "it contradicts the release: {file} has the {algorithm} digest {release} in the release, and {evidence} in the evidence. One of \
+         them is not what was built: find out which before anybody signs"
     )]
     SubjectContradicts {
         /// Which file, cut and escaped.
         file: String,
+        /// In-toto's name of the algorithm.
+        algorithm: &'static str,
         /// Its digest in the release.
         release: String,
         /// Its digest in the evidence.
         evidence: String,
+    },
+    /// A file of the release is two files there.
+    #[error(
+        "it contradicts itself: {file} has two {algorithm} digests in it, so nobody can tell which file it is about; attest the files \
+         again, each once"
+    )]
+    SubjectRepeated {
+        /// Which file, cut and escaped.
+        file: String,
+        /// The algorithm, cut and escaped.
+        algorithm: String,
     },
     /// The test run as a whole did not pass.
     #[error("the test run did not pass: its result is {result}; correct what it found, and test again")]
@@ -126,7 +142,7 @@ pub enum NotEstablished {
     /// About the same release id, but another content.
     #[error(
         "it is about a release of this name with another statement: sha256:{found}, not sha256:{wanted}. Look at the release again \
-         (`rutli show`), and sign the text of this one"
+         (`rutli review`), and sign the text of this one"
     )]
     OtherStatement {
         /// The digest in the text.
@@ -210,11 +226,14 @@ impl NotEstablished {
                 format!("it is signed by {key}, whom this node trusts as {role}: a {wanted} must sign it")
             }
             Self::UntrustedId { key, id } => format!("at this node {key} may not speak for {id}"),
-            Self::SubjectMissing { file, more } => {
-                format!("it says nothing about {file} and {more} more files")
+            Self::SubjectMissing { file, algorithm, more } => {
+                format!("it does not name the {algorithm} digest of {file} and of {more} more files")
             }
-            Self::SubjectContradicts { file, .. } => {
-                format!("it contradicts the release: another SHA-256 for {file}")
+            Self::SubjectContradicts { file, algorithm, .. } => {
+                format!("it contradicts the release: another {algorithm} digest for {file}")
+            }
+            Self::SubjectRepeated { file, algorithm } => {
+                format!("it contradicts itself: two {algorithm} digests for {file}")
             }
             Self::TestsNotPassed { result } => format!("the test run did not pass: its result is {result}"),
             Self::TestsFailed { first, more } => {
@@ -255,7 +274,9 @@ impl NotEstablished {
 ///
 /// - An attestation is signed by a key whose role fits it, and in the name of somebody whom that key may speak for. One valid signature
 ///   is enough; others are passed over, as DSSE has it.
-/// - Provenance and test results name every file of the release with its SHA-256, and none with another one. More subjects do no harm.
+/// - Provenance and test results name every file of the release with every digest that is signed for it, and with no other value of
+///   any algorithm, over all subjects of that name. More subjects and more algorithms do no harm. What does not keep to this does not
+///   count, and that is all: it ends no release.
 /// - An approval or a refusal is about the id and the statement of this very release, and signed in its own namespace, by a
 ///   custodian's key that is valid now. An authenticator was touched for it.
 ///
@@ -338,33 +359,51 @@ fn may_speak_for(key: &TrustedKey, id: &str) -> bool {
     key.ids.contains(id) || (key.role == Role::Reviewer && key.ids.is_empty())
 }
 
-/// Every file of the release is a subject, by name and SHA-256, and none is there with another.
+/// Every digest that is signed for a file of the release stands there for that name, and no algorithm has a second value for it.
+///
+/// Digests are collected over **all** subjects of a name: a document that names a file twice says both, whichever of them a reader
+/// would look at first.
 fn check_subjects(subjects: &[Subject], release: &VerifiedRelease) -> Result<(), NotEstablished> {
-    let mut named: BTreeMap<&str, Vec<&[u8; 32]>> = BTreeMap::new();
+    let mut named: BTreeMap<&str, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
     for subject in subjects {
-        if let (Some(name), Some(SourceDigest::Sha256(digest))) = (&subject.name, &subject.digest) {
-            named.entry(name).or_default().push(digest);
+        let Some(name) = &subject.name else { continue };
+        let digests = named.entry(name).or_default();
+        for (algorithm, digest) in &subject.digests {
+            digests.entry(algorithm).or_default().insert(digest);
         }
     }
     let mut missing = Vec::new();
     for artifact in release.artifacts() {
         let file = artifact.name.as_str();
-        let Some(digests) = named.get(file) else {
-            missing.push(file);
-            continue;
-        };
-        if let Some(other) = digests.iter().find(|digest| ***digest != artifact.sha256) {
-            return Err(NotEstablished::SubjectContradicts {
-                file: quoted(file),
-                release: hex::encode(artifact.sha256),
-                evidence: hex::encode(other),
-            });
+        let digests = named.remove(file).unwrap_or_default();
+        if let Some((algorithm, _)) = digests.iter().find(|(_, values)| values.len() > 1) {
+            return Err(NotEstablished::SubjectRepeated { file: quoted(file), algorithm: quoted(algorithm) });
+        }
+        for (algorithm, digest) in artifact.digests() {
+            let digest = hex::encode(digest);
+            match digests.get(algorithm).and_then(BTreeSet::first) {
+                Some(same) if **same == digest => {}
+                Some(other) => {
+                    return Err(NotEstablished::SubjectContradicts {
+                        file: quoted(file),
+                        algorithm,
+                        release: digest,
+                        evidence: (*other).to_owned(),
+                    });
+                }
+                None => missing.push((file, algorithm)),
+            }
         }
     }
-    match missing.split_first() {
+    match missing.first() {
         None => Ok(()),
-        Some((file, others)) => {
-            Err(NotEstablished::SubjectMissing { file: quoted(file), more: others.len() })
+        Some((file, algorithm)) => {
+            let files: BTreeSet<&str> = missing.iter().map(|(file, _)| *file).collect();
+            Err(NotEstablished::SubjectMissing {
+                file: quoted(file),
+                algorithm,
+                more: files.len().saturating_sub(1),
+            })
         }
     }
 }
@@ -394,7 +433,7 @@ fn reviewed(by: String, review: &Review, subjects: &[Subject]) -> Result<Establi
     if review.result != ReviewResult::Passed {
         return Err(NotEstablished::ReviewNotPassed);
     }
-    let [Subject { digest: Some(source_digest), .. }] = subjects else {
+    let [Subject { source: Some(source_digest), .. }] = subjects else {
         return Err(NotEstablished::ReviewSubject { count: subjects.len() });
     };
     Ok(Established::Review {

@@ -95,7 +95,7 @@ fn every_file_is_named_with_its_own_digest() {
     let missing = with(provenance(BUILDER), "/subject", json!([subjects()[1]]));
     assert_eq!(
         provenance_refused(&missing),
-        NotEstablished::SubjectMissing { file: "\"linux/suite-1\"".into(), more: 1 }
+        NotEstablished::SubjectMissing { file: "\"linux/suite-1\"".into(), algorithm: "sha256", more: 1 }
     );
     let mut swapped = provenance(BUILDER);
     swapped["subject"][0]["digest"] = subjects()[1]["digest"].clone();
@@ -104,16 +104,10 @@ fn every_file_is_named_with_its_own_digest() {
         provenance_refused(&swapped),
         NotEstablished::SubjectContradicts {
             file: "\"linux/suite-1\"".into(),
+            algorithm: "sha256",
             release: "01".repeat(32),
             evidence: "02".repeat(32),
         }
-    );
-    // The right one, and another one for the same name.
-    let mut both = provenance(BUILDER);
-    let other = json!({"name": "linux/suite-3", "digest": {"sha256": "99".repeat(32)}});
-    both["subject"].as_array_mut().unwrap().push(other);
-    assert!(
-        matches!(provenance_refused(&both), NotEstablished::SubjectContradicts { file, .. } if file.contains('3'))
     );
     // By a name that only looks like it, and by another algorithm only.
     for (pointer, to) in [
@@ -126,10 +120,53 @@ fn every_file_is_named_with_its_own_digest() {
         let refused = provenance_refused(&with(provenance(BUILDER), pointer, to));
         assert!(matches!(refused, NotEstablished::SubjectMissing { more: 0, .. }), "{pointer}: {refused}");
     }
+    // More algorithms do no harm, nor do more subjects, nor does a file that is named twice alike.
     let mut more = provenance(BUILDER);
+    more["subject"][0]["digest"]["sha512"] = json!("12".repeat(64));
+    let again = more["subject"][0].clone();
+    more["subject"].as_array_mut().unwrap().push(again);
     let log = json!({"name": "build.log", "digest": {"sha256": "77".repeat(32), "sha1": "x"}});
     more["subject"].as_array_mut().unwrap().push(log);
     assert!(check(&trust(), &attested(&more, 1)).is_ok());
+}
+
+/// One reader takes the first of two subjects with a name, another the last: what is said twice must be the same.
+#[test]
+fn no_algorithm_has_two_values_for_a_file() {
+    let (one, two) = ("12".repeat(64), "13".repeat(64));
+    let also = |digest: Value| json!({"name": "linux/suite-3", "digest": digest});
+    for (first, then, repeated) in [
+        // The right SHA-256 and another one.
+        (json!({}), also(json!({"sha256": "99".repeat(32)})), "sha256"),
+        // Both the right one, with another algorithm that differs.
+        (json!({"sha512": one}), also(json!({"sha256": "03".repeat(32), "sha512": two})), "sha512"),
+        (json!({"sha512": one}), also(json!({"sha512": two})), "sha512"),
+        (json!({"blake2b": one}), also(json!({"blake2b": two})), "blake2b"),
+        (json!({"sha1": "a"}), also(json!({"sha1": "b"})), "sha1"),
+    ] {
+        let mut both = provenance(BUILDER);
+        both["subject"][2]["digest"].as_object_mut().unwrap().extend(first.as_object().unwrap().clone());
+        assert!(check(&trust(), &attested(&both, 1)).is_ok(), "{both}");
+        for place in [0, 3] {
+            let mut both = both.clone();
+            both["subject"].as_array_mut().unwrap().insert(place, then.clone());
+            assert_eq!(
+                provenance_refused(&both),
+                NotEstablished::SubjectRepeated {
+                    file: "\"linux/suite-3\"".into(),
+                    algorithm: format!("{repeated:?}"),
+                }
+            );
+        }
+    }
+    // Digests by which files are known have one spelling.
+    for (algorithm, digest) in
+        [("sha512", "AB".repeat(64)), ("sha512", "ab".repeat(32)), ("blake2b", "x".repeat(128))]
+    {
+        let mut odd = provenance(BUILDER);
+        odd["subject"][0]["digest"][algorithm] = json!(digest);
+        assert!(Evidence::parse(&attested(&odd, 1)).is_err(), "{algorithm}");
+    }
 }
 
 #[test]

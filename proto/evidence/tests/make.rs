@@ -7,14 +7,16 @@ mod support;
 use std::{collections::BTreeMap, fs, process::Command};
 
 use rutli_evidence::{
-    AttestationSigner, Build, Established, Evidence, File, InvalidSigner, NotEvidence, NotMade, Role,
-    SourceDigest, TestRun, Trust, limits, provenance_statement, sign_dsse, test_statement,
+    AttestationSigner, Build, Established, Evidence, File, InvalidSigner, NotEvidence, NotMade, OtherDigests,
+    Role, SourceDigest, TestRun, Trust, limits, provenance_statement, sign_dsse, test_statement,
 };
 use serde_json::Value;
 use support::*;
 
 fn files() -> Vec<File> {
-    (1..=3).map(|number| File { name: format!("linux/suite-{number}"), sha256: [number; 32] }).collect()
+    (1..=3)
+        .map(|number| File { name: format!("linux/suite-{number}"), sha256: [number; 32], others: None })
+        .collect()
 }
 
 fn build() -> Build {
@@ -32,7 +34,7 @@ fn build() -> Build {
 
 fn run() -> TestRun {
     TestRun {
-        configurations: vec![File { name: "clean-set".into(), sha256: [5; 32] }],
+        configurations: vec![File { name: "clean-set".into(), sha256: [5; 32], others: None }],
         passed: ["b".into(), "a".into()].into(),
         url: Some("https://qa.example/1".into()),
         ..TestRun::default()
@@ -133,10 +135,24 @@ fn what_nobody_would_take_is_not_made() {
 }
 
 #[test]
+fn every_digest_that_is_known_is_named() {
+    let mut files = files();
+    files[0].others = Some(OtherDigests { sha512: [8; 64], blake2b: [9; 64] });
+    let value = canonical(&provenance_statement(&files, &build()).unwrap());
+    let expected =
+        serde_json::json!({"blake2b": "09".repeat(64), "sha256": "01".repeat(32), "sha512": "08".repeat(64)});
+    assert_eq!(value["subject"][0]["digest"], expected);
+    assert_eq!(value["subject"][1]["digest"], serde_json::json!({"sha256": "02".repeat(32)}));
+    let document = sign_dsse(&provenance_statement(&files, &build()).unwrap(), &signer(2)).unwrap();
+    assert!(check(&trust(), &document).is_ok());
+}
+
+#[test]
 fn the_largest_release_fits_with_names_of_56_bytes() {
     let artifacts = limits::MAX_SUBJECTS;
-    let files: Vec<_> =
-        (0..artifacts).map(|number| File { name: format!("{number:056}"), sha256: [7; 32] }).collect();
+    let files: Vec<_> = (0..artifacts)
+        .map(|number| File { name: format!("{number:056}"), sha256: [7; 32], others: None })
+        .collect();
     let statement = provenance_statement(&files, &build()).unwrap();
     assert!(sign_dsse(&statement, &signer(2)).is_ok());
     let statement = test_statement(&files, &run()).unwrap();

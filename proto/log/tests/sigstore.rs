@@ -38,13 +38,7 @@ fn release_key() -> ReleaseKey {
 
 /// The DSSE envelope of a release by the key above.
 fn envelope(sequence: u64) -> Vec<u8> {
-    let artifact = UnverifiedArtifact {
-        name: "suite.bin".into(),
-        size: 1,
-        sha256: vec![1; 32],
-        sha512: vec![2; 64],
-        blake2b: vec![3; 64],
-    };
+    let artifact = UnverifiedArtifact { name: "suite.bin".into(), sha256: vec![1; 32] };
     let release = UnverifiedRelease {
         class: Class::ProductBuild,
         product: "suite".into(),

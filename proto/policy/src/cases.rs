@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use rutli_evidence::{BuildFact, Established, Role, SourceDigest, Trust};
-use rutli_release::{Channel, Class, Product, Requester, Sequence, Version};
+use rutli_release::{ArtifactName, Channel, Class, Format, Product, Requester, Sequence, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
 use crate::{
     decide::Decision,
     documents::{ANY, UNSTATED_SOURCE},
-    facts::{Facts, Rates, ReleaseFacts},
+    facts::{Facts, FileNames, Rates, ReleaseFacts},
     invalid::cut,
     limits::{MAX_CASES, MAX_CASES_BYTES, MAX_EVIDENCE_PER_CASE},
     missing::{MissingKind, giver},
@@ -57,9 +57,18 @@ pub struct Case {
     /// How many files. Default: 1.
     #[serde(default = "defaults::one")]
     pub artifacts: u64,
-    /// Their sizes together. Default: 1.
-    #[serde(default = "defaults::one")]
-    pub bytes: u64,
+    /// What they are called. Default: none, whatever their number.
+    #[serde(default)]
+    pub file_names: Vec<ArtifactName>,
+    /// In which formats it is signed. Default: all.
+    #[serde(default = "defaults::formats")]
+    pub formats: Vec<Format>,
+    /// When it was admitted, as `2026-11-23T10:00:00Z`. Default: that.
+    #[serde(default = "defaults::now", deserialize_with = "time")]
+    pub issued_at: u64,
+    /// From when on endpoints refuse it. Default: it does not expire.
+    #[serde(default, deserialize_with = "optional_time")]
+    pub expires_at: Option<u64>,
     /// Default: false.
     #[serde(default)]
     pub embargoed: bool,
@@ -252,7 +261,10 @@ impl Case {
                 version: &self.version,
                 sequence: self.sequence,
                 artifacts: self.artifacts,
-                total_bytes: self.bytes,
+                file_names: FileNames::Names(&self.file_names),
+                issued_at: Timestamp(self.issued_at),
+                expires_at: self.expires_at.map(Timestamp),
+                formats: &self.formats,
             },
             embargoed: self.embargoed,
             established: &self.evidence,
@@ -401,8 +413,16 @@ fn time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<u64, D::Err
     })
 }
 
+fn optional_time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<u64>, D::Error> {
+    time(deserializer).map(Some)
+}
+
 mod defaults {
-    use super::{Channel, Requester, Sequence, Version};
+    use super::{Channel, Format, Requester, Sequence, Version};
+
+    pub(super) fn formats() -> Vec<Format> {
+        Format::ALL.into()
+    }
 
     pub(super) fn yes() -> bool {
         true

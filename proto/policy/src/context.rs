@@ -115,8 +115,12 @@ impl Asker {
             ("version".to_owned(), text(release.version.as_str())),
             ("sequence".to_owned(), long(release.sequence.get())),
             ("artifacts".to_owned(), long(release.artifacts)),
-            ("bytes".to_owned(), long(release.total_bytes)),
+            ("issuedAt".to_owned(), long(release.issued_at.0)),
+            ("formats".to_owned(), texts(release.formats.iter().map(|format| format.as_str()))),
+            ("fileNames".to_owned(), texts(release.file_names.texts())),
         ]);
+        let expires_at = release.expires_at.map(|time| ("expiresAt".to_owned(), long(time.0)));
+        let attributes = attributes.into_iter().chain(expires_at).collect();
         let entity = Entity::new(self.release.clone(), attributes, HashSet::new()).ok()?;
         Entities::from_entities([entity], None).ok()
     }
@@ -188,7 +192,10 @@ pub(crate) fn shown(facts: &Facts) -> BTreeMap<&'static str, serde_json::Value> 
         ("version", release.version.as_str().into()),
         ("sequence", release.sequence.get().into()),
         ("artifacts", release.artifacts.into()),
-        ("bytes", release.total_bytes.into()),
+        ("issuedAt", release.issued_at.0.into()),
+        ("expiresAt", release.expires_at.map(|time| time.0).into()),
+        ("formats", release.formats.iter().map(|format| format.as_str()).collect()),
+        ("fileNames", release.file_names.texts().collect()),
         ("embargoed", facts.embargoed.into()),
         ("previousSequence", facts.previous_sequence.map(|sequence| sequence.get()).into()),
         ("previousVersion", facts.previous_version.map(|version| version.as_str()).into()),
@@ -210,6 +217,10 @@ fn long(number: u64) -> RestrictedExpression {
     RestrictedExpression::new_long(i64::try_from(number).unwrap_or(i64::MAX))
 }
 
-fn set(texts: &BTreeSet<impl AsRef<str>>) -> RestrictedExpression {
-    RestrictedExpression::new_set(texts.iter().map(|one| text(one.as_ref())))
+fn set(all: &BTreeSet<impl AsRef<str>>) -> RestrictedExpression {
+    texts(all.iter().map(AsRef::as_ref))
+}
+
+fn texts<'a>(all: impl Iterator<Item = &'a str>) -> RestrictedExpression {
+    RestrictedExpression::new_set(all.map(text))
 }

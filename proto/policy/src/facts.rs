@@ -1,7 +1,10 @@
 //! What a node knows about one request when it decides.
 
 use rutli_evidence::Established;
-use rutli_release::{Channel, Class, Product, Requester, Sequence, VerifiedRelease, Version};
+use rutli_release::{
+    Artifact, ArtifactName, Channel, Class, Format, Product, Requester, Sequence, Timestamp, VerifiedRelease,
+    Version,
+};
 use serde::Serialize;
 
 /// All that a decision depends on, besides the policies. Each of it was established by the node itself.
@@ -42,8 +45,34 @@ pub struct ReleaseFacts<'a> {
     pub sequence: Sequence,
     /// How many files.
     pub artifacts: u64,
-    /// The sizes of all files together.
-    pub total_bytes: u64,
+    /// What they are called.
+    pub file_names: FileNames<'a>,
+    /// When it was admitted.
+    pub issued_at: Timestamp,
+    /// From when on endpoints refuse it.
+    pub expires_at: Option<Timestamp>,
+    /// In which formats it is signed.
+    pub formats: &'a [Format],
+}
+
+/// The names of a release's files, from wherever they are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FileNames<'a> {
+    /// Of these files.
+    Of(&'a [Artifact]),
+    /// These.
+    Names(&'a [ArtifactName]),
+}
+
+impl<'a> FileNames<'a> {
+    /// In the order of the release.
+    pub(crate) fn texts(self) -> impl Iterator<Item = &'a str> {
+        let (files, names) = match self {
+            Self::Of(files) => (files, Default::default()),
+            Self::Names(names) => (Default::default(), names),
+        };
+        files.iter().map(|file| &file.name).chain(names).map(ArtifactName::as_str)
+    }
 }
 
 /// What a node permitted within the last 3,600 seconds, of the class and product of the release that is decided on. That release itself is
@@ -66,7 +95,10 @@ impl<'a> From<&'a VerifiedRelease> for ReleaseFacts<'a> {
             version: release.version(),
             sequence: release.sequence(),
             artifacts: u64::try_from(artifacts.len()).unwrap_or(u64::MAX),
-            total_bytes: artifacts.iter().fold(0, |sum, artifact| sum.saturating_add(artifact.size)),
+            file_names: FileNames::Of(artifacts),
+            issued_at: release.issued_at(),
+            expires_at: release.expires_at(),
+            formats: release.formats(),
         }
     }
 }

@@ -45,7 +45,7 @@ mod set;
 pub use cases::{Case, CaseResult, Cases, CasesReport, Expected, InvalidCases, run_cases};
 pub use decide::Decision;
 pub use explain::{Explanation, PolicyExplanation};
-pub use facts::{Facts, Rates, ReleaseFacts};
+pub use facts::{Facts, FileNames, Rates, ReleaseFacts};
 pub use invalid::InvalidPolicy;
 pub use missing::{Missing, MissingKind};
 pub use rules::{CASES_FILE, InvalidRules, Rules, SIGNERS_FILE, TRUST_FILE, expired};

@@ -11,7 +11,11 @@
 /// | `resource.class` | `Class` | `Class::"product-build"` or `Class::"av-database"` |
 /// | `resource.product`, `.channel`, `.version` | String | as in the request |
 /// | `resource.sequence` | Long | as in the request, 1 to 2^53 − 1 |
-/// | `resource.artifacts`, `.bytes` | Long | how many files, and their sizes together |
+/// | `resource.artifacts` | Long | how many files |
+/// | `resource.fileNames` | set of String | what they are called in the release |
+/// | `resource.formats` | set of String | `dsse`, `sshsig`, `statement` |
+/// | `resource.issuedAt` | Long | when the coordinator admitted it, in seconds since 1970; the node bounds it on both sides |
+/// | `resource.expiresAt` | Long, may be absent | from when on endpoints refuse it; ask `resource has expiresAt` first |
 /// | `context.builders` | set of String | keys, trusted as builder, that attested how the files were built |
 /// | `context.builderIds`, `.buildTypes`, `.sourceUris` | set of String | `builder.id`, `buildType`, address of the source in those attestations |
 /// | `context.sources` | set of String | digest of their source, `sha256:…` or `gitCommit:…`: at most one |

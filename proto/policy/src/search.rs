@@ -399,7 +399,7 @@ mod tests {
             Version::new("1").unwrap(),
         );
         let sequence = Sequence::new(1).unwrap();
-        let (class, artifacts, total_bytes) = (Class::ProductBuild, 1, 1);
+        let (class, artifacts) = (Class::ProductBuild, 1);
         let facts = Facts {
             requester: &requester,
             release: ReleaseFacts {
@@ -409,7 +409,10 @@ mod tests {
                 version: &version,
                 sequence,
                 artifacts,
-                total_bytes,
+                file_names: crate::facts::FileNames::Names(&[]),
+                issued_at: rutli_release::Timestamp(1_795_428_000),
+                expires_at: None,
+                formats: &[],
             },
             embargoed: false,
             established: &[],

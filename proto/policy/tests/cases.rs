@@ -72,7 +72,13 @@ fn what_a_case_gives_is_what_policies_see() {
         ("version = \"2.0.0\"", r#"resource.version == "2.0.0""#),
         ("sequence = 7", "resource.sequence == 7"),
         ("artifacts = 7", "resource.artifacts == 7"),
-        ("bytes = 7", "resource.bytes == 7"),
+        ("file_names = [\"a\", \"b/c\"]", r#"resource.fileNames == ["b/c", "a"]"#),
+        ("formats = [\"dsse\"]", r#"resource.formats == ["dsse"]"#),
+        ("issued_at = \"2026-11-23T09:59:59Z\"", "resource.issuedAt == 1795427999"),
+        (
+            "expires_at = \"2026-11-24T10:00:00Z\"",
+            "resource has expiresAt && resource.expiresAt == 1795514400",
+        ),
         ("embargoed = true", "context.embargoed"),
         ("previous_sequence = 7", "context has previousSequence && context.previousSequence == 7"),
         (

@@ -6,7 +6,7 @@ mod common;
 
 use common::*;
 use rutli_policy::{Decision, MissingKind, PolicySet, Rates};
-use rutli_release::{Channel, Class, Product, Requester, Version};
+use rutli_release::{ArtifactName, Channel, Class, Format, Product, Requester, Version};
 
 const REBUILT: &str = r#"context.builders.contains("vendor-builder") &&
     context.rebuilders.contains("supervisor-rebuilder") && context.approvals >= 1"#;
@@ -56,7 +56,10 @@ fn policies_see_the_request_as_it_is() {
         version: Version::new("2.0.0").unwrap(),
         sequence: 2,
         artifacts: 3,
-        total_bytes: u64::MAX,
+        file_names: vec![ArtifactName::new("suite").unwrap()],
+        issued_at: MONDAY - 61,
+        expires_at: Some(u64::MAX),
+        formats: vec![Format::Dsse],
         ..Stage::suite()
     };
     for when in [
@@ -67,8 +70,13 @@ fn policies_see_the_request_as_it_is() {
         r#"resource.version == "1.0.0""#,
         "resource.sequence == 1",
         "resource.artifacts == 2",
-        // The other has more than Cedar can count.
-        "resource.bytes <= 1000",
+        r#"resource.fileNames == ["bin/suite", "notes"]"#,
+        r#"resource.fileNames.contains("notes")"#,
+        r#"resource.formats.contains("sshsig")"#,
+        &format!("resource.issuedAt >= {}", MONDAY - 60),
+        "!(resource has expiresAt)",
+        // The other expires later than Cedar can count.
+        "!(resource has expiresAt && resource.expiresAt >= 1000000000000)",
     ] {
         let set = set(&permit_when(when));
         assert!(Stage::suite().decide(&set).is_permitted(), "{when}");

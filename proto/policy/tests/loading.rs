@@ -299,7 +299,9 @@ fn every_attribute_of_the_schema_can_be_asked_for_and_is_there() {
     all.push("context.approvals == 0 && !context.embargoed && context.releasesInHour == 1 && context.artifactsInHour == 2".to_owned());
     all.push("context.time.weekday == 1 && context.time.hour == 10 && context.time.minuteOfDay == 600 && context.time.unix == 1795428000".to_owned());
     all.push("resource.class == Class::\"product-build\" && resource.product == \"suite\" && resource.channel == \"stable\"".to_owned());
-    all.push("resource.version == \"1.0.0\" && resource.sequence == 1 && resource.artifacts == 2 && resource.bytes == 1000".to_owned());
+    all.push("resource.version == \"1.0.0\" && resource.sequence == 1 && resource.artifacts == 2".to_owned());
+    all.push("resource.issuedAt == 1795427940 && !(resource has expiresAt)".to_owned());
+    all.push("resource.formats.contains(\"dsse\") && resource.fileNames.contains(\"notes\")".to_owned());
     all.push("!(context has previousVersion) && context.versionIsNew".to_owned());
     all.push("!(context has previousSequence) && principal == Requester::\"pipeline\"".to_owned());
     let stage = Stage::suite();

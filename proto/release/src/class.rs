@@ -29,22 +29,6 @@ impl Class {
             Self::AvDatabase => "av-database",
         }
     }
-
-    /// The only SSHSIG namespace that files of this class are signed in. Never one that other programs verify in, such as
-    /// `git` or `file`.
-    #[must_use]
-    pub fn ssh_namespace(self) -> &'static str {
-        match self {
-            Self::ProductBuild => "product-build@rutli",
-            Self::AvDatabase => "av-database@rutli",
-        }
-    }
-
-    /// The class whose [`Class::ssh_namespace`] this is.
-    #[must_use]
-    pub fn from_ssh_namespace(namespace: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|class| class.ssh_namespace() == namespace)
-    }
 }
 
 impl fmt::Display for Class {
@@ -69,10 +53,8 @@ mod tests {
     fn classes_are_written_as_they_are_read() {
         for class in Class::ALL {
             assert_eq!(class.as_str().parse::<Class>().unwrap(), class);
-            assert_eq!(Class::from_ssh_namespace(class.ssh_namespace()), Some(class));
             assert_eq!(serde_json::to_value(class).unwrap(), class.as_str());
         }
         assert_eq!("product".parse::<Class>(), Err(InvalidRelease::Class));
-        assert_eq!(Class::from_ssh_namespace("file"), None);
     }
 }

@@ -27,6 +27,11 @@ pub enum InvalidRelease {
     /// No such class.
     #[error("unknown class: it is `product-build` or `av-database`")]
     Class,
+    /// No namespace that files are signed in.
+    #[error(
+        "invalid namespace: it is `<class>/<product>/<channel>`, for example `product-build/suite/stable`"
+    )]
+    Namespace,
     /// No such format.
     #[error("unknown format: it is `dsse`, `sshsig` or `statement`")]
     Format,
@@ -54,9 +59,6 @@ pub enum InvalidRelease {
         /// How many there are.
         count: usize,
     },
-    /// The size cannot be kept exact in JSON.
-    #[error("the size is out of range: at most 2^53 - 1 bytes are possible")]
-    ArtifactSize,
     /// A digest has the wrong length.
     #[error(
         "the {algorithm} digest has {actual} bytes instead of {expected}: send the raw digest of the whole file, not hex"

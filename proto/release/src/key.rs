@@ -3,7 +3,8 @@
 //! An ordinary Ed25519 key (RFC 8032). How it came about, by which organisations and thresholds, cannot be seen from it.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
+use alloc::vec::Vec;
 use core::fmt;
 
 use base64::Engine;
@@ -11,7 +12,7 @@ use base64::engine::general_purpose::STANDARD;
 use ed25519_dalek::{Signature, VerifyingKey};
 use sha2::{Digest, Sha256};
 
-use crate::class::Class;
+use crate::namespace::SshNamespaces;
 use crate::verify::NotVerified;
 use crate::{limits, sshsig};
 
@@ -124,13 +125,17 @@ impl ReleaseKey {
         Ok(format!("{}{separator}{comment}", self.openssh()))
     }
 
-    /// A line for OpenSSH's allowed-signers file, which accepts this key as `principal` (usually [`PRINCIPAL`]) in Rütli's
-    /// namespaces and in no other, so that it can verify neither Git commits nor anything else. Without a line break.
+    /// A line for OpenSSH's allowed-signers file, which accepts this key as `principal` (usually [`PRINCIPAL`]) in these namespaces
+    /// and in no other, so that it can verify neither another product's files nor Git commits. Without a line break.
     ///
     /// # Errors
     /// [`InvalidKey::Principal`] if `principal` is not 1 to 255 of `A-Z a-z 0-9 . _ @ -`: other characters are patterns or options
-    /// there.
-    pub fn allowed_signers(&self, principal: &str) -> Result<String, InvalidKey> {
+    /// there. [`InvalidKey::NoNamespace`] if there is no namespace: OpenSSH takes a line without any for one that allows all.
+    pub fn allowed_signers(
+        &self,
+        principal: &str,
+        namespaces: &[SshNamespaces],
+    ) -> Result<String, InvalidKey> {
         let legal = |byte: u8| byte.is_ascii_alphanumeric() || b"._@-".contains(&byte);
         if principal.is_empty()
             || principal.len() > limits::MAX_KEY_COMMENT_BYTES
@@ -138,7 +143,10 @@ impl ReleaseKey {
         {
             return Err(InvalidKey::Principal);
         }
-        let namespaces = Class::ALL.map(Class::ssh_namespace).join(",");
+        if namespaces.is_empty() {
+            return Err(InvalidKey::NoNamespace);
+        }
+        let namespaces = namespaces.iter().map(ToString::to_string).collect::<Vec<_>>().join(",");
         Ok(format!("{principal} namespaces=\"{namespaces}\" {}", self.openssh()))
     }
 
@@ -218,6 +226,9 @@ pub enum InvalidKey {
     /// The principal could not be told from patterns or options.
     #[error("the principal is not valid: use 1 to 255 of A-Z a-z 0-9 . _ @ -")]
     Principal,
+    /// A line without namespaces would allow all.
+    #[error("no namespace: name at least one class and product, for example `product-build/suite`")]
+    NoNamespace,
 }
 
 const PEM_BEGIN: &str = "-----BEGIN PUBLIC KEY-----";
@@ -345,12 +356,17 @@ mod tests {
         for bad in ["a\nb", "a\rb", "\0", &"x".repeat(256)] {
             assert_eq!(key.to_openssh(bad), Err(InvalidKey::Comment), "{bad:?}");
         }
-        let line = key.allowed_signers(PRINCIPAL).unwrap();
+        let namespaces = ["product-build/suite", "av-database/base/stable"].map(|text| text.parse().unwrap());
+        let line = key.allowed_signers(PRINCIPAL, &namespaces).unwrap();
         assert!(
-            line.starts_with("release namespaces=\"product-build@rutli,av-database@rutli\" ssh-ed25519 AAAA")
+            line.starts_with(
+                "release namespaces=\"product-build/suite/*@rutli,av-database/base/stable@rutli\" ssh-ed25519 AAAA"
+            ),
+            "{line}"
         );
+        assert_eq!(key.allowed_signers(PRINCIPAL, &[]), Err(InvalidKey::NoNamespace));
         for bad in ["", "*", "a b", "a,b", "!a", "#a", "\"a\"", "a\n", &"x".repeat(256)] {
-            assert_eq!(key.allowed_signers(bad), Err(InvalidKey::Principal), "{bad:?}");
+            assert_eq!(key.allowed_signers(bad, &namespaces), Err(InvalidKey::Principal), "{bad:?}");
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What an endpoint needs: releases, the statement about them, the signature formats and their verification.
 //!
 //! A *release* is what a pipeline asks Rütli to sign: a class, a product, a channel, a version, a sequence and up to
-//! 5000 artifacts, each named by its digests. Files never travel; this crate never reads one. It answers three questions,
+//! 5000 artifacts, each known by its SHA-256. Files never travel; this crate never reads one. It answers three questions,
 //! byte for byte the same for every party:
 //!
 //! 1. **Is this release well formed?** [`UnverifiedRelease::verify`] is the only way to a [`VerifiedRelease`].
@@ -16,7 +16,7 @@
 //! | --- | --- | --- | --- |
 //! | [`Format::Dsse`] | `<release id>.intoto.json` | the DSSE pre-authentication encoding of the in-toto Statement | one per release |
 //! | [`Format::Statement`] | `<release id>.statement`, `.statement.sig` | the same bytes, and so the same signature | (shared) |
-//! | [`Format::Sshsig`] | `<artifact>.sig` | the `SSHSIG` blob over SHA-512 of the file, in the class's own namespace | one per artifact |
+//! | [`Format::Sshsig`] | `<artifact>.sig` | the `SSHSIG` blob over SHA-256 of the file, in a namespace of its class, product and channel ([`SshNamespace`]) | one per artifact |
 //!
 //! All signed bytes carry a domain of their own (`DSSEv1 …`, `SSHSIG…`), so that no signature in one format can be taken for
 //! one in another.
@@ -51,6 +51,7 @@ mod invalid;
 mod key;
 pub mod limits;
 mod names;
+mod namespace;
 mod release;
 mod signed_files;
 mod sshsig;
@@ -65,11 +66,13 @@ pub use key::{InvalidKey, PRINCIPAL, ReleaseKey, VerifiedSignature};
 pub use names::{
     ArtifactName, Channel, Product, ReleaseId, RequestId, Requester, Sequence, Timestamp, Version,
 };
+pub use namespace::{SshNamespace, SshNamespaces};
 pub use release::{
-    Artifact, ChannelKey, Signable, SignableKind, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
+    Artifact, ChannelKey, Claim, Claimant, Signable, SignableKind, UnverifiedArtifact, UnverifiedRelease,
+    VerifiedRelease,
 };
 pub use signed_files::{NotAssembled, SignedFile, dsse_envelope, files_of, signed_files};
-pub use statement::{Claims, PREDICATE_TYPE, STATEMENT_TYPE, Statement, Subject};
+pub use statement::{Claims, PREDICATE_TYPE, STATEMENT_TYPE, Statement};
 pub use verify::{Expectation, NotVerified, SshsigVerdict, verify_dsse, verify_sshsig, verify_statement};
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Every bound of this crate, with its reason. Nothing is parsed before it was measured against one of these.
 
 /// The largest integer a release may carry: 2^53 − 1, the largest that every JSON reader keeps exact (RFC 8785 section 3.2.2.3,
-/// I-JSON). Holds for sequences, sizes and times.
+/// I-JSON). Holds for sequences and times.
 pub const MAX_INTEGER: u64 = (1 << 53) - 1;
 
 /// Artifacts per release. A large product build has hundreds; an AV database update thousands of small files.
@@ -27,7 +27,7 @@ pub const MAX_RELEASE_ID_BYTES: usize = MAX_NAME_BYTES + MAX_VERSION_BYTES + 12 
 pub const MAX_TIMESTAMP: u64 = 253_402_207_200;
 
 /// Bytes of an encoded statement. The largest legal release (5000 artifacts, names of 255 quotation marks, which JSON doubles)
-/// takes 4.5 MB.
+/// takes 3.1 MB.
 pub const MAX_STATEMENT_BYTES: usize = 5 * 1024 * 1024;
 
 /// Bytes of a `.statement` file: the statement and the DSSE frame around it.
@@ -36,7 +36,7 @@ pub const MAX_PAE_BYTES: usize = MAX_STATEMENT_BYTES + 128;
 /// Bytes of a `.intoto.json` file: the statement in Base64 (four thirds), and room for the envelope and some white space.
 pub const MAX_ENVELOPE_BYTES: usize = MAX_STATEMENT_BYTES / 3 * 4 + 64 * 1024;
 
-/// Bytes of an armoured SSHSIG. Ours have about 350.
+/// Bytes of an armoured SSHSIG. Ours have at most 500.
 pub const MAX_SSHSIG_BYTES: usize = 1024;
 
 /// Bytes of a public key file in PEM. Ours have 113.

@@ -3,9 +3,12 @@
 //! [`UnverifiedRelease`] → [`VerifiedRelease`]; the constructor in between is the only one. A verified release says which bytes
 //! Ed25519 signs for it, and has a digest over everything that a signer node decides on.
 
+use alloc::borrow::ToOwned;
 use alloc::boxed::Box;
 use alloc::collections::BTreeSet;
-use alloc::string::String;
+use alloc::format;
+use alloc::string::{String, ToString};
+use alloc::vec;
 use alloc::vec::Vec;
 use core::fmt;
 use sha2::{Digest, Sha256};
@@ -14,6 +17,7 @@ use crate::class::Class;
 use crate::format::Format;
 use crate::invalid::InvalidRelease;
 use crate::names::{ArtifactName, Channel, Product, Sequence, Timestamp, Version, normalized};
+use crate::namespace::SshNamespace;
 use crate::statement::{self, Predicate};
 use crate::{canonical, dsse, limits, sshsig};
 
@@ -45,14 +49,8 @@ pub struct UnverifiedRelease {
 pub struct UnverifiedArtifact {
     /// The name, see [`ArtifactName`].
     pub name: String,
-    /// The size in bytes, at most 2^53 − 1.
-    pub size: u64,
     /// SHA-256 of the file, 32 bytes.
     pub sha256: Vec<u8>,
-    /// SHA-512 of the file, 64 bytes.
-    pub sha512: Vec<u8>,
-    /// BLAKE2b-512 of the file, 64 bytes.
-    pub blake2b: Vec<u8>,
 }
 
 impl UnverifiedRelease {
@@ -114,19 +112,50 @@ impl fmt::Display for ChannelKey {
     }
 }
 
-/// One file of a release, known by its digests.
+/// One file of a release. SHA-256 is its identity: every format of today signs that digest and no other.
+///
+/// A file has nothing here that evidence does not have to name: a size, or a digest in an algorithm that no format signs, would be
+/// the requester's word alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
     /// The name, unique in the release.
     pub name: ArtifactName,
-    /// The size in bytes.
-    pub size: u64,
     /// SHA-256 of the file.
     pub sha256: [u8; 32],
-    /// SHA-512 of the file.
-    pub sha512: [u8; 64],
-    /// BLAKE2b-512 of the file.
-    pub blake2b: [u8; 64],
+}
+
+impl Artifact {
+    /// All digests of the file that are signed, by in-toto's names of their algorithms, in the order of these.
+    ///
+    /// The one place that says so: the statement lists exactly these, and evidence that names another or none in one of these
+    /// algorithms does not count. A format that signs another digest adds a field above, and with it a line here.
+    #[must_use]
+    pub fn digests(&self) -> [(&'static str, &[u8]); 1] {
+        let Self { name: _, sha256 } = self;
+        [("sha256", sha256.as_slice())]
+    }
+}
+
+/// Something that is signed because somebody says so.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// Which field, as the statement calls it where it has it.
+    pub field: &'static str,
+    /// What it says.
+    pub value: String,
+    /// Who says so.
+    pub by: Claimant,
+    /// By which attribute of the release policies can ask about it.
+    pub attribute: &'static str,
+}
+
+/// Who claims something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Claimant {
+    /// The coordinator, within bounds that each node keeps to its own clock and log.
+    Coordinator,
+    /// Whoever asked.
+    Pipeline,
 }
 
 /// Bytes to be signed, and what for.
@@ -208,6 +237,42 @@ impl VerifiedRelease {
         &self.formats
     }
 
+    /// The SSHSIG namespace that its files are signed in.
+    #[must_use]
+    pub fn ssh_namespace(&self) -> SshNamespace {
+        SshNamespace { class: self.class, product: self.product.clone(), channel: self.channel.clone() }
+    }
+
+    /// Everything that is signed and that no evidence proves, with who claims it. A digest is never among it.
+    ///
+    /// Policies can ask about each by its attribute. Approvals cover all of it but the formats, for they name the statement.
+    #[must_use]
+    pub fn claims(&self) -> Vec<Claim> {
+        // A new field does not compile without a decision here: it is proved by evidence, or it is on this list.
+        let Self { class, product, channel, version, sequence, issued_at, expires_at, artifacts, formats } =
+            self;
+        let pipeline = |field, attribute, value| Claim { field, value, by: Claimant::Pipeline, attribute };
+        let expires_at = expires_at.map_or_else(|| "never".to_owned(), Timestamp::rfc3339);
+        let formats = formats.iter().map(|format| format.as_str()).collect::<Vec<_>>().join(", ");
+        vec![
+            Claim {
+                field: "issuedAt",
+                value: issued_at.rfc3339(),
+                by: Claimant::Coordinator,
+                attribute: "issuedAt",
+            },
+            pipeline("class", "class", class.to_string()),
+            pipeline("product", "product", product.to_string()),
+            pipeline("channel", "channel", channel.to_string()),
+            pipeline("version", "version", version.to_string()),
+            pipeline("sequence", "sequence", sequence.to_string()),
+            pipeline("expiresAt", "expiresAt", expires_at),
+            // Which of the attested files, and their order; what they are is proved.
+            pipeline("files", "fileNames", format!("these {}, in this order", artifacts.len())),
+            pipeline("formats", "formats", formats),
+        ]
+    }
+
     /// The in-toto Statement v1 about this release, as canonical JSON (RFC 8785).
     #[must_use]
     pub fn statement(&self) -> Vec<u8> {
@@ -215,7 +280,7 @@ impl VerifiedRelease {
     }
 
     /// SHA-256 over everything that a signer node decides on: the canonical JSON
-    /// `{"formats":[…],"sizes":[…],"statement":{…}}`. Two releases with the same digest ask for the same signatures.
+    /// `{"formats":[…],"statement":{…}}`. Two releases with the same digest ask for the same signatures.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         self.digest_over(&self.statement())
@@ -240,10 +305,10 @@ impl VerifiedRelease {
             });
         }
         if self.signs_artifacts() {
-            let namespace = self.class.ssh_namespace();
+            let namespace = self.ssh_namespace().to_string();
             signables.extend(self.artifacts.iter().enumerate().map(|(index, artifact)| Signable {
                 kind: SignableKind::Artifact(index),
-                bytes: sshsig::signed_bytes(namespace, &artifact.sha512),
+                bytes: sshsig::signed_bytes(&namespace, &artifact.sha256),
             }));
         }
         signables
@@ -274,18 +339,14 @@ impl VerifiedRelease {
             issued_at,
             expires_at: self.expires_at,
         };
-        statement::encode(&predicate, self.artifacts.iter().map(statement::SubjectRef::from))
+        statement::encode(&predicate, &self.artifacts)
     }
 
     fn digest_over(&self, statement: &[u8]) -> [u8; 32] {
-        let mut head = String::with_capacity(64 + 17 * self.artifacts.len());
+        let mut head = String::with_capacity(64);
         head.push_str("{\"formats\":[");
         canonical::separated(&mut head, &self.formats, |head, format| {
             canonical::string(head, format.as_str());
-        });
-        head.push_str("],\"sizes\":[");
-        canonical::separated(&mut head, &self.artifacts, |head, artifact| {
-            canonical::integer(head, artifact.size);
         });
         head.push_str("],\"statement\":");
         Sha256::new().chain_update(head).chain_update(statement).chain_update("}").finalize().into()
@@ -311,13 +372,8 @@ impl From<&VerifiedRelease> for UnverifiedRelease {
 
 impl From<&Artifact> for UnverifiedArtifact {
     fn from(artifact: &Artifact) -> Self {
-        Self {
-            name: artifact.name.as_str().into(),
-            size: artifact.size,
-            sha256: artifact.sha256.into(),
-            sha512: artifact.sha512.into(),
-            blake2b: artifact.blake2b.into(),
-        }
+        let Artifact { name, sha256 } = artifact;
+        Self { name: name.as_str().into(), sha256: (*sha256).into() }
     }
 }
 
@@ -366,16 +422,8 @@ fn verify_artifacts(artifacts: Vec<UnverifiedArtifact>) -> Result<Vec<Artifact>,
 }
 
 fn verify_artifact(artifact: UnverifiedArtifact) -> Result<Artifact, InvalidRelease> {
-    if artifact.size > limits::MAX_INTEGER {
-        return Err(InvalidRelease::ArtifactSize);
-    }
-    Ok(Artifact {
-        name: ArtifactName::new(artifact.name)?,
-        size: artifact.size,
-        sha256: digest_bytes("SHA-256", &artifact.sha256)?,
-        sha512: digest_bytes("SHA-512", &artifact.sha512)?,
-        blake2b: digest_bytes("BLAKE2b-512", &artifact.blake2b)?,
-    })
+    let UnverifiedArtifact { name, sha256 } = artifact;
+    Ok(Artifact { name: ArtifactName::new(name)?, sha256: digest_bytes("SHA-256", &sha256)? })
 }
 
 fn digest_bytes<const N: usize>(algorithm: &'static str, bytes: &[u8]) -> Result<[u8; N], InvalidRelease> {
@@ -415,8 +463,6 @@ fn in_artifact(index: usize, source: InvalidRelease) -> InvalidRelease {
 
 #[cfg(test)]
 mod tests {
-    use alloc::string::ToString;
-    use alloc::vec;
 
     use super::*;
     use crate::testing::{artifact, largest, unverified, verified};
@@ -485,7 +531,6 @@ mod tests {
             refused(|r| r.artifacts = vec![artifact(1); 5001]),
             InvalidRelease::ArtifactCount { count: 5001 }
         );
-        assert_eq!(refused(|r| r.artifacts[1].size = 1 << 53), in_second(InvalidRelease::ArtifactSize));
         assert!(matches!(
             refused(|r| r.artifacts[1].name = "../x".into()),
             InvalidRelease::Artifact { number: 2, .. }
@@ -498,8 +543,8 @@ mod tests {
             in_second(InvalidRelease::DigestLength { algorithm, expected, actual })
         };
         assert_eq!(refused(|r| r.artifacts[1].sha256 = vec![0; 64]), length("SHA-256", 32, 64));
-        assert_eq!(refused(|r| r.artifacts[1].sha512 = vec![0; 63]), length("SHA-512", 64, 63));
-        assert_eq!(refused(|r| r.artifacts[1].blake2b.clear()), length("BLAKE2b-512", 64, 0));
+        assert_eq!(refused(|r| r.artifacts[1].sha256 = vec![0; 31]), length("SHA-256", 32, 31));
+        assert_eq!(refused(|r| r.artifacts[1].sha256.clear()), length("SHA-256", 32, 0));
     }
 
     #[test]
@@ -567,7 +612,7 @@ mod tests {
 
     #[test]
     fn the_digest_is_over_everything_a_node_decides_on() {
-        let changes: [fn(&mut UnverifiedRelease); 13] = [
+        let changes: [fn(&mut UnverifiedRelease); 10] = [
             |r| r.class = Class::AvDatabase,
             |r| r.product = "other".into(),
             |r| r.channel = "other".into(),
@@ -577,10 +622,7 @@ mod tests {
             |r| r.formats = vec![Format::Dsse],
             |r| r.artifacts.reverse(),
             |r| r.artifacts[1].name.push('x'),
-            |r| r.artifacts[1].size += 1,
             |r| r.artifacts[1].sha256[0] ^= 1,
-            |r| r.artifacts[1].sha512[0] ^= 1,
-            |r| r.artifacts[1].blake2b[0] ^= 1,
         ];
         let mut digests = BTreeSet::from([verified().digest(), verified().request_digest()]);
         for change in changes {
@@ -606,7 +648,7 @@ mod tests {
         let release = verified();
         let statement: serde_json::Value = serde_json::from_slice(&release.statement()).unwrap();
         let mut decided = serde_json::json!({
-            "formats": ["dsse", "sshsig", "statement"], "sizes": [1001, 1002], "statement": statement,
+            "formats": ["dsse", "sshsig", "statement"], "statement": statement,
         });
         assert_eq!(release.digest(), digest(&decided));
         decided["statement"]["predicate"].as_object_mut().unwrap().remove("issuedAt").unwrap();

@@ -1,7 +1,7 @@
 //! From signatures to the files that a pipeline publishes beside its artifacts.
 
 use alloc::format;
-use alloc::string::String;
+use alloc::string::{String, ToString};
 use alloc::vec::Vec;
 
 use crate::format::Format;
@@ -80,10 +80,10 @@ fn assemble<'a, S>(
             SignableKind::Artifact(index) => {
                 // The index is one of this release's own; there is no other.
                 if let Some(artifact) = release.artifacts().get(index) {
-                    let namespace = release.class().ssh_namespace();
+                    let namespace = release.ssh_namespace().to_string();
                     files.push(SignedFile {
                         name: format!("{}.sig", artifact.name.file_name()),
-                        bytes: sshsig::armoured(key, namespace, signature).into_bytes(),
+                        bytes: sshsig::armoured(key, &namespace, signature).into_bytes(),
                     });
                 }
             }

@@ -2,8 +2,8 @@
 //!
 //! With `string` = 32-bit big-endian length ‖ bytes, from OpenSSH's `PROTOCOL.sshsig`:
 //!
-//! - signed: `"SSHSIG"` ‖ string namespace ‖ string reserved (empty) ‖ string `"sha512"` ‖ string SHA-512(file)
-//! - file: `"SSHSIG"` ‖ u32 1 ‖ string publickey ‖ string namespace ‖ string reserved ‖ string `"sha512"` ‖ string signature,
+//! - signed: `"SSHSIG"` ‖ string namespace ‖ string reserved (empty) ‖ string `"sha256"` ‖ string SHA-256(file)
+//! - file: `"SSHSIG"` ‖ u32 1 ‖ string publickey ‖ string namespace ‖ string reserved ‖ string `"sha256"` ‖ string signature,
 //!   in Base64 lines of 70 characters between `-----BEGIN SSH SIGNATURE-----` and `-----END SSH SIGNATURE-----`
 //! - publickey: string `"ssh-ed25519"` ‖ string 32 bytes; signature: string `"ssh-ed25519"` ‖ string 64 bytes
 //!
@@ -22,21 +22,21 @@ pub(crate) const KEY_TYPE: &str = "ssh-ed25519";
 
 const MAGIC: &[u8] = b"SSHSIG";
 const VERSION: u32 = 1;
-const HASH_ALGORITHM: &[u8] = b"sha512";
+const HASH_ALGORITHM: &[u8] = b"sha256";
 const ARMOUR_BEGIN: &str = "-----BEGIN SSH SIGNATURE-----\n";
 const ARMOUR_END: &str = "-----END SSH SIGNATURE-----\n";
 const ARMOUR_LINE: usize = 70;
 
-/// The bytes that Ed25519 signs for a file with this SHA-512.
-pub(crate) fn signed_bytes(namespace: &str, sha512: &[u8; 64]) -> Vec<u8> {
+/// The bytes that Ed25519 signs for a file with this SHA-256.
+pub(crate) fn signed_bytes(namespace: &str, sha256: &[u8; 32]) -> Vec<u8> {
     // Two short constants, four lengths.
     let mut out =
-        Vec::with_capacity(MAGIC.len() + HASH_ALGORITHM.len() + 16 + namespace.len() + sha512.len());
+        Vec::with_capacity(MAGIC.len() + HASH_ALGORITHM.len() + 16 + namespace.len() + sha256.len());
     out.extend_from_slice(MAGIC);
     string(&mut out, namespace.as_bytes());
     string(&mut out, b"");
     string(&mut out, HASH_ALGORITHM);
-    string(&mut out, sha512);
+    string(&mut out, sha256);
     out
 }
 
@@ -159,7 +159,7 @@ mod tests {
     use super::*;
     use crate::testing::{release_key, text};
 
-    const NAMESPACE: &str = "product-build@rutli";
+    const NAMESPACE: &str = "product-build/suite/stable@rutli";
 
     /// The `.sig` file with these bytes in it.
     fn armour(bytes: &[u8]) -> String {
@@ -189,13 +189,13 @@ mod tests {
     #[test]
     fn another_implementation_signs_the_same_bytes() {
         let file = b"some file";
-        let sha512: [u8; 64] = {
+        let sha256: [u8; 32] = {
             use sha2::Digest;
-            sha2::Sha512::digest(file).into()
+            sha2::Sha256::digest(file).into()
         };
         assert_eq!(
-            signed_bytes(NAMESPACE, &sha512),
-            SshSig::signed_data(NAMESPACE, HashAlg::Sha512, file).unwrap()
+            signed_bytes(NAMESPACE, &sha256),
+            SshSig::signed_data(NAMESPACE, HashAlg::Sha256, file).unwrap()
         );
     }
 
@@ -207,7 +207,7 @@ mod tests {
         assert_eq!(parsed.public_key().ed25519().unwrap().as_ref(), key.as_bytes());
         assert_eq!(parsed.namespace(), NAMESPACE);
         assert_eq!(parsed.reserved(), b"");
-        assert_eq!(parsed.hash_alg(), HashAlg::Sha512);
+        assert_eq!(parsed.hash_alg(), HashAlg::Sha256);
         assert_eq!(parsed.signature_bytes(), [9; 64]);
         let public = ssh_key::PublicKey::from_openssh(&key.to_openssh("a comment").unwrap()).unwrap();
         assert_eq!(public.key_data().ed25519().unwrap().as_ref(), key.as_bytes());
@@ -219,7 +219,7 @@ mod tests {
         let key = release_key();
         let public = public_key(&key);
         let signature = encode(&[b"ssh-ed25519", &[9; 64]]);
-        let fields = [&public[..], NAMESPACE.as_bytes(), b"", b"sha512", &signature];
+        let fields = [&public[..], NAMESPACE.as_bytes(), b"", b"sha256", &signature];
         assert_eq!(custom(1, fields, b""), armoured(&key, NAMESPACE, &[9; 64]));
         assert!(open(&key, &custom(1, fields, b"")).is_ok());
 
@@ -242,7 +242,7 @@ mod tests {
         }
         assert_eq!(refused(1, b"\xff"), Some(NotVerified::Namespace));
         assert_eq!(refused(2, b"x"), Some(NotVerified::SshSignatureReserved));
-        for hash in [&b"sha256"[..], b"SHA512", b""] {
+        for hash in [&b"sha512"[..], b"SHA256", b""] {
             assert_eq!(refused(3, hash), Some(NotVerified::SshSignatureHash));
         }
         assert_eq!(refused(4, &encode(&[b"ssh-rsa", &[9; 64]])), Some(NotVerified::SshSignatureType));
@@ -319,7 +319,7 @@ mod tests {
         }
 
         #[test]
-        fn what_is_written_is_read_back(signature in any::<[[u8; 32]; 2]>(), namespace in "[a-z@.-]{1,64}") {
+        fn what_is_written_is_read_back(signature in any::<[[u8; 32]; 2]>(), namespace in "[a-z@./-]{1,64}") {
             let signature: [u8; 64] = signature.concat().try_into().unwrap();
             let key = release_key();
             let opened = open(&key, &armoured(&key, &namespace, &signature)).unwrap();

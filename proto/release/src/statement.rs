@@ -5,12 +5,12 @@
 //!  "predicate":{"channel":"stable","class":"product-build","expiresAt":"2027-11-21T10:00:00Z","issuedAt":"2026-11-21T10:00:00Z",
 //!    "packageId":"rutli","purl":"pkg:generic/rutli@1.4.2","sequence":42},
 //!  "predicateType":"https://in-toto.io/attestation/release/v0.2",
-//!  "subject":[{"digest":{"blake2b":"…","sha256":"…","sha512":"…"},"name":"rutli"}]}
+//!  "subject":[{"digest":{"sha256":"…"},"name":"rutli"}]}
 //! ```
 //!
 //! (On one line, without spaces.) `purl` and `packageId` are the predicate's own; the rest are extension fields, which in-toto allows.
 //! Times are in RFC 3339, as in-toto has them; `expiresAt` is absent if the release does not expire. Subjects are in the order of
-//! the request. Sizes are not in it: a digest says more.
+//! the request, each with exactly the digests that [`Artifact::digests`] names. Sizes are not in it: a digest says more.
 
 use alloc::borrow::Cow;
 use alloc::format;
@@ -43,7 +43,7 @@ pub struct Statement {
     sequence: Sequence,
     issued_at: Timestamp,
     expires_at: Option<Timestamp>,
-    subjects: Vec<Subject>,
+    subjects: Vec<Artifact>,
 }
 
 /// What somebody says that a statement says, as a log does.
@@ -80,19 +80,6 @@ impl Claims<'_> {
             said == *self
         })
     }
-}
-
-/// One file that a statement is about.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Subject {
-    /// The name, unique in the statement.
-    pub name: ArtifactName,
-    /// SHA-256 of the file.
-    pub sha256: [u8; 32],
-    /// SHA-512 of the file.
-    pub sha512: [u8; 64],
-    /// BLAKE2b-512 of the file.
-    pub blake2b: [u8; 64],
 }
 
 impl Statement {
@@ -140,7 +127,7 @@ impl Statement {
 
     /// The files, 1 to 5000, in the order of the request.
     #[must_use]
-    pub fn subjects(&self) -> &[Subject] {
+    pub fn subjects(&self) -> &[Artifact] {
         &self.subjects
     }
 
@@ -172,7 +159,7 @@ impl Statement {
             issued_at: Some(self.issued_at),
             expires_at: self.expires_at,
         };
-        encode(&predicate, self.subjects.iter().map(SubjectRef::from))
+        encode(&predicate, &self.subjects)
     }
 }
 
@@ -188,43 +175,10 @@ pub(crate) struct Predicate<'a> {
     pub(crate) expires_at: Option<Timestamp>,
 }
 
-/// What a statement says about one file.
-pub(crate) struct SubjectRef<'a> {
-    name: &'a ArtifactName,
-    sha256: &'a [u8; 32],
-    sha512: &'a [u8; 64],
-    blake2b: &'a [u8; 64],
-}
-
-impl<'a> From<&'a Artifact> for SubjectRef<'a> {
-    fn from(artifact: &'a Artifact) -> Self {
-        Self {
-            name: &artifact.name,
-            sha256: &artifact.sha256,
-            sha512: &artifact.sha512,
-            blake2b: &artifact.blake2b,
-        }
-    }
-}
-
-impl<'a> From<&'a Subject> for SubjectRef<'a> {
-    fn from(subject: &'a Subject) -> Self {
-        Self {
-            name: &subject.name,
-            sha256: &subject.sha256,
-            sha512: &subject.sha512,
-            blake2b: &subject.blake2b,
-        }
-    }
-}
-
 /// The canonical encoding: keys in the order of their bytes, no white space.
-pub(crate) fn encode<'a>(
-    predicate: &Predicate<'_>,
-    subjects: impl ExactSizeIterator<Item = SubjectRef<'a>>,
-) -> Vec<u8> {
-    // Digests take 320 digits, keys and quotes 54 bytes, names are mostly short.
-    let mut out = String::with_capacity(768 + subjects.len() * 448);
+pub(crate) fn encode(predicate: &Predicate<'_>, subjects: &[Artifact]) -> Vec<u8> {
+    // The digest takes 64 digits, keys and quotes 34 bytes, names are mostly short.
+    let mut out = String::with_capacity(768 + subjects.len() * 160);
     out.push_str("{\"_type\":");
     canonical::string(&mut out, STATEMENT_TYPE);
     out.push_str(",\"predicate\":{\"channel\":");
@@ -249,13 +203,14 @@ pub(crate) fn encode<'a>(
     canonical::string(&mut out, PREDICATE_TYPE);
     out.push_str(",\"subject\":[");
     canonical::separated(&mut out, subjects, |out, subject| {
-        out.push_str("{\"digest\":{\"blake2b\":\"");
-        canonical::hex(out, subject.blake2b);
-        out.push_str("\",\"sha256\":\"");
-        canonical::hex(out, subject.sha256);
-        out.push_str("\",\"sha512\":\"");
-        canonical::hex(out, subject.sha512);
-        out.push_str("\"},\"name\":");
+        out.push_str("{\"digest\":{");
+        canonical::separated(out, subject.digests(), |out, (algorithm, digest)| {
+            canonical::string(out, algorithm);
+            out.push_str(":\"");
+            canonical::hex(out, digest);
+            out.push('"');
+        });
+        out.push_str("},\"name\":");
         canonical::string(out, subject.name.as_str());
         out.push('}');
     });
@@ -311,11 +266,7 @@ struct SubjectJson<'a> {
 #[serde(deny_unknown_fields)]
 struct DigestJson<'a> {
     #[serde(borrow)]
-    blake2b: Cow<'a, str>,
-    #[serde(borrow)]
     sha256: Cow<'a, str>,
-    #[serde(borrow)]
-    sha512: Cow<'a, str>,
 }
 
 impl StatementJson<'_> {
@@ -335,7 +286,7 @@ impl StatementJson<'_> {
         if self.subject.is_empty() || self.subject.len() > limits::MAX_ARTIFACTS {
             return None;
         }
-        let subjects: Vec<Subject> =
+        let subjects: Vec<Artifact> =
             self.subject.into_iter().map(SubjectJson::read).collect::<Option<_>>()?;
         let names = subjects.iter().map(|subject| subject.name.as_str());
         check_unique(names, InvalidRelease::RepeatedArtifactName).ok()?;
@@ -353,13 +304,8 @@ impl StatementJson<'_> {
 }
 
 impl SubjectJson<'_> {
-    fn read(self) -> Option<Subject> {
-        Some(Subject {
-            name: self.name,
-            sha256: read_hex(&self.digest.sha256)?,
-            sha512: read_hex(&self.digest.sha512)?,
-            blake2b: read_hex(&self.digest.blake2b)?,
-        })
+    fn read(self) -> Option<Artifact> {
+        Some(Artifact { name: self.name, sha256: read_hex(&self.digest.sha256)? })
     }
 }
 
@@ -386,7 +332,7 @@ mod tests {
     fn the_statement_is_exactly_this() {
         let mut release = unverified();
         release.artifacts.truncate(1);
-        let (d64, d128) = ("01".repeat(32), "01".repeat(64));
+        let d64 = "01".repeat(32);
         assert_eq!(
             text(release.verify().unwrap().statement()),
             format!(
@@ -395,7 +341,7 @@ mod tests {
                  \"issuedAt\":\"2026-11-21T10:00:00Z\",\"packageId\":\"rutli\",\
                  \"purl\":\"pkg:generic/rutli@1.4.2%2Bbuild.7\",\"sequence\":42}},\
                  \"predicateType\":\"https://in-toto.io/attestation/release/v0.2\",\"subject\":[{{\"digest\":\
-                 {{\"blake2b\":\"{d128}\",\"sha256\":\"{d64}\",\"sha512\":\"{d128}\"}},\"name\":\"linux/rutli-1\"}}]}}"
+                 {{\"sha256\":\"{d64}\"}},\"name\":\"linux/rutli-1\"}}]}}"
             )
         );
     }
@@ -411,13 +357,7 @@ mod tests {
         assert_eq!(statement.sequence(), release.sequence());
         assert_eq!(statement.issued_at(), release.issued_at());
         assert_eq!(statement.expires_at(), release.expires_at());
-        assert_eq!(statement.subjects().len(), release.artifacts().len());
-        for (subject, artifact) in statement.subjects().iter().zip(release.artifacts()) {
-            assert_eq!(subject.name, artifact.name);
-            assert_eq!(subject.sha256, artifact.sha256);
-            assert_eq!(subject.sha512, artifact.sha512);
-            assert_eq!(subject.blake2b, artifact.blake2b);
-        }
+        assert_eq!(statement.subjects(), release.artifacts());
         assert!(Statement::parse(&largest().verify().unwrap().statement()).is_ok());
     }
 
@@ -521,7 +461,9 @@ mod tests {
             ("/subject/0/name", json!("../x")),
             ("/subject/0/digest/sha256", json!("AB".repeat(32))),
             ("/subject/0/digest/sha256", json!("ab".repeat(31))),
-            ("/subject/0/digest", json!({"sha256": "ab".repeat(32)})),
+            ("/subject/0/digest", json!({})),
+            ("/subject/0/digest", json!({"sha512": "ab".repeat(64)})),
+            ("/subject/0/digest", json!({"sha256": "ab".repeat(32), "sha512": "ab".repeat(64)})),
         ] {
             let refused = change(pointer, to).unwrap_err();
             assert!(
@@ -545,17 +487,9 @@ mod tests {
     }
 
     fn any_artifact() -> impl Strategy<Value = UnverifiedArtifact> {
-        let digests = (any::<[u8; 32]>(), any::<[[u8; 32]; 2]>(), any::<[[u8; 32]; 2]>());
         let name = "[^\\x00-\\x1f\\x7f-\\x9f/\\\\.]{1,30}(/[a-z\"<>&é\u{10ffff}\u{2028}]{1,9}){0,3}";
-        (name, 0..=limits::MAX_INTEGER, digests).prop_map(|(name, size, (sha256, sha512, blake2b))| {
-            UnverifiedArtifact {
-                name,
-                size,
-                sha256: sha256.into(),
-                sha512: sha512.concat(),
-                blake2b: blake2b.concat(),
-            }
-        })
+        (name, any::<[u8; 32]>())
+            .prop_map(|(name, sha256)| UnverifiedArtifact { name, sha256: sha256.into() })
     }
 
     prop_compose! {

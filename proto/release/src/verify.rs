@@ -3,12 +3,12 @@
 //! All of them take bytes that may be hostile and a key that is trusted. Each checks, in this order: size, frame, key,
 //! signature (strictly), and only then what the signed bytes say. No text is repeated in an error before its signature was verified.
 
-use alloc::string::String;
-
 use crate::class::Class;
 use crate::key::ReleaseKey;
 use crate::names::{ArtifactName, Channel, Product, Sequence, Timestamp};
-use crate::statement::{Statement, Subject};
+use crate::namespace::SshNamespace;
+use crate::release::Artifact;
+use crate::statement::Statement;
 use crate::{dsse, limits, sshsig};
 
 /// Verifies a DSSE envelope (`.intoto.json`) and reads the statement in it.
@@ -43,42 +43,32 @@ pub fn verify_statement(
     Statement::parse(dsse::statement_in(pae_bytes)?)
 }
 
-/// Verifies an armoured SSHSIG (`.sig`) over the file whose SHA-512 is given, in one of `namespaces` (see
-/// [`Class::ssh_namespace`]).
+/// Verifies an armoured SSHSIG (`.sig`) over the file whose SHA-256 is given, in a namespace of a class, product and channel.
 ///
-/// An SSHSIG says that this content was signed as this class, and nothing else: no name, version or sequence. Who needs those asks a
-/// statement.
+/// An SSHSIG says that this content was signed for its namespace, and nothing else: no name, version or sequence. Readers that need
+/// those ask a statement; readers that know which product and channel they want compare with [`SshNamespace::expect`].
 ///
 /// # Errors
 /// [`NotVerified`], with the reason.
 pub fn verify_sshsig(
     key: &ReleaseKey,
     sig_armored: &str,
-    namespaces: &[&str],
-    file_sha512: &[u8; 64],
+    file_sha256: &[u8; 32],
 ) -> Result<SshsigVerdict, NotVerified> {
     check_size("SSH signature", sig_armored.len(), limits::MAX_SSHSIG_BYTES)?;
     let open = sshsig::open(key, sig_armored)?;
-    if !namespaces.contains(&open.namespace.as_str()) {
-        return Err(NotVerified::Namespace);
-    }
-    let signed = sshsig::signed_bytes(&open.namespace, file_sha512);
+    let namespace: SshNamespace = open.namespace.parse().map_err(|_| NotVerified::Namespace)?;
+    let signed = sshsig::signed_bytes(&open.namespace, file_sha256);
     key.verify(&signed, &open.signature)?;
-    Ok(SshsigVerdict {
-        class: Class::from_ssh_namespace(&open.namespace),
-        namespace: open.namespace,
-        signature: open.signature,
-    })
+    Ok(SshsigVerdict { namespace, signature: open.signature })
 }
 
 /// What an SSHSIG that was verified says about its file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct SshsigVerdict {
-    /// The namespace it was signed in, one of those that were allowed.
-    pub namespace: String,
-    /// The class that has this namespace, if one has.
-    pub class: Option<Class>,
+    /// The namespace it was signed in.
+    pub namespace: SshNamespace,
     /// The signature proper, without its frame.
     pub signature: [u8; 64],
 }
@@ -98,19 +88,35 @@ pub struct Expectation {
     pub now: Option<Timestamp>,
 }
 
+impl Expectation {
+    /// Compares what statements and SSHSIG namespaces both say, in the order product, class, channel.
+    pub(crate) fn check_scope(
+        &self,
+        product: &Product,
+        class: Class,
+        channel: &Channel,
+    ) -> Result<(), NotVerified> {
+        if self.product.as_ref().is_some_and(|expected| expected != product) {
+            return Err(NotVerified::OtherProduct { found: product.clone() });
+        }
+        if self.class.is_some_and(|expected| expected != class) {
+            return Err(NotVerified::OtherClass { found: class });
+        }
+        if self.channel.as_ref().is_some_and(|expected| expected != channel) {
+            return Err(NotVerified::OtherChannel { found: channel.clone() });
+        }
+        Ok(())
+    }
+}
+
 impl Statement {
-    /// Finds the file with these digests, under `name` (the artifact's full name in the release) or, without one, under any name.
+    /// Finds the file with this SHA-256, under `name` (the artifact's full name in the release) or, without one, under any name.
     ///
     /// # Errors
     /// [`NotVerified::UnknownFile`] if the statement does not name it, [`NotVerified::FileDiffers`] if it names it with other
     /// content.
-    pub fn check_file(
-        &self,
-        name: Option<&str>,
-        sha256: &[u8; 32],
-        sha512: &[u8; 64],
-    ) -> Result<&Subject, NotVerified> {
-        let same_content = |subject: &&Subject| subject.sha256 == *sha256 && subject.sha512 == *sha512;
+    pub fn check_file(&self, name: Option<&str>, sha256: &[u8; 32]) -> Result<&Artifact, NotVerified> {
+        let same_content = |subject: &&Artifact| subject.sha256 == *sha256;
         let Some(name) = name else {
             return self.subjects().iter().find(same_content).ok_or(NotVerified::UnknownFile);
         };
@@ -129,15 +135,7 @@ impl Statement {
     /// # Errors
     /// [`NotVerified`] for the first thing that differs.
     pub fn expect(&self, expectation: &Expectation) -> Result<(), NotVerified> {
-        if expectation.product.as_ref().is_some_and(|product| product != self.product()) {
-            return Err(NotVerified::OtherProduct { found: self.product().clone() });
-        }
-        if expectation.class.is_some_and(|class| class != self.class()) {
-            return Err(NotVerified::OtherClass { found: self.class() });
-        }
-        if expectation.channel.as_ref().is_some_and(|channel| channel != self.channel()) {
-            return Err(NotVerified::OtherChannel { found: self.channel().clone() });
-        }
+        expectation.check_scope(self.product(), self.class(), self.channel())?;
         if let Some(installed) = expectation.min_sequence
             && self.sequence() < installed
         {
@@ -221,8 +219,8 @@ pub enum NotVerified {
     /// The SSHSIG has something in its reserved field.
     #[error("the SSH signature has data in its reserved field: get the original file")]
     SshSignatureReserved,
-    /// The SSHSIG is over another hash than SHA-512.
-    #[error("the SSH signature is not over SHA-512: get the original file")]
+    /// The SSHSIG is over another hash than SHA-256.
+    #[error("the SSH signature is not over SHA-256: get the original file")]
     SshSignatureHash,
     /// The signature inside the SSHSIG is not an Ed25519 one.
     #[error("the SSH signature is not an Ed25519 signature: get the original file")]
@@ -230,11 +228,12 @@ pub enum NotVerified {
     /// Something follows after the end.
     #[error("there is data after the end of the signature: get the original file")]
     TrailingData,
-    /// The SSHSIG was made for another purpose, or for another class of releases.
-    #[error(
-        "the SSH signature is for another namespace: it was made for something else than what is expected here"
-    )]
+    /// The SSHSIG was made for something else than a release.
+    #[error("the SSH signature is in no namespace of a release: it was made for another purpose")]
     Namespace,
+    /// An SSHSIG was asked about a sequence.
+    #[error("an SSH signature binds no sequence: verify the statement of the release instead")]
+    NotInNamespace,
 
     /// The statement names no such file.
     #[error(
@@ -296,6 +295,7 @@ fn check_size(what: &'static str, size: usize, limit: usize) -> Result<(), NotVe
 
 #[cfg(test)]
 mod tests {
+    use alloc::string::{String, ToString};
     use alloc::vec;
     use alloc::vec::Vec;
 
@@ -304,8 +304,6 @@ mod tests {
 
     use super::*;
     use crate::testing::{bit_flips, file, largest, release_key, signing_key, text, unverified, verified};
-
-    const NAMESPACES: [&str; 2] = ["product-build@rutli", "av-database@rutli"];
 
     fn statement_files() -> (Vec<u8>, [u8; 64]) {
         let release = verified();
@@ -328,11 +326,9 @@ mod tests {
         let from_envelope = verify_dsse(&release_key(), &file(&release, ".intoto.json")).unwrap();
         assert_eq!(from_envelope, statement());
         assert_eq!(from_envelope.subjects().len(), 2);
-        let verdict =
-            verify_sshsig(&release_key(), &text(file(&release, "rutli-2.sig")), &NAMESPACES, &[2; 64])
-                .unwrap();
-        assert_eq!(verdict.class, Some(Class::ProductBuild));
-        assert_eq!(verdict.namespace, "product-build@rutli");
+        let verdict = verify_sshsig(&release_key(), &text(file(&release, "rutli-2.sig")), &[2; 32]).unwrap();
+        assert_eq!(verdict.namespace, release.ssh_namespace());
+        assert_eq!(verdict.namespace.to_string(), "product-build/rutli/stable@rutli");
     }
 
     #[test]
@@ -361,11 +357,7 @@ mod tests {
     fn every_bit_flip_in_an_envelope_is_refused() {
         let envelope = file(&verified(), ".intoto.json");
         for flipped in bit_flips(&envelope) {
-            assert!(
-                verify_dsse(&release_key(), &flipped).is_err(),
-                "{}",
-                alloc::string::String::from_utf8_lossy(&flipped)
-            );
+            assert!(verify_dsse(&release_key(), &flipped).is_err(), "{}", String::from_utf8_lossy(&flipped));
         }
     }
 
@@ -375,33 +367,24 @@ mod tests {
         for flipped in bit_flips(&armour) {
             // What is not UTF-8 is not even text.
             let Ok(flipped) = core::str::from_utf8(&flipped) else { continue };
-            assert!(verify_sshsig(&release_key(), flipped, &NAMESPACES, &[1; 64]).is_err(), "{flipped}");
+            assert!(verify_sshsig(&release_key(), flipped, &[1; 32]).is_err(), "{flipped}");
         }
         let armour = text(armour);
-        for flipped in bit_flips(&[1; 64]) {
+        for flipped in bit_flips(&[1; 32]) {
             let flipped = flipped.try_into().unwrap();
-            assert_eq!(
-                verify_sshsig(&release_key(), &armour, &NAMESPACES, &flipped),
-                Err(NotVerified::Signature)
-            );
+            assert_eq!(verify_sshsig(&release_key(), &armour, &flipped), Err(NotVerified::Signature));
         }
     }
 
     #[test]
     fn every_bit_flip_in_a_digest_is_another_file() {
         let statement = statement();
-        let (sha256, sha512) = ([1; 32], [1; 64]);
         let name = Some("linux/rutli-1");
-        assert!(statement.check_file(name, &sha256, &sha512).is_ok());
-        for flipped in bit_flips(&sha256) {
+        assert!(statement.check_file(name, &[1; 32]).is_ok());
+        for flipped in bit_flips(&[1; 32]) {
             let flipped = flipped.try_into().unwrap();
-            assert!(statement.check_file(name, &flipped, &sha512).is_err());
-            assert!(statement.check_file(None, &flipped, &sha512).is_err());
-        }
-        for flipped in bit_flips(&sha512) {
-            let flipped = flipped.try_into().unwrap();
-            assert!(statement.check_file(name, &sha256, &flipped).is_err());
-            assert!(statement.check_file(None, &sha256, &flipped).is_err());
+            assert!(statement.check_file(name, &flipped).is_err());
+            assert!(statement.check_file(None, &flipped).is_err());
         }
     }
 
@@ -413,7 +396,7 @@ mod tests {
         assert_eq!(verify_dsse(&key, envelope.as_bytes()), Err(NotVerified::WrongKey));
         assert_eq!(verify_statement(&key, &pae, &signature), Err(NotVerified::Signature));
         let armour = text(file(&release, "rutli-1.sig"));
-        assert_eq!(verify_sshsig(&key, &armour, &NAMESPACES, &[1; 64]), Err(NotVerified::WrongKey));
+        assert_eq!(verify_sshsig(&key, &armour, &[1; 32]), Err(NotVerified::WrongKey));
         // The name of the key decides nothing.
         let renamed = envelope.replace(&release_key().key_id(), &key.key_id());
         assert_ne!(renamed, envelope);
@@ -423,24 +406,28 @@ mod tests {
 
     #[test]
     fn a_namespace_that_is_not_expected_is_refused() {
+        let key = release_key();
         let armour = text(file(&verified(), "rutli-1.sig"));
-        for namespaces in [&["av-database@rutli"][..], &["file"], &["product-build"], &[]] {
+        let signature = sshsig::open(&key, &armour).unwrap().signature;
+        // A good signature in a namespace that is none of a release.
+        for namespace in ["file", "git", "product-build@rutli", "product-build/rutli/*@rutli"] {
+            let signed = signing_key().sign(&sshsig::signed_bytes(namespace, &[1; 32])).to_bytes();
+            let foreign = sshsig::armoured(&key, namespace, &signed);
+            assert_eq!(verify_sshsig(&key, &foreign, &[1; 32]), Err(NotVerified::Namespace), "{namespace}");
+        }
+        // Nor does claiming another one help: class, product and channel are signed.
+        for namespace in [
+            "av-database/rutli/stable@rutli",
+            "product-build/other/stable@rutli",
+            "product-build/rutli/beta@rutli",
+        ] {
+            let relabelled = sshsig::armoured(&key, namespace, &signature);
             assert_eq!(
-                verify_sshsig(&release_key(), &armour, namespaces, &[1; 64]),
-                Err(NotVerified::Namespace)
+                verify_sshsig(&key, &relabelled, &[1; 32]),
+                Err(NotVerified::Signature),
+                "{namespace}"
             );
         }
-        // Nor does claiming another one help.
-        let mut database = unverified();
-        database.class = Class::AvDatabase;
-        let database = text(file(&database.verify().unwrap(), "rutli-1.sig"));
-        assert_ne!(database, armour);
-        let signature = sshsig::open(&release_key(), &armour).unwrap().signature;
-        let relabelled = sshsig::armoured(&release_key(), "av-database@rutli", &signature);
-        assert_eq!(
-            verify_sshsig(&release_key(), &relabelled, &NAMESPACES, &[1; 64]),
-            Err(NotVerified::Signature)
-        );
     }
 
     #[test]
@@ -491,7 +478,7 @@ mod tests {
         assert!(matches!(verify_statement(&release_key(), pae, &[0; 64]), Err(NotVerified::TooLarge { .. })));
         let armour = "x".repeat(limits::MAX_SSHSIG_BYTES + 1);
         assert!(matches!(
-            verify_sshsig(&release_key(), &armour, &NAMESPACES, &[0; 64]),
+            verify_sshsig(&release_key(), &armour, &[0; 32]),
             Err(NotVerified::TooLarge { .. })
         ));
     }
@@ -499,7 +486,7 @@ mod tests {
     #[test]
     fn files_are_found_by_name_and_content() {
         let statement = statement();
-        let found = |name, byte: u8| statement.check_file(name, &[byte; 32], &[byte; 64]);
+        let found = |name, byte: u8| statement.check_file(name, &[byte; 32]);
         assert_eq!(found(None, 2).unwrap().name.as_str(), "linux/rutli-2");
         assert_eq!(found(Some("linux/rutli-2"), 2).unwrap().name.as_str(), "linux/rutli-2");
         assert_eq!(found(None, 3), Err(NotVerified::UnknownFile));
@@ -507,8 +494,6 @@ mod tests {
         // A file of the release under the name of another one is not that other one.
         let name = crate::ArtifactName::new("linux/rutli-1").unwrap();
         assert_eq!(found(Some("linux/rutli-1"), 2), Err(NotVerified::FileDiffers { name }));
-        // Both digests must be those of the same file.
-        assert!(statement.check_file(None, &[1; 32], &[2; 64]).is_err());
     }
 
     #[test]
@@ -570,7 +555,7 @@ mod tests {
             let signature: [u8; 64] = halves.concat().try_into().unwrap();
             prop_assert!(verify_dsse(&release_key(), &bytes).is_err());
             prop_assert!(verify_statement(&release_key(), &bytes, &signature).is_err());
-            prop_assert!(verify_sshsig(&release_key(), &noise, &NAMESPACES, &signature).is_err());
+            prop_assert!(verify_sshsig(&release_key(), &noise, &halves[0]).is_err());
         }
 
         #[test]

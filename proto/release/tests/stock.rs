@@ -9,14 +9,15 @@ use std::process::{Command, Stdio};
 
 use ed25519_dalek::{Signer, SigningKey};
 use rutli_release::{
-    Class, Format, PRINCIPAL, ReleaseId, ReleaseKey, UnverifiedArtifact, UnverifiedRelease, signed_files,
-    verify_sshsig,
+    Class, Format, PRINCIPAL, Product, ReleaseId, ReleaseKey, SshNamespaces, UnverifiedArtifact,
+    UnverifiedRelease, signed_files, verify_sshsig,
 };
-use sha2::{Digest, Sha256, Sha512};
+use sha2::{Digest, Sha256};
 use ssh_key::private::{Ed25519Keypair, PrivateKey};
 use tempfile::TempDir;
 
 const CONTENT: &[u8] = b"the content of a product build\n";
+const NAMESPACE: &str = "product-build/rutli/stable@rutli";
 
 /// A directory with one signed release: `rutli` and its `rutli.sig`, `r.statement`, `r.statement.sig`, and the public key as
 /// `key.pem` and `allowed_signers`.
@@ -39,11 +40,7 @@ impl Published {
             expires_at: None,
             artifacts: vec![UnverifiedArtifact {
                 name: "rutli".into(),
-                size: u64::try_from(CONTENT.len()).unwrap(),
                 sha256: Sha256::digest(CONTENT).to_vec(),
-                sha512: Sha512::digest(CONTENT).to_vec(),
-                // No verifier here reads it.
-                blake2b: vec![0; 64],
             }],
             formats: Format::ALL.into(),
         };
@@ -57,7 +54,13 @@ impl Published {
         }
         published.write("rutli", CONTENT);
         published.write("key.pem", key.to_pem().as_bytes());
-        published.write("allowed_signers", key.allowed_signers(PRINCIPAL).unwrap().as_bytes());
+        let namespaces = Class::ALL.map(|class| SshNamespaces {
+            class,
+            product: Product::new("rutli").unwrap(),
+            channel: None,
+        });
+        let line = key.allowed_signers(PRINCIPAL, &namespaces).unwrap();
+        published.write("allowed_signers", line.as_bytes());
         published
     }
 
@@ -113,22 +116,46 @@ fn openssl(arguments: impl FnOnce(&mut Command)) -> Option<String> {
 #[test]
 fn ssh_keygen_accepts_signed_files_of_both_classes() {
     for class in Class::ALL {
-        assert!(Published::new(class).ssh_keygen_accepts(class.ssh_namespace()), "{class}");
+        assert!(Published::new(class).ssh_keygen_accepts(&format!("{class}/rutli/stable@rutli")), "{class}");
     }
 }
 
 #[test]
 fn ssh_keygen_refuses_another_file_signature_or_namespace() {
-    let namespace = Class::ProductBuild.ssh_namespace();
     let published = Published::new(Class::ProductBuild);
-    for other in ["file", "git", Class::AvDatabase.ssh_namespace()] {
+    for other in [
+        "file",
+        "git",
+        "product-build@rutli",
+        "av-database/rutli/stable@rutli",
+        "product-build/other/stable@rutli",
+        "product-build/rutli/beta@rutli",
+    ] {
         assert!(!published.ssh_keygen_accepts(other), "{other}");
     }
     published.tamper("rutli");
-    assert!(!published.ssh_keygen_accepts(namespace));
+    assert!(!published.ssh_keygen_accepts(NAMESPACE));
     let published = Published::new(Class::ProductBuild);
     published.tamper("rutli.sig");
-    assert!(!published.ssh_keygen_accepts(namespace));
+    assert!(!published.ssh_keygen_accepts(NAMESPACE));
+}
+
+/// The namespace itself is right in each case; the allowed-signers line alone says no.
+#[test]
+fn ssh_keygen_trusts_the_key_for_the_products_and_channels_that_a_line_names() {
+    let published = Published::new(Class::ProductBuild);
+    for (named, accepted) in [
+        ("product-build/rutli", true),
+        ("product-build/rutli/stable", true),
+        ("product-build/rutli/beta", false),
+        ("product-build/rut", false),
+        ("product-build/other", false),
+        ("av-database/rutli", false),
+    ] {
+        let line = published.key.allowed_signers(PRINCIPAL, &[named.parse().unwrap()]).unwrap();
+        published.write("allowed_signers", line.as_bytes());
+        assert_eq!(published.ssh_keygen_accepts(NAMESPACE), accepted, "{named}");
+    }
 }
 
 #[test]
@@ -147,12 +174,10 @@ fn ssh_keygen_trusts_the_key_in_no_other_namespace() {
 fn ssh_keygen_writes_the_same_signature_byte_for_byte() {
     let published = Published::new(Class::ProductBuild);
     let ours = fs::read_to_string(published.path("rutli.sig")).unwrap();
-    let theirs = ssh_keygen_signs(published.directory.path(), Class::ProductBuild.ssh_namespace());
+    let theirs = ssh_keygen_signs(published.directory.path(), NAMESPACE);
     assert_eq!(ours, theirs);
-    let sha512 = Sha512::digest(CONTENT).into();
-    let namespaces = [Class::ProductBuild.ssh_namespace()];
-    let verdict = verify_sshsig(&published.key, &theirs, &namespaces, &sha512).unwrap();
-    assert_eq!(verdict.class, Some(Class::ProductBuild));
+    let verdict = verify_sshsig(&published.key, &theirs, &Sha256::digest(CONTENT).into()).unwrap();
+    assert_eq!(verdict.namespace.to_string(), NAMESPACE);
 }
 
 /// Has `ssh-keygen` itself sign the artifact with the release's key.
@@ -164,7 +189,7 @@ fn ssh_keygen_signs(directory: &Path, namespace: &str) -> String {
     let copy = directory.join("copy");
     fs::write(&copy, CONTENT).unwrap();
     let output = Command::new("ssh-keygen")
-        .args(["-Y", "sign", "-n", namespace, "-f"])
+        .args(["-Y", "sign", "-O", "hashalg=sha256", "-n", namespace, "-f"])
         .arg(&signing_key)
         .arg(&copy)
         .output()

@@ -126,10 +126,7 @@ pub fn release_to_content(release: &VerifiedRelease) -> v1::ReleaseContent {
             .iter()
             .map(|artifact| v1::Artifact {
                 name: artifact.name.to_string(),
-                size: artifact.size,
                 sha256: artifact.sha256.to_vec(),
-                sha512: artifact.sha512.to_vec(),
-                blake2b: artifact.blake2b.to_vec(),
             })
             .collect(),
         formats: release.formats().iter().map(|format| format_to_wire(*format).into()).collect(),
@@ -151,11 +148,5 @@ pub fn key_to_wire(signed: &SignedRoster) -> v1::Key {
 }
 
 fn artifact_from_wire(artifact: v1::Artifact) -> UnverifiedArtifact {
-    UnverifiedArtifact {
-        name: artifact.name,
-        size: artifact.size,
-        sha256: artifact.sha256,
-        sha512: artifact.sha512,
-        blake2b: artifact.blake2b,
-    }
+    UnverifiedArtifact { name: artifact.name, sha256: artifact.sha256 }
 }

@@ -545,7 +545,7 @@ async fn nothing_is_sent_before_it_is_durable() {
     let process = &mut cluster.processes[3];
     let mut write = process.journal.write().await.unwrap();
     sqlx::query("PRAGMA query_only = ON").execute(write.connection().unwrap()).await.unwrap();
-    write.commit().await.unwrap();
+    write.commit_unsealed().await.unwrap();
     let messages = cluster.relayed.iter().flat_map(|(_, envelope)| envelope.messages.clone()).collect();
     process.ceremonies.received(CeremonyEnvelope { proposal: None, messages }).await;
     let begun = tokio::time::Instant::now();

@@ -1,11 +1,19 @@
 //! The lines of the journal, and what follows from them: marks, rates, custodians' refusals.
 
+use std::sync::LazyLock;
+
+use rutli_log::Hash;
 use rutli_policy::Rates;
 use rutli_release::{Channel, ChannelKey, Class, InvalidRelease, Product, Version, limits::MAX_ARTIFACTS};
 use serde_json::json;
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Journal, count, integer, unsigned};
+use super::{
+    Journal, count, integer,
+    memory::Memory,
+    rows::{Kind, Table, Value},
+    unsigned,
+};
 use crate::{
     error::Error,
     limits,
@@ -52,70 +60,163 @@ impl Journal {
     }
 }
 
-/// Of every channel.
-pub(super) async fn marks(connection: &mut SqliteConnection) -> Result<Marks, Error> {
-    let versions = sqlx::query("SELECT class, product, channel, version, digest FROM versions LIMIT $1")
-        .bind(count(limits::MAX_VERSIONS))
-        .fetch_all(&mut *connection)
-        .await?;
-    let mut known = Versions::default();
-    for row in &versions {
-        known.note(&channel(row)?, &version(row, 3)?, &digest(row, 4)?);
-    }
-    let rows = sqlx::query("SELECT class, product, channel, sequence, digest, version, at FROM marks")
-        .fetch_all(connection)
-        .await?;
-    Ok(Marks::from_rows(rows.iter().map(mark).collect::<Result<Vec<_>, _>>()?, known))
-}
+/// The lines, in the order of their columns. See [`Table`] for how to add one.
+pub(super) const DECISIONS: Table<16> = Table {
+    name: "decisions",
+    label: b"rutli-journal-decision/v1\0",
+    columns: [
+        ("at", Kind::Plain),
+        ("release_id", Kind::Plain),
+        ("requester", Kind::Plain),
+        ("key", Kind::Plain),
+        ("digest", Kind::Blob),
+        ("class", Kind::Plain),
+        ("product", Kind::Plain),
+        ("channel", Kind::Plain),
+        ("version", Kind::Plain),
+        ("sequence", Kind::Plain),
+        ("verdict", Kind::Plain),
+        ("reason", Kind::Plain),
+        ("artifacts", Kind::Plain),
+        ("policies", Kind::Plain),
+        ("evidence", Kind::Plain),
+        ("rules", Kind::Blob),
+    ],
+};
 
-/// Writes lines. One statement for any number of rows, here and below: the rows travel as JSON, so the script has one of a
-/// few texts, and is prepared once.
-pub(super) fn insert(script: &mut QueryBuilder<Sqlite>, records: &[&JournalRecord]) {
-    script
-        .push(
-            "INSERT INTO decisions
-                (at, release_id, requester, key, digest, class, product, channel, version, sequence, verdict, reason,
-                artifacts, policies, evidence, rules)
-            SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6,
-                value ->> 7, value ->> 8, value ->> 9, value ->> 10, value ->> 11,
-                value ->> 12, value ->> 13, value ->> 14, unhex(value ->> 15)
-            FROM json_each(",
-        )
-        .push_bind(rows(records, decision))
-        .push(") ORDER BY json_each.key;");
-}
+/// The same for what custodians refused.
+pub(super) const CUSTODIAN_REFUSALS: Table<6> = Table {
+    name: "custodian_refusals",
+    label: b"rutli-journal-custodian-refusal/v1\0",
+    columns: [
+        ("statement", Kind::Blob),
+        ("release_id", Kind::Plain),
+        ("custodian", Kind::Plain),
+        ("reason", Kind::Plain),
+        ("document", Kind::Blob),
+        ("at", Kind::Plain),
+    ],
+};
 
-fn rows<T>(of: &[T], row: impl Fn(&T) -> serde_json::Value) -> String {
-    serde_json::Value::Array(of.iter().map(row).collect()).to_string()
-}
+static INSERT_DECISIONS: LazyLock<String> = LazyLock::new(|| DECISIONS.insert());
+static INSERT_REFUSALS: LazyLock<String> = LazyLock::new(|| CUSTODIAN_REFUSALS.insert());
 
-fn decision(record: &&JournalRecord) -> serde_json::Value {
+/// The values of a line, as [`DECISIONS`] names them.
+fn decision(record: &JournalRecord) -> [Value; 16] {
     let (verdict, reason) = match &record.verdict {
         Verdict::Permitted => ("permitted", ""),
         Verdict::Refused(refusal) => (refusal.code.as_str(), refusal.reason.as_str()),
     };
     let basis = record.basis.as_ref();
-    let policies = |basis: &Basis| json!(basis.policies).to_string();
-    let evidence =
-        |basis: &Basis| json!(basis.evidence.iter().map(hex::encode).collect::<Vec<_>>()).to_string();
-    json!([
-        record.at,
-        record.release_id.as_str(),
-        record.requester.as_str(),
-        record.key.as_str(),
-        hex::encode(record.release_digest),
-        record.class.as_str(),
-        record.product.as_str(),
-        record.channel.as_str(),
-        record.version.as_str(),
-        record.sequence,
-        verdict,
-        reason,
-        record.artifacts,
-        basis.map(policies),
-        basis.map(evidence),
-        basis.map(|basis| hex::encode(basis.rules)),
-    ])
+    let policies = |basis: &Basis| Value::text(json!(basis.policies).to_string());
+    let evidence = |basis: &Basis| {
+        Value::text(json!(basis.evidence.iter().map(hex::encode).collect::<Vec<_>>()).to_string())
+    };
+    [
+        Value::integer(record.at),
+        Value::text(record.release_id.as_str()),
+        Value::text(record.requester.as_str()),
+        Value::text(record.key.as_str()),
+        Value::blob(record.release_digest),
+        Value::text(record.class.as_str()),
+        Value::text(record.product.as_str()),
+        Value::text(record.channel.as_str()),
+        Value::text(record.version.as_str()),
+        Value::integer(record.sequence),
+        Value::text(verdict),
+        Value::text(reason),
+        Value::integer(record.artifacts),
+        Value::optional(basis, policies),
+        Value::optional(basis, evidence),
+        Value::optional(basis, |basis| Value::blob(basis.rules)),
+    ]
+}
+
+/// The same for what a custodian refused.
+fn custodian_refusal(record: &JournalRecord, refusal: &CustodianRefusal) -> [Value; 6] {
+    [
+        Value::blob(refusal.statement),
+        Value::text(record.release_id.as_str()),
+        Value::text(&refusal.custodian),
+        Value::text(&refusal.reason),
+        Value::blob(refusal.document),
+        Value::integer(record.at),
+    ]
+}
+
+/// The mark that a permission's line leaves.
+pub(super) fn mark_of(line: &[Value]) -> Result<Mark, Error> {
+    let column = |name: &str| {
+        let value = DECISIONS.place(name).and_then(|place| line.get(place));
+        value.ok_or_else(|| Error::JournalRow(format!("a line has no {name}")))
+    };
+    Ok(Mark {
+        channel: ChannelKey {
+            class: column("class")?.as_text()?.parse().map_err(unreadable)?,
+            product: Product::new(column("product")?.as_text()?).map_err(unreadable)?,
+            channel: Channel::new(column("channel")?.as_text()?).map_err(unreadable)?,
+        },
+        sequence: column("sequence")?.as_number()?,
+        digest: column("digest")?.as_hash()?,
+        version: Version::new(column("version")?.as_text()?).map_err(unreadable)?,
+        at: column("at")?.as_number()?,
+    })
+}
+
+/// Of every channel.
+pub(super) async fn marks(connection: &mut SqliteConnection) -> Result<Marks, Error> {
+    let mut known = Versions::default();
+    for (channel, version, digest) in version_rows(connection, count(limits::MAX_VERSIONS)).await? {
+        known.note(&channel, &version, &digest);
+    }
+    Ok(Marks::from_rows(mark_rows(connection).await?, known))
+}
+
+/// In the order of channel and sequence.
+pub(super) async fn mark_rows(connection: &mut SqliteConnection) -> Result<Vec<Mark>, Error> {
+    let rows = sqlx::query("SELECT class, product, channel, sequence, digest, version, at FROM marks")
+        .fetch_all(connection)
+        .await?;
+    let mut marks = rows.iter().map(mark).collect::<Result<Vec<_>, _>>()?;
+    marks.sort_unstable_by(|a, b| (&a.channel, a.sequence).cmp(&(&b.channel, b.sequence)));
+    Ok(marks)
+}
+
+/// At most so many versions, each with the first content that had it.
+pub(super) async fn version_rows(
+    connection: &mut SqliteConnection,
+    most: i64,
+) -> Result<Vec<(ChannelKey, Version, [u8; 32])>, Error> {
+    let rows = sqlx::query("SELECT class, product, channel, version, digest FROM versions LIMIT $1")
+        .bind(most)
+        .fetch_all(connection)
+        .await?;
+    rows.iter().map(|row| Ok((channel(row)?, version(row, 3)?, digest(row, 4)?))).collect()
+}
+
+/// Writes lines, each after the one before it in its chain. One statement for any number of rows, here and below: the rows
+/// travel as JSON, so the script has one of a few texts, and is prepared once.
+pub(super) fn insert(script: &mut QueryBuilder<Sqlite>, memory: &mut Memory, records: &[&JournalRecord]) {
+    let mut line = |record: &&JournalRecord| {
+        let line = decision(record);
+        let chain = match record.verdict {
+            Verdict::Permitted => &mut memory.permitted,
+            Verdict::Refused(_) => &mut memory.refused,
+        };
+        chained(chain.append(&DECISIONS, &line), &line)
+    };
+    let lines = serde_json::Value::Array(records.iter().map(&mut line).collect());
+    script.push(INSERT_DECISIONS.as_str()).push_bind(lines.to_string()).push(") ORDER BY json_each.key;");
+}
+
+/// A line in JSON, with the hash of the one before it.
+fn chained(before: Hash, line: &[Value]) -> serde_json::Value {
+    let before = serde_json::Value::from(hex::encode(before.as_bytes()));
+    line.iter().map(Value::json).chain([before]).collect()
+}
+
+fn rows<T>(of: &[T], row: impl Fn(&T) -> serde_json::Value) -> String {
+    serde_json::Value::Array(of.iter().map(row).collect()).to_string()
 }
 
 /// Raises the marks of the channels and keeps the versions, and forgets the marks beyond the window.
@@ -163,31 +264,27 @@ pub(super) fn raise_marks(script: &mut QueryBuilder<Sqlite>, permitted: &[&Journ
         .push("));");
 }
 
-/// Keeps what custodians refused; of each statement the first refusal, and of them the newest.
-pub(super) fn keep_refusals(script: &mut QueryBuilder<Sqlite>, records: &[&JournalRecord]) {
-    let refused: Vec<_> =
-        records.iter().filter_map(|record| Some((record, record.refused_by.as_ref()?))).collect();
-    if refused.is_empty() {
+/// Keeps what custodians refused, of it the newest. A statement that is written again changes nothing: the first counts.
+pub(super) fn keep_refusals(
+    script: &mut QueryBuilder<Sqlite>,
+    memory: &mut Memory,
+    records: &[&JournalRecord],
+) {
+    let refused = records.iter().filter_map(|record| Some((record, record.refused_by.as_ref()?)));
+    let lines: Vec<serde_json::Value> = refused
+        .map(|(record, refusal)| {
+            let line = custodian_refusal(record, refusal);
+            chained(memory.custodians.append(&CUSTODIAN_REFUSALS, &line), &line)
+        })
+        .collect();
+    if lines.is_empty() {
         return;
     }
     script
+        .push(INSERT_REFUSALS.as_str())
+        .push_bind(serde_json::Value::Array(lines).to_string())
         .push(
-            "INSERT INTO custodian_refusals (statement, release_id, custodian, reason, document, at)
-            SELECT unhex(value ->> 0), value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5
-            FROM json_each(",
-        )
-        .push_bind(rows(&refused, |(record, refusal)| {
-            json!([
-                hex::encode(refusal.statement),
-                record.release_id.as_str(),
-                refusal.custodian.as_str(),
-                refusal.reason.as_str(),
-                hex::encode(refusal.document),
-                record.at,
-            ])
-        }))
-        .push(
-            ") WHERE true ORDER BY json_each.key ON CONFLICT (statement) DO NOTHING;
+            ") ORDER BY json_each.key;
             DELETE FROM custodian_refusals WHERE id <= (
                 SELECT id FROM custodian_refusals ORDER BY id DESC LIMIT 1 OFFSET ",
         )

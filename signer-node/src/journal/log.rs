@@ -3,10 +3,11 @@
 use rutli_log::{Hash, Head, Origin};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
-use super::{Journal, integer, unsigned};
+use super::{Journal, integer, rows::Value, unsigned};
 use crate::{
     error::Error,
-    gate::{Fork, KeptHead, LogState, Unsaved},
+    gate::{Fork, KeptHead, LogState, Reached, Unsaved},
+    limits,
 };
 
 impl Journal {
@@ -28,8 +29,14 @@ impl Journal {
         .bind(origin.as_str())
         .fetch_optional(write.connection()?)
         .await?;
+        let reached = sqlx::query("SELECT at, size FROM log_reached WHERE origin = $1 ORDER BY at")
+            .bind(origin.as_str())
+            .fetch_all(write.connection()?)
+            .await?;
         write.commit().await?;
+        let reached = reached.iter().map(reached_of).collect::<Result<Vec<_>, Error>>()?;
         let mut state = LogState {
+            reached: reached.into(),
             fork: fork.as_ref().map(fork_of).transpose()?,
             newest_at: unsigned(newest_at)?,
             ..LogState::default()
@@ -86,13 +93,17 @@ impl Journal {
             .bind(log.origin.as_str())
             .execute(write.connection()?)
             .await?;
+        sqlx::query("DELETE FROM log_reached WHERE at > $1")
+            .bind(integer(now))
+            .execute(write.connection()?)
+            .await?;
         if let Some(head) = head {
             note_vouched(write.connection()?, now, &log.origin, head).await?;
         }
         let mut script = QueryBuilder::new("");
         keep(&mut script, log);
-        script.push("COMMIT;");
-        write.run(script).await
+        script.build().execute(write.connection()?).await?;
+        write.commit().await
     }
 }
 
@@ -118,31 +129,65 @@ async fn note_vouched(
     Ok(())
 }
 
+/// All rows of what is kept of logs, in the order of the columns of [`row`].
+pub(super) const HEADS: &str =
+    "SELECT origin, size, root, note, catching_up, vouched_size, vouched_root FROM log_heads ORDER BY origin";
+
+/// The row of a log, as it is written and sealed.
+pub(super) fn row(log: &Unsaved) -> [Value; 7] {
+    let LogState { head, vouched, catching_up, .. } = &log.state;
+    let (newest, note) = head.as_ref().map_or((Head::EMPTY, ""), |kept| (kept.head, kept.note.as_str()));
+    [
+        Value::text(log.origin.as_str()),
+        Value::integer(newest.size),
+        Value::blob(newest.root.as_bytes()),
+        Value::text(note),
+        Value::optional(*catching_up, Value::integer),
+        Value::optional(*vouched, |head| Value::integer(head.size)),
+        Value::optional(*vouched, |head| Value::blob(head.root.as_bytes())),
+    ]
+}
+
 /// Writes what the gate knows, within the transaction of the decisions that rest on it.
 pub(super) fn keep(script: &mut QueryBuilder<Sqlite>, log: &Unsaved) {
-    let LogState { head, vouched, fork, catching_up, newest_at } = &log.state;
+    let LogState { fork, newest_at, reached, .. } = &log.state;
     script.push("UPDATE state SET newest_at = max(newest_at, ").push_bind(integer(*newest_at)).push(");");
-    let (newest, note) = head.as_ref().map_or((Head::EMPTY, ""), |kept| (kept.head, kept.note.as_str()));
     script.push(
         "INSERT INTO log_heads (origin, size, root, note, catching_up, vouched_size, vouched_root) VALUES (",
     );
-    script
-        .separated(", ")
-        .push_bind(log.origin.as_str())
-        .push_bind(integer(newest.size))
-        .push_bind(newest.root.as_bytes().as_slice())
-        .push_bind(note)
-        .push_bind(catching_up.map(integer))
-        .push_bind(vouched.map(|head| integer(head.size)))
-        .push_bind(vouched.map(|head| head.root.as_bytes().to_vec()));
+    let mut values = script.separated(", ");
+    for value in row(log) {
+        match value {
+            Value::Null => values.push_bind(None::<i64>),
+            Value::Integer(number) => values.push_bind(number),
+            Value::Text(text) => values.push_bind(text),
+            Value::Blob(bytes) => values.push_bind(bytes),
+        };
+    }
     script.push(
         ") ON CONFLICT (origin) DO UPDATE SET
             size = excluded.size, root = excluded.root, note = excluded.note, catching_up = excluded.catching_up,
             vouched_size = excluded.vouched_size, vouched_root = excluded.vouched_root;",
     );
+    if let Some(newest) = reached.last() {
+        keep_reached(script, &log.origin, *newest);
+    }
     if let Some(fork) = fork {
         keep_fork(script, &log.origin, fork);
     }
+}
+
+/// The newest point, which mostly is there already; those before it are.
+fn keep_reached(script: &mut QueryBuilder<Sqlite>, origin: &Origin, new: Reached) {
+    script.push("INSERT OR IGNORE INTO log_reached (origin, at, size) VALUES (");
+    script.separated(", ").push_bind(origin.as_str()).push_bind(integer(new.at)).push_bind(integer(new.size));
+    let kept_from = new.at.saturating_sub(limits::REACHED_KEPT_S);
+    script.push("); DELETE FROM log_reached WHERE origin = ").push_bind(origin.as_str());
+    script.push(" AND at < ").push_bind(integer(kept_from)).push(";");
+}
+
+fn reached_of(row: &SqliteRow) -> Result<Reached, Error> {
+    Ok(Reached { at: unsigned(row.try_get(0)?)?, size: unsigned(row.try_get(1)?)? })
 }
 
 /// A head that the custodian vouched against once is a fork again if it is shown again.
@@ -174,7 +219,7 @@ fn kept_head(row: &SqliteRow, size: usize, root: usize, note: usize) -> Result<K
     Ok(KeptHead { head: head_of(row, size, root)?, note: row.try_get(note)? })
 }
 
-fn head_of(row: &SqliteRow, size: usize, root: usize) -> Result<Head, Error> {
+pub(super) fn head_of(row: &SqliteRow, size: usize, root: usize) -> Result<Head, Error> {
     let root: Vec<u8> = row.try_get(root)?;
     let root = Hash::from_slice(&root)
         .map_err(|_| Error::JournalRow("the root of a log's head has not 32 bytes".into()))?;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rutli_keys::{KeyName, RosterHash};
 use rutli_log::{Cosigner, Entry};
-use rutli_release::{ReleaseId, Requester};
+use rutli_release::{ReleaseId, Requester, UnverifiedRelease};
 use rutli_wire::link::{
     BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, Refusal, RefusalCode, Witnessed,
 };
@@ -31,6 +31,8 @@ struct Fixture {
     /// The log, and the size of the head that the node keeps.
     entries: Vec<Entry>,
     seen: u64,
+    /// Of every release.
+    issued_at: u64,
 }
 
 impl Fixture {
@@ -54,6 +56,7 @@ impl Fixture {
             last_batch: 0,
             entries: Vec::new(),
             seen: 0,
+            issued_at: Reading::now().unix_s(),
         }
     }
 
@@ -80,6 +83,9 @@ impl Fixture {
     async fn send_batch(&mut self, sequence: u64) -> BatchId {
         let own = self.commitment().await;
         let release = release("suite", sequence, 1);
+        // Of now: the node knows since when the log had it.
+        let release = UnverifiedRelease { issued_at: self.issued_at, ..UnverifiedRelease::from(&release) };
+        let release = release.verify().unwrap();
         self.entries.push(entry_of(&release, self.roster));
         let index = u64::try_from(self.entries.len() - 1).unwrap();
         let head = log_head(&self.entries, self.seen);

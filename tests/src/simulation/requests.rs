@@ -75,13 +75,7 @@ fn request(
     channel: &str,
     sequence: u64,
 ) -> Request {
-    let artifact = |file: u8| UnverifiedArtifact {
-        name: format!("file-{file}"),
-        size: 1,
-        sha256: vec![file; 32],
-        sha512: vec![file; 64],
-        blake2b: vec![file; 64],
-    };
+    let artifact = |file: u8| UnverifiedArtifact { name: format!("file-{file}"), sha256: vec![file; 32] };
     let release = UnverifiedRelease {
         class,
         product: product.to_owned(),

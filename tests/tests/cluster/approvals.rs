@@ -70,16 +70,84 @@ async fn a_custodian_sees_what_waits_and_says_a_word_that_nodes_can_verify() {
     let approved = |name: &str| (name.to_owned(), "approved".to_owned());
     let expected = ["anna", "ben", "clara", "fido"].map(approved).into_iter();
     assert_eq!(words, expected.chain([("dora".to_owned(), reason.to_owned())]).collect());
-    let view = desk.run(&["show", &second, "--trust"], &[&desk.policy()]).json();
+    let view = desk.run(&["review", &second, "--trust"], &[&desk.policy()]).json();
     assert_eq!(view["evidence"].as_array().unwrap().len(), 5);
     assert!(view["evidence"].as_array().unwrap().iter().all(|one| one["established"].is_string()), "{view}");
 
+    compared(&desk, &second);
+    let changing = Changing::sign(&desk, 3);
     desk.cluster.start_party("supervisor-1");
+    changing.ends();
     let signed = finished(desk.cluster.channel("pipeline").await, &second, SOON).await;
     assert_eq!(signed.evidence.len(), 5);
     let late = desk.run(&["approve", &second, "--yes", "--key"], &[&desk.path("dora")]);
     late.fails(1, "is signed already");
     replayed(&desk, &first, &second);
+}
+
+/// Files at hand are compared with those of the release, by name and digest.
+fn compared(desk: &Desk, release: &str) {
+    let same = desk.path("same");
+    let review = |paths: &[&Path]| desk.run(&["review", release], paths);
+    let good = review(&[&same, &desk.path("new-2")]);
+    assert_eq!(good.0.status.code(), Some(0), "{}", good.error());
+    let verdicts = |document: &Value| -> Vec<String> {
+        let compared = document["compared"].as_array().unwrap();
+        compared.iter().map(|file| file["verdict"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(verdicts(&good.json()), ["matches", "matches"]);
+    let other = desk.path("elsewhere");
+    fs::create_dir(&other).unwrap();
+    fs::write(other.join("same"), "evil").unwrap();
+    fs::write(other.join("stray"), "stray").unwrap();
+    let bad = review(&[&same, &other.join("same"), &other.join("stray")]);
+    assert_eq!(bad.0.status.code(), Some(5), "{}", bad.error());
+    assert_eq!(verdicts(&bad.document()), ["matches", "differs", "not-in-release"]);
+    let claimed = good.json()["claimed"].as_array().unwrap().len();
+    assert_eq!(claimed, 9, "all that no evidence proves");
+}
+
+/// `rutli sign` waits, and one of its files is changed meanwhile.
+struct Changing {
+    process: Child,
+    out: PathBuf,
+    folder: PathBuf,
+}
+
+impl Changing {
+    fn sign(desk: &Desk, sequence: u64) -> Self {
+        let folder = desk.path("changing");
+        let out = folder.join("out");
+        fs::create_dir(&folder).unwrap();
+        for name in ["stays", "changes"] {
+            fs::write(folder.join(name), name).unwrap();
+        }
+        let sequence = sequence.to_string();
+        let words = ["sign", "--class", "product-build", "--product", "suite", "--channel", "changing"];
+        let words = [&words[..], &["--version", "1", "--sequence", &sequence, "--json", "--out"]].concat();
+        let paths = [out.clone(), folder.join("stays"), folder.join("changes")];
+        let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
+        let mut command = desk.command("pipeline", &words, &paths);
+        let mut process = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        // Its first line says that the files are hashed and the release is asked for.
+        let mut first = String::new();
+        let mut said = std::io::BufReader::new(process.stderr.take().unwrap());
+        std::io::BufRead::read_line(&mut said, &mut first).unwrap();
+        assert!(first.starts_with("release "), "{first}");
+        std::thread::spawn(move || std::io::copy(&mut said, &mut std::io::sink()));
+        fs::write(folder.join("changes"), "into something else").unwrap();
+        Self { process, out, folder }
+    }
+
+    /// With an exit code of its own, and nothing for that file.
+    fn ends(self) {
+        let output = self.process.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(6));
+        let document: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let changed = self.folder.join("changes").display().to_string();
+        assert!(document["error"]["problem"].as_str().unwrap().contains(&changed), "{document}");
+        assert!(self.out.join("stays.sig").exists() && !self.out.join("changes.sig").exists());
+    }
 }
 
 /// What other rules would have said to both, which these nodes signed: by their evidence, and by what went before.
@@ -232,9 +300,9 @@ async fn pending(desk: &Desk, release: &str) {
     assert_eq!(all["releases"].as_array().unwrap().len(), 1, "what is signed does not wait: {all}");
 }
 
-/// From the first release to the second: one file is larger, one is new, one is gone, and the provenance is missing.
+/// From the first release to the second: one file is another, one is new, one is gone, and the provenance is missing.
 fn difference(desk: &Desk, first: &str, second: &str) {
-    let view = desk.run(&["show", second], &[]).json();
+    let view = desk.run(&["review", second], &[]).json();
     let difference = &view["difference"];
     assert_eq!(difference["release_id"], first);
     assert_eq!(difference["sequence_before"], 1);
@@ -243,18 +311,18 @@ fn difference(desk: &Desk, first: &str, second: &str) {
     assert_eq!(difference["changed"][0]["name"], "grows");
     assert_eq!(difference["unchanged"], 1);
     assert_eq!(difference["less_evidence"][0]["kind"], "build");
-    let text = desk.command("custodian", &["show", second], &[]).output().unwrap();
+    let text = desk.command("custodian", &["review", second], &[]).output().unwrap();
     let text = String::from_utf8(text.stdout).unwrap();
     assert!(text.contains("MISSING: the last one had 1 build or rebuild, and this one has none"), "{text}");
     println!("{text}");
     // The first one has nothing before it, and by the custodian's keys its document is more than text.
-    let view = desk.run(&["show", first, "--trust"], &[&desk.policy()]).json();
+    let view = desk.run(&["review", first, "--trust"], &[&desk.policy()]).json();
     assert_eq!(
         (&view["difference"], &view["evidence"][0]["established"]),
         (&Value::Null, &"provenance".into())
     );
     assert_eq!(view["evidence"][0]["by"], "vendor-ci");
-    let view = desk.run(&["show", first], &[]).json();
+    let view = desk.run(&["review", first], &[]).json();
     assert_eq!(view["evidence"][0]["established"], Value::Null);
     assert_eq!(view["evidence"][0]["says"]["builder"], BUILDER);
 }
@@ -425,6 +493,7 @@ impl Desk {
             .map(|path| File {
                 name: path.file_name().unwrap().to_str().unwrap().into(),
                 sha256: Sha256::digest(fs::read(path).unwrap()).into(),
+                others: None,
             })
             .collect();
         let build = Build {

@@ -12,9 +12,9 @@ use rutli_tests::{
     cluster::{Cluster, Setup, process::program},
     stock::{openssl_accepts, python, ssh_keygen_accepts},
 };
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{Digest as _, Sha256};
 
-const NAMESPACE: &str = "product-build@rutli";
+const NAMESPACE: &str = "product-build/suite/stable@rutli";
 
 /// Files of a release as `rutli sign` wrote them, with the key.
 struct Published {
@@ -57,7 +57,8 @@ async fn publish(cluster: &Cluster) -> Published {
         .unwrap();
     let key = cluster.release_key().await;
     fs::write(path("release.pem"), key.to_pem()).unwrap();
-    fs::write(path("allowed_signers"), key.allowed_signers(PRINCIPAL).unwrap()).unwrap();
+    let allowed = ["product-build/suite".parse().unwrap()];
+    fs::write(path("allowed_signers"), key.allowed_signers(PRINCIPAL, &allowed).unwrap()).unwrap();
     let output = Command::new(program("rutli"))
         .arg("--profile")
         .arg(cluster.profile("pipeline"))
@@ -122,7 +123,14 @@ fn ssh_keygen(published: &Published) -> usize {
     let (signers, file, sig) =
         (published.path("allowed_signers"), published.path("suite.bin"), published.sig());
     assert!(ssh_keygen_accepts(&signers, NAMESPACE, &sig, &file));
-    for namespace in ["file", "git", "av-database@rutli"] {
+    for namespace in [
+        "file",
+        "git",
+        "product-build@rutli",
+        "av-database/suite/stable@rutli",
+        "product-build/other/stable@rutli",
+        "product-build/suite/beta@rutli",
+    ] {
         assert!(!ssh_keygen_accepts(&signers, namespace, &sig, &file), "{namespace}");
     }
     let changed = published.path("changed");
@@ -174,18 +182,16 @@ fn securesystemslib(published: &Published) -> usize {
 fn our_own(published: &Published) -> usize {
     let key = &published.key;
     let content = fs::read(published.path("suite.bin")).unwrap();
-    let sha512 = |content: &[u8]| <[u8; 64]>::from(Sha512::digest(content));
     let sha256 = |content: &[u8]| <[u8; 32]>::from(Sha256::digest(content));
     let armour = fs::read(published.sig()).unwrap();
     let envelope = fs::read(published.out(".intoto.json")).unwrap();
     let statement = fs::read(published.out(".statement")).unwrap();
     let signature: [u8; 64] = fs::read(published.out(".statement.sig")).unwrap().try_into().unwrap();
     let sshsig = |armour: &[u8], content: &[u8]| {
-        std::str::from_utf8(armour)
-            .is_ok_and(|armour| verify_sshsig(key, armour, &[NAMESPACE], &sha512(content)).is_ok())
+        std::str::from_utf8(armour).is_ok_and(|armour| verify_sshsig(key, armour, &sha256(content)).is_ok())
     };
     let of_statement = |statement: rutli_release::Statement, content: &[u8]| {
-        statement.check_file(Some("suite.bin"), &sha256(content), &sha512(content)).is_ok()
+        statement.check_file(Some("suite.bin"), &sha256(content)).is_ok()
     };
     let dsse = |envelope: &[u8], content: &[u8]| {
         verify_dsse(key, envelope).is_ok_and(|found| of_statement(found, content))

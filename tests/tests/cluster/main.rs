@@ -16,9 +16,10 @@ mod interop;
 mod limits;
 mod locked;
 mod log;
-
+mod memory;
 mod python;
 mod quorum;
+mod refusals;
 mod sealed;
 mod secrets;
 mod sequences;

@@ -51,8 +51,10 @@ async fn a_python_client_signs_a_release() {
     let pem = folder.path().join("release.pem");
     let signers = folder.path().join("allowed_signers");
     std::fs::write(&pem, key.to_pem()).unwrap();
-    std::fs::write(&signers, key.allowed_signers(PRINCIPAL).unwrap()).unwrap();
-    assert!(ssh_keygen_accepts(&signers, "product-build@rutli", &out.join("suite.tar.sig"), &file));
+    let allowed = ["product-build/suite/python".parse().unwrap()];
+    std::fs::write(&signers, key.allowed_signers(PRINCIPAL, &allowed).unwrap()).unwrap();
+    let namespace = "product-build/suite/python@rutli";
+    assert!(ssh_keygen_accepts(&signers, namespace, &out.join("suite.tar.sig"), &file));
     let statement = out.join(format!("{id}.statement"));
     assert!(openssl_accepts(&pem, &out.join(format!("{id}.statement.sig")), &statement));
     let dsse = out.join(format!("{id}.intoto.json"));

@@ -12,6 +12,7 @@
 )]
 
 mod cosignatures;
+mod dates;
 mod entries;
 mod heads;
 mod restored;

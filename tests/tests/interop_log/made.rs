@@ -11,7 +11,7 @@ use rutli_log::{
 use rutli_release::{
     Class, Format, ReleaseId, ReleaseKey, UnverifiedArtifact, UnverifiedRelease, signed_files,
 };
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{Digest as _, Sha256};
 
 /// The name of the release key.
 pub const HINT: &str = "release";
@@ -121,13 +121,7 @@ fn release_key() -> ReleaseKey {
 
 fn envelope(sequence: u64) -> Vec<u8> {
     let content = sequence.to_be_bytes();
-    let artifact = UnverifiedArtifact {
-        name: "suite.bin".into(),
-        size: 8,
-        sha256: Sha256::digest(content).to_vec(),
-        sha512: Sha512::digest(content).to_vec(),
-        blake2b: vec![3; 64],
-    };
+    let artifact = UnverifiedArtifact { name: "suite.bin".into(), sha256: Sha256::digest(content).to_vec() };
     let release = UnverifiedRelease {
         class: Class::ProductBuild,
         product: "suite".into(),

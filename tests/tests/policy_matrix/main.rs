@@ -292,9 +292,10 @@ impl Desk {
     }
 }
 
-/// What is asked for; its one file follows from the byte.
+/// What is asked for; its files follow from the byte.
 fn release(lane: Lane, when: When, byte: u8) -> VerifiedRelease {
-    let size = if lane == Lane::DatabasesLarge { (1 << 30) + 1 } else { 1 << 30 };
+    let more = if lane == Lane::DatabasesLarge { 500 } else { 0 };
+    let names = (0..more).map(|number| format!("part-{number}"));
     UnverifiedRelease {
         class: lane.class(),
         product: if lane.class() == rutli_release::Class::AvDatabase { "avdb" } else { "suite" }.into(),
@@ -303,13 +304,10 @@ fn release(lane: Lane, when: When, byte: u8) -> VerifiedRelease {
         sequence: SEQUENCE,
         issued_at: when.unix() - 100,
         expires_at: None,
-        artifacts: vec![UnverifiedArtifact {
-            name: "suite.bin".into(),
-            size,
-            sha256: vec![byte; 32],
-            sha512: vec![byte; 64],
-            blake2b: vec![byte; 64],
-        }],
+        artifacts: std::iter::once("suite.bin".to_owned())
+            .chain(names)
+            .map(|name| UnverifiedArtifact { name, sha256: vec![byte; 32] })
+            .collect(),
         formats: vec![Format::Statement],
     }
     .verify()

@@ -92,6 +92,10 @@ pub fn expected(lane: Lane, papers: &Papers, circumstances: &Circumstances) -> E
         (true, true) => RefusalCode::NotYet,
         (false, _) => RefusalCode::EvidenceMissing,
     };
+    if matches!(circumstances.sequence, Sequence::Behind | Sequence::Conflict) {
+        // Nothing that comes makes the number right.
+        return permitted(way.policies, circumstances.sequence);
+    }
     words.extend(rate.is_some().then(|| {
         let (releases, files) = circumstances.rate.others(lane);
         format!(
@@ -234,7 +238,7 @@ fn reason(policy: &str, lane: Lane) -> &'static str {
             "no-embargo-for-products (the supervisor signs product builds only in the open)"
         }
         ("avdb-sequence", _) => "avdb-sequence (the sequence goes up, by at most 1000)",
-        ("avdb-size", _) => "avdb-size (a database has at most 500 files and 1 GiB)",
+        ("avdb-size", _) => "avdb-size (a database has at most 500 files)",
         ("avdb-rate", true) => "avdb-rate (at most six databases, with 2000 files together, within an hour)",
         ("avdb-rate", false) => "avdb-rate (at most twelve databases within an hour)",
         _ => panic!("{policy}"),

@@ -176,7 +176,7 @@ fn provenance(release: &VerifiedRelease, (name, builder_id): (&str, &str)) -> Re
     let subjects: Vec<File> = release
         .artifacts()
         .iter()
-        .map(|artifact| File { name: artifact.name.to_string(), sha256: artifact.sha256 })
+        .map(|artifact| File { name: artifact.name.to_string(), sha256: artifact.sha256, others: None })
         .collect();
     let build = Build {
         builder_id: builder_id.to_owned(),

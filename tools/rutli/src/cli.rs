@@ -12,13 +12,14 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, builder::PossibleValuesParser};
 use clap_complete::Shell;
 use rutli_log::Head;
+use rutli_release::SshNamespaces;
 
 use self::parse::parse_duration;
 pub use self::{
     attest::{
         Attest, AttestProvenance, AttestRebuild, AttestSigning, AttestTests, Attested, IsolationChosen,
     },
-    custodian::{Approve, Custodian, Evidence, Pending, Refuse, Show, Signing, View},
+    custodian::{Approve, Custodian, Evidence, Pending, Refuse, Review, Signing, View},
     files::{Number, Sign, Verify},
     log::{DocumentsChecked, Log, LogExport, LogFilter, LogMonitor, LogPlace, LogProve, LogShow},
     policy::{Policy, PolicyFiles, Replay},
@@ -30,7 +31,8 @@ const EVERYWHERE: &str = "Everywhere";
 /// Organisations sign releases together.
 ///
 /// Exit codes: 0 done · 1 not verified, refused or failed · 2 wrong usage · 3 cannot be reached or not permitted ·
-/// 4 time is up, and it still goes on · 5 rebuilt, but not the same. See `rutli help exit-codes`.
+/// 4 time is up, and it still goes on · 5 files are not those expected · 6 a file changed after it was hashed.
+/// See `rutli help exit-codes`.
 #[derive(Debug, Parser)]
 #[command(name = "rutli", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
@@ -261,11 +263,15 @@ pub enum Node {
 pub enum Keys {
     /// List the keys with their rosters (with --profile).
     List,
-    /// Write each key's NAME.pem and an allowed_signers file for ssh-keygen (with --profile).
+    /// Write each key's NAME.pem, and with --allow an allowed_signers file for ssh-keygen (with --profile).
     Export {
-        /// Where to write.
+        /// Output directory.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
+        /// A product whose signed files ssh-keygen is to accept, in one channel or in all, for example
+        /// product-build/suite or product-build/suite/stable. May be repeated.
+        #[arg(long = "allow", value_name = "CLASS/PRODUCT[/CHANNEL]")]
+        allow: Vec<SshNamespaces>,
     },
 }
 

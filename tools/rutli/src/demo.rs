@@ -12,7 +12,7 @@ mod workplace;
 
 use std::{path::Path, time::Duration};
 
-use rutli_release::{Channel, Class, Product, ReleaseKey, Sequence, Version};
+use rutli_release::{Channel, Class, InvalidRelease, Product, ReleaseKey, Sequence, Version};
 use rutli_wire::v1;
 use serde_json::{Value, json};
 use tonic::transport::Channel as Connection;
@@ -45,6 +45,10 @@ const STEP_TIMEOUT: Duration = Duration::from_secs(120);
 const LOOK_INTERVAL: Duration = Duration::from_millis(50);
 
 const CHANNEL: &str = "stable";
+
+/// What the demo's key signs, for ssh-keygen.
+const SIGNED_PRODUCTS: [&str; 4] =
+    ["product-build/sandbox", "product-build/suite", "av-database/sandbox", "av-database/avdb"];
 
 /// `rutli demo`. With `--keep` it prints its report when all is up, and returns after Ctrl-C.
 ///
@@ -185,7 +189,10 @@ impl Stage {
         workplace: &Workplace,
         deployment: &processes::Deployment,
     ) -> Result<ReleaseKey, Failure> {
-        keys::export(self.pipeline.clone(), &workplace.keys).await?;
+        let namespaces = SIGNED_PRODUCTS.map(|named| named.parse());
+        let namespaces: Result<Vec<_>, _> = namespaces.into_iter().collect();
+        let namespaces = namespaces.map_err(|error: InvalidRelease| Failure::failed(error.to_string()))?;
+        keys::export(self.pipeline.clone(), &workplace.keys, &namespaces).await?;
         let (trust, log) = (workplace.log_trust(), &deployment.written.log);
         for (from, to) in
             [(&log.key, trust.key), (&log.policy, trust.policy), (&log.trusted_root, trust.trusted_root)]

@@ -1,6 +1,6 @@
-//! Hashing files where they lie: one pass gives SHA-256, SHA-512 and BLAKE2b-512.
+//! Hashing files where they lie: SHA-256, by which files are known; for attestations SHA-512 and BLAKE2b-512 in the same pass.
 //!
-//! Many files go side by side, one thread each; few files are taken one after the other, with the three hashes of each
+//! Many files go side by side, one thread each; few files are taken one after the other, with the hashes of each
 //! side by side. Memory is one buffer per thread. A file that changes while it is read has no digest worth signing:
 //! that is an error.
 
@@ -14,6 +14,7 @@ use std::{
 use blake2::{Blake2b512, Digest as _};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rayon::prelude::*;
+use rutli_evidence::OtherDigests;
 use sha2::{Sha256, Sha512};
 
 use crate::{files, report::Failure};
@@ -30,11 +31,18 @@ pub struct Hashed {
     pub size: u64,
     /// SHA-256.
     pub sha256: [u8; 32],
-    /// SHA-512.
-    pub sha512: [u8; 64],
-    /// BLAKE2b with 64 bytes of output.
-    pub blake2b: [u8; 64],
+    /// Its other digests, if [`Digests::All`] were asked for.
+    pub others: Option<OtherDigests>,
     stamp: Stamp,
+}
+
+/// Which digests are computed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Digests {
+    /// SHA-256 alone: what releases are made of.
+    Sha256,
+    /// All that attestations name.
+    All,
 }
 
 impl Hashed {
@@ -49,24 +57,30 @@ impl Hashed {
 ///
 /// # Errors
 /// Exit code 2: a file that cannot be read, is no file, or changes meanwhile.
-pub fn hash_files(paths: &[PathBuf]) -> Result<Vec<Hashed>, Failure> {
+pub fn hash_files(paths: &[PathBuf], digests: Digests) -> Result<Vec<Hashed>, Failure> {
     let total = paths.iter().map(|path| size_of(path)).sum::<Result<u64, Failure>>()?;
     let bar = progress_bar(total);
     let many = paths.len() >= rayon::current_num_threads();
     let hashed = if many {
-        paths.par_iter().map(|path| hash_file(path, false, &bar)).collect()
+        paths.par_iter().map(|path| hash_file(path, digests, false, &bar)).collect()
     } else {
-        paths.iter().map(|path| hash_file(path, true, &bar)).collect()
+        paths.iter().map(|path| hash_file(path, digests, true, &bar)).collect()
     };
     bar.finish_and_clear();
     hashed
 }
 
-fn hash_file(path: &Path, side_by_side: bool, bar: &ProgressBar) -> Result<Hashed, Failure> {
+fn hash_file(
+    path: &Path,
+    digests: Digests,
+    side_by_side: bool,
+    bar: &ProgressBar,
+) -> Result<Hashed, Failure> {
     let cannot = |error: std::io::Error| files::cannot("read", path, &error);
     let mut file = File::open(path).map_err(cannot)?;
     let before = Stamp::of(&file.metadata().map_err(cannot)?);
-    let (mut sha256, mut sha512, mut blake2b) = (Sha256::new(), Sha512::new(), Blake2b512::new());
+    let mut sha256 = Sha256::new();
+    let mut others = (digests == Digests::All).then(|| (Sha512::new(), Blake2b512::new()));
     let mut buffer = vec![0; CHUNK_BYTES];
     let mut size = 0u64;
     loop {
@@ -74,15 +88,19 @@ fn hash_file(path: &Path, side_by_side: bool, bar: &ProgressBar) -> Result<Hashe
         if chunk.is_empty() {
             break;
         }
-        if side_by_side && chunk.len() == CHUNK_BYTES {
-            rayon::join(
-                || sha512.update(chunk),
-                || rayon::join(|| blake2b.update(chunk), || sha256.update(chunk)),
-            );
-        } else {
-            sha512.update(chunk);
-            blake2b.update(chunk);
-            sha256.update(chunk);
+        match &mut others {
+            Some((sha512, blake2b)) if side_by_side && chunk.len() == CHUNK_BYTES => {
+                rayon::join(
+                    || sha512.update(chunk),
+                    || rayon::join(|| blake2b.update(chunk), || sha256.update(chunk)),
+                );
+            }
+            Some((sha512, blake2b)) => {
+                sha512.update(chunk);
+                blake2b.update(chunk);
+                sha256.update(chunk);
+            }
+            None => sha256.update(chunk),
         }
         let length = u64::try_from(chunk.len()).unwrap_or(u64::MAX);
         size = size.saturating_add(length);
@@ -97,8 +115,10 @@ fn hash_file(path: &Path, side_by_side: bool, bar: &ProgressBar) -> Result<Hashe
         path: path.to_owned(),
         size,
         sha256: sha256.finalize().into(),
-        sha512: sha512.finalize().into(),
-        blake2b: blake2b.finalize().into(),
+        others: others.map(|(sha512, blake2b)| OtherDigests {
+            sha512: sha512.finalize().into(),
+            blake2b: blake2b.finalize().into(),
+        }),
         stamp: after,
     })
 }
@@ -172,15 +192,19 @@ mod tests {
     #[test]
     fn digests_are_those_of_the_standards() {
         let folder = tempfile::tempdir().unwrap();
-        let hashed = hash_files(&[write(folder.path(), "abc", b"abc")]).unwrap().remove(0);
+        let path = write(folder.path(), "abc", b"abc");
+        let hashed = hash_files(std::slice::from_ref(&path), Digests::All).unwrap().remove(0);
         assert_eq!(hashed.size, 3);
         // FIPS 180-4 examples, RFC 7693 appendix A.
         assert_eq!(
             hex::encode(hashed.sha256),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         );
-        assert!(hex::encode(hashed.sha512).starts_with("ddaf35a193617abacc417349ae204131"));
-        assert!(hex::encode(hashed.blake2b).starts_with("ba80a53f981c4d0d6a2797b69f12f6e9"));
+        let others = hashed.others.clone().unwrap();
+        assert!(hex::encode(others.sha512).starts_with("ddaf35a193617abacc417349ae204131"));
+        assert!(hex::encode(others.blake2b).starts_with("ba80a53f981c4d0d6a2797b69f12f6e9"));
+        let alone = hash_files(&[path], Digests::Sha256).unwrap().remove(0);
+        assert_eq!((alone.sha256, alone.others), (hashed.sha256, None));
     }
 
     #[test]
@@ -190,10 +214,11 @@ mod tests {
         for size in [0, 1, CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1, 3 * CHUNK_BYTES + 7] {
             let bytes: Vec<u8> = (0..size).map(|i| u8::try_from(i % 251).unwrap()).collect();
             let path = write(folder.path(), "f", &bytes);
-            let one = hash_file(&path, true, &bar).unwrap();
-            assert_eq!(one, hash_file(&path, false, &bar).unwrap());
+            let one = hash_file(&path, Digests::All, true, &bar).unwrap();
+            assert_eq!(one, hash_file(&path, Digests::All, false, &bar).unwrap());
             assert_eq!(one.sha256, <[u8; 32]>::from(Sha256::digest(&bytes)));
-            assert_eq!(one.sha512, <[u8; 64]>::from(Sha512::digest(&bytes)));
+            assert_eq!(one.others.unwrap().sha512, <[u8; 64]>::from(Sha512::digest(&bytes)));
+            assert_eq!(hash_file(&path, Digests::Sha256, true, &bar).unwrap().sha256, one.sha256);
         }
     }
 
@@ -201,18 +226,18 @@ mod tests {
     fn order_is_kept_and_folders_are_refused() {
         let folder = tempfile::tempdir().unwrap();
         let paths: Vec<_> = (0..40).map(|i| write(folder.path(), &format!("f{i}"), &[i])).collect();
-        let hashed = hash_files(&paths).unwrap();
+        let hashed = hash_files(&paths, Digests::Sha256).unwrap();
         assert!(hashed.iter().zip(&paths).all(|(hashed, path)| hashed.path == *path));
-        let failure = hash_files(&[folder.path().to_owned()]).unwrap_err();
+        let failure = hash_files(&[folder.path().to_owned()], Digests::Sha256).unwrap_err();
         assert!(failure.problem.ends_with("is not a regular file"), "{}", failure.problem);
-        assert_eq!(hash_files(&[folder.path().join("none")]).unwrap_err().exit.code(), 2);
+        assert_eq!(hash_files(&[folder.path().join("none")], Digests::Sha256).unwrap_err().exit.code(), 2);
     }
 
     #[test]
     fn a_change_after_hashing_is_noticed() {
         let folder = tempfile::tempdir().unwrap();
         let path = write(folder.path(), "f", b"one");
-        let hashed = hash_files(std::slice::from_ref(&path)).unwrap().remove(0);
+        let hashed = hash_files(std::slice::from_ref(&path), Digests::Sha256).unwrap().remove(0);
         assert!(!hashed.has_changed());
         write(folder.path(), "f", b"other");
         assert!(hashed.has_changed());

@@ -21,7 +21,9 @@ Exit codes of all commands:
   2  Wrong usage: flags, a file that cannot be read or used, a field that the coordinator does not take.
   3  The coordinator, the node or the log cannot be reached, or does not permit it to this certificate.
   4  Time is up, or Ctrl-C: what was asked for still goes on. Run the command again to wait for it.
-  5  `attest rebuild` built the source, and other files came out than were expected: nothing is attested.
+  5  Files are not those that were expected: `attest rebuild` built others, and nothing is attested; `review` was given
+     others than the release has.
+  6  `sign` had a release signed of which a file was changed after it was hashed: that file's signature is not written.
 
 `approve` and `refuse` end with 1 if the answer was not yes, if the signature does not hold, if the release is final already, or if
 `ssh-keygen` did not sign; nothing was sent then. That nodes still wait for something else is no failure: they end with 0.
@@ -38,7 +40,7 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
   every error     {\"error\":{\"exit\":N,\"problem\":TEXT,\"help\":TEXT or null}, …}; and what is known beside it, as the
                   release that was refused, or {\"verified\":false,\"reason\":TEXT,…}
   sign, release   {\"release_id\",\"request_id\",\"requester\",\"class\",\"product\",\"channel\",\"version\",\"sequence\",
-   show|watch|    \"issued_at\",\"expires_at\",\"formats\":[…],\"artifacts\":[{\"name\",\"size\",\"sha256\",\"sha512\",\"blake2b\"}],
+   show|watch|    \"issued_at\",\"expires_at\",\"formats\":[…],\"artifacts\":[{\"name\",\"sha256\"}],
    cancel|fetch|  \"state\",\"waiting_for\":[…],\"refusals\":[{\"node\",\"code\",\"reason\"}],\"signatures\":{\"done\",\"total\"},
    disclose       \"signed_by\":[…],\"key\",\"created_at\",\"finished_at\",\"overtaken_by\",\"embargo_until\",\"disclosed_at\",\"log_index\",
                   \"proven\",\"proven_at\",\"files\":[NAME…],\"written\":[PATH…]}
@@ -208,7 +210,7 @@ mod tests {
         let page = include_str!("../../../docs/operating/approvals.md");
         for word in [
             "rutli pending",
-            "rutli show",
+            "rutli review",
             "rutli approve",
             "rutli refuse",
             "rutli evidence add",

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use rutli_keys::SignedRoster;
-use rutli_release::{PRINCIPAL, ReleaseKey};
+use rutli_release::{PRINCIPAL, ReleaseKey, SshNamespaces};
 use rutli_wire::v1;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
@@ -48,7 +48,7 @@ pub async fn list(channel: Channel) -> Result<Report, Failure> {
 ///
 /// # Errors
 /// As [`list`]; files that cannot be written.
-pub async fn export(channel: Channel, out: &Path) -> Result<Report, Failure> {
+pub async fn export(channel: Channel, out: &Path, namespaces: &[SshNamespaces]) -> Result<Report, Failure> {
     let keys = fetch(channel).await?;
     if keys.is_empty() {
         return Err(Failure::failed("the coordinator has no keys yet")
@@ -61,22 +61,30 @@ pub async fn export(channel: Channel, out: &Path) -> Result<Report, Failure> {
         let path = out.join(format!("{}.pem", key.name));
         files::write_atomically(&path, key.public.to_pem().as_bytes(), Access::Public)?;
         written.push(path);
-        allowed_signers.push_str(
-            &key.public.allowed_signers(PRINCIPAL).map_err(|error| Failure::failed(error.to_string()))?,
-        );
-        allowed_signers.push('\n');
+        if !namespaces.is_empty() {
+            let line = key.public.allowed_signers(PRINCIPAL, namespaces);
+            allowed_signers.push_str(&line.map_err(|error| Failure::failed(error.to_string()))?);
+            allowed_signers.push('\n');
+        }
     }
-    let path = out.join("allowed_signers");
-    files::write_atomically(&path, allowed_signers.as_bytes(), Access::Public)?;
+    if !namespaces.is_empty() {
+        let path = out.join("allowed_signers");
+        files::write_atomically(&path, allowed_signers.as_bytes(), Access::Public)?;
+        written.push(path);
+    }
     files::sync_folder(out)?;
-    written.push(path);
     let names: Vec<_> = written.iter().map(|path| path.display().to_string()).collect();
     let text: Vec<_> = keys.iter().map(describe).collect();
-    let text = format!(
+    let mut text = format!(
         "{}\n\nCompare the words with the custodians'.\nwritten: {}",
         text.join("\n\n"),
         names.join(", ")
     );
+    if namespaces.is_empty() {
+        text.push_str(
+            "\nno allowed_signers for ssh-keygen: it must name the products that the key signs; add --allow CLASS/PRODUCT for each",
+        );
+    }
     Ok(Report::new(text, json!({ "keys": keys.iter().map(to_json).collect::<Vec<_>>(), "written": written })))
 }
 

@@ -99,7 +99,15 @@ fn table(nodes: &[v1::NodeInfo]) -> String {
     let warned = nodes.iter().filter(|node| !node.warning.is_empty());
     let warnings = warned
         .map(|node| format!("warning: {}: {}", text::printable(&node.node), text::printable(&node.warning)));
-    std::iter::once(columns).chain(warnings).collect::<Vec<_>>().join("\n")
+    let fallen = nodes.iter().filter(|node| node.log_size_before > 0).map(|node| {
+        format!(
+            "warning: {}: it came back with an older head of the log than the one of {} entries that it had before: its data \
+             are an old copy; its custodian restores the newest backup",
+            text::printable(&node.node),
+            node.log_size_before
+        )
+    });
+    std::iter::once(columns).chain(warnings).chain(fallen).collect::<Vec<_>>().join("\n")
 }
 
 /// `rutli node reinstate`
@@ -316,6 +324,8 @@ fn info_json(node: &v1::NodeInfo) -> Value {
         "version": node.version,
         "culprit": (!node.culprit.is_empty()).then_some(&node.culprit),
         "warning": (!node.warning.is_empty()).then_some(&node.warning),
+        "log_size": node.log_size,
+        "log_size_before": (node.log_size_before > 0).then_some(node.log_size_before),
         "keys": node.keys.iter().map(|key| json!({
             "name": key.name,
             "roster_hash": hex::encode(&key.roster_hash),

@@ -16,7 +16,8 @@ use crate::{
 };
 
 /// Writes the files of a signed release, each at once or not at all; gives their paths. Only names that follow from the
-/// release are written: a coordinator does not choose where.
+/// release are written: a coordinator does not choose where. Nothing is written for files that are `left_out`, by the
+/// places of their artifacts.
 ///
 /// # Errors
 /// Files that do not belong to the release, or cannot be written.
@@ -24,9 +25,15 @@ pub fn write_all(
     release: &v1::Release,
     verified: &VerifiedRelease,
     out: &Path,
+    left_out: &[usize],
 ) -> Result<Vec<PathBuf>, Failure> {
     check_names(release, verified)?;
-    write(&release.files.iter().collect::<Vec<_>>(), out)
+    let left_out: BTreeSet<String> = left_out
+        .iter()
+        .filter_map(|place| verified.artifacts().get(*place))
+        .map(|artifact| format!("{}.sig", artifact.name.file_name()))
+        .collect();
+    write(&release.files.iter().filter(|file| !left_out.contains(&file.name)).collect::<Vec<_>>(), out)
 }
 
 /// Writes the proofs of a release whose signatures were written before.
@@ -109,7 +116,11 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let out = folder.path().join("out");
         let good = signed(&["x-1-0123456789ab.intoto.json", "x.sig"]);
-        let written = write_all(&good, &content(&good).unwrap(), &out).unwrap();
+        let verified = content(&good).unwrap();
+        let one = write_all(&good, &verified, &out, &[0]).unwrap();
+        assert!(matches!(&one[..], [path] if path.ends_with("x-1-0123456789ab.intoto.json")), "{one:?}");
+        assert!(!out.join("x.sig").exists());
+        let written = write_all(&good, &verified, &out, &[]).unwrap();
         assert_eq!(written.len(), 2);
         assert_eq!(std::fs::read(out.join("x.sig")).unwrap(), b"x.sig");
         for bad in [
@@ -123,7 +134,7 @@ mod tests {
         ] {
             for proven_at in [0, 1] {
                 let release = v1::Release { proven_at, ..signed(bad) };
-                assert!(write_all(&release, &content(&release).unwrap(), &out).is_err(), "{bad:?}");
+                assert!(write_all(&release, &content(&release).unwrap(), &out, &[]).is_err(), "{bad:?}");
             }
         }
     }
@@ -140,13 +151,13 @@ mod tests {
         };
         assert_eq!(names(write_proofs(&proven, &verified, folder.path()).unwrap()), proofs);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
-        assert_eq!(write_all(&proven, &verified, folder.path()).unwrap().len(), 4);
+        assert_eq!(write_all(&proven, &verified, folder.path(), &[]).unwrap().len(), 4);
         // A proof that is promised is there, and one that is there is promised.
         for wrong in [
             v1::Release { proven_at: 5, ..signed(&signatures) },
             v1::Release { proven_at: 0, ..proven.clone() },
         ] {
-            assert!(write_all(&wrong, &verified, folder.path()).is_err());
+            assert!(write_all(&wrong, &verified, folder.path(), &[]).is_err());
             assert!(write_proofs(&wrong, &verified, folder.path()).is_err());
         }
         let twice =

@@ -208,7 +208,7 @@ pub async fn fetch(channel: Channel, release_id: &str, out: &Path) -> Result<Rep
     let release = get(channel, release_id).await?;
     signed_or_failure(&release)?;
     let verified = content(&release)?;
-    let written = release_files::write_all(&release, &verified, out)?;
+    let written = release_files::write_all(&release, &verified, out, &[])?;
     let mut json = to_json(&release);
     if let Value::Object(fields) = &mut json {
         fields.insert("written".to_owned(), json!(written));
@@ -342,7 +342,8 @@ pub fn signed_or_failure(release: &v1::Release) -> Result<(), Failure> {
                 .help("clear the reason with the node's custodian; then ask again with a higher --sequence")
         }
         Ok(ReleaseState::Cancelled) => {
-            Failure::failed(format!("release {id} was cancelled")).help("ask again with a higher --sequence")
+            let why = if release.refusals.is_empty() { String::new() } else { format!(": {}", refusals(release)) };
+            Failure::failed(format!("release {id} was cancelled{why}")).help("ask again with a higher --sequence")
         }
         Ok(ReleaseState::Expired) => Failure::failed(format!("release {id} was not signed within its time"))
             .help("see `rutli node list` for what was missing; then ask again with a higher --sequence"),
@@ -406,10 +407,7 @@ pub fn to_json(release: &v1::Release) -> Value {
         .map(|artifact| {
             json!({
                 "name": artifact.name,
-                "size": artifact.size,
                 "sha256": hex::encode(&artifact.sha256),
-                "sha512": hex::encode(&artifact.sha512),
-                "blake2b": hex::encode(&artifact.blake2b),
             })
         })
         .collect();
@@ -556,13 +554,7 @@ pub(crate) mod tests {
                 sequence: 1,
                 issued_at: 1,
                 expires_at: 0,
-                artifacts: vec![v1::Artifact {
-                    name: "bin/x".to_owned(),
-                    size: 1,
-                    sha256: vec![0; 32],
-                    sha512: vec![0; 64],
-                    blake2b: vec![0; 64],
-                }],
+                artifacts: vec![v1::Artifact { name: "bin/x".to_owned(), sha256: vec![0; 32] }],
                 formats: vec![v1::SignatureFormat::Dsse.into(), v1::SignatureFormat::Sshsig.into()],
             }),
             files: names

@@ -15,8 +15,10 @@ pub enum Exit {
     Unreachable,
     /// Time is up; what was asked for still goes on.
     Waiting,
-    /// A rebuild came to its end, and other files came out than were expected.
+    /// Files were compared, and are not those that were expected.
     Differs,
+    /// A file was changed after it was hashed: its signature is over what it was before.
+    Changed,
 }
 
 impl Exit {
@@ -29,6 +31,7 @@ impl Exit {
             Self::Unreachable => 3,
             Self::Waiting => 4,
             Self::Differs => 5,
+            Self::Changed => 6,
         }
     }
 }
@@ -122,9 +125,14 @@ impl Failure {
         Self::new(Exit::Waiting, problem)
     }
 
-    /// Rebuilt, but not the same (5).
+    /// Compared, and not the same (5).
     pub fn differs(problem: impl Into<String>) -> Self {
         Self::new(Exit::Differs, problem)
+    }
+
+    /// Changed since it was hashed (6).
+    pub fn changed(problem: impl Into<String>) -> Self {
+        Self::new(Exit::Changed, problem)
     }
 
     /// Adds the way out.

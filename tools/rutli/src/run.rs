@@ -17,7 +17,7 @@ use crate::{
     client::{self, Profile},
     demo, evidence, help, init, keys, log, nodes, pending, policy, releases,
     report::{Failure, Report, pretty},
-    show, sign, verify, word,
+    review, sign, verify, word,
 };
 
 /// Runs one command line and says how it ended.
@@ -142,7 +142,7 @@ async fn execute_online(cli: Cli) -> Result<Report, Failure> {
         Command::Node(Node::Reinstate { node }) => nodes::reinstate(coordinator().await?, &node).await,
         Command::Node(command) => nodes::at_node(command, node().await?).await,
         Command::Keys(Keys::List) => keys::list(coordinator().await?).await,
-        Command::Keys(Keys::Export { out }) => keys::export(coordinator().await?, &out).await,
+        Command::Keys(Keys::Export { out, allow }) => keys::export(coordinator().await?, &out, &allow).await,
         Command::Attest(Attest::Rebuild(args)) => attest::rebuild::run(*args).await,
         Command::Demo(args) => demo::run(args, json).await,
         Command::Log(Log::Monitor(args)) => log::follow::run(&args, json).await,
@@ -176,7 +176,7 @@ async fn on_custodian(
 ) -> Result<Report, Failure> {
     match command {
         Custodian::Pending(args) => pending::run(coordinator.await?, args).await,
-        Custodian::Show(args) => show::run(args, coordinator).await,
+        Custodian::Review(args) => review::run(args, coordinator).await,
         Custodian::Approve(args) => word::approve(args, coordinator).await,
         Custodian::Refuse(args) => word::refuse(args, coordinator).await,
         Custodian::Evidence(command) => evidence::run(command, coordinator).await,

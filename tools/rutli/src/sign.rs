@@ -26,7 +26,7 @@ use tonic::{Status, transport::Channel as Connection};
 use self::progress::Progress;
 use crate::{
     cli, client, evidence, files,
-    hash::{self, Hashed},
+    hash::{self, Digests, Hashed},
     release_files, releases,
     report::{Failure, Report},
     status, text, waits,
@@ -77,6 +77,8 @@ pub struct Signed {
     pub release: v1::Release,
     /// The files written.
     pub written: Vec<PathBuf>,
+    /// Files that were changed after they were hashed: for these nothing was written.
+    pub changed: Vec<PathBuf>,
 }
 
 /// `rutli sign`
@@ -125,15 +127,29 @@ pub async fn run(
         }
         return Ok(Report::new(report, releases::to_json(&release)));
     }
-    let signed = finish(connection.clone(), release, &wire, key.as_ref(), &args.out).await?;
-    for file in hashed.iter().filter(|file| file.has_changed()) {
-        eprintln!(
-            "warning: {} was changed after it was hashed; its signature is over the content of before",
-            file.path.display()
-        );
-    }
+    let asked = Asked { wire: &wire, hashed: &hashed };
+    let signed = finish(connection.clone(), release, &asked, key.as_ref(), &args.out).await?;
     let signed = prove(connection, signed, args.proof_timeout, &args.out).await?;
-    Ok(report(&signed, &args.out))
+    unchanged(&signed, report(&signed, &args.out))
+}
+
+/// A signature over what a file was is none over what it is: whoever publishes both must hear of it.
+fn unchanged(signed: &Signed, report: Report) -> Result<Report, Failure> {
+    let Some(first) = signed.changed.first() else { return Ok(report) };
+    let problem = match signed.changed.len() {
+        1 => format!("{} was changed after it was hashed", first.display()),
+        files => format!("{files} files were changed after they were hashed, {} for one", first.display()),
+    };
+    let failure = Failure::changed(problem)
+        .help("no signature of it was written; ask for a new release when nothing writes to it any more")
+        .with(report.json);
+    Err(Failure { text: report.text, ..failure })
+}
+
+/// What was asked for, with the files as they were then.
+struct Asked<'a> {
+    wire: &'a v1::CreateReleaseRequest,
+    hashed: &'a [Hashed],
 }
 
 /// Hands a request in, and follows its release to the end, unless nobody waits for it.
@@ -233,7 +249,7 @@ fn was_outrun(release: &v1::Release) -> bool {
 ///
 /// # Errors
 /// Exit code 1 when it ends unsigned, 2 for files or fields that cannot be, 3 when the coordinator cannot be reached or
-/// does not permit it, 4 when time is up.
+/// does not permit it, 4 when time is up, 6 when a file was changed after it was hashed.
 pub async fn sign(
     connection: Connection,
     request: &Request,
@@ -246,12 +262,15 @@ pub async fn sign(
     let request = request.clone();
     // Off this thread, so that the caller can be interrupted meanwhile.
     let prepared = tokio::task::spawn_blocking(move || prepare(&request)).await;
-    let (wire, _) = prepared.map_err(|error| Failure::failed(error.to_string()))??;
+    let (wire, hashed) = prepared.map_err(|error| Failure::failed(error.to_string()))??;
     let release = create(connection.clone(), &wire).await?;
     let release = complete(connection.clone(), release, &documents).await?;
     let release = wait(connection.clone(), release, timeout).await?;
-    let signed = finish(connection.clone(), release, &wire, key, out).await?;
-    prove(connection, signed, proof_timeout, out).await
+    let asked = Asked { wire: &wire, hashed: &hashed };
+    let signed = finish(connection.clone(), release, &asked, key, out).await?;
+    let signed = prove(connection, signed, proof_timeout, out).await?;
+    unchanged(&signed, report(&signed, out))?;
+    Ok(signed)
 }
 
 /// Hashes the files and makes the request for the wire, with a request id that follows from the content.
@@ -261,17 +280,11 @@ pub async fn sign(
 pub fn prepare(request: &Request) -> Result<(v1::CreateReleaseRequest, Vec<Hashed>), Failure> {
     // The limits are checked before gigabytes are read.
     let (mut wire, names) = check(request)?;
-    let hashed = hash::hash_files(&request.files)?;
+    let hashed = hash::hash_files(&request.files, Digests::Sha256)?;
     wire.artifacts = names
         .into_iter()
         .zip(&hashed)
-        .map(|(name, file)| v1::Artifact {
-            name,
-            size: file.size,
-            sha256: file.sha256.to_vec(),
-            sha512: file.sha512.to_vec(),
-            blake2b: file.blake2b.to_vec(),
-        })
+        .map(|(name, file)| v1::Artifact { name, sha256: file.sha256.to_vec() })
         .collect();
     let digest = checked(&wire)?.request_digest();
     wire.request_id = match &request.request_id {
@@ -394,7 +407,7 @@ async fn wait(
 async fn finish(
     connection: Connection,
     release: v1::Release,
-    request: &v1::CreateReleaseRequest,
+    asked: &Asked<'_>,
     key: Option<&ReleaseKey>,
     out: &Path,
 ) -> Result<Signed, Failure> {
@@ -403,7 +416,7 @@ async fn finish(
     let release = releases::get(connection, &release.release_id).await?;
     releases::signed_or_failure(&release)?;
     let content = releases::content(&release)?;
-    if content.request_digest() != checked(request)?.request_digest() {
+    if content.request_digest() != checked(asked.wire)?.request_digest() {
         return Err(Failure::failed(format!(
             "release {} is not what was asked for: the coordinator signed something else",
             text::printable(&release.release_id)
@@ -413,8 +426,11 @@ async fn finish(
     if let Some(key) = key {
         verify_all(key, &release, &content)?;
     }
-    let written = release_files::write_all(&release, &content, out)?;
-    Ok(Signed { release, written })
+    // In the order of the request, and so of the content.
+    let changed = asked.hashed.iter().enumerate().filter(|(_, file)| file.has_changed());
+    let (places, changed): (Vec<usize>, _) = changed.map(|(place, file)| (place, file.path.clone())).unzip();
+    let written = release_files::write_all(&release, &content, out, &places)?;
+    Ok(Signed { release, written, changed })
 }
 
 /// Waits for the proof that the signature is in the log, which follows the signature, and writes it. A release is signed
@@ -436,7 +452,7 @@ async fn prove(
     let Some(Ok(_)) = proven else { return Ok(signed) };
     let release = releases::get(connection, id).await?;
     let proofs = release_files::write_proofs(&release, &releases::content(&signed.release)?, out)?;
-    Ok(Signed { release, written: [signed.written, proofs].concat() })
+    Ok(Signed { release, written: [signed.written, proofs].concat(), changed: signed.changed })
 }
 
 /// Verifies every file of a release against the digests that were computed here.
@@ -464,7 +480,10 @@ fn verify_all(key: &ReleaseKey, release: &v1::Release, content: &VerifiedRelease
         } else if let Some(artifact) = artifact {
             let armour =
                 std::str::from_utf8(&signed.data).map_err(|_| refused(name, "it is not text".to_owned()))?;
-            verify_sshsig(key, armour, &[content.class().ssh_namespace()], &artifact.sha512)
+            verify_sshsig(key, armour, &artifact.sha256)
+                .and_then(|verdict| {
+                    verdict.namespace.expect(&Expectation { min_sequence: None, ..expectation.clone() })
+                })
                 .map_err(|error| refused(name, error.to_string()))?;
             continue;
         } else if name.ends_with(".statement") {
@@ -481,7 +500,7 @@ fn verify_all(key: &ReleaseKey, release: &v1::Release, content: &VerifiedRelease
         statement.expect(&expectation).map_err(|error| refused(name, error.to_string()))?;
         for artifact in content.artifacts() {
             statement
-                .check_file(Some(artifact.name.as_str()), &artifact.sha256, &artifact.sha512)
+                .check_file(Some(artifact.name.as_str()), &artifact.sha256)
                 .map_err(|error| refused(name, error.to_string()))?;
         }
     }
@@ -565,13 +584,7 @@ fn wire_request(request: &Request, artifacts: Vec<v1::Artifact>) -> v1::CreateRe
 }
 
 fn placeholder(name: &str) -> v1::Artifact {
-    v1::Artifact {
-        name: name.to_owned(),
-        size: 0,
-        sha256: vec![0; 32],
-        sha512: vec![0; 64],
-        blake2b: vec![0; 64],
-    }
+    v1::Artifact { name: name.to_owned(), sha256: vec![0; 32] }
 }
 
 /// The request as the coordinator will read it, but for the time, which is not part of what is asked for.
@@ -666,8 +679,11 @@ mod tests {
     #[test]
     fn a_proof_that_is_not_there_yet_is_no_failure_and_has_a_way_out() {
         let release = v1::Release { release_id: "x-1".to_owned(), log_index: 7, ..v1::Release::default() };
-        let signed =
-            |proven_at| Signed { release: v1::Release { proven_at, ..release.clone() }, written: vec![] };
+        let signed = |proven_at| Signed {
+            release: v1::Release { proven_at, ..release.clone() },
+            written: vec![],
+            changed: vec![],
+        };
         let without = report(&signed(0), Path::new("out"));
         assert!(without.text.contains("rutli release fetch x-1 --out out"), "{}", without.text);
         assert_eq!(without.json["proven"], false);

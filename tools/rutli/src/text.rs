@@ -50,20 +50,6 @@ pub fn duration(seconds: u64) -> String {
     }
 }
 
-/// Bytes for eyes: exact, with the thousands apart.
-#[must_use]
-pub fn bytes(number: u64) -> String {
-    let digits = number.to_string();
-    let mut shown = String::new();
-    for (place, digit) in digits.chars().enumerate() {
-        if place > 0 && (digits.len() - place).is_multiple_of(3) {
-            shown.push(',');
-        }
-        shown.push(digit);
-    }
-    format!("{shown} bytes")
-}
-
 /// `1 file`, `2 files`.
 #[must_use]
 pub fn count(number: usize, one: &str, many: &str) -> String {
@@ -143,10 +129,6 @@ mod tests {
         assert_eq!(
             [0, 59, 60, 3_725, 90_061].map(duration),
             ["0 s", "59 s", "1 min 0 s", "1 h 2 min", "1 d 1 h"]
-        );
-        assert_eq!(
-            [0, 999, 1_000, 1_234_567].map(bytes),
-            ["0 bytes", "999 bytes", "1,000 bytes", "1,234,567 bytes"]
         );
     }
 

@@ -1,7 +1,7 @@
 //! `rutli verify`: a signature, files and a public key → a verdict with its reason.
 //!
 //! Works offline and trusts nothing but the key. The three forms are told apart by their content; what a signature does
-//! not bind (an SSHSIG binds neither product nor channel, sequence or name) cannot be asked of it. With `--bundle` also the
+//! not bind (an SSHSIG binds neither sequence nor name) cannot be asked of it. With `--bundle` also the
 //! proof that the signature is in the log, and under which cosignatures.
 
 mod logged;
@@ -12,14 +12,14 @@ use std::{
 };
 
 use rutli_release::{
-    Class, Expectation, NotVerified, ReleaseKey, SshsigVerdict, Statement, Timestamp, verify_dsse,
+    Expectation, NotVerified, ReleaseKey, SshNamespace, SshsigVerdict, Statement, Timestamp, verify_dsse,
     verify_sshsig, verify_statement,
 };
 use serde_json::{Value, json};
 
 use crate::{
     cli, clock, files,
-    hash::{self, Hashed},
+    hash::{self, Digests, Hashed},
     report::{Failure, Report},
     sign::read_key,
     text,
@@ -107,25 +107,33 @@ fn sshsig(args: &cli::Verify, key: &ReleaseKey, signature: &[u8]) -> Result<Repo
         return Err(Failure::usage("an SSH signature is for one file, but several are given")
             .help("verify each file with its own .sig, or all with RELEASE.intoto.json"));
     };
-    let hashed = hash::hash_files(std::slice::from_ref(path))?;
+    let hashed = hash::hash_files(std::slice::from_ref(path), Digests::Sha256)?;
     let verdict = hashed.first().ok_or(NotVerified::UnknownFile);
     let verdict = verdict.and_then(|file| sshsig_of(args, key, file, signature));
     let verdict = verdict.map_err(|reason| refused(args, "sshsig", path, &reason).help(way_out(&reason)))?;
-    let class = verdict.class.map_or(verdict.namespace.as_str(), |class| class.as_str());
+    let SshNamespace { class, product, channel } = &verdict.namespace;
     Ok(Report::new(
-        format!("verified: {} was signed as {class} with the key {}", path.display(), short_id(key)),
-        json!({ "verified": true, "format": "sshsig", "class": class, "key_id": key.key_id(), "files": [{ "path": path }] }),
+        format!(
+            "verified: {} was signed for {product} ({class}, channel {channel}) with the key {}",
+            path.display(),
+            short_id(key)
+        ),
+        json!({
+            "verified": true,
+            "format": "sshsig",
+            "namespace": verdict.namespace.to_string(),
+            "class": class.as_str(),
+            "product": product.as_str(),
+            "channel": channel.as_str(),
+            "key_id": key.key_id(),
+            "files": [{ "path": path }],
+        }),
     ))
 }
 
 /// What an SSH signature says nothing about cannot be asked of it.
 fn refuse_unbound(args: &cli::Verify) -> Result<(), Failure> {
-    let unbound = [
-        ("--product", args.product.is_some()),
-        ("--channel", args.channel.is_some()),
-        ("--min-sequence", args.min_sequence.is_some()),
-        ("--name", args.name.is_some()),
-    ];
+    let unbound = [("--min-sequence", args.min_sequence.is_some()), ("--name", args.name.is_some())];
     match unbound.iter().find(|(_, given)| *given) {
         Some((flag, _)) => {
             Err(Failure::usage(format!("an SSH signature does not bind what {flag} asks for"))
@@ -141,12 +149,20 @@ fn sshsig_of(
     file: &Hashed,
     signature: &[u8],
 ) -> Result<SshsigVerdict, NotVerified> {
-    let namespaces: Vec<_> = match args.class {
-        Some(class) => vec![class.ssh_namespace()],
-        None => Class::ALL.map(Class::ssh_namespace).to_vec(),
-    };
     let armour = std::str::from_utf8(signature).map_err(|_| NotVerified::NotAnSshSignature)?;
-    verify_sshsig(key, armour, &namespaces, &file.sha512)
+    let verdict = verify_sshsig(key, armour, &file.sha256)?;
+    verdict.namespace.expect(&expectation(args))?;
+    Ok(verdict)
+}
+
+fn expectation(args: &cli::Verify) -> Expectation {
+    Expectation {
+        product: args.product.clone(),
+        channel: args.channel.clone(),
+        class: args.class,
+        min_sequence: args.min_sequence,
+        now: Some(Timestamp(clock::unix_now())),
+    }
 }
 
 fn statement(
@@ -158,19 +174,12 @@ fn statement(
 ) -> Result<Report, Failure> {
     let refused_signature = |reason: NotVerified| refused(args, format, path, &reason).help(way_out(&reason));
     let statement = open().map_err(refused_signature)?;
-    let expectation = Expectation {
-        product: args.product.clone(),
-        channel: args.channel.clone(),
-        class: args.class,
-        min_sequence: args.min_sequence,
-        now: Some(Timestamp(clock::unix_now())),
-    };
-    statement.expect(&expectation).map_err(refused_signature)?;
+    statement.expect(&expectation(args)).map_err(refused_signature)?;
     let mut found = Vec::new();
-    for file in hash::hash_files(&args.files)? {
+    for file in hash::hash_files(&args.files, Digests::Sha256)? {
         let name = check_file(args, &statement, &file).map_err(|reason| {
             let failure = refused(args, format, &file.path, &reason);
-            match statement.check_file(None, &file.sha256, &file.sha512) {
+            match statement.check_file(None, &file.sha256) {
                 Ok(subject) => failure.help(format!(
                     "its content is in the release under the name {}: give --name, or --any-name",
                     text::printable(subject.name.as_str())
@@ -185,9 +194,8 @@ fn statement(
 
 /// Finds the file in the statement, under the name that it must have; gives that name.
 fn check_file(args: &cli::Verify, statement: &Statement, file: &Hashed) -> Result<String, NotVerified> {
-    let check = |name: Option<&str>| {
-        statement.check_file(name, &file.sha256, &file.sha512).map(|subject| subject.name.to_string())
-    };
+    let check =
+        |name: Option<&str>| statement.check_file(name, &file.sha256).map(|subject| subject.name.to_string());
     if args.any_name {
         return check(None);
     }

@@ -24,7 +24,7 @@ use crate::{
     limits::{MAX_ANSWER_BYTES, MAX_SSH_SIGNATURE_BYTES},
     releases,
     report::{Failure, Report},
-    show::View,
+    review::View,
     text, trust, waits,
 };
 
@@ -255,7 +255,7 @@ mod tests {
     use ssh_key::{HashAlg, LineEnding, PrivateKey, private::Ed25519Keypair};
 
     use super::*;
-    use crate::{releases::tests::signed, show::tests::view};
+    use crate::{releases::tests::signed, review::tests::view};
 
     fn key(number: u8) -> PrivateKey {
         PrivateKey::from(Ed25519Keypair::from_seed(&[number; 32]))

@@ -7,14 +7,13 @@ use std::{
     process::{Command, Output},
 };
 
-use blake2::Blake2b512;
 use ed25519_dalek::{Signer, SigningKey};
 use rutli_release::{
     Class, Format, ReleaseId, ReleaseKey, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
     signed_files,
 };
 use serde_json::Value;
-use sha2::{Digest, Sha256, Sha512};
+use sha2::{Digest, Sha256};
 use tempfile::TempDir;
 
 const CONTENT: &[u8] = b"the content of a file that was signed";
@@ -61,10 +60,7 @@ impl Signed {
 fn release(expires_at: Option<u64>) -> VerifiedRelease {
     let artifact = |name: &str, content: &[u8]| UnverifiedArtifact {
         name: name.to_owned(),
-        size: content.len() as u64,
         sha256: Sha256::digest(content).to_vec(),
-        sha512: Sha512::digest(content).to_vec(),
-        blake2b: Blake2b512::digest(content).to_vec(),
     };
     let release = UnverifiedRelease {
         class: Class::ProductBuild,
@@ -153,6 +149,16 @@ fn expectations_are_held() {
         "5",
         "suite.bin",
     ];
+    // Which product it is for an SSH signature says too.
+    let output = signed.verify(SSHSIG, &["--json", "suite.bin"]);
+    assert_eq!(json(&output)["namespace"], "product-build/suite/stable@rutli");
+    assert_eq!(json(&output)["product"], "suite");
+    assert_eq!(code(&signed.verify(SSHSIG, &[&good[..6], &good[8..]].concat())), 0);
+    for (flag, other) in [("--product", "other"), ("--channel", "beta"), ("--class", "av-database")] {
+        let output = signed.verify(SSHSIG, &[flag, other, "suite.bin"]);
+        assert_eq!(code(&output), 1, "{flag}");
+        assert!(stderr(&output).contains("not verified"), "{}", stderr(&output));
+    }
     for form in [DSSE, STATEMENT] {
         assert_eq!(code(&signed.verify(form, &good)), 0);
         for (flag, other) in [
@@ -165,12 +171,10 @@ fn expectations_are_held() {
             assert_eq!(code(&output), 1, "{form} {flag}");
         }
     }
-    assert_eq!(code(&signed.verify(SSHSIG, &["--class", "product-build", "suite.bin"])), 0);
-    assert_eq!(code(&signed.verify(SSHSIG, &["--class", "av-database", "suite.bin"])), 1);
     // What an SSHSIG does not bind cannot be asked of it.
-    let unbound = signed.verify(SSHSIG, &["--product", "suite", "suite.bin"]);
+    let unbound = signed.verify(SSHSIG, &["--min-sequence", "5", "suite.bin"]);
     assert_eq!(code(&unbound), 2);
-    assert!(stderr(&unbound).contains("--product"));
+    assert!(stderr(&unbound).contains("--min-sequence"));
     assert_eq!(code(&signed.verify(SSHSIG, &["suite.bin", "notes.txt"])), 2);
 
     let expired = Signed::new(Some(1_700_000_001));
@@ -267,7 +271,7 @@ fn evidence_keys_and_reasons_are_looked_at_before_anybody_is_asked() {
             "not one line of 1 to 500 bytes",
         ),
         ("refuse x-1-0123456789ab --yes --key garbage", vec!["--reason", "no"], "which coordinator"),
-        ("show x-1-0123456789ab", vec![], "which coordinator"),
+        ("review x-1-0123456789ab", vec![], "which coordinator"),
         ("pending", vec![], "which coordinator"),
     ] {
         let mut command = rutli();

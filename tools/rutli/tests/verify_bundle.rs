@@ -20,7 +20,7 @@ use rutli_release::{
     Class, Format, ReleaseId, ReleaseKey, UnverifiedArtifact, UnverifiedRelease, signed_files,
 };
 use serde_json::Value;
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{Digest as _, Sha256};
 use tempfile::TempDir;
 
 const FILES: [&str; 2] = ["suite.bin", "notes.txt"];
@@ -89,13 +89,8 @@ impl Logged {
     /// In these formats; gives the signatures too.
     fn signed(formats: &[Format]) -> (Self, Vec<[u8; 64]>) {
         let logged = Self { folder: tempfile::tempdir().unwrap() };
-        let artifact = |name: &&str| UnverifiedArtifact {
-            name: (*name).into(),
-            size: 1,
-            sha256: Sha256::digest(name).to_vec(),
-            sha512: Sha512::digest(name).to_vec(),
-            blake2b: vec![3; 64],
-        };
+        let artifact =
+            |name: &&str| UnverifiedArtifact { name: (*name).into(), sha256: Sha256::digest(name).to_vec() };
         let release = UnverifiedRelease {
             class: Class::ProductBuild,
             product: "suite".into(),
@@ -315,7 +310,7 @@ fn ssh_signatures_are_bound_by_the_outcome_all_together() {
     logged.write("r.tlog-proof", good.as_bytes());
     let (code, said) = logged.verify(&format!("{PROOF} suite.bin notes.txt"));
     assert_eq!(code, 0, "{said}");
-    assert!(said.contains("not bound by SSH signatures: product"), "{said}");
+    assert!(said.contains("not bound by SSH signatures: version"), "{said}");
     assert!(said.contains("by vendor/a, vendor/b, reviewer/c"), "{said}");
 
     logged.write("changed", b"something else");
@@ -324,8 +319,9 @@ fn ssh_signatures_are_bound_by_the_outcome_all_together() {
         ("notes.txt suite.bin", 1, "every file of the release"),
         ("suite.bin", 1, "every file of the release"),
         ("suite.bin changed", 1, "does not verify"),
-        ("--class av-database suite.bin notes.txt", 1, "namespace"),
-        ("--product suite suite.bin notes.txt", 2, "does not bind what --product asks for"),
+        ("--class av-database suite.bin notes.txt", 1, "of another class"),
+        ("--product other suite.bin notes.txt", 1, "of another product"),
+        ("--min-sequence 1 suite.bin notes.txt", 2, "does not bind what --min-sequence asks for"),
         ("suite.bin trusted_root.json", 2, "there is no trusted_root.json.sig"),
     ] {
         let (code, said) = logged.verify(&format!("{PROOF} {line}"));

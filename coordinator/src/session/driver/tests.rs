@@ -257,6 +257,7 @@ async fn nodes_of_one_batch_share_its_proofs_and_have_their_own_beginning() {
         log: log.clone(),
         proved: None,
         restored: None,
+        heads: BTreeMap::new(),
     };
     let (sender, _inbox) = mpsc::channel(4);
     let node = |name: &str| NodeId::new("vendor", name).unwrap();

@@ -235,10 +235,7 @@ fn batches_of_the_largest_releases_fit_into_a_message() {
     let mut stage = Stage::new();
     let artifact = |number: usize| UnverifiedArtifact {
         name: format!("{}{number:04}", "f".repeat(251)),
-        size: 1,
         sha256: vec![1; 32],
-        sha512: vec![1; 64],
-        blake2b: vec![1; 64],
     };
     for product in 0..5 {
         let release = UnverifiedRelease {

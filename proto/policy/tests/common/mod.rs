@@ -12,9 +12,9 @@ use std::collections::BTreeSet;
 
 use rutli_evidence::{AttestationKey, BuildFact, Established, Role, SourceDigest, Trust};
 use rutli_policy::{
-    Decision, Facts, InvalidPolicy, Missing, MissingKind, PolicyId, PolicySet, Rates, ReleaseFacts,
+    Decision, Facts, FileNames, InvalidPolicy, Missing, MissingKind, PolicyId, PolicySet, Rates, ReleaseFacts,
 };
-use rutli_release::{Channel, Class, Product, Requester, Sequence, Version};
+use rutli_release::{ArtifactName, Channel, Class, Format, Product, Requester, Sequence, Timestamp, Version};
 
 /// 2026-11-23T10:00:00Z, a Monday.
 pub const MONDAY: u64 = 1_795_428_000;
@@ -29,7 +29,10 @@ pub struct Stage {
     pub version: Version,
     pub sequence: u64,
     pub artifacts: u64,
-    pub total_bytes: u64,
+    pub file_names: Vec<ArtifactName>,
+    pub issued_at: u64,
+    pub expires_at: Option<u64>,
+    pub formats: Vec<Format>,
     pub embargoed: bool,
     pub established: Vec<Established>,
     pub previous: Option<u64>,
@@ -50,7 +53,10 @@ impl Stage {
             version: Version::new("1.0.0").unwrap(),
             sequence: 1,
             artifacts: 2,
-            total_bytes: 1_000,
+            file_names: ["bin/suite", "notes"].map(|name| ArtifactName::new(name).unwrap()).into(),
+            issued_at: MONDAY - 60,
+            expires_at: None,
+            formats: Format::ALL.into(),
             embargoed: false,
             established: Vec::new(),
             previous: None,
@@ -80,7 +86,10 @@ impl Stage {
                 version: &self.version,
                 sequence: Sequence::new(self.sequence).unwrap(),
                 artifacts: self.artifacts,
-                total_bytes: self.total_bytes,
+                file_names: FileNames::Names(&self.file_names),
+                issued_at: Timestamp(self.issued_at),
+                expires_at: self.expires_at.map(Timestamp),
+                formats: &self.formats,
             },
             embargoed: self.embargoed,
             established: &self.established,

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     files,
-    hash::{self, Hashed},
+    hash::{self, Digests, Hashed},
     report::Failure,
     text,
 };
@@ -101,7 +101,7 @@ pub fn compare(expected: &Expected, output: &Path, build: &Path) -> Result<Compa
             }
         }
     }
-    for ((name, file), rebuilt) in names.into_iter().zip(hash::hash_files(&paths)?) {
+    for ((name, file), rebuilt) in names.into_iter().zip(hash::hash_files(&paths, Digests::All)?) {
         if rebuilt.sha256 != file.sha256 {
             let (offset, words) = explain::difference(file, &rebuilt)?;
             let found = Found::Differs { rebuilt: Box::new(rebuilt.clone()), offset, words };

@@ -86,7 +86,7 @@ fn folder(root: &Path) -> Result<Vec<(String, ExpectedFile)>, Failure> {
             paths.push(path);
         }
     }
-    let hashed = hash::hash_files(&paths)?;
+    let hashed = hash::hash_files(&paths, hash::Digests::Sha256)?;
     let file = |file: hash::Hashed| ExpectedFile {
         sha256: file.sha256,
         size: Some(file.size),
@@ -226,13 +226,7 @@ mod tests {
             expires_at: None,
             artifacts: artifacts
                 .iter()
-                .map(|(name, sha256)| UnverifiedArtifact {
-                    name: name.clone(),
-                    size: 3,
-                    sha256: sha256.to_vec(),
-                    sha512: vec![1; 64],
-                    blake2b: vec![1; 64],
-                })
+                .map(|(name, sha256)| UnverifiedArtifact { name: name.clone(), sha256: sha256.to_vec() })
                 .collect(),
             formats: vec![Format::Dsse, Format::Statement],
         };

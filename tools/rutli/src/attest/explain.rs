@@ -119,7 +119,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::hash;
+    use crate::hash::{self, Digests};
 
     #[test]
     fn a_difference_is_told_with_its_place_and_bytes() {
@@ -128,7 +128,7 @@ mod tests {
             let [left, right] = ["expected", "rebuilt"].map(|name| folder.path().join(name));
             fs::write(&left, expected).unwrap();
             fs::write(&right, rebuilt).unwrap();
-            let mut hashed = hash::hash_files(&[left.clone(), right]).unwrap();
+            let mut hashed = hash::hash_files(&[left.clone(), right], Digests::Sha256).unwrap();
             let (rebuilt, expected) = (hashed.pop().unwrap(), hashed.pop().unwrap());
             let file = ExpectedFile { sha256: expected.sha256, size: Some(expected.size), path: Some(left) };
             let listed = ExpectedFile { size: None, path: None, ..file.clone() };

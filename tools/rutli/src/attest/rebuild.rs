@@ -11,6 +11,7 @@ use std::{
 };
 
 use rutli_evidence::{AttestationSigner, Build, File, SourceDigest, provenance_statement};
+use rutli_release::ArtifactName;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -18,7 +19,7 @@ use super::{
     archive::{self, Unpacked},
     build,
     compare::{self, Comparison},
-    expected::{self, Expected},
+    expected::{self, Expected, ExpectedFile},
     explain,
     isolation::{self, BUILD, Isolation, Room},
     limits::{MAX_DIFFERENCES, MAX_EXTRA},
@@ -102,9 +103,9 @@ fn attest(
     let rebuilt: Vec<_> = comparison
         .rebuilt
         .iter()
-        .map(|(name, file)| File { name: name.to_string(), sha256: file.sha256 })
+        .map(|(name, file)| File { name: name.to_string(), sha256: file.sha256, others: file.others.clone() })
         .collect();
-    let statement = provenance_statement(&rebuilt, build).map_err(|error| statements::not_made(&error))?;
+    let (rebuilt, statement) = statements::fitting(rebuilt, |files| provenance_statement(files, build))?;
     statements::write(&statement, signer, &args.signing.out)?;
     let mut said = format!(
         "reproduced: {} from {}, bit for bit",
@@ -235,7 +236,12 @@ fn parameters(args: &cli::AttestRebuild, epoch: u64, isolation: Isolation) -> BT
 }
 
 fn subjects_expected(expected: &Expected) -> Vec<File> {
-    expected.iter().map(|(name, file)| File { name: name.to_string(), sha256: file.sha256 }).collect()
+    let file = |(name, file): (&ArtifactName, &ExpectedFile)| File {
+        name: name.to_string(),
+        sha256: file.sha256,
+        others: None,
+    };
+    expected.iter().map(file).collect()
 }
 
 /// Copies what stands for the release's files; content alone, so that nothing of it can be run by mistake.

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     cli, clock,
     files::{self, Access},
-    hash::{self, Hashed},
+    hash::{self, Digests, Hashed},
     report::{Failure, Report},
     sign::name_of,
     text,
@@ -52,13 +52,13 @@ pub fn provenance(args: &cli::AttestProvenance) -> Result<Report, Failure> {
         started_at: None,
         finished_at: Some(clock::unix_now()),
     };
-    let statement = provenance_statement(&attested.files, &build).map_err(|error| not_made(&error))?;
+    let (files, statement) = fitting(attested.files.clone(), |files| provenance_statement(files, &build))?;
     attested.check_unchanged()?;
     write(&statement, &signer, &args.signing.out)?;
     Ok(report(
         &format!(
             "attested: {} built from {} by {}",
-            text::count(attested.files.len(), "file", "files"),
+            text::count(files.len(), "file", "files"),
             build.source_digest,
             text::printable(&build.builder_id)
         ),
@@ -66,7 +66,7 @@ pub fn provenance(args: &cli::AttestProvenance) -> Result<Report, Failure> {
             "builder_id": build.builder_id,
             "source_digest": build.source_digest.to_string(),
         }),
-        &attested.files,
+        &files,
         &args.signing.out,
     ))
 }
@@ -98,7 +98,7 @@ pub fn test_result(args: &cli::AttestTests) -> Result<Report, Failure> {
     }
     let mut configurations = Vec::new();
     for path in &args.configurations {
-        configurations.push(File { name: name_of(path, None)?, sha256: sha256_of(path)? });
+        configurations.push(File { name: name_of(path, None)?, sha256: sha256_of(path)?, others: None });
     }
     let attested = Attested::read(&args.files)?;
     let result = match (failed.is_empty(), warned.is_empty()) {
@@ -107,15 +107,15 @@ pub fn test_result(args: &cli::AttestTests) -> Result<Report, Failure> {
         (false, _) => "FAILED",
     };
     let run = TestRun { configurations, passed, warned, failed, url: args.url.clone() };
-    let statement = test_statement(&attested.files, &run).map_err(|error| not_made(&error))?;
+    let (files, statement) = fitting(attested.files.clone(), |files| test_statement(files, &run))?;
     attested.check_unchanged()?;
     write(&statement, &signer, &args.signing.out)?;
-    let count = text::count(attested.files.len(), "file", "files");
+    let count = text::count(files.len(), "file", "files");
     let said = match result {
         "PASSED" => format!("attested: {count} passed the tests"),
         _ => format!("attested: {count}, with the result {result}, which no node takes for passed"),
     };
-    Ok(report(&said, json!({ "result": result }), &attested.files, &args.signing.out))
+    Ok(report(&said, json!({ "result": result }), &files, &args.signing.out))
 }
 
 /// Reads the key that signs.
@@ -157,13 +157,34 @@ pub fn write(statement: &[u8], signer: &AttestationSigner, out: &Path) -> Result
     files::write_atomically(out, &envelope, Access::Public)
 }
 
+/// The statement about files with all their digests; with SHA-256 alone where the attestation would be too large with all of them.
+/// Gives the files as they stand in it. SHA-256 is what the formats of today sign.
+///
+/// # Errors
+/// [`not_made`]
+pub fn fitting(
+    mut files: Vec<File>,
+    make: impl Fn(&[File]) -> Result<Vec<u8>, NotMade>,
+) -> Result<(Vec<File>, Vec<u8>), Failure> {
+    let mut statement = make(&files).map_err(|error| not_made(&error))?;
+    if envelope_bytes(&statement) > MAX_EVIDENCE_BYTES {
+        files.iter_mut().for_each(|file| file.others = None);
+        statement = make(&files).map_err(|error| not_made(&error))?;
+    }
+    Ok((files, statement))
+}
+
+/// At most so many bytes has an attestation of this statement: Base64, and the envelope around it with its one signature.
+fn envelope_bytes(statement: &[u8]) -> usize {
+    statement.len().div_ceil(3).saturating_mul(4).saturating_add(512)
+}
+
 /// Looks whether an attestation of this statement would be small enough, without making one.
 ///
 /// # Errors
 /// Exit code 2: it would not be.
 pub fn check_size(statement: &[u8]) -> Result<(), Failure> {
-    // Base64, and the envelope around it with its one signature.
-    let bytes = statement.len().div_ceil(3).saturating_mul(4).saturating_add(512);
+    let bytes = envelope_bytes(statement);
     if bytes <= MAX_EVIDENCE_BYTES {
         return Ok(());
     }
@@ -186,14 +207,29 @@ pub fn report(said: &str, mut document: Value, attested: &[File], out: &Path) ->
     if let Value::Object(fields) = &mut document {
         let files: Vec<_> = attested
             .iter()
-            .map(|file| json!({ "name": file.name, "sha256": hex::encode(file.sha256) }))
+            .map(|file| {
+                let others = file.others.as_ref();
+                json!({
+                    "name": file.name,
+                    "sha256": hex::encode(file.sha256),
+                    "sha512": others.map(|others| hex::encode(others.sha512)),
+                    "blake2b": others.map(|others| hex::encode(others.blake2b)),
+                })
+            })
             .collect();
         fields.insert("files".to_owned(), files.into());
         fields.insert("written".to_owned(), json!(out));
     }
     let out = out.display();
+    let digests = if attested.iter().all(|file| file.others.is_some()) {
+        "sha256, sha512 and blake2b"
+    } else {
+        "sha256 alone, for it would be too large with sha512 and blake2b"
+    };
     Report::new(
-        format!("{said}\nwritten to {out}; send it to the release with\n  rutli evidence add RELEASE {out}"),
+        format!(
+            "{said}\ndigests: {digests}\nwritten to {out}; send it to the release with\n  rutli evidence add RELEASE {out}"
+        ),
         document,
     )
 }
@@ -229,10 +265,16 @@ impl Attested {
                 ));
             }
         }
-        let hashed = hash::hash_files(&args.files)?;
+        let hashed = hash::hash_files(&args.files, Digests::All)?;
         let files = hashed
             .iter()
-            .map(|file| Ok(File { name: name_of(&file.path, args.base.as_deref())?, sha256: file.sha256 }))
+            .map(|file| {
+                Ok(File {
+                    name: name_of(&file.path, args.base.as_deref())?,
+                    sha256: file.sha256,
+                    others: file.others.clone(),
+                })
+            })
             .collect::<Result<_, Failure>>()?;
         Ok(Self { hashed, files })
     }
@@ -247,6 +289,6 @@ impl Attested {
 }
 
 fn sha256_of(path: &Path) -> Result<[u8; 32], Failure> {
-    let hashed = hash::hash_files(&[PathBuf::from(path)])?;
+    let hashed = hash::hash_files(&[PathBuf::from(path)], Digests::Sha256)?;
     hashed.first().map(|file| file.sha256).ok_or_else(|| Failure::failed("nothing was hashed"))
 }

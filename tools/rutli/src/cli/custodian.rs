@@ -1,4 +1,4 @@
-//! `rutli pending`, `rutli show`, `rutli approve`, `rutli refuse` and `rutli evidence …`
+//! `rutli pending`, `rutli review`, `rutli approve`, `rutli refuse` and `rutli evidence …`
 
 use std::path::PathBuf;
 
@@ -11,8 +11,9 @@ use rutli_release::ReleaseId;
 pub enum Custodian {
     /// List the releases that wait, those that wait for evidence first, and whom they wait for.
     Pending(Pending),
-    /// Show all that a custodian decides by: files, evidence, what is missing, the difference to the last release.
-    Show(Show),
+    /// Show all that a custodian decides by: files, evidence, what is missing, the difference to the last release; compare
+    /// files.
+    Review(Review),
     /// Approve a release: show it, ask, sign the approval, add it to the release's evidence.
     Approve(Approve),
     /// Refuse a release, for good: show it, ask, sign the refusal, add it to the release's evidence.
@@ -33,11 +34,20 @@ pub struct Pending {
     pub limit: u32,
 }
 
-/// `rutli show`
+/// `rutli review`
 #[derive(Debug, Args)]
-pub struct Show {
+#[command(
+    after_help = "Example: rutli review suite-1.4.2-0123456789ab --trust /etc/rutli/policy dist/suite.tar.gz"
+)]
+pub struct Review {
     /// Its id.
     pub release: ReleaseId,
+    /// Files to compare with those of the release, by name and digest. Exit code 5 if one is not the release's.
+    #[arg(value_name = "FILE")]
+    pub paths: Vec<PathBuf>,
+    /// Names of the files are their paths relative to this directory. Default: their file names.
+    #[arg(long, value_name = "DIR")]
+    pub base: Option<PathBuf>,
     /// How to show it.
     #[command(flatten)]
     pub view: View,
@@ -171,7 +181,7 @@ mod tests {
         assert!(parse("rutli evidence export x-1-0123456789ab").is_err());
         assert!(parse("rutli pending --organisation vendor").is_ok());
         assert!(parse("rutli pending --organisation ../vendor").is_err());
-        assert!(parse("rutli show x-1-0123456789ab --files all").is_ok());
-        assert!(parse("rutli show x-1-0123456789ab --files some").is_err());
+        assert!(parse("rutli review x-1-0123456789ab --files all dist/a dist/b").is_ok());
+        assert!(parse("rutli review x-1-0123456789ab --files some").is_err());
     }
 }

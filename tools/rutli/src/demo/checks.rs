@@ -7,7 +7,6 @@ use std::{
 };
 
 use rutli_release::{PRINCIPAL, ReleaseKey};
-use rutli_wire::convert::class_from_wire;
 use serde_json::{Value, json};
 use tokio::process::Command;
 
@@ -15,6 +14,7 @@ use super::{Workplace, quoted, workplace::LogTrust};
 use crate::{
     cli,
     files::{self, Access},
+    releases,
     report::Failure,
     sign::Signed,
     text,
@@ -127,7 +127,7 @@ impl Verifiers {
             let ok = rutli(workplace, &signature, file).await?;
             checks.push(accepted(RUTLI, format!("SSHSIG of {}", name(file)), ok));
             if self.ssh_keygen.is_ok() {
-                let ok = ssh_keygen(workplace, release.namespace, &signature, file).await?;
+                let ok = ssh_keygen(workplace, &release.namespace, &signature, file).await?;
                 checks.push(accepted(SSH_KEYGEN, format!("SSHSIG of {}", name(file)), ok));
             }
             for (form, signature) in
@@ -201,7 +201,7 @@ impl Verifiers {
         let accepted = in_log(workplace, &proof, &trust, release.files).await?;
         refused(RUTLI, format!("proof of {} for a changed envelope", release.id), accepted);
         if self.ssh_keygen.is_ok() {
-            let accepted = ssh_keygen(workplace, release.namespace, &signature, &changed).await?;
+            let accepted = ssh_keygen(workplace, &release.namespace, &signature, &changed).await?;
             refused(SSH_KEYGEN, format!("{} changed", name(file)), accepted);
         }
         if self.openssl.is_ok() {
@@ -245,7 +245,7 @@ pub fn commands(workplace: &Workplace, signed: &[(Vec<PathBuf>, Signed)]) -> Vec
         let (file, envelope, bundle) = (shown(file), shown(&release.envelope), shown(&release.bundle));
         let (statement, statement_signature) =
             (shown(&release.statement), shown(&release.statement_signature));
-        let namespace = release.namespace;
+        let namespace = &release.namespace;
         lines.extend([
             format!("  {rutli} verify --key {key} --signature {signature} {file}"),
             format!("  ssh-keygen -Y verify -f {allowed_signers} -I {PRINCIPAL} -n {namespace} -s {signature} < {file}"),
@@ -259,7 +259,7 @@ pub fn commands(workplace: &Workplace, signed: &[(Vec<PathBuf>, Signed)]) -> Vec
 
 struct Release<'a> {
     id: String,
-    namespace: &'static str,
+    namespace: String,
     files: &'a [PathBuf],
     out: PathBuf,
     envelope: PathBuf,
@@ -272,11 +272,9 @@ struct Release<'a> {
 impl<'a> Release<'a> {
     fn of(workplace: &Workplace, files: &'a [PathBuf], signed: &Signed) -> Result<Self, Failure> {
         let id = text::printable(&signed.release.release_id);
-        let class = class_from_wire(signed.release.content.clone().unwrap_or_default().release_class)
-            .map_err(|error| Failure::failed(error.to_string()))?;
         let file = |suffix: &str| workplace.out.join(format!("{id}{suffix}"));
         Ok(Self {
-            namespace: class.ssh_namespace(),
+            namespace: releases::content(&signed.release)?.ssh_namespace().to_string(),
             files,
             out: workplace.out.clone(),
             envelope: file(".intoto.json"),

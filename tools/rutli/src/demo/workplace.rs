@@ -185,7 +185,7 @@ impl Workplace {
             "{look}\n\nTry it out; the nodes sign product builds and AV databases of sandbox at once, suite and avdb with evidence alone:\n  \
              {rutli} --profile {profile} sign --class product-build --product sandbox --channel {CHANNEL} --version 1.0.1 --sequence 2 --out OUT FILE…\n  \
              {rutli} --profile {profile} release list\n  \
-             {rutli} --profile {custodian} pending      # `show`, `approve`, `refuse`: as a custodian; keys are in {people}\n  \
+             {rutli} --profile {custodian} pending      # `review`, `approve`, `refuse`: as a custodian; keys are in {people}\n  \
              {rutli} --profile {operator} node list"
         )
     }

@@ -58,8 +58,8 @@ fn conditions(rule: &Allow) -> Vec<String> {
 mod tests {
     use std::slice::from_ref;
 
-    use rutli_policy::{Decision, Facts, Rates, ReleaseFacts, Rules};
-    use rutli_release::{Channel, Class, Product, Requester, Sequence, Version};
+    use rutli_policy::{Decision, Facts, FileNames, Rates, ReleaseFacts, Rules};
+    use rutli_release::{Channel, Class, Product, Requester, Sequence, Timestamp, Version};
 
     use super::*;
 
@@ -75,7 +75,10 @@ mod tests {
                 version: &Version::new("1").unwrap(),
                 sequence: Sequence::try_from(1).unwrap(),
                 artifacts,
-                total_bytes: 1,
+                file_names: FileNames::Names(&[]),
+                issued_at: Timestamp(1_800_000_000),
+                expires_at: None,
+                formats: &[],
             },
             embargoed,
             established: &[],

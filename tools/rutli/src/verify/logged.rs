@@ -21,7 +21,8 @@ use serde_json::json;
 
 use super::{ARMOUR, refuse_unbound, refused, short_id, sshsig_of, statement};
 use crate::{
-    cli, files, hash,
+    cli, files,
+    hash::{self, Digests},
     report::{Failure, Report},
     text,
 };
@@ -170,11 +171,14 @@ fn outcome(
         return Err(not_verified(path, "the entry in the log does not say that a release was signed"));
     };
     let mut signatures = Vec::new();
-    for hashed in hash::hash_files(&args.files)? {
+    let mut namespace = String::new();
+    for hashed in hash::hash_files(&args.files, Digests::Sha256)? {
         let armour = files::read(&ssh_signature(args, path, &hashed.path)?)?;
         let verdict = sshsig_of(args, key, &hashed, &armour)
             .map_err(|reason| refused(args, "tlog-proof", &hashed.path, &reason))?;
         signatures.extend(verdict.signature);
+        // The log's entry is about all of them, which are of one release and so in one namespace.
+        namespace = verdict.namespace.to_string();
     }
     if sha256(&signatures) != logged {
         return Err(not_verified(
@@ -185,8 +189,8 @@ fn outcome(
     }
     let report = Report::new(
         format!(
-            "verified: {} signed with the key {} by {}\nnot bound by SSH signatures: product, channel, version, sequence \
-             and names of files",
+            "verified: {} signed for {namespace} with the key {} by {}\nnot bound by SSH signatures: version, sequence and names of \
+             files",
             text::count(args.files.len(), "file was", "files were"),
             short_id(key),
             text::printable(&text::list(&signed_by)),
@@ -194,6 +198,7 @@ fn outcome(
         json!({
             "verified": true,
             "format": "tlog-proof",
+            "namespace": namespace,
             "key_id": key.key_id(),
             "statement": statement.to_string(),
             "signed_by": signed_by,

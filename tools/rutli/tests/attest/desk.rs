@@ -141,10 +141,7 @@ impl Desk {
     fn release(&self) -> VerifiedRelease {
         let artifact = |name: &str| UnverifiedArtifact {
             name: name.into(),
-            size: 1,
             sha256: sha256(&self.path("expected").join(name)).to_vec(),
-            sha512: vec![1; 64],
-            blake2b: vec![1; 64],
         };
         let release = UnverifiedRelease {
             class: Class::ProductBuild,

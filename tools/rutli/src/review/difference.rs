@@ -1,6 +1,6 @@
 //! What is different from the last signed release of the same class, product and channel.
 
-use std::{cmp::Ordering, collections::BTreeMap};
+use std::collections::BTreeMap;
 
 use rutli_release::{Artifact, ReleaseId, VerifiedRelease};
 use rutli_wire::{
@@ -26,10 +26,9 @@ pub(super) struct Difference {
     channel: String,
     sequence: (u64, u64),
     version: (String, String),
-    added: Vec<(String, u64)>,
-    removed: Vec<(String, u64)>,
-    /// Name, size then, size now.
-    changed: Vec<(String, u64, u64)>,
+    added: Vec<String>,
+    removed: Vec<String>,
+    changed: Vec<String>,
     unchanged: usize,
     /// Kinds of evidence with how many the last one had, and this one has: those of which it had more.
     fewer: Vec<(&'static str, usize, usize)>,
@@ -99,12 +98,12 @@ impl Difference {
         for file in now.artifacts() {
             let name = file.name.as_str();
             match before.remove(name) {
-                None => difference.added.push((name.to_owned(), file.size)),
-                Some(old) if old.sha256 == file.sha256 && old.size == file.size => difference.unchanged += 1,
-                Some(old) => difference.changed.push((name.to_owned(), old.size, file.size)),
+                None => difference.added.push(name.to_owned()),
+                Some(old) if old.digests() == file.digests() => difference.unchanged += 1,
+                Some(_) => difference.changed.push(name.to_owned()),
             }
         }
-        difference.removed = before.into_values().map(|file| (file.name.to_string(), file.size)).collect();
+        difference.removed = before.into_values().map(|file| file.name.to_string()).collect();
         for (kind, had) in &kinds.last {
             let has = kinds.now.get(kind).copied().unwrap_or_default();
             if has < *had {
@@ -156,14 +155,8 @@ impl Difference {
     }
 
     pub(super) fn json(&self) -> Value {
-        let sized = |files: &[(String, u64)]| -> Vec<Value> {
-            files.iter().map(|(name, size)| json!({ "name": name, "size": size })).collect()
-        };
-        let changed: Vec<_> = self
-            .changed
-            .iter()
-            .map(|(name, from, to)| json!({ "name": name, "size_before": from, "size": to }))
-            .collect();
+        let named =
+            |files: &[String]| -> Vec<Value> { files.iter().map(|name| json!({ "name": name })).collect() };
         let fewer: Vec<_> = self
             .fewer
             .iter()
@@ -173,29 +166,22 @@ impl Difference {
             "release_id": self.last,
             "sequence_before": self.sequence.0,
             "version_before": self.version.0,
-            "added": sized(&self.added),
-            "removed": sized(&self.removed),
-            "changed": changed,
+            "added": named(&self.added),
+            "removed": named(&self.removed),
+            "changed": named(&self.changed),
             "unchanged": self.unchanged,
             "less_evidence": fewer,
         })
     }
 
     fn file_lines(&self) -> Vec<String> {
-        let one = |sign: char, (name, size): &(String, u64)| {
-            format!("{sign} {} ({})", text::printable(name), text::bytes(*size))
-        };
-        let added = self.added.iter().map(|file| one('+', file));
-        let removed = self.removed.iter().map(|file| one('-', file));
-        let changed = self.changed.iter().map(|(name, from, to)| {
-            let by = match to.cmp(from) {
-                Ordering::Equal => "same size".to_owned(),
-                Ordering::Greater => format!("{} more", text::bytes(to - from)),
-                Ordering::Less => format!("{} fewer", text::bytes(from - to)),
-            };
-            format!("~ {} ({}, {by})", text::printable(name), text::bytes(*to))
-        });
-        added.chain(removed).chain(changed).collect()
+        let signs = [('+', &self.added), ('-', &self.removed), ('~', &self.changed)];
+        signs
+            .into_iter()
+            .flat_map(|(sign, names)| {
+                names.iter().map(move |name| format!("{sign} {}", text::printable(name)))
+            })
+            .collect()
     }
 }
 
@@ -213,28 +199,22 @@ mod tests {
     use super::*;
     use crate::releases::{content, tests::signed};
 
-    fn release(sequence: u64, files: &[(&str, u64, u8)]) -> v1::Release {
+    fn release(sequence: u64, files: &[(&str, u8)]) -> v1::Release {
         let mut release = signed(&[]);
         release.release_id = format!("x-{sequence}-0123456789ab");
         let content = release.content.as_mut().unwrap();
         (content.sequence, content.version) = (sequence, format!("1.{sequence}"));
         content.artifacts = files
             .iter()
-            .map(|(name, size, digest)| v1::Artifact {
-                name: (*name).to_owned(),
-                size: *size,
-                sha256: vec![*digest; 32],
-                sha512: vec![*digest; 64],
-                blake2b: vec![*digest; 64],
-            })
+            .map(|(name, digest)| v1::Artifact { name: (*name).to_owned(), sha256: vec![*digest; 32] })
             .collect();
         release
     }
 
     #[test]
-    fn a_difference_says_what_came_went_grew_and_is_missing() {
-        let last = release(1, &[("same", 1, 1), ("gone", 2_000, 2), ("grown", 1_000, 3), ("other", 5, 4)]);
-        let now = release(3, &[("same", 1, 1), ("new", 7, 5), ("grown", 3_500, 6), ("other", 5, 7)]);
+    fn a_difference_says_what_came_went_changed_and_is_missing() {
+        let last = release(1, &[("same", 1), ("gone", 2), ("other", 4)]);
+        let now = release(3, &[("same", 1), ("new", 5), ("other", 7)]);
         let kinds = Kinds {
             last: [("rebuild", 1), ("approval", 2)].into(),
             now: [("approval", 1), ("tests", 1)].into(),
@@ -246,11 +226,10 @@ mod tests {
             "x-1-0123456789ab",
             "sequence 1 → 3",
             "version 1.1 → 1.3",
-            "1 added, 1 removed, 2 changed, 1 unchanged",
-            "+ new (7 bytes)",
-            "- gone (2,000 bytes)",
-            "~ grown (3,500 bytes, 2,500 bytes more)",
-            "~ other (5 bytes, same size)",
+            "1 added, 1 removed, 1 changed, 1 unchanged",
+            "    + new",
+            "    - gone",
+            "    ~ other",
             "MISSING: the last one had 1 rebuild, and this one has none",
             "FEWER: the last one had 2 approvals, and this one has 1",
         ] {
@@ -266,12 +245,12 @@ mod tests {
 
     #[test]
     fn the_last_one_is_the_next_lower_of_the_same_channel() {
-        let this = release(5, &[("f", 1, 1)]);
+        let this = release(5, &[("f", 1)]);
         let id = ReleaseId::new(this.release_id.clone()).unwrap();
-        let mut elsewhere = release(4, &[("f", 1, 1)]);
+        let mut elsewhere = release(4, &[("f", 1)]);
         elsewhere.content.as_mut().unwrap().channel = "beta".to_owned();
-        let unsigned = v1::Release { state: ReleaseState::Refused.into(), ..release(4, &[("f", 1, 1)]) };
-        let mut other_class = release(4, &[("f", 1, 1)]);
+        let unsigned = v1::Release { state: ReleaseState::Refused.into(), ..release(4, &[("f", 1)]) };
+        let mut other_class = release(4, &[("f", 1)]);
         other_class.content.as_mut().unwrap().release_class = v1::ReleaseClass::AvDatabase.into();
         let list = vec![
             release(7, &[]),

@@ -1,21 +1,23 @@
-//! `rutli show`: all that a custodian decides by, and that `rutli approve` and `rutli refuse` show before they sign.
+//! `rutli review`: all that a custodian decides by, and that `rutli approve` and `rutli refuse` show before they sign.
 //!
 //! The content comes from the coordinator as typed fields. The statement is made of them here, and its digest with it: what is
 //! shown is what is approved. What the coordinator alone says (who asked, when, what was signed last) is shown, and signed by nobody.
 
+mod compare;
 mod difference;
 mod documents;
 
 use std::path::{Path, PathBuf};
 
 use rutli_evidence::Trust;
-use rutli_release::{Artifact, ReleaseId, Timestamp, VerifiedRelease};
+use rutli_release::{Artifact, Claimant, ReleaseId, Timestamp, VerifiedRelease};
 use rutli_wire::v1;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tonic::transport::Channel;
 
 use self::{
+    compare::Compared,
     difference::Difference,
     documents::{Document, Kinds},
 };
@@ -44,17 +46,34 @@ pub struct View {
     folder: Option<PathBuf>,
 }
 
-/// `rutli show`
+/// `rutli review`
 ///
 /// # Errors
-/// As [`View::fetch`].
+/// As [`View::fetch`]; exit code 5 for a FILE that is not the release's.
 pub async fn run(
-    args: cli::Show,
+    args: cli::Review,
     connect: impl Future<Output = Result<Channel, Failure>>,
 ) -> Result<Report, Failure> {
     let trust = args.view.trust.as_deref().map(trust::read).transpose()?;
     let view = View::fetch(connect.await?, &args.release, trust.as_ref(), args.view.trust.as_deref()).await?;
-    Ok(Report::new(view.text(args.view.files.is_some()), view.json()))
+    let compared = compare::compare(&view.content, &args.paths, args.base.as_deref())?;
+    let mut text = view.text(args.view.files.is_some());
+    let mut json = view.json();
+    if !compared.is_empty() {
+        let lines: Vec<_> = compared.iter().map(Compared::text).collect();
+        text.push_str(&format!("\n\nfiles here\n{}", lines.join("\n")));
+    }
+    if let Value::Object(fields) = &mut json {
+        fields.insert("compared".to_owned(), compared.iter().map(Compared::json).collect());
+    }
+    match compared.iter().filter(|file| !file.matches()).count() {
+        0 => Ok(Report::new(text, json)),
+        others => {
+            let problem = format!("{} not of this release", text::count(others, "file is", "files are"));
+            let failure = Failure::differs(problem).help("do not approve it before you know why").with(json);
+            Err(Failure { text, ..failure })
+        }
+    }
 }
 
 impl View {
@@ -110,7 +129,8 @@ impl View {
             "statement sha256:{}, made here of what is shown: this is what an approval signs",
             hex::encode(self.statement_sha256())
         );
-        let mut sections = vec![head, statement, self.files(all), self.evidence(), self.waits()];
+        let mut sections =
+            vec![head, statement, self.claimed(), self.files(all), self.evidence(), self.waits()];
         sections.push(match &self.difference {
             Some(difference) => difference.text(all, self.folder.is_some()),
             None => format!(
@@ -130,6 +150,10 @@ impl View {
             fields.insert("statement_sha256".to_owned(), json!(hex::encode(self.statement_sha256())));
             let documents: Vec<_> = self.documents.iter().map(Document::json).collect();
             fields.insert("evidence".to_owned(), json!(documents));
+            let claimed = self.content.claims().into_iter();
+            let claimed = claimed
+                .map(|claim| json!({ "field": claim.field, "value": claim.value, "by": by(claim.by) }));
+            fields.insert("claimed".to_owned(), claimed.collect());
             fields.insert("wants".to_owned(), waits::to_json(&waits::wants(&self.release)));
             fields.insert(
                 "difference".to_owned(),
@@ -139,16 +163,26 @@ impl View {
         json
     }
 
+    /// What no evidence proves: that is for the custodian to know.
+    fn claimed(&self) -> String {
+        let claims = self.content.claims();
+        let rows = claims.into_iter().map(|claim| {
+            vec![claim.field.to_owned(), text::printable(&claim.value), by(claim.by).to_owned()]
+        });
+        format!(
+            "claimed, and signed although no evidence proves it\n{}",
+            text::columns(&["FIELD", "VALUE", "CLAIMED BY"], rows)
+        )
+    }
+
     fn files(&self, all: bool) -> String {
         let files = self.content.artifacts();
-        let bytes = files.iter().fold(0_u64, |sum, file| sum.saturating_add(file.size));
         let shown = if all { files.len() } else { LISTED_FILES };
-        let rows = files.iter().take(shown).map(file_row);
+        let rows = files.iter().take(shown).flat_map(file_rows);
         let mut text = format!(
-            "{}, {} in all\n{}",
+            "{}\n{}",
             text::count(files.len(), "file", "files"),
-            text::bytes(bytes),
-            text::columns(&["FILE", "SIZE", "SHA-256"], rows)
+            text::columns(&["FILE", "DIGEST"], rows)
         );
         if files.len() > shown {
             text.push_str(&format!("\n… and {} more: --files all lists them", files.len() - shown));
@@ -192,8 +226,18 @@ fn content_of(release: &v1::Release, id: &ReleaseId) -> Result<VerifiedRelease, 
     releases::content(release)
 }
 
-fn file_row(file: &Artifact) -> Vec<String> {
-    vec![text::printable(file.name.as_str()), text::bytes(file.size), hex::encode(file.sha256)]
+/// A row for each digest that is signed for the file.
+fn file_rows(file: &Artifact) -> Vec<Vec<String>> {
+    let name = text::printable(file.name.as_str());
+    let row = |(algorithm, digest)| vec![name.clone(), format!("{algorithm}:{}", hex::encode(digest))];
+    file.digests().map(row).into()
+}
+
+fn by(claimant: Claimant) -> &'static str {
+    match claimant {
+        Claimant::Coordinator => "coordinator",
+        Claimant::Pipeline => "pipeline",
+    }
 }
 
 /// A time in Unix seconds, for the sections of a view.
@@ -242,7 +286,7 @@ pub(crate) mod tests {
             (0..50).map(|number| v1::Artifact { name: format!("f-{number:02}"), ..first.clone() }).collect();
         let view = view(release);
         let text = view.text(false);
-        assert!(text.contains("50 files, 50 bytes in all"), "{text}");
+        assert!(text.contains("50 files\nFILE"), "{text}");
         assert!(text.contains("f-19") && !text.contains("f-20"), "{text}");
         assert!(text.contains("… and 30 more: --files all"), "{text}");
         assert!(view.text(true).contains("f-49"));
@@ -250,5 +294,12 @@ pub(crate) mod tests {
         assert!(text.contains("answered by vendor/vendor-1: not-allowed: no rule"), "{text}");
         assert!(text.contains("no evidence") && text.contains("nothing to compare with"), "{text}");
         assert_eq!(view.json()["artifacts"].as_array().unwrap().len(), 50);
+        // Every digest, and everything that is merely claimed.
+        assert!(text.contains(&format!("sha256:{}", "00".repeat(32))), "{text}");
+        let claims = view.content.claims();
+        for claim in &claims {
+            assert!(text.lines().any(|line| line.starts_with(claim.field)), "{}: {text}", claim.field);
+        }
+        assert_eq!(view.json()["claimed"].as_array().unwrap().len(), claims.len());
     }
 }
