@@ -76,15 +76,15 @@ impl SignRelease {
         // Crash boundary: before this the sender has no answer and asks again, and the log knows nothing of it; after it
         // the nodes get it, from here or from whoever takes the release up at the next start.
         let added = self.store.add_evidence(new, move |all| {
-            waiting.evidence(&release, all.to_vec());
+            waiting.evidence(&release, all.infos.clone());
             // Those that were there too: a commit that was taken for failed may have happened, and nobody has told them.
-            order.evidence(release, brought);
+            order.evidence(release, brought, all.entries.clone());
         });
         let all = added.await?;
         if let Some(room) = room {
             room.keep();
         }
-        tracing::info!(release = %id, documents = all.len(), "evidence was added");
+        tracing::info!(release = %id, documents = all.infos.len(), "evidence was added");
         Ok(())
     }
 }

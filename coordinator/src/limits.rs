@@ -28,8 +28,8 @@ pub const MAX_EVIDENCE_OF_SUBMITTER: usize = 16;
 pub const MAX_EVIDENCE_BYTES_OF_SUBMITTER: usize = rutli_wire::limits::MAX_EVIDENCE_TOTAL_BYTES / 2;
 
 /// Bytes of a release's evidence that attestations leave to approvals and refusals: as many as a release may have documents, of fewer
-/// than 4 KiB each. Two parties together could fill the rest.
-pub const EVIDENCE_BYTES_FOR_WORDS: usize = rutli_wire::limits::MAX_EVIDENCE * (4 << 10);
+/// than 4 KiB each, and one refusal that names the most files, 78 bytes each. Two parties together could fill the rest.
+pub const EVIDENCE_BYTES_FOR_WORDS: usize = rutli_wire::limits::MAX_EVIDENCE * (4 << 10) + (384 << 10);
 
 /// The part of the queue that product builds leave free, as a divisor: a mass rebuild must not lock out the next
 /// update of an anti-virus database.
@@ -225,6 +225,10 @@ pub const MAX_SESSIONS_BULK: usize = 2;
 /// Bytes of a release in a batch beside content, evidence and commitments: its proof in the log, the digests of what came with
 /// it, names and slots.
 pub const ITEM_BYTES: usize = 8 << 10;
+
+/// Bytes of an entry of added evidence in a batch: its proof, names and one digest; the digests of 64 documents are in
+/// [`ITEM_BYTES`] already.
+pub const ADDED_BYTES: usize = 3 << 10;
 
 /// Bytes of commitments that a release whose content and evidence fill a batch has beside them: with the largest of both that
 /// stays below [`rutli_wire::limits::MAX_MESSAGE_BYTES`], and is 128 signatures of the largest quorum.

@@ -14,7 +14,7 @@ use rutli_log::{Entry, Hash, entry::RequestTerms};
 use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
 use rutli_wire::{
     convert::{release_from_content, release_from_request, release_to_content},
-    link::LoggedEntry,
+    link::{LoggedEntry, LoggedEvidence},
     role::Party,
     v1,
 };
@@ -298,7 +298,9 @@ impl SignRelease {
         let is_stale = self.active_roster().is_some_and(|active| active != terms.roster);
         let (_, entry) = logged(&release, &terms);
         let (release_id, requester) = (terms.release_id.clone(), terms.requester.clone());
+        let added = self.store.evidence_entries(number).await?;
         let (infos, documents): (_, Vec<Bytes>) = self.store.evidence(number).await?.into_iter().unzip();
+        let entry = LoggedEntry { added, ..entry };
         slot.add(documents.iter().map(Bytes::len).sum());
         self.waiting.show(&release_id, infos);
         let submission = Submission {
@@ -367,8 +369,14 @@ impl SignRelease {
             let id = submission.release_id.clone();
             let outcome = sessions.submit(submission).await?;
             // What was added since it was submitted first, and while the engine did not know it.
-            match store.evidence(number).await {
-                Ok(all) => sessions.evidence(&id, all.into_iter().map(|(_, bytes)| bytes).collect()).await,
+            // The entries first: a document that comes between is told of by who adds it.
+            let all = async {
+                Ok::<_, Error>((store.evidence_entries(number).await?, store.evidence(number).await?))
+            };
+            match all.await {
+                Ok((entries, all)) => {
+                    sessions.evidence(&id, all.into_iter().map(|(_, bytes)| bytes).collect(), entries).await;
+                }
                 Err(error) => tracing::error!(release = %id, %error, "nodes do not get what was added"),
             }
             outcome.await.map_err(|_| Stopped)
@@ -402,7 +410,7 @@ pub struct Order(mpsc::UnboundedSender<Placed>);
 enum Placed {
     Release(Box<Submission>, oneshot::Sender<oneshot::Receiver<Outcome>>),
     /// Behind the release that it is for.
-    Evidence(ReleaseId, Vec<Bytes>),
+    Evidence(ReleaseId, Vec<Bytes>, Vec<LoggedEvidence>),
 }
 
 impl Order {
@@ -418,7 +426,9 @@ impl Order {
                         let Ok(outcome) = sessions.submit(*submission).await else { return };
                         let _ = answer.send(outcome);
                     }
-                    Placed::Evidence(id, documents) => sessions.evidence(&id, documents).await,
+                    Placed::Evidence(id, documents, entries) => {
+                        sessions.evidence(&id, documents, entries).await;
+                    }
                 }
             }
         });
@@ -441,10 +451,10 @@ impl Order {
         (outcome.boxed(), submit)
     }
 
-    /// Evidence of a release, durable and logged, on its way to the nodes.
-    pub fn evidence(&self, id: ReleaseId, documents: Vec<Bytes>) {
+    /// Evidence of a release, durable and logged in these entries, on its way to the nodes.
+    pub fn evidence(&self, id: ReleaseId, documents: Vec<Bytes>, entries: Vec<LoggedEvidence>) {
         // Without a task the process ends.
-        let _ = self.0.send(Placed::Evidence(id, documents));
+        let _ = self.0.send(Placed::Evidence(id, documents, entries));
     }
 }
 
@@ -493,6 +503,7 @@ fn logged(release: &VerifiedRelease, terms: &RequestTerms) -> (NewLogged, Logged
             deadline,
             embargo,
             evidence: terms.evidence.clone(),
+            added: Vec::new(),
         },
     )
 }

@@ -34,7 +34,7 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
-pub use evidence::NewEvidence;
+pub use evidence::{AllEvidence, NewEvidence};
 pub use read::{Page, ReleaseFilter, StoredCeremony, StoredRelease};
 pub use staging::{LoggedTerms, Staged, Unproven};
 
@@ -269,7 +269,7 @@ impl Store {
     }
 
     /// Adds evidence to a release that has not ended, with its entry in the log; what is there already is left as it is.
-    /// Gives all that there is then, in the order in which it came.
+    /// Gives all that there is then.
     ///
     /// `added` runs with the same as soon as it is durable, for one addition after the other, whether or not somebody still
     /// waits for this call. It must not block.
@@ -279,8 +279,8 @@ impl Store {
     pub async fn add_evidence(
         &self,
         evidence: NewEvidence,
-        added: impl FnOnce(&[v1::EvidenceInfo]) + Send + 'static,
-    ) -> Result<Vec<v1::EvidenceInfo>> {
+        added: impl FnOnce(&AllEvidence) + Send + 'static,
+    ) -> Result<AllEvidence> {
         match self.write(Op::Evidence(evidence), Told::Evidence(Box::new(added))).await? {
             Done::Evidence(all) => Ok(all),
             Done::Admitted(_) | Done::Written => Err(unanswered()),
@@ -422,6 +422,7 @@ fn migrations() -> Migrator {
         (3, "superseded", include_str!("../migrations/0003_superseded.sql")),
         (4, "evidence", include_str!("../migrations/0004_evidence.sql")),
         (5, "channels", include_str!("../migrations/0005_channels.sql")),
+        (7, "evidence entries", include_str!("../migrations/0007_evidence_entries.sql")),
         (9, "logged_once", include_str!("../migrations/0009_logged_once.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {

@@ -3,6 +3,10 @@
 //! Nothing that is sent as evidence fails anything: a document that does not parse, or does not verify, is no fact, and what is
 //! answered says which one was not counted and why.
 //!
+//! A document counts only if the log names it: with the request, or in an `evidence` entry that the gate found under the batch's
+//! head. So whatever a release is signed on, everybody can see. A custodian's refusal counts in any case: what takes trust back
+//! waits for nobody.
+//!
 //! What attestations establish depends on keys, document and release alone, and is kept: a release that waits comes again every
 //! minute with all its documents. Approvals and refusals are verified anew each time, for their keys are valid for a time.
 
@@ -77,12 +81,17 @@ impl Examiner {
     ) -> Examined {
         let mut examined = Examined::default();
         let mut seen = BTreeSet::new();
+        let logged: BTreeSet<&[u8; 32]> = logged(item).collect();
         for bytes in item.evidence.iter().take(rutli_wire::limits::MAX_EVIDENCE) {
             let digest: [u8; 32] = Sha256::digest(bytes).into();
             if !seen.insert(digest) {
                 continue;
             }
-            match self.examine_one(bytes, (digest, release_digest), item, trust, now) {
+            let finding = match logged.contains(&digest) {
+                true => self.examine_one(bytes, (digest, release_digest), item, trust, now),
+                false => self.examine_unlogged(bytes, item, trust, now),
+            };
+            match finding {
                 Some(Ok(established)) => examined.established.push((digest, established)),
                 Some(Err((kind, why))) => examined.not_counted.push(NotCounted { digest, kind, why }),
                 None => {
@@ -93,6 +102,34 @@ impl Examiner {
             }
         }
         examined
+    }
+
+    /// Of a document that the log does not name only a custodian's refusal counts. Nothing of it is kept: the log may name it yet.
+    fn examine_unlogged(
+        &mut self,
+        bytes: &[u8],
+        item: &BatchItem,
+        trust: &Trust,
+        now: u64,
+    ) -> Option<Finding> {
+        let unlogged = |kind| (kind, "the log does not name it for this request".to_owned());
+        let refusal = match Evidence::parse(bytes) {
+            Ok(evidence) if evidence.kind() == Kind::Refusal => evidence,
+            Ok(evidence) => return Some(Err(unlogged(Some(evidence.kind())))),
+            Err(_) => return Some(Err(unlogged(None))),
+        };
+        if !self.has_time(trust) {
+            return None;
+        }
+        let finding = verify(&refusal, trust, &item.release, &item.release_id, now);
+        Some(finding.map_err(|error| (Some(Kind::Refusal), error.note())))
+    }
+
+    /// Each key is tried: whoever sends many documents holds this node up, and others' releases with it.
+    fn has_time(&mut self, trust: &Trust) -> bool {
+        let keys: usize = trust.keys().values().map(BTreeSet::len).sum();
+        self.tries = self.tries.saturating_add(keys.saturating_add(1));
+        self.tries <= limits::MAX_KEY_TRIES_PER_BATCH
     }
 
     /// `None` where the batch has had all its time.
@@ -107,10 +144,7 @@ impl Examiner {
         if let Some(finding) = self.known.get(&known) {
             return Some(finding.clone());
         }
-        // Each key is tried: whoever sends many documents holds this node up, and others' releases with it.
-        let keys: usize = trust.keys().values().map(BTreeSet::len).sum();
-        self.tries = self.tries.saturating_add(keys.saturating_add(1));
-        if self.tries > limits::MAX_KEY_TRIES_PER_BATCH {
+        if !self.has_time(trust) {
             return None;
         }
         let evidence = match Evidence::parse(bytes) {
@@ -138,6 +172,13 @@ impl Examiner {
         }
         finding
     }
+}
+
+/// SHA-256 of every document that the log names for the request: those that came with it, and those that were added.
+pub fn logged(item: &BatchItem) -> impl Iterator<Item = &[u8; 32]> {
+    let brought = item.entry.iter().flat_map(|entry| &entry.evidence);
+    let added = item.entry.iter().flat_map(|entry| &entry.added).flat_map(|added| &added.evidence);
+    brought.chain(added).map(|digest| digest.as_bytes())
 }
 
 impl Examined {
@@ -184,12 +225,15 @@ fn size(finding: &Finding) -> usize {
                     + text(&build.source_uri)
                     + text(&build.invocation_id)
             }
+            Ok(Established::TestsFailed { by }) => by.len(),
             Ok(Established::Tests { by, passed, url }) => by.len() + texts(passed) + text(url),
             Ok(Established::Review { by, verifier_id, source_uri, levels, .. }) => {
                 by.len() + verifier_id.len() + source_uri.len() + texts(levels)
             }
             Ok(Established::Approval { custodian }) => custodian.len(),
-            Ok(Established::Refusal { custodian, reason }) => custodian.len() + reason.len(),
+            Ok(Established::Refusal { custodian, reason, refused }) => {
+                custodian.len() + reason.len() + 64 * refused.files.len()
+            }
         }
 }
 
@@ -231,7 +275,7 @@ mod tests {
             release: Arc::new(release("suite", sequence, 1)),
             slots: vec![0],
             commitments: Vec::new(),
-            entry: None,
+            entry: Some(crate::testing::entry_naming(&evidence)),
             evidence: evidence.into_iter().map(Into::into).collect(),
         }
     }

@@ -6,7 +6,7 @@
 //!    it; the proof begins at the own head and shows that the new one extends it; and if this node was restored, its
 //!    peers have cosigned the head since.
 //! 2. [`Gate::check_entry`], for each release: an entry is named, it is under that head, it is the one that this node
-//!    encoded itself, and it comes due in its readers' time.
+//!    encoded itself, and it comes due in its readers' time. The same for each entry that names evidence added later.
 //! 3. The driver makes the new head durable, in the transaction of the decisions ([`Gate::unsaved`], [`Gate::settle`]).
 //! 4. Only then shares leave, and the [cosignature](Gate::cosignature) of the head (c2sp.org/tlog-cosignature).
 //!
@@ -19,10 +19,10 @@ use rutli_log::{
     Cosignature, Cosigner, Entry, Hash, Head, LogKey, NotACheckpoint, Origin, SignedCheckpoint,
     check_consistency, check_inclusion,
     checkpoint::InvalidLogKey,
-    entry::RequestTerms,
+    entry::{Evidence, RequestTerms, kinds},
     limits::{MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS},
 };
-use rutli_wire::link::{BatchItem, LogHead, LoggedEntry, Refusal, RefusalCode};
+use rutli_wire::link::{BatchItem, LogHead, LoggedEntry, LoggedEvidence, Refusal, RefusalCode};
 
 use crate::limits;
 
@@ -214,6 +214,7 @@ impl Gate {
             );
             return Err(refuse(RefusalCode::LogOtherEntry, problem));
         }
+        logged.added.iter().try_for_each(|added| check_added(head, logged.index, added))?;
         check_terms(logged, now)
     }
 
@@ -515,6 +516,27 @@ fn own_leaf(item: &BatchItem, logged: &LoggedEntry, roster: RosterHash) -> Hash 
         embargo: logged.embargo,
     };
     Entry::request(&item.release, &terms).leaf_hash()
+}
+
+/// Evidence that was added later is in the log under the same head, in an entry that this node encoded itself, for this very
+/// request: what a release is signed on, everybody can see.
+fn check_added(head: &Head, request: u64, added: &LoggedEvidence) -> Result<(), Refusal> {
+    check_inclusion(head, added.index, added.leaf, &added.proof).map_err(|error| {
+        let problem =
+            format!("entry {} of added evidence is not shown to be in the log: {error}", added.index);
+        refuse(RefusalCode::LogInclusion, problem)
+    })?;
+    let (by, evidence) = (added.by.clone(), added.evidence.clone());
+    let own = Evidence { by, evidence, kind: kinds::Evidence::default(), request, time: added.time };
+    if Entry::Evidence(own).leaf_hash() == added.leaf {
+        return Ok(());
+    }
+    let problem = format!(
+        "entry {} of the log does not say that {} added this evidence to the request at {request}",
+        added.index,
+        added.by.escape_debug()
+    );
+    Err(refuse(RefusalCode::LogOtherEntry, problem))
 }
 
 /// A monitor raises its alarm when a request has no outcome after its deadline, and when an embargo has no disclosure after

@@ -394,6 +394,7 @@ fn migrations() -> Migrator {
         (4, "policy", include_str!("../migrations/0004_policy.sql")),
         (5, "memory", include_str!("../migrations/0005_memory.sql")),
         (6, "channels", include_str!("../migrations/0006_channels.sql")),
+        (7, "files", include_str!("../migrations/0007_files.sql")),
         (8, "reached", include_str!("../migrations/0008_reached.sql")),
     ];
     Migrator::with_migrations(all.into_iter().map(migration).collect())

@@ -46,9 +46,17 @@ pub const MAX_JOURNALED_REFUSALS: u32 = 100_000;
 /// Refusals journaled between two looks for old ones to delete, so that deleting costs little.
 pub const REFUSALS_BETWEEN_PRUNES: u32 = 1_000;
 
-/// Statements refused by custodians that are remembered, in memory too: some 500 bytes each, 50 MB if custodians refuse so
-/// many. People refuse a few a day.
-pub const MAX_CUSTODIAN_REFUSALS: usize = 100_000;
+/// Refusals of custodians that are remembered, in memory too: some 500 bytes each, 4 MB if custodians refuse so many, and on disk
+/// as much as their files take. People refuse a few a day: for some years …
+pub const MAX_CUSTODIAN_REFUSALS: usize = 8_192;
+
+/// … and files that they name together, at most 60 bytes each in memory: 26 refusals of the largest releases, or sixteen files
+/// for each of the refusals.
+pub const MAX_REFUSED_FILES: usize = 131_072;
+
+/// Files that this node permitted and remembers, at most 90 bytes each in memory: those of 130 databases of 1,000 files, or years
+/// of product builds.
+pub const MAX_PERMITTED_FILES: usize = 131_072;
 
 /// Public keys tried on the evidence of one batch, each in some 50 µs for each signature: most batches need a few thousand, for
 /// a few documents of each release and a handful of keys. What is beyond waits for the next time.

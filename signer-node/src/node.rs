@@ -14,7 +14,6 @@ use std::{
 use rand::rngs::OsRng;
 use rutli_keys::{SignedRoster, SigningShare};
 use rutli_log::Head;
-use rutli_policy::Rules;
 use rutli_release::ChannelKey;
 use rutli_signer_secrets::Locked;
 use rutli_wire::link::{Batch, FromNode, LogHead, NodeStatus};
@@ -31,7 +30,7 @@ use crate::{
     gate::{LogState, Unsaved},
     journal::{Counts, Journal},
     limits,
-    policy::RulesReport,
+    policy::{Change, RulesReport},
     sign::{JournalRecord, Pending, Signer, StreamId, Verdict},
 };
 
@@ -110,7 +109,7 @@ pub enum Event {
     /// Keys that can be signed with from now on; there may be none. Only an unsealed node has them.
     Install(Vec<OpenKey>, Answer),
     /// The custodian's files changed or were to be read again: what is in them, or what is wrong with them.
-    Rules(Result<Box<Rules>, String>, Answer),
+    Rules(Change, Answer),
     /// What is the matter?
     Report(oneshot::Sender<Report>),
 }
@@ -431,17 +430,24 @@ impl Node {
     }
 
     /// Coordinators are told also if the status is the same: what waited for these rules is asked again.
-    fn reload(&mut self, rules: Result<Box<Rules>, String>) {
-        match &rules {
-            Ok(rules) => {
+    fn reload(&mut self, change: Change) {
+        let is_new = match &change {
+            Change::Rules(rules) => {
                 let (policies, digest) = (rules.policies.ids().count(), hex::encode(rules.digest()));
                 tracing::info!(policies, digest, "rules loaded");
                 rules.warnings().iter().for_each(|warning| tracing::warn!("rules: {warning}"));
+                true
             }
-            Err(problem) => tracing::error!("{problem}"),
-        }
-        let is_new = rules.is_ok();
-        self.signer.reload(rules.map(|rules| *rules), Reading::now().unix_s());
+            Change::UnderWay { .. } => {
+                tracing::info!("the policy directory is changing");
+                false
+            }
+            Change::Broken { problem, .. } => {
+                tracing::error!("{problem}");
+                false
+            }
+        };
+        self.signer.reload(change, Reading::now().unix_s());
         let status = self.signer.status();
         if is_new && *self.publish.borrow() == status {
             self.send_status(&status);

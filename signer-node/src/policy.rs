@@ -1,20 +1,20 @@
 //! What this node permits: its custodian's own rules, over facts that the node established itself. Deny by default.
 //!
-//! [`Policy::decide`] goes straight: what a custodian refused is refused for good; documents become facts or notes; marks,
+//! [`Policy::decide`] goes straight: documents become facts or notes; what a custodian refused is refused permanently; marks,
 //! rates and time are this node's own; then the custodian's policies decide. The decision is made once for each release of a
 //! batch, not for each file, and again whenever the release comes again: a key or an approval that was taken back stops it before the
 //! next share is out. Nothing that the coordinator believes counts.
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use rutli_evidence::Established;
+use rutli_evidence::{Established, Trust};
 use rutli_policy::{Decision, Facts, PolicyId, Rules};
 use rutli_release::VerifiedRelease;
 use rutli_wire::link::{BatchItem, Refusal, RefusalCode};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    evidence::{Examined, Examiner},
+    evidence::{Examined, Examiner, logged},
     limits,
     marks::Marks,
     rates::RateCounter,
@@ -28,10 +28,31 @@ pub struct Policy {
     rules: Rules,
     loaded_at: u64,
     problem: Option<String>,
+    /// Why nothing is permitted for now.
+    held: Option<String>,
     examiner: Examiner,
     waits: Waits,
     rates: RateCounter,
     refusals: Refusals,
+}
+
+/// What a look at the policy directory found.
+#[derive(Debug)]
+pub enum Change {
+    /// Other policies and trust.
+    Rules(Box<Rules>),
+    /// It has changed, and another look will show whether that is all of it.
+    UnderWay {
+        /// Whom it trusts now, if that can be read.
+        trust: Option<Trust>,
+    },
+    /// It does not parse.
+    Broken {
+        /// Why, for a person.
+        problem: String,
+        /// Whom it trusts now, if that can be read.
+        trust: Option<Trust>,
+    },
 }
 
 /// A release that this node's policy permits. Only [`Policy::decide`] makes one, and only from one are shares made.
@@ -48,8 +69,8 @@ pub struct Denied {
     pub refusal: Refusal,
     /// What policies based it on; `None` if none was asked.
     pub basis: Option<Basis>,
-    /// A custodian's refusal that the journal must hold from now on.
-    pub refused_by: Option<CustodianRefusal>,
+    /// Custodians' refusals that the journal must hold from now on.
+    pub refused_by: Vec<CustodianRefusal>,
 }
 
 /// What a decision of the policies rests on.
@@ -99,7 +120,7 @@ impl Policy {
     #[must_use]
     pub fn new(rules: Rules, loaded_at: u64, rates: RateCounter, refusals: Refusals) -> Self {
         let (examiner, waits) = (Examiner::default(), Waits::default());
-        Self { rules, loaded_at, problem: None, examiner, waits, rates, refusals }
+        Self { rules, loaded_at, problem: None, held: None, examiner, waits, rates, refusals }
     }
 
     /// Permits a release, or says what is missing, until when, or why never. `now` in Unix seconds.
@@ -111,21 +132,26 @@ impl Policy {
     ) -> Result<PermittedRelease, Box<Denied>> {
         let release = &item.release;
         let statement = Sha256::digest(release.statement()).into();
-        if let Some((refusal, durable)) = self.refusals.get(&statement) {
-            return Err(self.refused(refusal, !durable));
-        }
         let digest = release.digest();
         let examined = self.examiner.examine(item, digest, &self.rules.trust, now);
-        if let Some(refusal) = refusal_among(&examined, statement) {
-            let denied = self.refused(&refusal, true);
-            self.refusals.remember(refusal);
-            return Err(denied);
+        for (document, established) in &examined.established {
+            if let Established::Refusal { custodian, reason, refused } = established {
+                self.refusals.learn(release, (custodian, reason, refused), *document);
+            }
         }
-        if let Some(waits) = withheld(item, &examined).or_else(|| not_seen(&examined)) {
+        if let Some(refusal) = self.refusals.of(release, &statement) {
+            return Err(self.refused(refusal, &examined));
+        }
+        let waits = withheld(item, &examined).or_else(|| not_seen(&examined)).or_else(|| self.held());
+        if let Some(waits) = waits {
             return Err(waits.into());
         }
         let history = marks.history(release, digest);
-        let (evidence, established): (Vec<_>, Vec<_>) = examined.established.iter().cloned().unzip();
+        // What is left of refusals is about files that other releases share with the refused one.
+        let counts =
+            |established: &&([u8; 32], Established)| !matches!(established.1, Established::Refusal { .. });
+        let (evidence, established): (Vec<_>, Vec<_>) =
+            examined.established.iter().filter(counts).cloned().unzip();
         let facts = Facts {
             requester: &item.requester,
             release: release.as_ref().into(),
@@ -134,6 +160,7 @@ impl Policy {
             previous_sequence: history.previous.as_ref().map(|(sequence, _)| *sequence),
             previous_version: history.previous.as_ref().map(|(_, version)| version),
             version_is_new: history.version_is_new,
+            files_permitted_before: self.refusals.permitted().count(release, &statement),
             rates: self.rates.before(release, history.permitted_at, now),
             now_unix: now,
         };
@@ -153,19 +180,25 @@ impl Policy {
         let (Decision::Permitted { policies }
         | Decision::Waits { policies, .. }
         | Decision::Refused { policies, .. }) = &decision;
-        let denied =
-            Denied { refusal: answer(&decision, &examined), basis: Some(basis(policies)), refused_by: None };
+        let denied = Denied {
+            refusal: answer(&decision, &examined),
+            basis: Some(basis(policies)),
+            refused_by: Vec::new(),
+        };
         if denied.refusal.code.waits() {
             self.waits.keep(question, &denied, now);
         }
         Err(Box::new(denied))
     }
 
-    /// A custodian's word holds for good, also if the document with it does not come any more.
-    fn refused(&self, refusal: &CustodianRefusal, is_to_be_kept: bool) -> Box<Denied> {
+    /// A custodian's refusal is permanent, also if its document does not come any more. What the journal does not have of it, and of
+    /// those that came with the release, is written.
+    fn refused(&self, refusal: &CustodianRefusal, examined: &Examined) -> Box<Denied> {
         let evidence = vec![refusal.document];
         let basis = Basis { policies: Vec::new(), evidence, rules: self.rules.digest() };
-        let refused_by = is_to_be_kept.then(|| refusal.clone());
+        let others = examined.established.iter().map(|(document, _)| *document);
+        let others = others.filter(|document| *document != refusal.document);
+        let refused_by = self.refusals.unsaved(others.chain([refusal.document]));
         Box::new(Denied { refusal: refusal.answer(), basis: Some(basis), refused_by })
     }
 
@@ -177,6 +210,7 @@ impl Policy {
     /// A release was permitted for the first time, at a time in Unix seconds.
     pub fn count(&mut self, release: &VerifiedRelease, now: u64) {
         self.rates.count(release, now);
+        self.refusals.permit(release, &Sha256::digest(release.statement()).into());
     }
 
     /// The custodian vouched for the clock: this is what counts by it.
@@ -186,21 +220,63 @@ impl Policy {
 
     /// The journal has a custodian's refusal.
     pub fn settle(&mut self, refusal: &CustodianRefusal) {
-        self.refusals.settle(&refusal.statement);
+        self.refusals.settle(&refusal.document);
     }
 
-    /// Other rules from now on, a time in Unix seconds. Nothing that was found by the earlier ones counts any more.
-    pub fn adopt(&mut self, rules: Rules, now: u64) {
+    /// The policy directory changed, at a time in Unix seconds. Nothing that was found by earlier rules counts any more.
+    ///
+    /// What the directory takes back works at once: whoever it does not name any more does not count, whatever else is wrong with it.
+    /// What it gives works once it parses.
+    pub fn reload(&mut self, change: Change, now: u64) {
+        match change {
+            Change::Rules(rules) => {
+                self.held = None;
+                self.problem = None;
+                self.adopt(*rules, now);
+            }
+            Change::UnderWay { trust } => {
+                let problem =
+                    "the policy directory is changing: nothing is permitted until two looks saw the same";
+                self.restrict(trust.as_ref(), now);
+                self.held = Some(problem.to_owned());
+                self.problem = Some(problem.to_owned());
+            }
+            Change::Broken { problem, trust } => {
+                self.held = self.restrict(trust.as_ref(), now);
+                self.problem = Some(problem);
+            }
+        }
+    }
+
+    fn adopt(&mut self, rules: Rules, now: u64) {
         self.rules = rules;
         self.loaded_at = now;
-        self.problem = None;
         self.examiner = Examiner::default();
         self.waits = Waits::default();
     }
 
-    /// The files changed, and are no rules: those in force stay.
-    pub fn keep_in_spite_of(&mut self, problem: String) {
-        self.problem = Some(problem);
+    /// The earlier policies, for whoever is still trusted; or why nothing can be permitted by them.
+    fn restrict(&mut self, trust: Option<&Trust>, now: u64) -> Option<String> {
+        let Some(trust) = trust else {
+            return Some(
+                "trust.toml or allowed_signers cannot be read, so that nobody can be trusted".to_owned(),
+            );
+        };
+        match self.rules.restricted_by(trust) {
+            Ok(rules) if rules.trust == self.rules.trust => None,
+            Ok(rules) => {
+                self.adopt(rules, now);
+                None
+            }
+            Err(problem) => Some(problem.to_string()),
+        }
+    }
+
+    /// It waits for the custodian, and is asked again when the directory is right.
+    fn held(&self) -> Option<Refusal> {
+        self.held.as_ref().map(|reason| {
+            Refusal::new(RefusalCode::NotYet, format!("waits for this node's custodian: {reason}"))
+        })
     }
 
     /// Why the files as they are now are not in force.
@@ -225,34 +301,21 @@ impl Policy {
 
 impl From<Refusal> for Box<Denied> {
     fn from(refusal: Refusal) -> Self {
-        Self::new(Denied { refusal, basis: None, refused_by: None })
+        Self::new(Denied { refusal, basis: None, refused_by: Vec::new() })
     }
 }
 
-fn refusal_among(examined: &Examined, statement: [u8; 32]) -> Option<CustodianRefusal> {
-    examined.established.iter().find_map(|(document, established)| match established {
-        Established::Refusal { custodian, reason } => Some(CustodianRefusal {
-            statement,
-            custodian: custodian.clone(),
-            reason: reason.clone(),
-            document: *document,
-        }),
-        _ => None,
-    })
-}
-
-/// The log says which documents came with the request: whoever sends a node less takes something away, perhaps a refusal.
+/// The log says which documents there are for the request: whoever sends a node less takes something away, perhaps a refusal.
 fn withheld(item: &BatchItem, examined: &Examined) -> Option<Refusal> {
     let established = examined.established.iter().map(|(digest, _)| digest);
     let sent: BTreeSet<&[u8; 32]> =
         established.chain(examined.not_counted.iter().map(|note| &note.digest)).collect();
-    let logged = item.entry.iter().flat_map(|entry| &entry.evidence);
-    let missing = logged.map(|digest| digest.as_bytes()).find(|digest| !sent.contains(digest))?;
+    let missing = logged(item).find(|digest| !sent.contains(digest))?;
     Some(Refusal::new(
         RefusalCode::EvidenceMissing,
         format!(
-            "by the log the document sha256:{} came with the request, and it was not sent to this node; the coordinator must \
-             send all of them",
+            "by the log there is the document sha256:{} for this request, and it was not sent to this node; the coordinator \
+             must send all of them",
             hex::encode(missing)
         ),
     ))
@@ -296,14 +359,14 @@ mod tests {
             release: Arc::new(release("suite", 1, files)),
             slots: vec![0],
             commitments: Vec::new(),
-            entry: None,
+            entry: Some(crate::testing::entry_naming(&evidence)),
             evidence: evidence.into_iter().map(Into::into).collect(),
         }
     }
 
     #[test]
     fn files_are_counted() {
-        let cedar = "@id(\"few\") permit (principal, action, resource) when {
+        let cedar = "@id(\"few\") permit (principal, action == Action::\"sign\", resource) when {
             resource.artifacts <= 3 && context.artifactsInHour <= 3 };";
         let mut policy = policy(cedar);
         assert!(policy.decide(&item(3, vec![]), &Marks::default(), 1_000).is_ok());
@@ -315,7 +378,8 @@ mod tests {
     /// Other releases' documents took all the time that the batch has for them. What nobody looked at may be a refusal.
     #[test]
     fn nothing_is_permitted_before_all_documents_were_looked_at() {
-        let mut policy = policy("@id(\"anything\") permit (principal, action, resource);");
+        let mut policy =
+            policy("@id(\"anything\") permit (principal, action == Action::\"sign\", resource);");
         let item = item(1, vec![b"is it a refusal?"]);
         policy.examiner.use_up();
         let denied = policy.decide(&item, &Marks::default(), 1_000).unwrap_err();

@@ -1,10 +1,16 @@
-//! Releases that a trusted custodian refused. Whoever takes the refusal away afterwards gets nothing all the same.
+//! What this node remembers of files: which of them custodians refused, and which it permitted before.
 //!
-//! What was refused is a statement: the same one is refused whatever it is called and in whichever formats it is asked for. Who asks
-//! anew, after the custodian was spoken to, asks with another `issuedAt`, and so for another statement.
+//! A refusal is about a product and files. Any release of that product with one of those files is refused, whatever else it says and
+//! whoever takes the document away afterwards: another time or sequence, other formats, a file less. Files that this node permitted in
+//! an earlier release do not count, or a refusal would take back what other releases share with the refused one; unless all of them are
+//! such files.
+//!
+//! Everything here is bounded: the oldest is forgotten first.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 
+use rutli_evidence::Refused;
+use rutli_release::{Product, VerifiedRelease};
 use rutli_wire::link::{Refusal, RefusalCode};
 
 use crate::limits;
@@ -12,8 +18,12 @@ use crate::limits;
 /// A custodian's refusal that this node verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CustodianRefusal {
-    /// SHA-256 of the statement that was refused.
+    /// SHA-256 of the statement that the custodian looked at.
     pub statement: [u8; 32],
+    /// Of this product …
+    pub product: Product,
+    /// … any release with one of these files, by SHA-256. Empty once the journal has it.
+    pub files: Vec<[u8; 32]>,
     /// Whose refusal: the name in the allowed-signers file.
     pub custodian: String,
     /// Why, in one printable line.
@@ -22,12 +32,16 @@ pub struct CustodianRefusal {
     pub document: [u8; 32],
 }
 
-/// What custodians refused: of the newest [`limits::MAX_CUSTODIAN_REFUSALS`] statements the first refusal.
+/// What custodians refused, and what was permitted.
 #[derive(Debug, Default)]
 pub struct Refusals {
-    kept: HashMap<[u8; 32], Kept>,
-    /// Oldest first.
-    order: VecDeque<[u8; 32]>,
+    kept: BTreeMap<u64, Kept>,
+    documents: HashMap<[u8; 32], u64>,
+    statements: HashMap<[u8; 32], u64>,
+    files: HashMap<Product, HashMap<FileKey, u64>>,
+    /// Of the next refusal: older ones have lower numbers.
+    next: u64,
+    permitted: PermittedFiles,
 }
 
 #[derive(Debug)]
@@ -36,57 +50,181 @@ struct Kept {
     durable: bool,
 }
 
+/// Files that this node permitted: of the newest [`limits::MAX_PERMITTED_FILES`] the first statement that had each.
+#[derive(Debug, Default)]
+pub struct PermittedFiles {
+    first: HashMap<FileKey, [u8; 8]>,
+    /// Oldest first.
+    order: VecDeque<FileKey>,
+}
+
+/// The first half of a SHA-256: nobody finds another file with it.
+pub type FileKey = [u8; 16];
+
 impl Refusals {
     /// From the journal, oldest first.
-    pub fn from_rows(rows: impl IntoIterator<Item = CustodianRefusal>) -> Self {
-        let mut refusals = Self::default();
-        rows.into_iter().for_each(|refusal| refusals.insert(refusal, true));
+    pub fn from_rows(rows: impl IntoIterator<Item = CustodianRefusal>, permitted: PermittedFiles) -> Self {
+        let mut refusals = Self { permitted, ..Self::default() };
+        for refusal in rows {
+            let document = refusal.document;
+            if !refusals.documents.contains_key(&document) {
+                refusals.insert(refusal);
+            }
+            refusals.settle(&document);
+        }
         refusals
     }
 
-    /// Whether a statement was refused, and by whom; and whether the journal has that. As long as it has not, it must be
-    /// written again.
+    /// The newest refusal of this release, whose statement has this SHA-256.
     #[must_use]
-    pub fn get(&self, statement: &[u8; 32]) -> Option<(&CustodianRefusal, bool)> {
-        self.kept.get(statement).map(|kept| (&kept.refusal, kept.durable))
+    pub fn of(&self, release: &VerifiedRelease, statement: &[u8; 32]) -> Option<&CustodianRefusal> {
+        let files = self.files.get(release.product());
+        let of_files =
+            release.artifacts().iter().filter_map(|artifact| files?.get(&file_key(&artifact.sha256)));
+        let number = of_files.chain(self.statements.get(statement)).max()?;
+        self.kept.get(number).map(|kept| &kept.refusal)
     }
 
-    /// From now on it is refused. It is durable once [`Refusals::settle`] says so.
-    pub fn remember(&mut self, refusal: CustodianRefusal) {
-        self.insert(refusal, false);
-    }
-
-    /// The journal has it.
-    pub fn settle(&mut self, statement: &[u8; 32]) {
-        if let Some(kept) = self.kept.get_mut(statement) {
-            kept.durable = true;
-        }
-    }
-
-    fn insert(&mut self, refusal: CustodianRefusal, durable: bool) {
-        let statement = refusal.statement;
-        if self.kept.contains_key(&statement) {
+    /// A refusal of this document from now on, if it is about the release. It is durable once [`Refusals::settle`] says so.
+    pub fn learn(
+        &mut self,
+        release: &VerifiedRelease,
+        (custodian, reason, refused): (&str, &str, &Refused),
+        document: [u8; 32],
+    ) {
+        if self.documents.contains_key(&document) {
             return;
         }
-        self.kept.insert(statement, Kept { refusal, durable });
-        self.order.push_back(statement);
-        if self.order.len() > limits::MAX_CUSTODIAN_REFUSALS
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.kept.remove(&oldest);
+        let of_others = |file: &&[u8; 32]| self.permitted.is_of_another(file, &refused.statement);
+        let (before, fresh): (Vec<_>, Vec<_>) = refused.files.iter().partition(of_others);
+        let files: BTreeSet<[u8; 32]> = if fresh.is_empty() {
+            before.into_iter().copied().collect()
+        } else {
+            fresh.into_iter().copied().collect()
+        };
+        let binding = Refused { files, ..refused.clone() };
+        if !binding.is_about(release) {
+            return;
+        }
+        self.insert(CustodianRefusal {
+            statement: binding.statement,
+            product: binding.product,
+            files: binding.files.into_iter().collect(),
+            custodian: custodian.to_owned(),
+            reason: reason.to_owned(),
+            document,
+        });
+    }
+
+    /// Of these documents the refusals that the journal does not have yet: they must be written.
+    #[must_use]
+    pub fn unsaved(&self, documents: impl Iterator<Item = [u8; 32]>) -> Vec<CustodianRefusal> {
+        let kept = documents.filter_map(|document| self.kept.get(self.documents.get(&document)?));
+        kept.filter(|kept| !kept.durable).map(|kept| kept.refusal.clone()).collect()
+    }
+
+    /// The journal has the refusal of this document.
+    pub fn settle(&mut self, document: &[u8; 32]) {
+        let number = self.documents.get(document);
+        if let Some(kept) = number.and_then(|number| self.kept.get_mut(number)) {
+            kept.durable = true;
+            // They are found by their keys.
+            kept.refusal.files = Vec::new();
         }
     }
+
+    /// What was permitted.
+    #[must_use]
+    pub fn permitted(&self) -> &PermittedFiles {
+        &self.permitted
+    }
+
+    /// A release was permitted for the first time.
+    pub fn permit(&mut self, release: &VerifiedRelease, statement: &[u8; 32]) {
+        release
+            .artifacts()
+            .iter()
+            .for_each(|artifact| self.permitted.add(file_key(&artifact.sha256), statement));
+    }
+
+    fn insert(&mut self, refusal: CustodianRefusal) {
+        let number = self.next;
+        self.next += 1;
+        self.documents.insert(refusal.document, number);
+        self.statements.insert(refusal.statement, number);
+        // The newest refusal of a file is kept longest.
+        let files = self.files.entry(refusal.product.clone()).or_default();
+        files.extend(refusal.files.iter().map(|file| (file_key(file), number)));
+        self.kept.insert(number, Kept { refusal, durable: false });
+        while self.kept.len() > limits::MAX_CUSTODIAN_REFUSALS
+            || self.files.values().map(HashMap::len).sum::<usize>() > limits::MAX_REFUSED_FILES
+        {
+            let Some((oldest, Kept { refusal, .. })) = self.kept.pop_first() else { return };
+            self.documents.remove(&refusal.document);
+            self.statements.retain(|_, number| *number != oldest);
+            if let Some(files) = self.files.get_mut(&refusal.product) {
+                files.retain(|_, number| *number != oldest);
+            }
+            self.files.retain(|_, files| !files.is_empty());
+        }
+    }
+}
+
+impl PermittedFiles {
+    /// From the journal, oldest first: a statement that was permitted, and its files.
+    pub fn from_rows(rows: impl IntoIterator<Item = ([u8; 32], Vec<FileKey>)>) -> Self {
+        let mut permitted = Self::default();
+        for (statement, files) in rows {
+            files.into_iter().for_each(|file| permitted.add(file, &statement));
+        }
+        permitted
+    }
+
+    /// How many files of a release were permitted in an earlier one. A release that comes again is not before itself.
+    #[must_use]
+    pub fn count(&self, release: &VerifiedRelease, statement: &[u8; 32]) -> u64 {
+        let files: BTreeSet<_> = release.artifacts().iter().map(|artifact| &artifact.sha256).collect();
+        let before = files.into_iter().filter(|file| self.is_of_another(file, statement)).count();
+        u64::try_from(before).unwrap_or(u64::MAX)
+    }
+
+    fn is_of_another(&self, file: &[u8; 32], statement: &[u8; 32]) -> bool {
+        self.first.get(&file_key(file)).is_some_and(|first| *first != short(statement))
+    }
+
+    fn add(&mut self, key: FileKey, statement: &[u8; 32]) {
+        if self.first.contains_key(&key) {
+            return;
+        }
+        self.first.insert(key, short(statement));
+        self.order.push_back(key);
+        if self.order.len() > limits::MAX_PERMITTED_FILES
+            && let Some(oldest) = self.order.pop_front()
+        {
+            self.first.remove(&oldest);
+        }
+    }
+}
+
+/// Of a file's SHA-256.
+pub fn file_key(file: &[u8; 32]) -> FileKey {
+    file.first_chunk().copied().unwrap_or_default()
+}
+
+fn short(statement: &[u8; 32]) -> [u8; 8] {
+    statement.first_chunk().copied().unwrap_or_default()
 }
 
 impl CustodianRefusal {
     /// What is answered from then on.
     #[must_use]
     pub fn answer(&self) -> Refusal {
-        let Self { custodian, reason, .. } = self;
+        let Self { custodian, reason, product, .. } = self;
         Refusal::new(
             RefusalCode::CustodianRefused,
             format!(
-                "the custodian {custodian} refused it for good: {reason}; speak to {custodian}, and ask for a new release"
+                "the custodian {custodian} refused it permanently: {reason}; every release of {product} with one of the refused files \
+                 is refused: speak to {custodian}, and release other files"
             ),
         )
     }
@@ -95,31 +233,116 @@ impl CustodianRefusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::release;
 
-    fn refusal(number: u32) -> CustodianRefusal {
-        let mut statement = [0; 32];
-        statement[..4].copy_from_slice(&number.to_be_bytes());
-        CustodianRefusal { statement, custodian: "anna".into(), reason: "no".into(), document: [1; 32] }
+    /// Releases of [`release`] have files of the digests 0, 1, 2 ….
+    fn refused(statement: u8, files: &[u8]) -> Refused {
+        let product = Product::new("suite").unwrap();
+        Refused { statement: [statement; 32], product, files: files.iter().map(|file| [*file; 32]).collect() }
+    }
+
+    fn learn(refusals: &mut Refusals, document: u8, refused: &Refused) {
+        refusals.learn(&release("suite", 1, 3), ("anna", "no", refused), [document; 32]);
+    }
+
+    fn is_refused(refusals: &Refusals, product: &str, files: u8) -> bool {
+        refusals.of(&release(product, 9, files), &[99; 32]).is_some()
     }
 
     #[test]
-    fn the_first_refusal_stays_and_is_written_until_it_is_durable() {
+    fn a_refusal_is_about_files_of_a_product_and_about_a_statement() {
         let mut refusals = Refusals::default();
-        refusals.remember(refusal(1));
-        refusals.remember(CustodianRefusal { custodian: "beat".into(), ..refusal(1) });
-        let statement = refusal(1).statement;
-        assert_eq!(refusals.get(&statement), Some((&refusal(1), false)));
-        refusals.settle(&statement);
-        assert_eq!(refusals.get(&statement), Some((&refusal(1), true)));
-        assert_eq!(refusals.get(&refusal(2).statement), None);
+        learn(&mut refusals, 1, &refused(7, &[2, 40]));
+        assert!(is_refused(&refusals, "suite", 3) && is_refused(&refusals, "suite", 4));
+        assert!(!is_refused(&refusals, "suite", 2), "without that file");
+        assert!(!is_refused(&refusals, "other", 3), "another product");
+        assert!(refusals.of(&release("suite", 1, 1), &[7; 32]).is_some(), "the statement that was looked at");
+        // What shares nothing with the release it came with is not about it.
+        learn(&mut refusals, 2, &refused(8, &[50]));
+        assert!(!is_refused(&refusals, "suite", 51));
     }
 
     #[test]
-    fn the_newest_are_kept() {
-        let most = u32::try_from(limits::MAX_CUSTODIAN_REFUSALS).unwrap();
-        let refusals = Refusals::from_rows((0..most + 2).map(refusal));
+    fn files_of_earlier_releases_are_not_taken_back_unless_all_are_such() {
+        let mut refusals = Refusals::default();
+        refusals.permit(&release("suite", 1, 2), &[1; 32]);
+        learn(&mut refusals, 1, &refused(7, &[0, 1, 2]));
+        assert!(is_refused(&refusals, "suite", 3) && !is_refused(&refusals, "suite", 2));
+        // Of the very release that was permitted: nothing is earlier than itself.
+        let mut refusals = Refusals::default();
+        refusals.permit(&release("suite", 1, 2), &[7; 32]);
+        learn(&mut refusals, 1, &refused(7, &[0, 1, 2]));
+        assert!(is_refused(&refusals, "suite", 1));
+        // All of it was permitted before.
+        let mut refusals = Refusals::default();
+        refusals.permit(&release("suite", 1, 2), &[1; 32]);
+        learn(&mut refusals, 1, &refused(7, &[0, 1]));
+        assert!(is_refused(&refusals, "suite", 1));
+    }
+
+    #[test]
+    fn a_refusal_is_written_until_it_is_durable() {
+        let mut refusals = Refusals::default();
+        learn(&mut refusals, 1, &refused(7, &[0]));
+        learn(&mut refusals, 2, &refused(7, &[1]));
+        let documents = || [[1; 32], [2; 32], [3; 32]].into_iter();
+        let unsaved: Vec<_> =
+            refusals.unsaved(documents()).into_iter().map(|refusal| refusal.files).collect();
+        assert_eq!(unsaved, [vec![[0; 32]], vec![[1; 32]]], "a second custodian may refuse more");
+        refusals.settle(&[1; 32]);
+        assert_eq!(refusals.unsaved(documents()).len(), 1);
+        assert!(is_refused(&refusals, "suite", 1), "also without its list");
+    }
+
+    fn digest(number: usize) -> [u8; 32] {
+        let mut digest = [0; 32];
+        digest[..8].copy_from_slice(&number.to_be_bytes());
+        digest
+    }
+
+    /// The files of a release are always in memory; what is bounded is what refusals name.
+    #[test]
+    fn refusals_and_their_files_are_bounded_and_the_newest_stay() {
+        let row = |number: usize, files: std::ops::Range<usize>| CustodianRefusal {
+            statement: digest(number),
+            product: Product::new("suite").unwrap(),
+            files: files.map(digest).collect(),
+            custodian: "anna".into(),
+            reason: "no".into(),
+            document: digest(number),
+        };
+        let most = limits::MAX_REFUSED_FILES;
+        let half = most / 2;
+        let rows = [row(0, 0..1), row(1, 1..1 + half), row(2, 1 + half..most), row(3, most..most + 2)];
+        let refusals = Refusals::from_rows(rows, PermittedFiles::default());
+        assert_eq!(refusals.kept.keys().collect::<Vec<_>>(), [&1, &2, &3], "one file, and there is room");
+        let sum = |refusals: &Refusals| refusals.files.values().map(HashMap::len).sum::<usize>();
+        assert!(sum(&refusals) <= most && refusals.documents.len() == 3 && refusals.statements.len() == 3);
+        let many = (0..limits::MAX_CUSTODIAN_REFUSALS + 2).map(|number| row(number, 5..6));
+        let refusals = Refusals::from_rows(many, PermittedFiles::default());
         assert_eq!(refusals.kept.len(), limits::MAX_CUSTODIAN_REFUSALS);
-        assert!(refusals.get(&refusal(1).statement).is_none());
-        assert!(refusals.get(&refusal(2).statement).is_some_and(|(_, durable)| durable));
+        assert_eq!(refusals.kept.first_key_value().map(|(number, _)| *number), Some(2));
+        assert_eq!(sum(&refusals), 1, "the newest that names it has it");
+    }
+
+    #[test]
+    fn files_are_counted_that_another_release_had_first() {
+        let mut files = PermittedFiles::default();
+        let (first, second) = (release("suite", 1, 2), release("suite", 2, 3));
+        assert_eq!(files.count(&first, &[1; 32]), 0);
+        first.artifacts().iter().for_each(|artifact| files.add(file_key(&artifact.sha256), &[1; 32]));
+        assert_eq!((files.count(&first, &[1; 32]), files.count(&second, &[2; 32])), (0, 2));
+        second.artifacts().iter().for_each(|artifact| files.add(file_key(&artifact.sha256), &[2; 32]));
+        assert_eq!((files.count(&second, &[2; 32]), files.count(&first, &[1; 32])), (2, 0), "again");
+        let many = limits::MAX_PERMITTED_FILES + 5;
+        let files = PermittedFiles::from_rows([(
+            [3; 32],
+            (0..many).map(|number| file_key(&digest(number))).collect(),
+        )]);
+        assert_eq!(
+            (files.first.len(), files.order.len()),
+            (limits::MAX_PERMITTED_FILES, limits::MAX_PERMITTED_FILES)
+        );
+        assert!(!files.is_of_another(&digest(4), &[4; 32]) && files.is_of_another(&digest(5), &[4; 32]));
     }
 }

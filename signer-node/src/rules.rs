@@ -1,23 +1,14 @@
-//! The folder with the custodian's rules: read at the start, looked at again and again, and on request.
+//! The policy directory: read at the start, looked at again and again, and on request.
 //!
 //! The files are the truth: nothing of them is kept elsewhere. What is wrong with them at the start stops the node; later it
-//! leaves in force what was there, and the node says so. A change that is found by looking is taken once two looks have seen the same,
-//! for half a file may be rules too; a change that the custodian announces is taken at once.
+//! leaves in force what was there, without whoever the directory does not name any more, and the node says so. A change that is found
+//! by looking restricts at once, and is taken once two looks have seen the same, for half a file may be rules too: until then nothing
+//! is permitted. A change that the custodian announces is taken at once.
 
-use std::{
-    collections::BTreeMap,
-    fs, io,
-    io::Read as _,
-    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{path::PathBuf, time::Duration};
 
-use rutli_policy::{
-    Rules,
-    limits::{MAX_RULES_BYTES, MAX_RULES_FILES},
-};
-use sha2::{Digest, Sha256};
+use rutli_policy::Rules;
+use rutli_policy_dir::{PolicyDir, Seen};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
@@ -28,11 +19,12 @@ use crate::{
     error::Error,
     limits,
     node::{Event, NodeHandle},
+    policy::Change,
 };
 
-/// Such a folder.
+/// Such a directory.
 #[derive(Clone, Debug)]
-pub struct RulesFolder(PathBuf);
+pub struct RulesFolder(PolicyDir);
 
 /// Rules that were read.
 #[derive(Debug)]
@@ -43,104 +35,41 @@ pub struct Loaded {
     pub look: Look,
 }
 
-/// A look at the folder: what looks the same is equal.
+/// A look at the directory: what looks the same is equal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Look([u8; 32]);
-
-/// All files of the folder by name, or why they cannot be read.
-type Seen = Result<BTreeMap<String, Vec<u8>>, String>;
 
 impl RulesFolder {
     /// Nothing is read yet.
     #[must_use]
     pub fn new(path: PathBuf) -> Self {
-        Self(path)
+        Self(PolicyDir::new(path))
     }
 
-    /// The rules as they lie there now.
+    /// The rules as they are there now.
     pub fn load(&self) -> Result<Loaded, Error> {
-        let seen = read_folder(&self.0);
-        let rules = parse(&seen).map_err(|problem| Error::Rules { path: self.0.clone(), problem })?;
-        Ok(Loaded { rules, look: Look::of(&seen) })
+        let seen = self.0.look();
+        let wrong = |problem| Error::Rules { path: self.0.path().to_owned(), problem };
+        Ok(Loaded { rules: seen.rules().map_err(wrong)?, look: Look(seen.digest()) })
     }
 }
 
-/// Reads the regular files of a folder, by their names: bounded, and following no link. Files whose names begin with a dot are
-/// passed over, for editors leave some.
-fn read_folder(path: &Path) -> Seen {
-    check_is_ours(path, &fs::metadata(path).map_err(|error| format!("cannot read the folder: {error}"))?)?;
-    let mut files = BTreeMap::new();
-    let mut room = MAX_RULES_BYTES;
-    for entry in fs::read_dir(path).map_err(|error| format!("cannot read the folder: {error}"))? {
-        let entry = entry.map_err(|error| format!("cannot read the folder: {error}"))?;
-        let name = entry.file_name().into_string().map_err(|name| {
-            format!("the name {} is not UTF-8; rename that file", name.to_string_lossy().escape_debug())
-        })?;
-        if name.starts_with('.') {
-            continue;
+/// The whole of it, or what can be taken back by it.
+fn change(seen: &Seen, folder: &PolicyDir) -> Change {
+    match seen.rules() {
+        Ok(rules) => Change::Rules(Box::new(rules)),
+        Err(problem) => {
+            let trust = seen.trust();
+            let rest = match &trust {
+                Ok(_) => "the earlier policies are in force, for those alone whom it still trusts".to_owned(),
+                Err(unread) => format!("nothing is permitted, for it does not say whom to trust ({unread})"),
+            };
+            let path = folder.path().display();
+            Change::Broken {
+                problem: format!("the rules in {path} are not in force: {problem}; {rest}"),
+                trust: trust.ok(),
+            }
         }
-        if files.len() >= MAX_RULES_FILES {
-            return Err(format!("there are more than {MAX_RULES_FILES} files; take away what is not used"));
-        }
-        let content = read_file(&entry.path(), room).map_err(|problem| format!("{name}: {problem}"))?;
-        room = room.saturating_sub(content.len());
-        files.insert(name, content);
-    }
-    Ok(files)
-}
-
-fn read_file(path: &Path, room: usize) -> Result<Vec<u8>, String> {
-    let cannot = |error: io::Error| match error.raw_os_error() {
-        Some(nix::libc::ELOOP) => "it is a symbolic link; put the file itself there".to_owned(),
-        _ => format!("cannot be read: {error}"),
-    };
-    // A pipe would make an open wait for its writer.
-    let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
-    let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
-    let metadata = file.metadata().map_err(cannot)?;
-    if !metadata.is_file() {
-        return Err("it is no regular file; take it away".to_owned());
-    }
-    check_is_ours(path, &metadata)?;
-    let most = u64::try_from(room).unwrap_or(u64::MAX);
-    let mut content = Vec::new();
-    file.take(most.saturating_add(1)).read_to_end(&mut content).map_err(cannot)?;
-    if content.len() > room {
-        return Err(format!(
-            "with it there are more than {MAX_RULES_BYTES} bytes; take away what is not used"
-        ));
-    }
-    Ok(content)
-}
-
-/// Whoever can write there decides what is signed.
-fn check_is_ours(path: &Path, metadata: &fs::Metadata) -> Result<(), String> {
-    if metadata.mode() & 0o002 == 0 {
-        return Ok(());
-    }
-    Err(format!("everybody can write to it; run: chmod o-w '{}'", path.display()))
-}
-
-fn parse(seen: &Seen) -> Result<Rules, String> {
-    let files = seen.as_ref().map_err(Clone::clone)?;
-    Rules::parse(files).map_err(|error| error.to_string())
-}
-
-impl Look {
-    fn of(seen: &Seen) -> Self {
-        let mut hash = Sha256::new();
-        let mut add = |part: &[u8]| {
-            hash.update(u64::try_from(part.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(part);
-        };
-        match seen {
-            Ok(files) => files.iter().for_each(|(name, content)| {
-                add(name.as_bytes());
-                add(content);
-            }),
-            Err(problem) => add(problem.as_bytes()),
-        }
-        Self(hash.finalize().into())
     }
 }
 
@@ -167,6 +96,8 @@ pub struct Keeper {
     taken: Look,
     /// The last one.
     seen: Look,
+    /// Whether the node waits for the end of a change.
+    is_under_way: bool,
 }
 
 impl Keeper {
@@ -174,7 +105,8 @@ impl Keeper {
     #[must_use]
     pub fn new(folder: RulesFolder, look: Look, node: NodeHandle) -> (Self, RulesHandle) {
         let (handle, wishes) = mpsc::channel(limits::MAX_CUSTODIANS);
-        (Self { folder, node, wishes, taken: look, seen: look }, RulesHandle(handle))
+        let keeper = Self { folder, node, wishes, taken: look, seen: look, is_under_way: false };
+        (keeper, RulesHandle(handle))
     }
 
     /// Until the node or all who could wish for something are gone.
@@ -200,24 +132,29 @@ impl Keeper {
     }
 
     async fn look(&mut self, at_once: bool) -> Result<(), Error> {
-        let path = self.folder.0.clone();
+        let folder = self.folder.0.clone();
         let looked = tokio::task::spawn_blocking(move || {
-            let seen = read_folder(&path);
-            (Look::of(&seen), seen)
+            let seen = folder.look();
+            (Look(seen.digest()), seen)
         });
         let (look, seen) = looked.await.map_err(|_| Error::Stopping)?;
         let is_settled = std::mem::replace(&mut self.seen, look) == look;
-        if !at_once && (look == self.taken || !is_settled) {
+        if !at_once && is_settled && look == self.taken && !self.is_under_way {
             return Ok(());
         }
-        self.taken = look;
+        let is_whole = at_once || is_settled;
+        let folder = self.folder.0.clone();
         // Cedar needs some milliseconds, and more for many policies.
-        let parsed = tokio::task::spawn_blocking(move || parse(&seen)).await.map_err(|_| Error::Stopping)?;
-        let path = self.folder.0.display();
-        let rules = parsed.map(Box::new).map_err(|problem| {
-            format!("the rules in {path} are not in force, those of before are: {problem}")
+        let change = tokio::task::spawn_blocking(move || match is_whole {
+            true => change(&seen, &folder),
+            false => Change::UnderWay { trust: seen.trust().ok() },
         });
-        self.node.ask(|answer| Event::Rules(rules, answer)).await
+        let change = change.await.map_err(|_| Error::Stopping)?;
+        self.is_under_way = !is_whole;
+        if is_whole {
+            self.taken = look;
+        }
+        self.node.ask(|answer| Event::Rules(change, answer)).await
     }
 }
 
@@ -231,7 +168,7 @@ async fn hangup(signal: Option<&mut Signal>) {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
     use super::*;
     use crate::testing::{SUITE, TestNode};
@@ -240,75 +177,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let rules = folder.path().join("policy");
         fs::create_dir(&rules).unwrap();
+        fs::set_permissions(&rules, fs::Permissions::from_mode(0o755)).unwrap();
         fs::write(rules.join("suite.cedar"), SUITE).unwrap();
         (folder, rules)
-    }
-
-    fn problem(path: &Path) -> String {
-        RulesFolder::new(path.to_owned()).load().unwrap_err().to_string()
-    }
-
-    #[test]
-    fn the_files_of_a_folder_are_read_and_an_editors_are_not() {
-        let (_folder, path) = folder();
-        fs::write(path.join(".suite.cedar.swp"), [0xff; 9]).unwrap();
-        symlink("/nowhere", path.join(".#suite.cedar")).unwrap();
-        let loaded = RulesFolder::new(path.clone()).load().unwrap();
-        assert_eq!(loaded.rules.policies.ids().count(), 1);
-        assert_eq!(RulesFolder::new(path.clone()).load().unwrap().look, loaded.look);
-        // The same texts, and one of them is a policy no more.
-        fs::rename(path.join("suite.cedar"), path.join("suite.off")).unwrap();
-        assert_ne!(RulesFolder::new(path.clone()).load().unwrap().look, loaded.look);
-        fs::write(path.join("suite.cedar"), format!("{SUITE}\n")).unwrap();
-        fs::remove_file(path.join("suite.off")).unwrap();
-        assert_ne!(RulesFolder::new(path).load().unwrap().look, loaded.look);
     }
 
     #[test]
     fn a_mistake_is_named_with_folder_file_and_line() {
         let (_folder, path) = folder();
         fs::write(path.join("b.cedar"), "\n\nnothing").unwrap();
-        let problem = problem(&path);
+        let problem = RulesFolder::new(path).load().unwrap_err().to_string();
         assert!(problem.contains("policy do not hold: b.cedar, line 3"), "{problem}");
-        assert!(self::problem(&path.join("none")).contains("cannot read the folder"));
-    }
-
-    /// Links could lead out of what the custodian looks after; a pipe would hold the node up; and whoever may write there
-    /// would be its custodian.
-    #[test]
-    fn links_pipes_folders_and_files_of_everybody_are_refused() {
-        let (folder, path) = folder();
-        let other = path.join("other.cedar");
-        let outside = folder.path().join("outside.cedar");
-        fs::write(&outside, SUITE.replace("suite", "other")).unwrap();
-        symlink(&outside, &other).unwrap();
-        assert!(problem(&path).contains("other.cedar: it is a symbolic link"), "{}", problem(&path));
-        fs::remove_file(&other).unwrap();
-        fs::create_dir(&other).unwrap();
-        assert!(problem(&path).contains("other.cedar: it is no regular file"), "{}", problem(&path));
-        fs::remove_dir(&other).unwrap();
-        nix::unistd::mkfifo(&other, nix::sys::stat::Mode::S_IRWXU).unwrap();
-        assert!(problem(&path).contains("other.cedar: it is no regular file"), "{}", problem(&path));
-        fs::remove_file(&other).unwrap();
-        for open in [path.join("suite.cedar"), path.clone()] {
-            let before = fs::metadata(&open).unwrap().permissions();
-            fs::set_permissions(&open, fs::Permissions::from_mode(before.mode() | 0o002)).unwrap();
-            assert!(problem(&path).contains("chmod o-w"), "{}", problem(&path));
-            fs::set_permissions(&open, before).unwrap();
-        }
-        RulesFolder::new(path).load().unwrap();
-    }
-
-    #[test]
-    fn files_and_bytes_are_bounded_before_they_are_read() {
-        let (_folder, path) = folder();
-        let large = path.join("large.txt");
-        // Sparse: it would not fit into memory.
-        fs::File::create(&large).unwrap().set_len(1 << 40).unwrap();
-        assert!(problem(&path).contains("large.txt: with it there are more than"), "{}", problem(&path));
-        fs::remove_file(&large).unwrap();
-        (0..=MAX_RULES_FILES).for_each(|number| fs::write(path.join(format!("{number}.txt")), "").unwrap());
-        assert!(problem(&path).contains("more than 128 files"), "{}", problem(&path));
     }
 
     /// A node, and the one who looks at its folder.
@@ -364,8 +243,57 @@ mod tests {
                 fs::write(path.join("more.cedar"), SUITE.replace("suite", id)).unwrap();
             }
             keeper.look(false).await.unwrap();
-            assert_eq!(node.node.report().await.unwrap().rules.policies, in_force);
+            let report = node.node.report().await.unwrap().rules;
+            assert_eq!(report.policies, in_force);
+            // What changes permits nothing meanwhile.
+            let changing = report.problem.is_some_and(|problem| problem.contains("is changing"));
+            assert_eq!(changing, written.is_some());
         }
+        // And back, between two looks.
+        fs::write(path.join("more.cedar"), "forbid").unwrap();
+        keeper.look(false).await.unwrap();
+        fs::write(path.join("more.cedar"), SUITE.replace("suite", "whole")).unwrap();
+        keeper.look(false).await.unwrap();
+        assert!(node.node.report().await.unwrap().rules.problem.is_some());
+        keeper.look(false).await.unwrap();
+        assert_eq!(node.node.report().await.unwrap().rules.problem, None);
+    }
+
+    /// Whoever is not named any more does not count from the first look on, and nobody does where that cannot be read.
+    #[tokio::test]
+    async fn trust_is_taken_back_at_the_first_look() {
+        let (folder, path) = folder();
+        let key = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea";
+        fs::write(path.join("allowed_signers"), format!("clara {key}\n")).unwrap();
+        let node = TestNode::start(folder.path()).await;
+        let rules = RulesFolder::new(path.clone());
+        let look = rules.load().unwrap().look;
+        let (mut keeper, _handle) = Keeper::new(rules, look, node.node.clone());
+        keeper.look(true).await.unwrap();
+        let trusts = async || node.node.report().await.unwrap().rules.trusts;
+        assert_eq!(trusts().await, ["custodian clara"]);
+        fs::write(path.join("allowed_signers"), "").unwrap();
+        fs::write(path.join("suite.cedar"), "forbid").unwrap();
+        for _ in 0..2 {
+            keeper.look(false).await.unwrap();
+            assert_eq!(trusts().await, Vec::<String>::new());
+        }
+        let problem = node.node.report().await.unwrap().rules.problem.unwrap();
+        assert!(
+            problem.contains("suite.cedar, line 1") && problem.contains("whom it still trusts"),
+            "{problem}"
+        );
+        fs::write(path.join("allowed_signers"), "clara").unwrap();
+        keeper.look(true).await.unwrap();
+        let problem = node.node.report().await.unwrap().rules.problem.unwrap();
+        assert!(problem.contains("nothing is permitted"), "{problem}");
+        // Broken, it gives nobody anything.
+        fs::write(path.join("allowed_signers"), format!("clara {key}\n")).unwrap();
+        keeper.look(true).await.unwrap();
+        assert_eq!(trusts().await, Vec::<String>::new());
+        fs::write(path.join("suite.cedar"), SUITE).unwrap();
+        keeper.look(true).await.unwrap();
+        assert_eq!(trusts().await, ["custodian clara"]);
     }
 
     #[tokio::test]

@@ -20,7 +20,6 @@ use std::{
 use rand::{CryptoRng, RngCore};
 use rutli_keys::{KeyName, NodeId, RosterHash, SignedRoster, SigningShare};
 use rutli_log::Head;
-use rutli_policy::Rules;
 use rutli_release::{Timestamp, VerifiedRelease};
 use rutli_signer_secrets::{CannotLock, Locked, NoncePool};
 use rutli_wire::link::{
@@ -32,7 +31,7 @@ use crate::{
     gate::{Gate, Unsaved},
     limits,
     marks::{Marks, Novelty},
-    policy::{Denied, PermittedRelease, Policy},
+    policy::{Change, Denied, PermittedRelease, Policy},
     rates::RateCounter,
 };
 
@@ -244,9 +243,7 @@ impl Signer {
         if record.verdict == Verdict::Permitted {
             self.marks.settle(&record.channel_key(), record.sequence);
         }
-        if let Some(refusal) = &record.refused_by {
-            self.policy.settle(refusal);
-        }
+        record.refused_by.iter().for_each(|refusal| self.policy.settle(refusal));
     }
 
     fn witnessed(&self, cosign: bool, at: u64) -> Witnessed {
@@ -425,13 +422,9 @@ impl Signer {
         &self.policy
     }
 
-    /// The custodian's files changed: other rules from now on, a time in Unix seconds, or a problem with them, in spite of
-    /// which those in force stay.
-    pub fn reload(&mut self, rules: Result<Rules, String>, now: u64) {
-        match rules {
-            Ok(rules) => self.policy.adopt(rules, now),
-            Err(problem) => self.policy.keep_in_spite_of(problem),
-        }
+    /// The custodian's files changed, at a time in Unix seconds: see [`Policy::reload`].
+    pub fn reload(&mut self, change: Change, now: u64) {
+        self.policy.reload(change, now);
     }
 
     /// Signature shares made since the start.

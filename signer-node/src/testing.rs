@@ -103,7 +103,9 @@ pub fn permitted_line(sequence: u64) -> JournalRecord {
         artifacts: 1,
         verdict: Verdict::Permitted,
         basis: None,
-        refused_by: None,
+        refused_by: Vec::new(),
+        statement: rutli_log::sha256(&release.statement()).0,
+        files: release.artifacts().iter().map(|artifact| artifact.sha256).collect(),
     }
 }
 
@@ -177,6 +179,12 @@ pub fn log_head(entries: &[Entry], from: u64) -> LogHead {
     }
 }
 
+/// The entry of a request that came with these documents, for those who do not look at proofs.
+pub fn entry_naming(documents: &[impl AsRef<[u8]>]) -> LoggedEntry {
+    let evidence = documents.iter().map(|document| rutli_log::sha256(document.as_ref())).collect();
+    LoggedEntry { evidence, ..logged(&[entry(1)], 0) }
+}
+
 /// Where an entry of that log stands.
 pub fn logged(entries: &[Entry], index: u64) -> LoggedEntry {
     let tiles = tiles(entries);
@@ -187,6 +195,7 @@ pub fn logged(entries: &[Entry], index: u64) -> LoggedEntry {
         deadline: *DEADLINE,
         embargo: None,
         evidence: Vec::new(),
+        added: Vec::new(),
     }
 }
 

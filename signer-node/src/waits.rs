@@ -87,7 +87,7 @@ mod tests {
 
     fn denied() -> Denied {
         let refusal = Refusal::new(RefusalCode::EvidenceMissing, "waits");
-        Denied { refusal, basis: None, refused_by: None }
+        Denied { refusal, basis: None, refused_by: Vec::new() }
     }
 
     fn question(number: usize) -> Question {

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use ed25519_dalek::{Signer as _, SigningKey};
 use rutli_evidence::{
-    APPROVAL_NAMESPACE, AttestationSigner, Build, File, REFUSAL_NAMESPACE, SourceDigest, TestRun,
+    APPROVAL_NAMESPACE, AttestationSigner, Build, File, REFUSAL_NAMESPACE, Refused, SourceDigest, TestRun,
     approval_text, provenance_statement, refusal_text, sign_dsse, test_statement,
 };
 use rutli_keys::IdentityKey;
@@ -89,7 +89,12 @@ pub fn approval(item: &BatchItem, number: u8) -> Vec<u8> {
 /// A custodian's refusal of an item's release.
 #[must_use]
 pub fn refusal(item: &BatchItem, number: u8) -> Vec<u8> {
-    let text = refusal_text(&item.release_id, &statement(item), "the changelog is wrong").unwrap();
+    let refused = Refused {
+        statement: statement(item),
+        product: item.release.product().clone(),
+        files: item.release.artifacts().iter().map(|artifact| artifact.sha256).collect(),
+    };
+    let text = refusal_text(&item.release_id, &refused, "the changelog is wrong").unwrap();
     signed(&text, REFUSAL_NAMESPACE, number)
 }
 

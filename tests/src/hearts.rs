@@ -118,6 +118,19 @@ impl Nodes {
         }
     }
 
+    /// Evidence that comes after the request: an entry of the log names it, and it goes with the item.
+    pub fn bring(&mut self, item: &mut BatchItem, evidence: &[Vec<u8>]) {
+        let entry = item.entry.as_mut().unwrap();
+        // One document after another, as they come; the same twice is added once.
+        for (number, document) in evidence.iter().enumerate() {
+            if !evidence.iter().take(number).any(|before| before == document) {
+                let digest = rutli_log::sha256(document);
+                entry.added.push(self.log.log_evidence(entry.index, "custodian:anna", vec![digest], NOW));
+            }
+        }
+        item.evidence = evidence.iter().cloned().map(Into::into).collect();
+    }
+
     /// The batch as an honest coordinator sends it to this node.
     #[must_use]
     pub fn complete(&self, index: u16, batch: &Batch) -> Batch {

@@ -3,10 +3,10 @@
 
 use rutli_log::{
     Cosignature, Cosigner, Entry, Frontier, Hash, Head, LogKey, LogSigner, Origin, SignedCheckpoint, Tiles,
-    entry::RequestTerms,
+    entry::{Evidence, RequestTerms, kinds},
 };
 use rutli_release::VerifiedRelease;
-use rutli_wire::link::{Batch, LogHead, LoggedEntry};
+use rutli_wire::link::{Batch, LogHead, LoggedEntry, LoggedEvidence};
 
 /// See the module.
 #[derive(Debug)]
@@ -62,7 +62,18 @@ impl ScriptedLog {
             deadline: terms.deadline,
             embargo: terms.embargo,
             evidence: terms.evidence.clone(),
+            added: Vec::new(),
         }
+    }
+
+    /// Appends the entry of evidence that was added to the request at this index. Its proof is empty, likewise.
+    pub fn log_evidence(&mut self, request: u64, by: &str, evidence: Vec<Hash>, time: u64) -> LoggedEvidence {
+        let by = by.to_owned();
+        let kind = kinds::Evidence::default();
+        let entry =
+            Entry::Evidence(Evidence { by: by.clone(), evidence: evidence.clone(), kind, request, time });
+        let (index, leaf) = (self.append(&entry), entry.leaf_hash());
+        LoggedEvidence { index, leaf, proof: Vec::new(), by, evidence, time }
     }
 
     /// The head when it had so many entries.
@@ -125,6 +136,9 @@ impl ScriptedLog {
         batch.head = Some(self.head_for(from));
         for entry in batch.items.iter_mut().filter_map(|item| item.entry.as_mut()) {
             entry.proof = self.prove(entry.index, self.size());
+            for added in &mut entry.added {
+                added.proof = self.prove(added.index, self.size());
+            }
         }
     }
 

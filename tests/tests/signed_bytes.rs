@@ -144,7 +144,8 @@ fn signed(
 ) -> Result<Vec<Vec<u8>>, Refusal> {
     let mut nodes = Nodes::with(deployment);
     for signer in &mut nodes.signers {
-        signer.reload(Ok(Rules::parse(&rules(policy)).unwrap()), NOW);
+        let rules = Rules::parse(&rules(policy)).unwrap();
+        signer.reload(rutli_signer_node::policy::Change::Rules(Box::new(rules)), NOW);
     }
     let mut batch = nodes.batch(&QUORUM, std::slice::from_ref(release));
     batch.items[0].evidence = evidence.iter().cloned().map(Into::into).collect();

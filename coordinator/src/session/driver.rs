@@ -17,8 +17,8 @@ use rutli_keys::{KeyName, NodeId, SignedRoster};
 use rutli_log::{Head, SignedCheckpoint};
 use rutli_release::{ChannelKey, ReleaseId, Sequence};
 use rutli_wire::link::{
-    Batch, BatchId, CommitmentBytes, FromNode, LogHead, LoggedEntry, NodeStatus, Refusal, RefusalCode,
-    ToNode, Witnessed,
+    Batch, BatchId, CommitmentBytes, FromNode, LogHead, LoggedEntry, LoggedEvidence, NodeStatus, Refusal,
+    RefusalCode, ToNode, Witnessed,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -163,9 +163,9 @@ impl Sessions {
         next.await.map_err(|_| Stopped)
     }
 
-    /// There is more evidence for a release that was submitted before.
-    pub async fn evidence(&self, id: &ReleaseId, documents: Vec<Bytes>) {
-        let event = Event::Evidence(id.clone(), documents);
+    /// There is more evidence for a release that was submitted before, named in these entries of the log.
+    pub async fn evidence(&self, id: &ReleaseId, documents: Vec<Bytes>, entries: Vec<LoggedEvidence>) {
+        let event = Event::Evidence(id.clone(), documents, entries);
         let _: Result<(), Stopped> = self.send(Command::Event(event)).await;
     }
 
@@ -502,6 +502,9 @@ impl Driver {
             let mut entries: Vec<_> = batch.items.iter().map(|item| item.entry.clone()).collect();
             for entry in entries.iter_mut().flatten() {
                 entry.proof = self.log.inclusion(entry.index, entry.leaf, head.size)?;
+                for added in &mut entry.added {
+                    added.proof = self.log.inclusion(added.index, added.leaf, head.size)?;
+                }
             }
             self.proved = Some((batch.id, Proved { note: newest.to_note(), head, entries }));
         }

@@ -32,7 +32,7 @@ use prost::bytes::Bytes;
 use rutli_keys::{KeyName, NodeId, Purpose, Quorum, Roster, SignedRoster};
 use rutli_release::{ChannelKey, ReleaseId, Requester, Sequence, VerifiedRelease, VerifiedSignature};
 use rutli_wire::link::{
-    BatchId, BatchReply, ItemReply, LoggedEntry, NodeStatus, Refusal, RefusalCode, ToNode,
+    BatchId, BatchReply, ItemReply, LoggedEntry, LoggedEvidence, NodeStatus, Refusal, RefusalCode, ToNode,
 };
 
 use crate::{
@@ -75,7 +75,7 @@ pub struct Submission {
     pub release: Arc<VerifiedRelease>,
     /// Bytes of that on the wire.
     pub content_bytes: usize,
-    /// Its entry in the log; the proof is added when a batch is sent, under the head of that moment.
+    /// Its entry in the log, with those of added evidence; proofs are added when a batch is sent, under the head of that moment.
     pub entry: LoggedEntry,
     /// All evidence that there is for it, in the order in which it came.
     pub evidence: Vec<Bytes>,
@@ -161,8 +161,9 @@ pub enum Event {
     Reinstate(NodeId),
     /// A release is to be signed. One that is known already changes nothing.
     Submit(Submission),
-    /// There is more evidence for a release. What is known already changes nothing.
-    Evidence(ReleaseId, Vec<Bytes>),
+    /// There is more evidence for a release, and these are the entries of the log that name it. What is known already changes
+    /// nothing.
+    Evidence(ReleaseId, Vec<Bytes>, Vec<LoggedEvidence>),
     /// A release expired: it ends as soon as no node has it, or signed, if all shares are there by then.
     Abandon(ReleaseId),
     /// The result of a signed release is durable, so that the next of its channel may start.
@@ -260,8 +261,8 @@ impl Engine {
             Event::Misbehaved(node, reason) => self.blame(&node, reason),
             Event::Reinstate(node) => self.nodes.reinstate(&node),
             Event::Submit(submission) => self.submit(submission),
-            Event::Evidence(id, documents) => {
-                if self.queue.job_mut(&id).is_some_and(|job| job.add_evidence(documents)) {
+            Event::Evidence(id, documents, entries) => {
+                if self.queue.job_mut(&id).is_some_and(|job| job.add_evidence(documents, entries)) {
                     self.ask_again_for(&id);
                 }
             }

@@ -15,7 +15,7 @@ use rutli_keys::{KeyName, NodeId, Roster};
 use rutli_release::{ChannelKey, Class, ReleaseId, Sequence, VerifiedSignature};
 use rutli_wire::{
     limits as wire_limits,
-    link::{CommitmentBytes, Refusal, RefusalCode},
+    link::{CommitmentBytes, LoggedEvidence, Refusal, RefusalCode},
 };
 
 use super::{Outcome, Phase, Progress, Submission, nodes::Choice, numbers::Numbers};
@@ -491,7 +491,9 @@ impl Job {
     /// room, or not at all.
     fn fits(&self, room: usize, so_far: usize, signers: usize) -> Option<Fit> {
         let evidence: usize = self.submission.evidence.iter().map(Bytes::len).sum();
-        let own = self.submission.content_bytes.saturating_add(evidence).saturating_add(limits::ITEM_BYTES);
+        let entries = self.submission.entry.added.len().saturating_mul(limits::ADDED_BYTES);
+        let own = self.submission.content_bytes.saturating_add(evidence).saturating_add(entries);
+        let own = own.saturating_add(limits::ITEM_BYTES);
         let slot = signers.saturating_mul(COMMITMENT_BYTES).max(1);
         let left = wire_limits::MAX_BATCH_BYTES.saturating_sub(so_far.saturating_add(own));
         let wanted = self.open.len().min(room);
@@ -550,7 +552,13 @@ impl Job {
     }
 
     /// More evidence has come. False if all of it was known.
-    pub fn add_evidence(&mut self, documents: Vec<Bytes>) -> bool {
+    pub fn add_evidence(&mut self, documents: Vec<Bytes>, entries: Vec<LoggedEvidence>) -> bool {
+        let added = &mut self.submission.entry.added;
+        for entry in entries {
+            if added.iter().all(|known| known.index != entry.index) {
+                added.push(entry);
+            }
+        }
         let known = &mut self.submission.evidence;
         let before = known.len();
         for document in documents {

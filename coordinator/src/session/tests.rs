@@ -207,6 +207,7 @@ fn entry() -> LoggedEntry {
         deadline: 9_000,
         embargo: None,
         evidence: Vec::new(),
+        added: Vec::new(),
     }
 }
 

@@ -187,6 +187,7 @@ async fn insert_evidence(
         .map(|((number, release, index), submitter)| Rows {
             release: *number,
             submitter,
+            logged_by: "",
             at: release.created_at,
             index: *index,
             documents: release.evidence.iter().collect(),

@@ -4,9 +4,10 @@ use prost::bytes::Bytes;
 use rutli_log::{
     Entry, Hash,
     entry::{Evidence, kinds},
+    leaf_hash,
 };
 use rutli_release::ReleaseId;
-use rutli_wire::v1;
+use rutli_wire::{link::LoggedEvidence, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
@@ -33,7 +34,25 @@ pub struct NewEvidence {
     pub documents: Vec<Document>,
 }
 
+/// All evidence of a release.
+#[derive(Clone, Debug, Default)]
+pub struct AllEvidence {
+    /// What there is, in the order in which it came.
+    pub infos: Vec<v1::EvidenceInfo>,
+    /// The entries that name what was added to the request, in the order of the log, without proofs.
+    pub entries: Vec<LoggedEvidence>,
+}
+
 impl Store {
+    /// The entries that name what was added to a release, in the order of the log, without proofs.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn evidence_entries(&self, number: ReleaseNumber) -> Result<Vec<LoggedEvidence>> {
+        let mut connection = self.reads.acquire().await.map_err(failed)?;
+        entries(&mut connection, number.0).await.map_err(failed)
+    }
+
     /// All evidence of a release with its documents, in the order in which it came.
     ///
     /// # Errors
@@ -71,11 +90,48 @@ pub(super) async fn infos(
     rows.iter().map(info).collect()
 }
 
+/// As nodes get them, in the order of the log.
+async fn entries(connection: &mut SqliteConnection, number: i64) -> sqlx::Result<Vec<LoggedEvidence>> {
+    let rows = sqlx::query(
+        "SELECT log_index, logged_by, added_at, digest FROM evidence WHERE release = $1 \
+         AND log_index <> (SELECT log_index FROM releases WHERE number = $1) ORDER BY log_index, number",
+    )
+    .bind(number)
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut entries: Vec<LoggedEvidence> = Vec::new();
+    for row in &rows {
+        let index = unsigned(row.try_get(0)?);
+        let digest = hash(&row.try_get::<Vec<u8>, _>(3)?)?;
+        match entries.last_mut().filter(|last| last.index == index) {
+            Some(last) => last.evidence.push(digest),
+            None => entries.push(LoggedEvidence {
+                index,
+                leaf: Hash([0; 32]),
+                proof: Vec::new(),
+                by: row.try_get(1)?,
+                evidence: vec![digest],
+                time: unsigned(row.try_get(2)?),
+            }),
+        }
+    }
+    let request: Option<i64> = sqlx::query_scalar("SELECT log_index FROM releases WHERE number = $1")
+        .bind(number)
+        .fetch_one(connection)
+        .await?;
+    for LoggedEvidence { leaf, by, evidence, time, .. } in &mut entries {
+        let entry = entry(by.clone(), evidence.clone(), unsigned(request.unwrap_or_default()), *time);
+        *leaf = leaf_hash(&entry);
+    }
+    Ok(entries)
+}
+
 /// Documents that are to be stored: the release's number, who brought them and when, and the place of the entry that names
-/// them.
+/// them, with the name that it has for who brought them.
 pub(super) struct Rows<'a> {
     pub(super) release: i64,
     pub(super) submitter: &'a str,
+    pub(super) logged_by: &'a str,
     pub(super) at: u64,
     pub(super) index: u64,
     pub(super) documents: Vec<&'a Document>,
@@ -86,13 +142,14 @@ pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Rows<'_>])
     let each: Vec<_> = each.collect();
     for each in each.chunks(limits::LOG_ROWS_PER_INSERT) {
         let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO evidence (release, digest, kind, submitter, added_at, log_index, document) ",
+            "INSERT INTO evidence (release, digest, kind, submitter, logged_by, added_at, log_index, document) ",
         );
         query.push_values(each, |mut row, (rows, document)| {
             row.push_bind(rows.release)
                 .push_bind(document.digest.as_bytes().as_slice())
                 .push_bind(document.kind.as_str())
                 .push_bind(rows.submitter)
+                .push_bind(rows.logged_by)
                 .push_bind(signed(rows.at))
                 .push_bind(signed(rows.index))
                 .push_bind(document.bytes.as_ref());
@@ -103,18 +160,20 @@ pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Rows<'_>])
 }
 
 /// Adds what is not there yet, and says so in the log: here, because only here it is known whether the release has ended,
-/// and where its request stands. Gives all that there is then.
+/// and where its request stands. Gives all that there is then, and all entries: what a commit added that was taken for failed
+/// is known to nobody yet.
 pub(super) async fn add(
     connection: &mut SqliteConnection,
     new: &NewEvidence,
     log: &mut Appending<'_>,
-) -> sqlx::Result<Result<Vec<v1::EvidenceInfo>>> {
+) -> sqlx::Result<Result<AllEvidence>> {
     let NewEvidence { number, submitter, at, documents } = new;
     let mut all = infos(connection, number.0).await?;
     let there = |document: &&Document| all.iter().any(|info| info.digest == document.digest.as_bytes());
     let fresh: Vec<&Document> = documents.iter().filter(|document| !there(document)).collect();
     if fresh.is_empty() {
-        return Ok(Ok(all));
+        let entries = entries(connection, number.0).await?;
+        return Ok(Ok(AllEvidence { infos: all, entries }));
     }
     let row = sqlx::query("SELECT release_id, state, log_index FROM releases WHERE number = $1")
         .bind(number.0)
@@ -131,11 +190,13 @@ pub(super) async fn add(
         return Ok(Err(Error::EvidenceFull { release_id: id.to_string(), problem }));
     }
     let digests = fresh.iter().map(|document| document.digest).collect();
-    let index = log.push(entry(logged_as(submitter, hidden), digests, unsigned(request), *at), None);
+    let by = logged_as(submitter, hidden);
+    let index = log.push(entry(by.clone(), digests, unsigned(request), *at), None);
     all.extend(fresh.iter().map(|document| document.info(submitter, *at, index)));
-    let rows = Rows { release: number.0, submitter, at: *at, index, documents: fresh };
+    let rows = Rows { release: number.0, submitter, logged_by: &by, at: *at, index, documents: fresh };
     insert(connection, &[rows]).await?;
-    Ok(Ok(all))
+    let entries = entries(connection, number.0).await?;
+    Ok(Ok(AllEvidence { infos: all, entries }))
 }
 
 /// Whether the log does not say yet whose request it is.
@@ -169,6 +230,10 @@ fn info(row: &SqliteRow) -> sqlx::Result<v1::EvidenceInfo> {
         log_index: unsigned(row.try_get(4)?),
         size: u32::try_from(size).unwrap_or(u32::MAX),
     })
+}
+
+fn hash(digest: &[u8]) -> sqlx::Result<Hash> {
+    Hash::from_slice(digest).map_err(|error| sqlx::Error::Decode(error.into()))
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {

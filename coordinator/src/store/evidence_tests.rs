@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use rutli_evidence::Kind;
-use rutli_log::{Entry, sha256};
+use rutli_log::{Entry, leaf_hash, sha256};
 
 use super::{
     log_tests::{assert_log, entries, logged},
@@ -28,7 +28,7 @@ fn by(submitter: &str, number: ReleaseNumber, documents: Vec<Document>) -> NewEv
 }
 
 async fn add(store: &Store, new: NewEvidence) -> Result<Vec<v1::EvidenceInfo>> {
-    store.add_evidence(new, |_| {}).await
+    store.add_evidence(new, |_| {}).await.map(|all| all.infos)
 }
 
 async fn kept(store: &Store, number: ReleaseNumber) -> Vec<String> {
@@ -189,9 +189,9 @@ async fn documents_and_their_entry_are_durable_together_before_anybody_is_told()
     let teller = Arc::clone(&told);
     let all = store.add_evidence(by("custodian:c", first, documents(&["b", "a"])), move |all| {
         added();
-        teller.lock().unwrap().extend(all.to_vec());
+        teller.lock().unwrap().extend(all.infos.clone());
     });
-    assert_eq!(all.await.unwrap(), *told.lock().unwrap());
+    assert_eq!(all.await.unwrap().infos, *told.lock().unwrap());
     let copies = std::mem::take(&mut *copies.lock().unwrap());
     let said = entry("custodian:c", 0, &["b"]);
     for (copy, expected, entries) in [
@@ -219,4 +219,8 @@ async fn under_embargo_the_log_says_no_name() {
     let said = entries(folder.path()).await;
     assert_eq!(said[1], entry("pipeline", 0, &["a"]));
     assert_eq!(said[3], entry("pipeline:ci", 0, &["b"]));
+    // Nodes encode what was logged, whatever has been disclosed since.
+    let leaves: Vec<Hash> =
+        store.evidence_entries(first).await.unwrap().into_iter().map(|entry| entry.leaf).collect();
+    assert_eq!(leaves, [&said[1], &said[3]].map(|entry| leaf_hash(entry.as_bytes())));
 }

@@ -21,8 +21,8 @@ use rutli_log::Head;
 use rutli_release::{Channel, ChannelKey, InvalidRelease, Product};
 
 use super::{
-    Admission, CeremonyChange, Ending, Health, NewEvidence, NewRelease, ReleaseNumber, admission::admit,
-    evidence, staging,
+    Admission, AllEvidence, CeremonyChange, Ending, Health, NewEvidence, NewRelease, ReleaseNumber,
+    admission::admit, evidence, staging,
 };
 use crate::{
     error::{Error, Result},
@@ -48,7 +48,7 @@ pub(super) enum Told {
 }
 
 type OnAdmitted = Box<dyn FnOnce(u64) + Send>;
-type OnEvidence = Box<dyn FnOnce(&[v1::EvidenceInfo]) + Send>;
+type OnEvidence = Box<dyn FnOnce(&AllEvidence) + Send>;
 
 impl Job {
     fn answer(self, answer: Result<Done>) {
@@ -79,7 +79,7 @@ pub(super) enum Op {
 pub(super) enum Done {
     Admitted(Admission),
     /// All that there is.
-    Evidence(Vec<v1::EvidenceInfo>),
+    Evidence(AllEvidence),
     Written,
 }
 

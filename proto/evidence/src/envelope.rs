@@ -65,6 +65,7 @@ impl Envelope {
 struct EnvelopeJson {
     payload: String,
     payload_type: String,
+    #[serde(deserialize_with = "rutli_release::json::objects")]
     signatures: Vec<SignatureJson>,
 }
 

@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, fmt};
 
+use rutli_release::{Product, VerifiedRelease};
+
 /// What one piece of evidence establishes about one release, by the keys that one custodian trusts.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Established {
@@ -13,11 +15,16 @@ pub enum Established {
     Tests {
         /// The name of the tester's key.
         by: String,
-        /// What passed: the names in `passedTests`, and those of the `configuration`s, each of which passed as a whole.
-        /// Tests that only passed with a warning are not among them.
+        /// What passed: the names in `passedTests`. Tests that only passed with a warning are not among them, nor is what they ran
+        /// on (`configuration`).
         passed: BTreeSet<String>,
         /// Where to read about the run.
         url: Option<String>,
+    },
+    /// A test run over some of the release's files failed, or something in it.
+    TestsFailed {
+        /// The name of the tester's key.
+        by: String,
     },
     /// A reviewer found one source in order. Whether the release was built from it is for the policy to compare with the
     /// digest in the provenance.
@@ -38,13 +45,35 @@ pub enum Established {
         /// The custodian's name: the principal in the allowed-signers file.
         custodian: String,
     },
-    /// A custodian refuses the release.
+    /// A custodian refuses the release's product with some files of it.
     Refusal {
         /// The custodian's name: the principal in the allowed-signers file.
         custodian: String,
         /// Why, in one printable line.
         reason: String,
+        /// What it is about.
+        refused: Refused,
     },
+}
+
+/// What a custodian refuses: any release of a product with one of these files, whatever else it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// SHA-256 of the statement of the release that the custodian looked at.
+    pub statement: [u8; 32],
+    /// Its product.
+    pub product: Product,
+    /// SHA-256 of all of its files, or of those that the custodian chose.
+    pub files: BTreeSet<[u8; 32]>,
+}
+
+impl Refused {
+    /// Whether it is about this release: the same product, and one of the files.
+    #[must_use]
+    pub fn is_about(&self, release: &VerifiedRelease) -> bool {
+        self.product == *release.product()
+            && release.artifacts().iter().any(|artifact| self.files.contains(&artifact.sha256))
+    }
 }
 
 /// How the artifacts of a release came about (SLSA provenance v1).

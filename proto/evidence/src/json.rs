@@ -13,11 +13,11 @@ use serde::{
 
 use crate::words;
 
-/// Reads a `T` from JSON. The error is for people, cut and escaped.
+/// Reads a struct from a JSON object. The error is for people, cut and escaped.
 pub(crate) fn parse<'a, T: Deserialize<'a>>(bytes: &'a [u8]) -> Result<T, String> {
     let problem = |error: serde_json::Error| words::cut(&error.to_string());
     serde_json::from_slice::<Unambiguous>(bytes).map_err(problem)?;
-    serde_json::from_slice(bytes).map_err(problem)
+    rutli_release::json::parse(bytes).map_err(problem)
 }
 
 /// Any JSON without a repeated name.
@@ -83,7 +83,7 @@ impl<'de> Visitor<'de> for Walk {
 mod tests {
     use super::*;
 
-    fn read(json: &str) -> Result<serde_json::Value, String> {
+    fn read(json: &str) -> Result<std::collections::BTreeMap<String, serde_json::Value>, String> {
         parse(json.as_bytes())
     }
 

@@ -13,6 +13,20 @@ use ssh_key::{Algorithm, EcdsaCurve, SshSig, public::KeyData};
 
 use crate::limits::MAX_KEY_FILE_BYTES;
 
+/// The point of a key, whatever kind of key it is: who has its secret can sign as all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Point {
+    Ed25519([u8; 32]),
+    /// Compressed, whichever form the file has.
+    P256(Box<[u8]>),
+}
+
+impl Point {
+    fn p256(key: &VerifyingKey) -> Self {
+        Self::P256(key.to_encoded_point(true).as_bytes().into())
+    }
+}
+
 /// A key that envelopes are verified with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PublicKey {
@@ -37,6 +51,13 @@ impl PublicKey {
         match line.key_data() {
             KeyData::Ed25519(key) if !text.contains('\n') => ed25519(&key.0).map(Self::Ed25519),
             _ => Err(WANTED.into()),
+        }
+    }
+
+    pub(crate) fn point(&self) -> Point {
+        match self {
+            Self::Ed25519(key) => Point::Ed25519(key.to_bytes()),
+            Self::P256(key) => Point::p256(key),
         }
     }
 
@@ -100,6 +121,13 @@ impl SshKey {
                  ecdsa-sha2-nistp256",
                 crate::words::cut(other.algorithm().as_str())
             )),
+        }
+    }
+
+    pub(crate) fn point(&self) -> Point {
+        match self {
+            Self::Ed25519(key) | Self::SkEd25519 { key, .. } => Point::Ed25519(key.to_bytes()),
+            Self::P256(key) => Point::p256(key),
         }
     }
 

@@ -43,12 +43,14 @@ mod verify;
 mod words;
 
 pub use document::{Evidence, Kind, NotEvidence};
-pub use fact::{BuildFact, Established, NotADigest, SourceDigest};
+pub use fact::{BuildFact, Established, NotADigest, Refused, SourceDigest};
 pub use make::{
     AttestationSigner, Build, File, InvalidSigner, NotMade, OtherDigests, TestRun, provenance_statement,
     sign_dsse, test_statement,
 };
-pub use text::{APPROVAL_NAMESPACE, InvalidReason, REFUSAL_NAMESPACE, approval_text, refusal_text};
+pub use text::{
+    APPROVAL_NAMESPACE, InvalidRefusal, REFUSAL_NAMESPACE, approval_text, check_reason, refusal_text,
+};
 pub use trust::{AttestationKey, InvalidTrust, Role, Trust};
 pub use verify::{NotEstablished, verify};
 pub use words::is_shown;

@@ -87,7 +87,9 @@ fn of_text(text: &SignedText) -> Vec<(&'static str, String)> {
         ("release", text.release.to_string()),
         ("statement", format!("sha256:{}", hex::encode(text.statement))),
     ];
-    if let Word::Refusal { reason } = &text.word {
+    if let Word::Refusal { refused, reason } = &text.word {
+        lines.push(("product", refused.product.to_string()));
+        lines.push(("files", refused.files.len().to_string()));
         lines.push(("reason", reason.clone()));
     }
     let key = text.signature.public_key();

@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// One line: a key of a custodian.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Signer {
     pub(crate) custodian: String,
     /// Where it stands, counted from 1.
@@ -31,7 +31,7 @@ pub(crate) enum NotAllowed {
 }
 
 /// What a line restricts its key to. Both times are included, as OpenSSH has it.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Options {
     namespaces: Option<BTreeSet<String>>,
     valid_after: Option<u64>,
@@ -54,6 +54,25 @@ impl Signer {
         }
     }
 
+    /// This line as far as another one, of a later file, lets the same key sign: `None` if it is another custodian's or another kind
+    /// of key there.
+    pub(crate) fn restricted_by(&self, later: &Self) -> Option<Self> {
+        if self.key != later.key || self.custodian != later.custodian {
+            return None;
+        }
+        let (one, other) = (&self.options, &later.options);
+        let namespaces = match (&one.namespaces, &other.namespaces) {
+            (Some(one), Some(other)) => Some(one.intersection(other).cloned().collect()),
+            (one, other) => one.as_ref().or(other.as_ref()).cloned(),
+        };
+        let options = Options {
+            namespaces,
+            valid_after: one.valid_after.max(other.valid_after),
+            valid_before: [one.valid_before, other.valid_before].into_iter().flatten().min(),
+        };
+        Some(Self { options, ..self.clone() })
+    }
+
     /// Its `valid-before`, if that is past at a time in Unix seconds.
     pub(crate) fn expired(&self, now_unix: u64) -> Option<u64> {
         self.options.valid_before.filter(|until| now_unix > *until)
@@ -72,7 +91,7 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Signer>, InvalidTrust> {
         }
         let wrong = |problem| InvalidTrust::SignersLine { line: number, problem };
         let signer = parse_line(number, line).map_err(wrong)?;
-        if let Some(other) = signers.iter().find(|other| other.data == signer.data) {
+        if let Some(other) = signers.iter().find(|other| other.key.point() == signer.key.point()) {
             return Err(wrong(repeated(other, &signer)));
         }
         signers.push(signer);
@@ -85,7 +104,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Signer>, InvalidTrust> {
     Ok(signers)
 }
 
-/// One key counts for one custodian, under one set of options.
+/// One key counts for one custodian, under one set of options: also as another kind of key, for another application, or in another
+/// encoding, for one secret signs for all of these.
 fn repeated(other: &Signer, signer: &Signer) -> String {
     if other.custodian == signer.custodian {
         return format!("the same key stands on line {} already: keep one of the lines", other.line);

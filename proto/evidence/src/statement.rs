@@ -246,6 +246,7 @@ struct Head {
     statement_type: String,
     #[serde(rename = "predicateType")]
     predicate_type: String,
+    #[serde(deserialize_with = "rutli_release::json::objects")]
     subject: Vec<SubjectJson>,
 }
 
@@ -257,14 +258,18 @@ struct SubjectJson {
 }
 
 #[derive(Deserialize)]
+#[serde(bound = "P: Deserialize<'de>")]
 struct Body<P> {
+    #[serde(deserialize_with = "rutli_release::json::object")]
     predicate: P,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct ProvenanceJson {
+    #[serde(deserialize_with = "rutli_release::json::object")]
     build_definition: DefinitionJson,
+    #[serde(deserialize_with = "rutli_release::json::object")]
     run_details: RunJson,
 }
 
@@ -272,7 +277,7 @@ struct ProvenanceJson {
 #[serde(rename_all = "camelCase")]
 struct DefinitionJson {
     build_type: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "rutli_release::json::objects")]
     resolved_dependencies: Vec<ResourceJson>,
 }
 
@@ -287,7 +292,9 @@ struct ResourceJson {
 
 #[derive(Deserialize)]
 struct RunJson {
+    #[serde(deserialize_with = "rutli_release::json::object")]
     builder: IdJson,
+    #[serde(default, deserialize_with = "rutli_release::json::maybe_object")]
     metadata: Option<MetadataJson>,
 }
 
@@ -307,6 +314,7 @@ struct MetadataJson {
 #[serde(rename_all = "camelCase")]
 struct TestsJson {
     result: TestResult,
+    #[serde(deserialize_with = "rutli_release::json::objects")]
     configuration: Vec<ResourceJson>,
     #[serde(default)]
     passed_tests: Vec<String>,
@@ -318,6 +326,7 @@ struct TestsJson {
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct SummaryJson {
+    #[serde(deserialize_with = "rutli_release::json::object")]
     verifier: IdJson,
     resource_uri: String,
     verification_result: ReviewResult,

@@ -4,12 +4,15 @@
 //! rutli approval v1                        rutli refusal v1
 //! release: <release id>                    release: <release id>
 //! statement: sha256:<64 digits>            statement: sha256:<64 digits>
-//! -----BEGIN SSH SIGNATURE-----            reason: <one printable line of 1 to 500 bytes>
-//! …                                        -----BEGIN SSH SIGNATURE-----
+//! -----BEGIN SSH SIGNATURE-----            product: <product>
+//! …                                        file: sha256:<64 digits>      (1 to 5,000 lines, ascending)
+//!                                          reason: <one printable line of 1 to 500 bytes>
+//!                                          -----BEGIN SSH SIGNATURE-----
 //!                                          …
 //! ```
 //!
-//! The digest is the SHA-256 of the release's statement. Every line ends with a line feed. There is one spelling of the text, and
+//! The statement's digest is the SHA-256 of the release's statement, a file's that of its content. An approval is about one
+//! statement. A refusal is about product and files: any release of that product with one of them, whatever else it says. Every line ends with a line feed. There is one spelling of the text, and
 //! one of the signature: that of `ssh-keygen`, version 1, nothing in its reserved field (OpenSSH's PROTOCOL.sshsig). So stock tools
 //! make the same bytes as `rutli` does:
 //!
@@ -17,12 +20,15 @@
 //! ssh-keygen -Y sign -n approval@rutli -f KEY FILE && cat FILE FILE.sig
 //! ```
 
-use rutli_release::ReleaseId;
+use std::collections::BTreeSet;
+
+use rutli_release::{Product, ReleaseId};
 use ssh_key::{LineEnding, SshSig};
 
 use crate::{
     document::NotEvidence,
-    limits::{MAX_REASON_BYTES, MAX_SSH_SIGNATURE_BYTES},
+    fact::Refused,
+    limits::{MAX_REASON_BYTES, MAX_SSH_SIGNATURE_BYTES, MAX_SUBJECTS},
     words::is_printable,
 };
 
@@ -46,28 +52,49 @@ pub fn approval_text(release: &ReleaseId, statement_sha256: &[u8; 32]) -> String
     format!("{APPROVAL}{}", subject_lines(release, statement_sha256))
 }
 
-/// The text that a custodian signs in the namespace [`REFUSAL_NAMESPACE`] to refuse a release.
+/// The text that a custodian signs in the namespace [`REFUSAL_NAMESPACE`] to refuse a release, and every other release of its
+/// product with one of these files.
 ///
 /// # Errors
-/// [`InvalidReason`] if `reason` is not 1 to 500 bytes of printable text on one line.
-pub fn refusal_text(
-    release: &ReleaseId,
-    statement_sha256: &[u8; 32],
-    reason: &str,
-) -> Result<String, InvalidReason> {
-    if reason.len() > MAX_REASON_BYTES || !is_printable(reason) || reason.trim() != reason {
-        return Err(InvalidReason);
+/// [`InvalidRefusal`] if there are no files or too many, or `reason` is not 1 to 500 bytes of printable text on one line.
+pub fn refusal_text(release: &ReleaseId, refused: &Refused, reason: &str) -> Result<String, InvalidRefusal> {
+    check_reason(reason)?;
+    if !(1..=MAX_SUBJECTS).contains(&refused.files.len()) {
+        return Err(InvalidRefusal::Files { count: refused.files.len() });
     }
-    Ok(format!("{REFUSAL}{}reason: {reason}\n", subject_lines(release, statement_sha256)))
+    let files: String =
+        refused.files.iter().map(|file| format!("file: sha256:{}\n", hex::encode(file))).collect();
+    let subject = subject_lines(release, &refused.statement);
+    Ok(format!("{REFUSAL}{subject}product: {}\n{files}reason: {reason}\n", refused.product))
 }
 
-/// A reason that cannot stand in a refusal.
+/// Whether a reason may stand in a refusal.
+///
+/// # Errors
+/// [`InvalidRefusal::Reason`]
+pub fn check_reason(reason: &str) -> Result<(), InvalidRefusal> {
+    if reason.len() > MAX_REASON_BYTES || !is_printable(reason) || reason.trim() != reason {
+        return Err(InvalidRefusal::Reason);
+    }
+    Ok(())
+}
+
+/// What cannot stand in a refusal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "the reason is not one line of 1 to {MAX_REASON_BYTES} bytes of printable text without white space at its ends: say it in \
-     fewer words"
-)]
-pub struct InvalidReason;
+pub enum InvalidRefusal {
+    /// The reason.
+    #[error(
+        "the reason is not one line of 1 to {MAX_REASON_BYTES} bytes of printable text without white space at its ends: say it in \
+         fewer words"
+    )]
+    Reason,
+    /// The files.
+    #[error("the refusal names {count} files: name 1 to {MAX_SUBJECTS} of the release")]
+    Files {
+        /// How many.
+        count: usize,
+    },
+}
 
 /// A signed text whose form is right. The signature is not verified.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +111,7 @@ pub(crate) struct SignedText {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Word {
     Approval,
-    Refusal { reason: String },
+    Refusal { refused: Refused, reason: String },
 }
 
 impl Word {
@@ -117,18 +144,26 @@ fn read(text: &str) -> Result<(Word, ReleaseId, [u8; 32]), &'static str> {
         .strip_prefix(APPROVAL)
         .or_else(|| text.strip_prefix(REFUSAL))
         .ok_or("it begins with neither `rutli approval v1` nor `rutli refusal v1`")?;
-    let mut lines = rest.split('\n');
+    let mut lines = rest.split('\n').peekable();
     let mut line = |name| lines.next().and_then(|line| line.strip_prefix(name));
     let release = line("release: ").ok_or("its second line is not `release: ` and an id")?;
     let release = ReleaseId::new(release).map_err(|_| "its second line names no release")?;
     let statement = line("statement: sha256:")
-        .and_then(|hex| <[u8; 32]>::try_from(hex::decode(hex).ok()?).ok())
+        .and_then(digest)
         .ok_or("its third line is not `statement: sha256:` and 64 digits")?;
     let (word, expected) = if refusal {
-        let reason = line("reason: ").ok_or("its fourth line is not `reason: ` and a reason")?;
-        let expected =
-            refusal_text(&release, &statement, reason).map_err(|_| "its reason is not one printable line")?;
-        (Word::Refusal { reason: reason.to_owned() }, expected)
+        let product = line("product: ").and_then(|product| Product::new(product).ok());
+        let product = product.ok_or("its fourth line is not `product: ` and a product")?;
+        let mut files = BTreeSet::new();
+        while let Some(file) = lines.next_if(|line| line.starts_with(FILE)) {
+            files.insert(file.strip_prefix(FILE).and_then(digest).ok_or("a file has not 64 digits")?);
+        }
+        let reason = lines.next().and_then(|line| line.strip_prefix("reason: "));
+        let reason = reason.ok_or("no `reason: ` follows its files")?;
+        let refused = Refused { statement, product, files };
+        let expected = refusal_text(&release, &refused, reason)
+            .map_err(|_| "it has not 1 to 5000 files, or its reason is not one printable line")?;
+        (Word::Refusal { refused, reason: reason.to_owned() }, expected)
     } else {
         (Word::Approval, approval_text(&release, &statement))
     };
@@ -136,6 +171,12 @@ fn read(text: &str) -> Result<(Word, ReleaseId, [u8; 32]), &'static str> {
         return Err("it has another line, or another spelling of one");
     }
     Ok((word, release, statement))
+}
+
+const FILE: &str = "file: sha256:";
+
+fn digest(hex: &str) -> Option<[u8; 32]> {
+    hex::decode(hex).ok()?.try_into().ok()
 }
 
 fn signature(armor: &str) -> Result<SshSig, NotEvidence> {
@@ -168,6 +209,11 @@ mod tests {
         ReleaseId::new("suite-1.2-0123456789ab").unwrap()
     }
 
+    fn refused() -> Refused {
+        let product = Product::new("suite").unwrap();
+        Refused { statement: [0xab; 32], product, files: [[2; 32], [1; 32]].into() }
+    }
+
     #[test]
     fn texts_are_exactly_these() {
         let digest = "ab".repeat(32);
@@ -175,10 +221,12 @@ mod tests {
             approval_text(&id(), &[0xab; 32]),
             format!("rutli approval v1\nrelease: suite-1.2-0123456789ab\nstatement: sha256:{digest}\n")
         );
+        let (one, two) = ("01".repeat(32), "02".repeat(32));
         assert_eq!(
-            refusal_text(&id(), &[0xab; 32], "not today").unwrap(),
+            refusal_text(&id(), &refused(), "not today").unwrap(),
             format!(
-                "rutli refusal v1\nrelease: suite-1.2-0123456789ab\nstatement: sha256:{digest}\nreason: not today\n"
+                "rutli refusal v1\nrelease: suite-1.2-0123456789ab\nstatement: sha256:{digest}\nproduct: suite\n\
+                 file: sha256:{one}\nfile: sha256:{two}\nreason: not today\n"
             )
         );
     }
@@ -186,24 +234,44 @@ mod tests {
     #[test]
     fn reasons_are_one_printable_line() {
         for bad in ["", " ", " a", "a ", "a\nb", "a\r", "\u{1b}[31m", "a\u{202e}b", &"x".repeat(501)] {
-            assert_eq!(refusal_text(&id(), &[0; 32], bad), Err(InvalidReason), "{bad:?}");
+            assert_eq!(refusal_text(&id(), &refused(), bad), Err(InvalidRefusal::Reason), "{bad:?}");
         }
-        assert!(refusal_text(&id(), &[0; 32], &"x".repeat(500)).is_ok());
-        assert!(refusal_text(&id(), &[0; 32], "Zürich: nein").is_ok());
+        assert!(refusal_text(&id(), &refused(), &"x".repeat(500)).is_ok());
+        assert!(refusal_text(&id(), &refused(), "Zürich: nein").is_ok());
+    }
+
+    #[test]
+    fn a_refusal_names_some_files_and_no_more_than_a_release_has() {
+        let file = |number: usize| {
+            let mut digest = [0; 32];
+            digest[..8].copy_from_slice(&number.to_be_bytes());
+            digest
+        };
+        let of = |count: usize| Refused { files: (0..count).map(file).collect(), ..refused() };
+        for count in [0, MAX_SUBJECTS + 1] {
+            assert_eq!(refusal_text(&id(), &of(count), "no"), Err(InvalidRefusal::Files { count }));
+        }
+        let text = refusal_text(&id(), &of(MAX_SUBJECTS), "no").unwrap();
+        assert!(text.len() + 4_096 < crate::limits::MAX_EVIDENCE_BYTES, "{}", text.len());
+        assert!(read(&text).is_ok());
     }
 
     #[test]
     fn texts_have_one_spelling() {
         let approval = approval_text(&id(), &[0xab; 32]);
-        let refusal = refusal_text(&id(), &[0xab; 32], "no").unwrap();
+        let refusal = refusal_text(&id(), &refused(), "no").unwrap();
         assert_eq!(read(&approval).unwrap(), (Word::Approval, id(), [0xab; 32]));
-        assert_eq!(read(&refusal).unwrap(), (Word::Refusal { reason: "no".into() }, id(), [0xab; 32]));
+        let word = Word::Refusal { refused: refused(), reason: "no".into() };
+        assert_eq!(read(&refusal).unwrap(), (word, id(), [0xab; 32]));
+        let (one, two) =
+            (format!("file: sha256:{}\n", "01".repeat(32)), format!("file: sha256:{}\n", "02".repeat(32)));
         for bad in [
             String::new(),
             format!("{approval}\n"),
             format!("{approval}reason: x\n"),
             format!("{refusal}\n"),
             format!("{refusal}reason: no\n"),
+            format!("{refusal}{one}"),
             approval.trim_end().to_owned(),
             approval.replace('\n', "\r\n"),
             approval.replace("ab\n", "AB\n"),
@@ -218,6 +286,14 @@ mod tests {
             refusal.replace("no\n", "no \n"),
             refusal.replace("no\n", "\n"),
             refusal.replace("refusal", "approval"),
+            refusal.replace("product: suite\n", ""),
+            refusal.replace("product: suite", "product: "),
+            refusal.replace("product: suite", "product: a/b"),
+            refusal.replace(&format!("{one}{two}"), ""),
+            refusal.replace(&one, &format!("{one}{one}")),
+            refusal.replace(&format!("{one}{two}"), &format!("{two}{one}")),
+            refusal.replace("file: sha256:01", "file: sha256:1"),
+            refusal.replace("file: sha256:01", "file: sha512:01"),
         ] {
             assert!(read(&bad).is_err(), "{bad:?}");
         }

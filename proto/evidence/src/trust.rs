@@ -42,13 +42,13 @@ pub struct AttestationKey {
 }
 
 /// Whom one custodian trusts. A key that is not in it, or not any more, establishes nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Trust {
     pub(crate) keys: Vec<TrustedKey>,
     pub(crate) signers: Vec<Signer>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct TrustedKey {
     pub(crate) name: String,
     pub(crate) role: Role,
@@ -136,7 +136,8 @@ impl Trust {
     /// allowed-signers file (ssh-keygen(1)). A line is `principal [options] key-type key [comment]`. The principal is the
     /// custodian's name; a custodian with several keys has several lines and counts once. Options are `namespaces="…"`,
     /// `valid-after="…"` and `valid-before="…"`, both times included. Narrower than OpenSSH: one principal on a line, no patterns,
-    /// no certificates, times in UTC with `Z` at the end (this crate knows no other time zone), and no key twice.
+    /// no certificates, times in UTC with `Z` at the end (this crate knows no other time zone), and no key twice,
+    /// whatever kind of key it is, nor one of `keys`.
     ///
     /// # Errors
     /// [`InvalidTrust`] for the first thing that is wrong.
@@ -150,9 +151,26 @@ impl Trust {
             check_unique(&trusted, &key)?;
             trusted.push(key);
         }
+        let signers = signers::parse(allowed_signers)?;
+        check_people(&trusted, &signers)?;
         // A document that is signed for two roles counts for the first.
         trusted.sort_by_key(|key| key.role);
-        Ok(Self { keys: trusted, signers: signers::parse(allowed_signers)? })
+        Ok(Self { keys: trusted, signers })
+    }
+
+    /// What of this trust still stands in a later one: keys in the same role for the ids that both name, and custodians' keys under
+    /// the options of both. Nobody is in it who is not in both.
+    #[must_use]
+    pub fn restricted_by(&self, later: &Self) -> Self {
+        let of_keys = |key: &TrustedKey| {
+            let other = later.keys.iter().find(|other| other.key == key.key && other.role == key.role)?;
+            key.restricted_by(other)
+        };
+        let of_signers = |signer: &Signer| later.signers.iter().find_map(|other| signer.restricted_by(other));
+        Self {
+            keys: self.keys.iter().filter_map(of_keys).collect(),
+            signers: self.signers.iter().filter_map(of_signers).collect(),
+        }
     }
 
     /// The custodians whose approvals and refusals count, in the order of their names.
@@ -183,6 +201,36 @@ impl Trust {
         }
         names
     }
+}
+
+impl TrustedKey {
+    /// `None` if there is nobody left for whom it may speak.
+    fn restricted_by(&self, later: &Self) -> Option<Self> {
+        // A reviewer's key without ids may speak for any.
+        let any = |key: &Self| key.role == Role::Reviewer && key.ids.is_empty();
+        let ids: BTreeSet<String> = match (any(self), any(later)) {
+            (true, _) => later.ids.clone(),
+            (_, true) => self.ids.clone(),
+            _ => self.ids.intersection(&later.ids).cloned().collect(),
+        };
+        let speaks = !ids.is_empty() || self.role == Role::Tester || (any(self) && any(later));
+        speaks.then(|| Self { ids, ..self.clone() })
+    }
+}
+
+/// One key one person: who attests does not approve with the same key.
+fn check_people(keys: &[TrustedKey], signers: &[Signer]) -> Result<(), InvalidTrust> {
+    for signer in signers {
+        if let Some(key) = keys.iter().find(|key| key.key.point() == signer.key.point()) {
+            let problem = format!(
+                "the key of {} is the {}'s key {} in the file of attestation keys too: one secret would count for two; give each \
+                 of them a key",
+                signer.custodian, key.role, key.name
+            );
+            return Err(InvalidTrust::SignersLine { line: signer.line, problem });
+        }
+    }
+    Ok(())
 }
 
 fn trusted_key(key: AttestationKey) -> Result<TrustedKey, InvalidTrust> {
@@ -219,7 +267,7 @@ fn check_unique(others: &[TrustedKey], key: &TrustedKey) -> Result<(), InvalidTr
     let repeated =
         |problem: String| InvalidTrust::Repeated { name: key.name.clone(), role: key.role, problem };
     for other in others {
-        let same_key = other.key == key.key;
+        let same_key = other.key.point() == key.key.point();
         if same_key != (other.name == key.name) {
             return Err(repeated(match same_key {
                 true => format!("the {}'s key {} is the same key", other.role, other.name),

@@ -150,6 +150,12 @@ pub enum NotEstablished {
         /// That of the release.
         wanted: String,
     },
+    /// A refusal of another product, or of files that this release has not.
+    #[error("it refuses files of {found} that this release does not have: it is about another release")]
+    OtherFiles {
+        /// Which product.
+        found: String,
+    },
     /// Signed by a key that is not in the allowed-signers file, or not any more.
     #[error(
         "it is signed by the SSH key {fingerprint}, which is no custodian's in your allowed-signers file: add it there if it is one's"
@@ -250,6 +256,9 @@ impl NotEstablished {
             Self::OtherStatement { .. } => {
                 "it is about a release of this name with another statement".to_owned()
             }
+            Self::OtherFiles { found } => {
+                format!("it refuses files of {found} that this release does not have")
+            }
             Self::UnknownSigner { fingerprint } => {
                 format!("it is signed by the SSH key {fingerprint}, no custodian's at this node")
             }
@@ -277,8 +286,10 @@ impl NotEstablished {
 /// - Provenance and test results name every file of the release with every digest that is signed for it, and with no other value of
 ///   any algorithm, over all subjects of that name. More subjects and more algorithms do no harm. What does not keep to this does not
 ///   count, and that is all: it ends no release.
-/// - An approval or a refusal is about the id and the statement of this very release, and signed in its own namespace, by a
-///   custodian's key that is valid now. An authenticator was touched for it.
+///   A test run that failed counts as soon as it is about one of the files.
+/// - An approval is about the id and the statement of this very release; a refusal about its product and one of its files, whichever
+///   release the custodian looked at. Both are signed in their own namespace, by a custodian's key that is valid now. An authenticator
+///   was touched for it.
 ///
 /// # Errors
 /// [`NotEstablished`] for the first of these that does not hold.
@@ -313,10 +324,14 @@ fn verify_envelope(
             })
         }
         Predicate::Tests(tests) => {
-            check_tests(tests)?;
+            if tests.result == TestResult::Failed || !tests.failed.is_empty() {
+                return failed(by, tests, subjects, release);
+            }
+            if tests.result == TestResult::Warned {
+                return Err(NotEstablished::TestsNotPassed { result: "WARNED" });
+            }
             check_subjects(subjects, release)?;
-            let passed = tests.passed.union(&tests.configurations).cloned().collect();
-            Ok(Established::Tests { by, passed, url: tests.url.clone() })
+            Ok(Established::Tests { by, passed: tests.passed.clone(), url: tests.url.clone() })
         }
         Predicate::Review(review) => reviewed(by, review, subjects),
     }
@@ -414,19 +429,27 @@ fn build_fact(by: String, provenance: &Provenance) -> BuildFact {
     BuildFact { by, builder_id, build_type, source_uri, source_digest, invocation_id, finished_at }
 }
 
-fn check_tests(tests: &Tests) -> Result<(), NotEstablished> {
-    match tests.result {
-        TestResult::Passed => {}
-        TestResult::Warned => return Err(NotEstablished::TestsNotPassed { result: "WARNED" }),
-        TestResult::Failed => return Err(NotEstablished::TestsNotPassed { result: "FAILED" }),
+/// A run that failed says something about the release if it was about one of its files: no more is asked of what takes trust away.
+fn failed(
+    by: String,
+    tests: &Tests,
+    subjects: &[Subject],
+    release: &VerifiedRelease,
+) -> Result<Established, NotEstablished> {
+    let files: BTreeSet<String> =
+        release.artifacts().iter().map(|artifact| hex::encode(artifact.sha256)).collect();
+    let is_file = |subject: &Subject| {
+        subject.digests.iter().any(|(name, digest)| name == "sha256" && files.contains(digest))
+    };
+    if subjects.iter().any(is_file) {
+        return Ok(Established::TestsFailed { by });
     }
-    match tests.failed.first() {
-        None => Ok(()),
-        Some(first) => Err(NotEstablished::TestsFailed {
-            first: quoted(first),
-            more: tests.failed.len().saturating_sub(1),
-        }),
-    }
+    Err(match tests.failed.first() {
+        None => NotEstablished::TestsNotPassed { result: "FAILED" },
+        Some(first) => {
+            NotEstablished::TestsFailed { first: quoted(first), more: tests.failed.len().saturating_sub(1) }
+        }
+    })
 }
 
 fn reviewed(by: String, review: &Review, subjects: &[Subject]) -> Result<Established, NotEstablished> {
@@ -484,7 +507,9 @@ fn verify_text(
     })?;
     Ok(match &text.word {
         Word::Approval => Established::Approval { custodian },
-        Word::Refusal { reason } => Established::Refusal { custodian, reason: reason.clone() },
+        Word::Refusal { refused, reason } => {
+            Established::Refusal { custodian, reason: reason.clone(), refused: refused.clone() }
+        }
     })
 }
 
@@ -493,6 +518,12 @@ fn check_is_about(
     release: &VerifiedRelease,
     id: &ReleaseId,
 ) -> Result<(), NotEstablished> {
+    if let Word::Refusal { refused, .. } = &text.word {
+        return match refused.is_about(release) {
+            true => Ok(()),
+            false => Err(NotEstablished::OtherFiles { found: refused.product.to_string() }),
+        };
+    }
     if text.release != *id {
         return Err(NotEstablished::OtherRelease { found: text.release.to_string(), wanted: id.to_string() });
     }

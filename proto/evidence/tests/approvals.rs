@@ -11,10 +11,10 @@ use ed25519_dalek::{Signer as _, SigningKey};
 use p256::ecdsa;
 use proptest::prelude::*;
 use rutli_evidence::{
-    APPROVAL_NAMESPACE, Established, Evidence, Kind, NotEstablished, NotEvidence, REFUSAL_NAMESPACE, Trust,
-    approval_text, refusal_text, verify,
+    APPROVAL_NAMESPACE, Established, Evidence, Kind, NotEstablished, NotEvidence, REFUSAL_NAMESPACE, Refused,
+    Role, Trust, approval_text, refusal_text, verify,
 };
-use rutli_release::{ReleaseId, UnverifiedRelease};
+use rutli_release::{Product, ReleaseId, UnverifiedRelease};
 use sha2::{Digest, Sha256, Sha512};
 use support::*;
 
@@ -142,7 +142,15 @@ fn approval() -> String {
 }
 
 fn refusal() -> String {
-    refusal_text(&id(), &statement_sha256(), "The tests on Windows are missing.").unwrap()
+    refusal_text(&id(), &all_refused(), "The tests on Windows are missing.").unwrap()
+}
+
+fn all_refused() -> Refused {
+    Refused {
+        statement: statement_sha256(),
+        product: release().product().clone(),
+        files: release().artifacts().iter().map(|artifact| artifact.sha256).collect(),
+    }
 }
 
 fn signers(text: &str) -> Trust {
@@ -166,7 +174,11 @@ fn a_custodians_word_counts_under_each_kind_of_key() {
         assert_eq!(Evidence::parse(&document).unwrap().kind(), Kind::Approval);
         let document = signed(&key, REFUSAL_NAMESPACE, &refusal());
         let reason = "The tests on Windows are missing.".into();
-        assert_eq!(check(&trust, &document), Ok(Established::Refusal { custodian: "anna".into(), reason }));
+        let custodian = "anna".into();
+        assert_eq!(
+            check(&trust, &document),
+            Ok(Established::Refusal { custodian, reason, refused: all_refused() })
+        );
         assert_eq!(Evidence::parse(&document).unwrap().kind(), Kind::Refusal);
         let sha256 = Blob { hash: "sha256", ..blob(APPROVAL_NAMESPACE) }.encode(&key, &approval());
         assert!(check(&trust, format!("{}{}", approval(), armored(&sha256, 70)).as_bytes()).is_ok());
@@ -182,6 +194,47 @@ fn several_keys_are_one_custodian() {
     for (key, by) in [(first, "anna"), (second, "anna"), (third, "ben")] {
         assert_eq!(check(&trust, &signed(&key, APPROVAL_NAMESPACE, &approval())), Ok(approved(by)));
     }
+}
+
+/// One secret signs as every kind of key with its point: whoever has it is one custodian.
+#[test]
+fn one_point_is_one_custodian() {
+    let Ed25519(key) = anna() else { return };
+    let sk = |application| Sk { key: key.clone(), application, flags: 1 };
+    let P256(p256) = P256(p256_key()) else { return };
+    let compressed = |principal: &str| {
+        let point = p256.verifying_key().to_encoded_point(true);
+        let blob = [string(b"ecdsa-sha2-nistp256"), string(b"nistp256"), string(point.as_bytes())].concat();
+        format!("{principal} ecdsa-sha2-nistp256 {}\n", STANDARD.encode(blob))
+    };
+    let problem = |text: String| Trust::new(Vec::new(), &text).unwrap_err().to_string();
+    assert!(Trust::new(Vec::new(), &compressed("beat")).is_ok(), "it is a key in any encoding");
+    for (one, other) in [
+        (anna().line("anna"), sk("ssh:").line("beat")),
+        (sk("ssh:").line("anna"), sk("ssh:other").line("beat")),
+        (sk("ssh:").line("anna"), anna().line("beat")),
+        (P256(p256_key()).line("anna"), compressed("beat")),
+        (compressed("anna"), P256(p256_key()).line("beat")),
+    ] {
+        let problem = problem(format!("{one}{other}"));
+        assert!(problem.contains("line 2") && problem.contains("count for two"), "{problem}");
+    }
+    let own = problem(anna().line("anna") + &sk("ssh:").line("anna"));
+    assert!(own.contains("stands on line 1 already"), "{own}");
+    // Nor does it attest and approve.
+    let attests = |pem: String, signers: String| {
+        Trust::new(vec![attestation_key("qa", Role::Tester, pem, &[])], &signers).unwrap_err().to_string()
+    };
+    for problem in [
+        attests(pem(&key), anna().line("anna")),
+        attests(pem(&key), sk("ssh:").line("anna")),
+        attests(p256_pem(&p256_key()), compressed("anna")),
+    ] {
+        assert!(problem.contains("line 1") && problem.contains("tester's key qa"), "{problem}");
+    }
+    let both = [pem(&key), pem(&key)].into_iter().zip(["a", "b"]);
+    let keys = both.map(|(pem, name)| attestation_key(name, Role::Tester, pem, &[])).collect();
+    assert!(Trust::new(keys, "").is_err());
 }
 
 #[test]
@@ -220,9 +273,19 @@ fn a_word_is_about_one_release_with_one_content() {
             wanted: hex::encode(statement_sha256())
         })
     );
-    for (release, digest) in [(&other, statement_sha256()), (&id(), [7; 32])] {
-        let text = refusal_text(release, &digest, "no").unwrap();
-        assert!(check(&trust, &signed(&anna(), REFUSAL_NAMESPACE, &text)).is_err());
+    // A refusal is about product and files, whichever release the custodian looked at.
+    let refusal = |refused: Refused| {
+        let text = refusal_text(&other, &refused, "no").unwrap();
+        check(&trust, &signed(&anna(), REFUSAL_NAMESPACE, &text))
+    };
+    let one = [[2; 32], [99; 32]].into();
+    assert!(refusal(Refused { statement: [7; 32], files: one, ..all_refused() }).is_ok());
+    for refused in [
+        Refused { product: Product::new("other").unwrap(), ..all_refused() },
+        Refused { files: [[99; 32]].into(), ..all_refused() },
+    ] {
+        let found = refused.product.to_string();
+        assert_eq!(refusal(refused), Err(NotEstablished::OtherFiles { found }));
     }
     // The release changed after it was approved.
     let document = Evidence::parse(&signed(&anna(), APPROVAL_NAMESPACE, &approval())).unwrap();

@@ -107,6 +107,41 @@ fn envelopes_have_one_to_eight_signatures_and_whole_base64() {
     }
 }
 
+/// Serde would take an array where an object is wanted: the same document in two looks, of which others read one.
+#[test]
+fn objects_are_not_arrays_of_their_fields() {
+    let values = |value: &Value, names: &[&str]| -> Value {
+        names.iter().map(|name| value.get(*name).cloned().unwrap_or(Value::Null)).collect()
+    };
+    let envelope = document();
+    let listed = values(&envelope, &["payload", "payloadType", "signatures"]);
+    assert!(Evidence::parse(listed.to_string().as_bytes()).is_err());
+    let signature = values(&envelope["signatures"][0], &["sig"]);
+    assert!(matches!(refused_with("/signatures/0", signature), NotEvidence::Envelope(_)));
+    let build = provenance(BUILDER);
+    let at = |pointer: &str, names: &[&str]| {
+        let listed = values(build.pointer(pointer).unwrap(), names);
+        refused(&attested(&with(build.clone(), pointer, listed), 1))
+    };
+    for (pointer, names) in [
+        ("/subject/0", &["name", "digest"][..]),
+        ("/predicate", &["buildDefinition", "runDetails"]),
+        ("/predicate/buildDefinition", &["buildType", "resolvedDependencies"]),
+        ("/predicate/buildDefinition/resolvedDependencies/1", &["name", "uri", "digest"]),
+        ("/predicate/runDetails", &["builder", "metadata"]),
+        ("/predicate/runDetails/builder", &["id"]),
+        ("/predicate/runDetails/metadata", &["invocationId", "finishedOn"]),
+    ] {
+        let refused = at(pointer, names);
+        let expected = matches!(refused, NotEvidence::Statement(_) | NotEvidence::Predicate { .. });
+        assert!(expected && refused.to_string().contains("object"), "{pointer}: {refused}");
+    }
+    let tests = with(test_result(), "/predicate/configuration/0", json!(["clean-set", null, {}]));
+    assert!(matches!(refused(&attested(&tests, 3)), NotEvidence::Predicate { .. }));
+    let review = with(review(), "/predicate/verifier", json!(["https://audit.example/reviewers"]));
+    assert!(matches!(refused(&attested(&review, 4)), NotEvidence::Predicate { .. }));
+}
+
 #[test]
 fn a_large_statement_has_few_signatures() {
     let payload = |bytes: usize| {

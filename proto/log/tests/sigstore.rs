@@ -399,8 +399,22 @@ fn trusted_roots_are_read_strictly_where_they_concern_us() {
         ("/tlogs/0/publicKey/rawBytes", "AAAA".into()),
         ("/tlogs/0/publicKey/validFor/start", "soon".into()),
         ("/tlogs/0/publicKey/validFor", Value::Null),
+        ("/tlogs/0/hashAlgorithm", "SHA2_512".into()),
+        ("/tlogs/0/hashAlgorithm", "sha2_256".into()),
+        ("/tlogs/0/hashAlgorithm", Value::Null),
+        // What is an object is not an array of the same things.
+        ("/tlogs/0/logId", vec![value["tlogs"][0]["logId"]["keyId"].clone()].into()),
+        (
+            "/tlogs/0/publicKey/validFor",
+            vec![value["tlogs"][0]["publicKey"]["validFor"]["start"].clone(), Value::Null].into(),
+        ),
     ] {
         assert!(with(path, to).is_err(), "{path}");
     }
+    let mut unsaid = value.clone();
+    unsaid["tlogs"][0].as_object_mut().unwrap().remove("hashAlgorithm");
+    assert!(TrustedRoot::parse(unsaid.to_string().as_bytes()).is_err());
+    let as_list = Value::from(vec![value["mediaType"].clone(), value["tlogs"].clone()]);
+    assert!(TrustedRoot::parse(as_list.to_string().as_bytes()).is_err());
     assert!(TrustedRoot::parse(&vec![b' '; 2 << 20]).is_err());
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use rutli_evidence::{BuildFact, Established, Role, SourceDigest, Trust};
+use rutli_evidence::{BuildFact, Established, Refused, Role, SourceDigest, Trust};
 use rutli_release::{ArtifactName, Channel, Class, Format, Product, Requester, Sequence, Timestamp, Version};
 use serde::{Deserialize, Serialize};
 
@@ -79,6 +79,9 @@ pub struct Case {
     /// Whether no other content had this version. Default: true.
     #[serde(default = "defaults::yes")]
     pub version_is_new: bool,
+    /// Files of it that were permitted in an earlier release. Default: 0.
+    #[serde(default)]
+    pub files_permitted_before: u64,
     /// Permitted in the last hour, this release not included. Default: 0.
     #[serde(default)]
     pub releases_in_hour: u64,
@@ -178,7 +181,8 @@ pub fn run_cases(policies: &PolicySet, cases: &Cases) -> CasesReport {
 
 impl Cases {
     /// Reads a file of cases: JSON, if it begins with `{`, else TOML. The shape is that of [`Case`], as `[[case]]` tables in TOML or
-    /// `{"case": [...]}` in JSON; evidence has a `kind`: `provenance`, `rebuild`, `tests`, `review`, `approval` or `refusal`.
+    /// `{"case": [...]}` in JSON; evidence has a `kind`: `provenance`, `rebuild`, `tests`,
+    /// `tests-failed`, `review`, `approval` or `refusal`.
     ///
     /// # Errors
     /// [`InvalidCases`] for the first thing that is wrong.
@@ -242,7 +246,7 @@ fn role(document: &Established) -> Option<Role> {
     match document {
         Established::Provenance(_) => Some(Role::Builder),
         Established::Rebuild(_) => Some(Role::Rebuilder),
-        Established::Tests { .. } => Some(Role::Tester),
+        Established::Tests { .. } | Established::TestsFailed { .. } => Some(Role::Tester),
         Established::Review { .. } => Some(Role::Reviewer),
         Established::Approval { .. } | Established::Refusal { .. } => None,
     }
@@ -271,6 +275,7 @@ impl Case {
             previous_sequence: self.previous_sequence,
             previous_version: self.previous_version.as_ref(),
             version_is_new: self.version_is_new,
+            files_permitted_before: self.files_permitted_before,
             rates: Rates {
                 releases_in_hour: self.releases_in_hour,
                 artifacts_in_hour: self.artifacts_in_hour,
@@ -340,6 +345,9 @@ enum CaseEvidence {
         build_type: Option<String>,
         source: Option<String>,
         source_uri: Option<String>,
+        /// When the build was done, as `2026-11-23T09:00:00Z`. Default: not said.
+        #[serde(default, deserialize_with = "optional_time")]
+        finished: Option<u64>,
     },
     Rebuild {
         by: String,
@@ -349,6 +357,10 @@ enum CaseEvidence {
     Tests {
         by: String,
         passed: BTreeSet<String>,
+    },
+    #[serde(rename = "tests-failed")]
+    TestsFailed {
+        by: String,
     },
     Review {
         by: String,
@@ -372,7 +384,7 @@ impl CaseEvidence {
             None => Ok(UNSTATED_SOURCE),
         };
         let any = |text: Option<String>| text.unwrap_or_else(|| ANY.to_owned());
-        let build = |by, builder_id, build_type, source_uri, source| {
+        let build = |by, builder_id, build_type, source_uri, source, finished_at| {
             Ok::<_, String>(BuildFact {
                 by,
                 builder_id: any(builder_id),
@@ -380,20 +392,25 @@ impl CaseEvidence {
                 source_uri,
                 source_digest: digest(source)?,
                 invocation_id: None,
-                finished_at: None,
+                finished_at,
             })
         };
         Ok(match self {
-            Self::Provenance { by, builder_id, build_type, source, source_uri } => {
-                Established::Provenance(build(by, builder_id, build_type, source_uri, source)?)
+            Self::Provenance { by, builder_id, build_type, source, source_uri, finished } => {
+                Established::Provenance(build(by, builder_id, build_type, source_uri, source, finished)?)
             }
             Self::Rebuild { by, builder_id, source } => {
-                Established::Rebuild(build(by, builder_id, None, None, source)?)
+                Established::Rebuild(build(by, builder_id, None, None, source, None)?)
             }
             Self::Tests { by, passed } => Established::Tests { by, passed, url: None },
+            Self::TestsFailed { by } => Established::TestsFailed { by },
             Self::Review { by, source, levels } => crate::documents::review(&by, &digest(source)?, levels),
             Self::Approval { by } => Established::Approval { custodian: by },
-            Self::Refusal { by, reason } => Established::Refusal { custodian: by, reason },
+            Self::Refusal { by, reason } => {
+                let (statement, files) = ([0; 32], BTreeSet::new());
+                let refused = Refused { statement, product: defaults::product(), files };
+                Established::Refusal { custodian: by, reason, refused }
+            }
         })
     }
 }
@@ -418,7 +435,7 @@ fn optional_time<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Op
 }
 
 mod defaults {
-    use super::{Channel, Format, Requester, Sequence, Version};
+    use super::{Channel, Format, Product, Requester, Sequence, Version};
 
     pub(super) fn formats() -> Vec<Format> {
         Format::ALL.into()
@@ -431,6 +448,11 @@ mod defaults {
     #[expect(clippy::expect_used, reason = "a constant that is a legal value")]
     pub(super) fn requester() -> Requester {
         Requester::new("pipeline").expect("a legal constant")
+    }
+
+    #[expect(clippy::expect_used, reason = "a constant that is a legal value")]
+    pub(super) fn product() -> Product {
+        Product::new("any").expect("a legal constant")
     }
 
     #[expect(clippy::expect_used, reason = "a constant that is a legal value")]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, str::FromStr};
 
-use cedar_policy::{Policy, Schema, ValidationMode, Validator};
+use cedar_policy::{ActionConstraint, Policy, Schema, ValidationMode, Validator};
 use miette::Diagnostic;
 use rutli_evidence::{Role, SourceDigest, Trust};
 use rutli_release::{Channel, Product, Requester, Version};
@@ -162,6 +162,9 @@ fn add_policy(
         cedar_policy::Effect::Permit => Effect::Permit,
         cedar_policy::Effect::Forbid => Effect::Forbid,
     };
+    if effect == Effect::Permit && policy.action_constraint() == ActionConstraint::Any {
+        return Err(InvalidPolicy::AnyAction { file, line, id });
+    }
     let rule = Rule { file, line, effect, reason: reason.map(cut) };
     let json = policy.to_json().map_err(|error| InvalidPolicy::Syntax {
         file: rule.file.clone(),
@@ -289,17 +292,26 @@ fn strangers(id: &PolicyId, rule: &Rule, literals: &Literals, trust: Option<&Tru
 }
 
 /// Sets whose members are compared in a way that cannot be followed here: what is missing may not be found, and a misspelt
-/// name not seen.
+/// name not seen. And permits that leave the product or the class to the pipeline.
 fn warnings(id: &PolicyId, rule: &Rule, literals: &Literals) -> Vec<String> {
     let sets = documents::ATTRIBUTES.iter().filter(|attribute| literals.indirect.contains(**attribute));
-    sets.map(|attribute| {
+    let free = [("resource.product", "product"), ("resource.class", "class")]
+        .into_iter()
+        .filter(|(attribute, _)| rule.effect == Effect::Permit && !literals.asked.contains(*attribute));
+    let free = free.map(|(attribute, what)| {
+        format!(
+            "{}, line {}: the permit {id} applies to every {what}, which is what the pipeline says it is: compare {attribute}",
+            rule.file, rule.line
+        )
+    });
+    let indirect = sets.map(|attribute| {
         format!(
             "{}, line {}: {id}: {attribute} is compared with something that is not written out, so that its names are not checked; \
              write {attribute}.contains(\"…\")",
             rule.file, rule.line
         )
-    })
-    .collect()
+    });
+    indirect.chain(free).collect()
 }
 
 fn is_id(text: &str) -> bool {

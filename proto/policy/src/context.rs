@@ -27,6 +27,11 @@ pub(crate) struct Counted<'a> {
     pub(crate) tests_passed: BTreeSet<&'a str>,
     pub(crate) tests_passed_by: BTreeSet<String>,
     pub(crate) approvers: BTreeSet<&'a str>,
+    pub(crate) tests_failed: BTreeSet<&'a str>,
+    pub(crate) builders_contradict: bool,
+    /// When the oldest of the builds that count was done, in Unix seconds; `None` if there is none, or one does not say it.
+    #[serde(skip)]
+    pub(crate) oldest_build: Option<u64>,
 }
 
 /// The sources that builders attested. More than one: nothing that was built counts.
@@ -46,7 +51,8 @@ impl<'a> Counted<'a> {
             _ => None,
         };
         let is_source = |digest: &SourceDigest| source == Some(digest);
-        let mut counted = Self::default();
+        let mut counted = Self { builders_contradict: sources.len() > 1, ..Self::default() };
+        let mut finished = Vec::new();
         counted.sources.extend(source.map(ToString::to_string));
         for &established in established {
             match established {
@@ -55,6 +61,7 @@ impl<'a> Counted<'a> {
                     counted.builder_ids.insert(&build.builder_id);
                     counted.build_types.insert(&build.build_type);
                     counted.source_uris.extend(build.source_uri.as_deref());
+                    finished.push(build.finished_at);
                 }
                 Established::Rebuild(build) if is_source(&build.source_digest) => {
                     counted.rebuilders.insert(&build.by);
@@ -68,6 +75,9 @@ impl<'a> Counted<'a> {
                     counted.tests_passed.extend(passed.iter().map(String::as_str));
                     counted.tests_passed_by.extend(passed.iter().map(|test| format!("{by}/{test}")));
                 }
+                Established::TestsFailed { by } => {
+                    counted.tests_failed.insert(by);
+                }
                 Established::Approval { custodian } => {
                     counted.approvers.insert(custodian);
                 }
@@ -78,7 +88,14 @@ impl<'a> Counted<'a> {
                 | Established::Refusal { .. } => {}
             }
         }
+        let finished: Option<Vec<u64>> = finished.into_iter().collect();
+        counted.oldest_build = finished.and_then(|finished| finished.into_iter().min());
         counted
+    }
+
+    /// Full hours since the oldest build that counts. A builder whose clock is ahead has built just now.
+    fn age_hours(&self, now_unix: u64) -> Option<u64> {
+        self.oldest_build.map(|finished| now_unix.saturating_sub(finished) / 3_600)
     }
 }
 
@@ -156,6 +173,9 @@ impl Asker {
             ("testers", set(&counted.testers)),
             ("testsPassed", set(&counted.tests_passed)),
             ("testsPassedBy", set(&counted.tests_passed_by)),
+            ("testsFailed", set(&counted.tests_failed)),
+            ("buildersContradict", RestrictedExpression::new_bool(counted.builders_contradict)),
+            ("filesPermittedBefore", long(facts.files_permitted_before)),
             ("approvers", set(&counted.approvers)),
             ("approvals", long(approvals)),
             ("embargoed", RestrictedExpression::new_bool(facts.embargoed)),
@@ -164,6 +184,7 @@ impl Asker {
             ("artifactsInHour", long(artifacts)),
             ("time", time),
         ];
+        context.extend(counted.age_hours(now_unix).map(|hours| ("evidenceAgeHours", long(hours))));
         context.extend(facts.previous_sequence.map(|sequence| ("previousSequence", long(sequence.get()))));
         context.extend(facts.previous_version.map(|version| ("previousVersion", text(version.as_str()))));
         let context = context.into_iter().map(|(name, value)| (name.to_owned(), value));
@@ -200,6 +221,8 @@ pub(crate) fn shown(facts: &Facts) -> BTreeMap<&'static str, serde_json::Value> 
         ("previousSequence", facts.previous_sequence.map(|sequence| sequence.get()).into()),
         ("previousVersion", facts.previous_version.map(|version| version.as_str()).into()),
         ("versionIsNew", facts.version_is_new.into()),
+        ("filesPermittedBefore", facts.files_permitted_before.into()),
+        ("evidenceAgeHours", counted.age_hours(facts.now_unix).into()),
         ("releasesInHour", facts.rates.releases_in_hour.saturating_add(1).into()),
         ("artifactsInHour", facts.rates.artifacts_in_hour.saturating_add(release.artifacts).into()),
         ("approvals", counted.approvers.len().into()),

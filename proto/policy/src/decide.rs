@@ -1,5 +1,6 @@
 //! The decision about one release.
 
+use cedar_policy::Entities;
 use rutli_evidence::Established;
 use serde::Serialize;
 
@@ -7,6 +8,7 @@ use crate::{
     context::sources,
     documents::told_apart,
     facts::Facts,
+    limits::MAX_SOURCES,
     missing::Missing,
     search::{Found, Search},
     set::{Effect, Outcome, PolicyId, PolicySet},
@@ -99,8 +101,43 @@ impl PolicySet {
         }
         match search.run() {
             Some(Found { missing, policies }) => Decision::Waits { missing, policies },
-            None => self.refused(facts, &now, &search.outcome_at_best()),
+            None => match self.waits_for_agreement(facts, &entities, search.trials()) {
+                Some(waits) => waits,
+                None => self.refused(facts, &now, &search.outcome_at_best()),
+            },
         }
+    }
+
+    /// Builders who contradict each other end nothing: the release waits as long as it would be permitted, or could yet be, if one of
+    /// them were right. Shares the trials of the search before.
+    fn waits_for_agreement(&self, facts: &Facts, entities: &Entities, mut trials: u32) -> Option<Decision> {
+        let established: Vec<&Established> = facts.established.iter().collect();
+        let sources = sources(&established);
+        if sources.len() < 2 {
+            return None;
+        }
+        let mut least: Option<Found> = None;
+        for source in sources.iter().take(MAX_SOURCES) {
+            let is_other = |document: &&Established| matches!(document, Established::Provenance(build) if build.source_digest != **source);
+            let agreed: Vec<Established> =
+                facts.established.iter().filter(|document| !is_other(document)).cloned().collect();
+            let facts = Facts { established: &agreed, ..*facts };
+            let mut search = Search::after(trials, self, &self.cedar, &facts, entities);
+            let now = search.outcome_now();
+            let found = match now.permitted {
+                true => Some(Found { missing: Vec::new(), policies: now.by }),
+                false => search.run(),
+            };
+            trials = search.trials();
+            let is_less =
+                |found: &Found| least.as_ref().is_none_or(|least| found.missing.len() < least.missing.len());
+            if let Some(found) = found.filter(is_less) {
+                least = Some(found);
+            }
+        }
+        let Found { missing, policies } = least?;
+        let missing = std::iter::once(Missing::agreement(&sources)).chain(missing).collect();
+        Some(Decision::Waits { missing, policies })
     }
 
     /// The policies that permit a release by the facts of now; `None` if it is not permitted. As [`PolicySet::decide`], without the search
@@ -153,7 +190,7 @@ impl PolicySet {
 
 fn refused_by_custodian(facts: &Facts) -> Option<Decision> {
     let refusal = facts.established.iter().find_map(|established| match established {
-        Established::Refusal { custodian, reason } => Some((custodian, reason)),
+        Established::Refusal { custodian, reason, .. } => Some((custodian, reason)),
         _ => None,
     });
     let (custodian, reason) = refusal?;
@@ -173,7 +210,7 @@ fn broken(outcome: &Outcome) -> Decision {
     Decision::Refused { policies, reason }
 }
 
-/// That builders contradict each other, which no further document mends.
+/// That builders contradict each other, where the release would not be permitted if one of them were right.
 fn contradiction(facts: &Facts) -> String {
     let established: Vec<&Established> = facts.established.iter().collect();
     let sources = sources(&established);

@@ -30,6 +30,9 @@ pub(crate) const ATTRIBUTES: [&str; 12] = [
 /// Stands for what no policy asks about. Begins as no name of a key or custodian does.
 pub(crate) const ANY: &str = "(any)";
 
+/// When a build that could yet come is done: as late as policies may ask.
+const JUST_NOW: u64 = u64::MAX;
+
 /// Stands for a source of which nothing is known: no archive has this digest.
 pub(crate) const ANY_SOURCE: SourceDigest = SourceDigest::Sha256([0; 32]);
 
@@ -177,7 +180,7 @@ impl Build {
             source_uri: self.uri,
             source_digest: source.clone(),
             invocation_id: None,
-            finished_at: None,
+            finished_at: Some(JUST_NOW),
         }
     }
 }

@@ -24,6 +24,8 @@ pub struct Facts<'a> {
     pub previous_version: Option<&'a Version>,
     /// Whether this node permitted no other content under this version before in this class, product and channel.
     pub version_is_new: bool,
+    /// How many of the release's files, by SHA-256, this node permitted in an earlier release.
+    pub files_permitted_before: u64,
     /// What this node permitted lately.
     pub rates: Rates,
     /// The node's time, in Unix seconds.

@@ -73,6 +73,18 @@ pub enum InvalidPolicy {
         /// Where.
         line: usize,
     },
+    /// A permit for whatever may come to be asked.
+    #[error(
+        "{file}, line {line}: the permit {id} is for every action, also those of later versions: write `action == Action::\"sign\"`"
+    )]
+    AnyAction {
+        /// Which file.
+        file: String,
+        /// Where.
+        line: usize,
+        /// The policy.
+        id: PolicyId,
+    },
     /// Two policies with one id.
     #[error("{file}, line {line}: the id {id} is used before, in {other}: give each policy its own")]
     RepeatedId {

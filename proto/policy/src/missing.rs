@@ -1,5 +1,7 @@
 //! What is missing, in words for a person.
 
+use std::collections::BTreeSet;
+
 use rutli_evidence::{Established, SourceDigest};
 use rutli_release::Timestamp;
 use serde::Serialize;
@@ -31,6 +33,8 @@ pub struct Missing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MissingKind {
+    /// That builders who contradict each other agree, or all but one of them are trusted no more.
+    Agreement,
     /// A builder's attestation.
     Provenance,
     /// A rebuilder's attestation.
@@ -71,6 +75,7 @@ pub(crate) fn sort(document: &Established) -> (MissingKind, Vec<String>) {
         }
         Established::Rebuild(_) => (MissingKind::Rebuild, Vec::new()),
         Established::Tests { passed, .. } => (MissingKind::Tests, known(&mut passed.iter())),
+        Established::TestsFailed { .. } => (MissingKind::Tests, Vec::new()),
         Established::Review { levels, .. } => (MissingKind::Review, known(&mut levels.iter())),
         Established::Approval { .. } | Established::Refusal { .. } => (MissingKind::Approval, Vec::new()),
     }
@@ -80,7 +85,9 @@ pub(crate) fn sort(document: &Established) -> (MissingKind, Vec<String>) {
 pub(crate) fn giver(document: &Established) -> &str {
     match document {
         Established::Provenance(build) | Established::Rebuild(build) => &build.by,
-        Established::Tests { by, .. } | Established::Review { by, .. } => by,
+        Established::Tests { by, .. } | Established::TestsFailed { by } | Established::Review { by, .. } => {
+            by
+        }
         Established::Approval { custodian } | Established::Refusal { custodian, .. } => custodian,
     }
 }
@@ -90,7 +97,9 @@ pub(crate) fn given_by(document: &Established, name: &str) -> Established {
     let mut other = document.clone();
     match &mut other {
         Established::Provenance(build) | Established::Rebuild(build) => build.by = name.to_owned(),
-        Established::Tests { by, .. } | Established::Review { by, .. } => *by = name.to_owned(),
+        Established::Tests { by, .. } | Established::TestsFailed { by } | Established::Review { by, .. } => {
+            *by = name.to_owned();
+        }
         Established::Approval { custodian } | Established::Refusal { custodian, .. } => {
             *custodian = name.to_owned();
         }
@@ -116,6 +125,17 @@ impl Missing {
         let same = if saying.len() < before { " of the same source" } else { "" };
         let words = words(kind, &saying, same, count, &of) + &note(kind, &of, facts);
         Self { kind, words, count, of, saying, not_before: None }
+    }
+
+    /// Builders named these sources, and so none counts.
+    pub(crate) fn agreement(sources: &BTreeSet<&SourceDigest>) -> Self {
+        let saying: Vec<String> = sources.iter().map(ToString::to_string).collect();
+        let words = format!(
+            "one source: the builders' attestations name different ones ({}), and none counts until this node trusts one builder alone",
+            saying.join(" and ")
+        );
+        let kind = MissingKind::Agreement;
+        Self { kind, words, count: 0, of: Vec::new(), saying, not_before: None }
     }
 
     pub(crate) fn rate(facts: &Facts) -> Self {
@@ -147,7 +167,7 @@ fn words(kind: MissingKind, saying: &[String], same: &str, count: usize, of: &[S
         MissingKind::Tests => format!("the passed test {said}"),
         MissingKind::Review => format!("a review of the source{with}"),
         MissingKind::Approval => return approvals(count, of),
-        MissingKind::Rate | MissingKind::Time => return String::new(),
+        MissingKind::Agreement | MissingKind::Rate | MissingKind::Time => return String::new(),
     };
     let names = of.join(", ");
     match of {

@@ -40,6 +40,8 @@ pub struct Rules {
     pub policies: PolicySet,
     /// Whose evidence counts.
     pub trust: Trust,
+    /// The policies as they were read, by file.
+    texts: Vec<(String, String)>,
     digest: [u8; 32],
     warnings: Vec<String>,
 }
@@ -60,6 +62,14 @@ pub enum InvalidRules {
     /// More bytes than rules need.
     #[error("{file}: with it there are more than {MAX_RULES_BYTES} bytes: take away what is not used")]
     TooLarge {
+        /// Which file.
+        file: String,
+    },
+    /// A name that only looks like one that counts: what is in it would be dropped without a word.
+    #[error(
+        "{file} would be passed over: files that count are called *.cedar, {TRUST_FILE} and {SIGNERS_FILE}; rename it"
+    )]
+    Name {
         /// Which file.
         file: String,
     },
@@ -102,12 +112,13 @@ impl Rules {
     /// [`InvalidRules`] for the first thing that is wrong, with its file and line.
     pub fn parse(files: &BTreeMap<String, Vec<u8>>) -> Result<Self, InvalidRules> {
         let (trust, key_files) = read_trust(files)?;
-        let policies = files
+        check_names(files)?;
+        let texts = files
             .iter()
             .filter(|(name, _)| is_policy(name))
             .map(|(name, bytes)| Ok((name.clone(), text(name, bytes)?.to_owned())))
             .collect::<Result<Vec<_>, InvalidRules>>()?;
-        let policies = PolicySet::parse(&policies, Some(&trust))?;
+        let policies = PolicySet::parse(&texts, Some(&trust))?;
         let (counting, others): (Vec<_>, Vec<_>) =
             files.iter().partition(|(name, _)| counts(name, &key_files));
         let mut warnings = [policies.strangers(), policies.warnings()].concat();
@@ -118,7 +129,30 @@ impl Rules {
         warnings.extend(strange.map(|(name, _)| {
             format!("{} is passed over: it is no *.cedar, and {TRUST_FILE} does not name it", cut(name))
         }));
-        Ok(Self { policies, trust, digest: digest(&counting), warnings })
+        Ok(Self { policies, trust, texts, digest: digest(&counting), warnings })
+    }
+
+    /// The same policies for whom a later trust still names: nobody counts who is not in both.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`]: never for less trust than the policies were read with.
+    pub fn restricted_by(&self, later: &Trust) -> Result<Self, InvalidPolicy> {
+        let trust = self.trust.restricted_by(later);
+        let policies = PolicySet::parse(&self.texts, Some(&trust))?;
+        let warnings = [policies.strangers(), policies.warnings()].concat();
+        let restricted = Self { policies, trust, texts: self.texts.clone(), digest: self.digest, warnings };
+        if restricted.trust == self.trust {
+            return Ok(restricted);
+        }
+        // What is in force is in no files: the earlier ones, and who is left.
+        let mut hash = Sha256::new();
+        hash.update(b"restricted");
+        hash.update(self.digest);
+        for line in restricted.trusts(0) {
+            hash.update(u64::try_from(line.len()).unwrap_or(u64::MAX).to_be_bytes());
+            hash.update(line);
+        }
+        Ok(Self { digest: hash.finalize().into(), ..restricted })
     }
 
     /// Whom the contents of a folder trust, whatever its policies are.
@@ -325,6 +359,20 @@ fn measure(files: &BTreeMap<String, Vec<u8>>) -> Result<(), InvalidRules> {
     Ok(())
 }
 
+/// Capital letters, or another ending behind the right one: a forbid in such a file would forbid nothing.
+fn check_names(files: &BTreeMap<String, Vec<u8>>) -> Result<(), InvalidRules> {
+    let is_near = |name: &&String| {
+        let lower = name.to_ascii_lowercase().replace('-', "_");
+        let almost = lower.ends_with(".cedar") || [TRUST_FILE, SIGNERS_FILE].contains(&lower.as_str());
+        let exact = name.ends_with(".cedar") || [TRUST_FILE, SIGNERS_FILE].contains(&name.as_str());
+        !name.starts_with('.') && ((almost && !exact) || lower.contains(".cedar."))
+    };
+    match files.keys().find(is_near) {
+        Some(name) => Err(InvalidRules::Name { file: cut(name) }),
+        None => Ok(()),
+    }
+}
+
 fn is_policy(name: &str) -> bool {
     !name.starts_with('.') && name.ends_with(".cedar")
 }
@@ -354,8 +402,7 @@ fn digest(files: &[(&String, &Vec<u8>)]) -> [u8; 32] {
 mod tests {
     use super::*;
 
-    const POLICY: &str =
-        "@id(\"a\")\npermit (principal, action, resource)\nwhen { context.builders.contains(\"ci\") };\n";
+    const POLICY: &str = "@id(\"a\")\npermit (principal, action == Action::\"sign\", resource)\nwhen { context.builders.contains(\"ci\") };\n";
     const KEY: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAICFolhxAps6/xQ9U0QQw02xtvYvoPsvuAUNsIJ7pwit/";
     const OTHER: &str = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJEvrXG4IGLAW3UoqV4Lj5dLgicCGb4Z/MPSLV0TevFm";
 
@@ -392,6 +439,57 @@ mod tests {
     }
 
     #[test]
+    fn a_name_that_is_nearly_right_is_a_mistake() {
+        for name in [
+            "X.CEDAR",
+            "x.Cedar",
+            "x.cedar.txt",
+            "x.cedar.bak",
+            "Trust.toml",
+            "allowed-signers",
+            "ALLOWED_SIGNERS",
+        ] {
+            assert_eq!(parse(&[(name, "")]).unwrap_err(), InvalidRules::Name { file: name.into() });
+        }
+        assert!(parse(&[("notes.txt", ""), (".x.CEDAR", ""), ("cedar", "")]).is_ok());
+    }
+
+    /// Who is not in both does not count, and neither does what either of them restricts.
+    #[test]
+    fn trust_is_only_taken_back() {
+        let rules = parse(&[]).unwrap();
+        let restricted = |changes: &[(&str, &str)]| {
+            rules.restricted_by(&Rules::parse_trust(&files(changes)).unwrap()).unwrap()
+        };
+        let same = restricted(&[("a.cedar", "broken")]);
+        assert_eq!((same.trust == rules.trust, same.digest()), (true, rules.digest()));
+        let nobody = restricted(&[("allowed_signers", "")]);
+        assert_eq!(nobody.trusts(0), ["builder ci"]);
+        assert_ne!(nobody.digest(), rules.digest());
+        assert_eq!(restricted(&[("trust.toml", "")]).trusts(0), ["custodian anna"]);
+        let more = format!(
+            "anna {OTHER}\nbeat {}\n",
+            "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAINdamAGCsQq31Uv+08lkBzoO4XLz2qYjJa8CGmj3B1Ea"
+        );
+        assert_eq!(
+            restricted(&[("allowed_signers", &more)]).trusts(0),
+            ["builder ci", "custodian anna"],
+            "nobody new"
+        );
+        assert_eq!(
+            restricted(&[("allowed_signers", &format!("beat {OTHER}\n"))]).trusts(0),
+            ["builder ci"],
+            "another's now"
+        );
+        let expired = format!("anna valid-before=\"20260101000000Z\" {OTHER}\n");
+        assert_eq!(restricted(&[("allowed_signers", &expired)]).trust.expired_custodians(u64::MAX).len(), 1);
+        let other_id = trust().replace("https://ci.example", "https://other.example");
+        assert_eq!(restricted(&[("trust.toml", &other_id)]).trusts(0), ["custodian anna"]);
+        let other_role = trust().replace("builder", "tester").replace("ids = [\"https://ci.example\"]\n", "");
+        assert_eq!(restricted(&[("trust.toml", &other_role)]).trusts(0), ["custodian anna"]);
+    }
+
+    #[test]
     fn a_folder_holds_policies_keys_and_custodians() {
         let rules = parse(&[]).unwrap();
         assert_eq!(rules.policies.ids().map(ToString::to_string).collect::<Vec<_>>(), ["a"]);
@@ -404,8 +502,7 @@ mod tests {
     /// Rules that are refused leave the earlier ones in force, and with them the key that was to count no more.
     #[test]
     fn a_key_that_was_taken_away_counts_no_more_where_a_policy_still_names_it() {
-        let named =
-            "@id(\"a\") permit(principal, action, resource) when { context.approvers.contains(\"anna\") };";
+        let named = "@id(\"a\") permit(principal, action == Action::\"sign\", resource) when { context.approvers.contains(\"anna\") };";
         assert_eq!(parse(&[("a.cedar", named)]).unwrap().warnings(), [""; 0]);
         let rules = parse(&[("a.cedar", named), ("allowed_signers", "")]).unwrap();
         assert_eq!(rules.trusts(0), ["builder ci"]);
@@ -453,7 +550,7 @@ mod tests {
         assert_ne!(digest(&[("b.cedar", "// .cedar\n")]), digest(&[("b.cedar// .cedar", "\n")]));
         let signers = format!("beat {OTHER}\n");
         for change in [
-            ("a.cedar", "@id(\"b\") permit (principal, action, resource);"),
+            ("a.cedar", "@id(\"b\") permit (principal, action == Action::\"sign\", resource);"),
             ("b.cedar", ""),
             ("trust.toml", trust().replace("https://ci.", "https://ci2.").as_str()),
             ("ci.pub", OTHER.replace(" AAAA", "  AAAA").trim_start()),

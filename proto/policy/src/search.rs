@@ -41,7 +41,23 @@ impl<'a> Search<'a> {
         facts: &'a Facts<'a>,
         entities: &'a Entities,
     ) -> Self {
-        Self { set, policies, facts, entities, established: facts.established.iter().collect(), trials: 0 }
+        Self::after(0, set, policies, facts, entities)
+    }
+
+    /// A search after others that used up so many trials.
+    pub(crate) fn after(
+        trials: u32,
+        set: &'a PolicySet,
+        policies: &'a cedar_policy::PolicySet,
+        facts: &'a Facts<'a>,
+        entities: &'a Entities,
+    ) -> Self {
+        Self { set, policies, facts, entities, established: facts.established.iter().collect(), trials }
+    }
+
+    /// How many were used up.
+    pub(crate) fn trials(&self) -> u32 {
+        self.trials
     }
 
     /// What the policies say to what is there.
@@ -388,7 +404,7 @@ mod tests {
         let names: Vec<String> = (0..100).map(|number| format!("\"t{number}\"")).collect();
         let names = names.join(", ");
         let text = format!(
-            "@id(\"a\") permit(principal, action, resource) when {{ context.testsPassed.containsAll([{names}]) &&
+            "@id(\"a\") permit(principal, action == Action::\"sign\", resource) when {{ context.testsPassed.containsAll([{names}]) &&
                 !context.testsPassed.contains(\"t0\") && context.time.hour < 12 }};"
         );
         let set = PolicySet::parse(&[("a".to_owned(), text)], None).unwrap();
@@ -419,6 +435,7 @@ mod tests {
             previous_sequence: None,
             previous_version: None,
             version_is_new: true,
+            files_permitted_before: 0,
             rates: Rates::default(),
             now_unix: 1_795_428_000,
         };

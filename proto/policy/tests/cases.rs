@@ -145,8 +145,8 @@ fn files_of_cases_are_bounded() {
 
 #[test]
 fn an_explanation_says_of_each_policy_what_it_lacks() {
-    let text = r#"@id("product") permit(principal, action, resource) when { resource.product == "other" };
-@id("approved") permit(principal, action, resource) when { context.approvals >= 1 };
+    let text = r#"@id("product") permit(principal, action == Action::"sign", resource) when { resource.product == "other" };
+@id("approved") permit(principal, action == Action::"sign", resource) when { context.approvals >= 1 };
 @id("tested") @reason("untested")
 forbid(principal, action, resource) unless { context.testsPassed.contains("fp") };
 @id("embargo") forbid(principal, action, resource) when { context.embargoed };"#;

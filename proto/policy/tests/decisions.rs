@@ -5,13 +5,14 @@
 mod common;
 
 use common::*;
+use rutli_evidence::Established;
 use rutli_policy::{Decision, MissingKind, PolicySet, Rates};
 use rutli_release::{ArtifactName, Channel, Class, Format, Product, Requester, Version};
 
 const REBUILT: &str = r#"context.builders.contains("vendor-builder") &&
     context.rebuilders.contains("supervisor-rebuilder") && context.approvals >= 1"#;
 
-fn all() -> Vec<rutli_evidence::Established> {
+fn all() -> Vec<Established> {
     vec![provenance("vendor-builder", 1), rebuild("supervisor-rebuilder", 1), approval("clara")]
 }
 
@@ -200,8 +201,12 @@ fn a_review_counts_for_the_source_of_the_provenance_alone() {
 fn builders_who_contradict_each_other_prove_nothing() {
     let set = trusting(&permit_when(REBUILT));
     let stage = Stage::suite().with(all()).with([provenance("other-builder", 2)]);
+    // No end: once the custodian has found out which one is right, it goes on.
     let decision = stage.decide(&set);
-    assert!(reason(&decision).contains("name different sources"), "{decision:?}");
+    assert_eq!(decision.code(), Some("evidence-missing"));
+    let Decision::Waits { missing, .. } = &decision else { panic!("{decision:?}") };
+    assert_eq!(missing.iter().map(|missing| missing.kind).collect::<Vec<_>>(), [MissingKind::Agreement]);
+    assert!(missing[0].words.contains("name different ones"), "{decision:?}");
     let source = format!(r#"context.sources.contains("{}")"#, source(1));
     for alone in [
         r#"context.builders.contains("vendor-builder")"#,
@@ -209,11 +214,84 @@ fn builders_who_contradict_each_other_prove_nothing() {
         source.as_str(),
     ] {
         let decision = stage.decide(&trusting(&permit_when(alone)));
-        assert!(reason(&decision).contains("name different sources"), "{alone}: {decision:?}");
+        assert!(words(&decision)[0].contains("name different ones"), "{alone}: {decision:?}");
     }
+    // What else is missing is said too, and what nothing would permit is refused as ever.
+    let more = permit_when(&format!("{REBUILT} && context.approvals >= 4"));
+    let kinds = |decision: &Decision| match decision {
+        Decision::Waits { missing, .. } => missing.iter().map(|missing| missing.kind).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(kinds(&stage.decide(&trusting(&more))), [MissingKind::Agreement, MissingKind::Approval]);
+    let never = permit_when(&format!("{REBUILT} && resource.product == \"other\""));
+    assert!(reason(&stage.decide(&trusting(&never))).contains("name different sources"));
+    // It is a fact: policies may ask for it, either way.
+    let decided = |condition: &str| stage.decide(&trusting(&permit_when(condition)));
+    assert!(decided("context.buildersContradict && context.approvals >= 1").is_permitted());
+    assert!(!decided("!context.buildersContradict").is_permitted());
+    assert!(
+        Stage::suite()
+            .with(all())
+            .decide(&trusting(&permit_when("!context.buildersContradict")))
+            .is_permitted()
+    );
     // What does not rest on a source still counts.
     let tested = trusting(&permit_when(r#"context.testsPassed.contains("fp")"#));
     assert!(stage.with([tests("vendor-tester", &["fp"])]).decide(&tested).is_permitted());
+}
+
+/// A run that failed takes nothing away by itself: it is a fact beside the run that passed.
+#[test]
+fn failed_tests_are_a_fact_beside_those_that_passed() {
+    let condition = r#"context.testsPassedBy.contains("vendor-tester/fp")"#;
+    let strict = trusting(&permit_when(&format!("{condition} && context.testsFailed.isEmpty()")));
+    let lax = trusting(&permit_when(condition));
+    let passed = Stage::suite().with([tests("vendor-tester", &["fp"])]);
+    assert!(passed.decide(&strict).is_permitted());
+    let both = passed.with([Established::TestsFailed { by: "vendor-tester".into() }]);
+    assert!(both.decide(&lax).is_permitted());
+    assert_eq!(both.decide(&strict).code(), Some("not-allowed"));
+    let by_others = permit_when(&format!(r#"{condition} && !context.testsFailed.contains("other")"#));
+    assert!(both.decide(&parse(&by_others, None).unwrap()).is_permitted());
+}
+
+/// Old files under a new number: as old as the oldest build, and unknown as soon as one build does not say it.
+#[test]
+fn builds_have_an_age() {
+    let aged = |by: &str, hours: Option<u64>| {
+        let Established::Provenance(mut build) = provenance(by, 1) else { panic!() };
+        build.finished_at = hours.map(|hours| MONDAY - hours * 3_600 - 1);
+        Established::Provenance(build)
+    };
+    let fresh = trusting(&permit_when("context has evidenceAgeHours && context.evidenceAgeHours <= 24"));
+    let known = trusting(&permit_when("context has evidenceAgeHours"));
+    let of = |builds: Vec<Established>| Stage::suite().with(builds);
+    for (builds, is_fresh, is_known) in [
+        (vec![], false, false),
+        (vec![aged("vendor-builder", Some(24))], true, true),
+        (vec![aged("vendor-builder", Some(25))], false, true),
+        (vec![aged("vendor-builder", None)], false, false),
+        (vec![aged("vendor-builder", Some(1)), aged("other-builder", Some(25))], false, true),
+        (vec![aged("vendor-builder", Some(1)), aged("other-builder", None)], false, false),
+    ] {
+        let stage = of(builds);
+        assert_eq!(stage.decide(&fresh).is_permitted(), is_fresh, "{:?}", stage.established);
+        assert_eq!(stage.decide(&known).is_permitted(), is_known, "{:?}", stage.established);
+    }
+    // A build that is to come is fresh; one that is there grows old, and no other mends that.
+    assert_eq!(of(vec![]).decide(&fresh).code(), Some("evidence-missing"));
+    assert_eq!(of(vec![aged("vendor-builder", Some(25))]).decide(&fresh).code(), Some("not-allowed"));
+    let mut later = of(vec![aged("vendor-builder", Some(24))]);
+    later.now += 3_600;
+    assert!(!later.decide(&fresh).is_permitted());
+}
+
+#[test]
+fn files_that_were_permitted_before_are_counted() {
+    let none = trusting(&permit_when("context.filesPermittedBefore == 0"));
+    assert!(Stage::suite().decide(&none).is_permitted());
+    let again = Stage { permitted_before: 1, ..Stage::suite() };
+    assert_eq!(again.decide(&none).code(), Some("not-allowed"));
 }
 
 #[test]
@@ -372,7 +450,7 @@ fn a_policy_that_cannot_be_evaluated_refuses_everything() {
     let overflow = "resource.sequence + 9223372036854775807 > 0";
     let permit = permit_when("true");
     for broken in [
-        format!("@id(\"x\") permit(principal, action, resource) when {{ {overflow} }};"),
+        format!("@id(\"x\") permit(principal, action == Action::\"sign\", resource) when {{ {overflow} }};"),
         format!("@id(\"x\") forbid(principal, action, resource) when {{ {overflow} }};"),
         format!("@id(\"x\") forbid(principal, action, resource) unless {{ {overflow} }};"),
     ] {
@@ -406,8 +484,8 @@ fn a_policy_that_asks_for_the_absence_of_evidence_is_searched_too() {
 
 #[test]
 fn all_policies_that_permit_are_named_in_order() {
-    let text = r#"@id("z") permit(principal, action, resource); @id("a") permit(principal, action, resource);
-        @id("m") permit(principal, action, resource) when { context.embargoed };"#;
+    let text = r#"@id("z") permit(principal, action == Action::"sign", resource); @id("a") permit(principal, action == Action::"sign", resource);
+        @id("m") permit(principal, action == Action::"sign", resource) when { context.embargoed };"#;
     let Decision::Permitted { policies } = Stage::suite().decide(&set(text)) else { panic!() };
     assert_eq!(ids(&policies), ["a", "z"]);
 }

@@ -13,9 +13,39 @@ fn refused(text: &str) -> InvalidPolicy {
     parse(text, Some(&trust())).map(|_| text).unwrap_err()
 }
 
+/// An action that a later version asks about would be permitted by a policy that was written before it.
+#[test]
+fn a_permit_is_for_signing_and_names_product_and_class() {
+    for any in [
+        "permit(principal, action, resource);",
+        "permit(principal, action, resource) when { context.approvals >= 1 };",
+    ] {
+        let error = refused(&format!("@id(\"a\")\n{any}")).to_string();
+        assert!(error.contains("line 1: the permit a is for every action"), "{error}");
+        assert!(error.contains("write `action == Action::\"sign\"`"), "{error}");
+    }
+    let warned = |when: &str| {
+        let text =
+            format!("@id(\"a\") permit(principal, action == Action::\"sign\", resource) when {{ {when} }};");
+        let set = PolicySet::parse(&[("x.cedar".to_owned(), text)], None).unwrap();
+        set.warnings()
+            .iter()
+            .filter(|warning| warning.contains("which is what the pipeline says it is"))
+            .count()
+    };
+    let (product, class) = (r#"resource.product == "suite""#, r#"resource.class == Class::"product-build""#);
+    assert_eq!(warned("context.approvals >= 1"), 2);
+    assert_eq!([warned(product), warned(class), warned(&format!("{product} && {class}"))], [1, 1, 0]);
+    assert_eq!(warned(&format!("[\"suite\"].contains(resource.product) && {class}")), 0);
+    let forbid = "@id(\"f\") forbid(principal, action, resource);".to_owned();
+    assert!(PolicySet::parse(&[("x.cedar".to_owned(), forbid)], None).unwrap().warnings().is_empty());
+}
+
 #[test]
 fn syntax_errors_name_file_line_and_reason() {
-    let error = refused("// one\n@id(\"a\") permit(principal, action, resource);\n\npermt(principal);\n");
+    let error = refused(
+        "// one\n@id(\"a\") permit(principal, action == Action::\"sign\", resource);\n\npermt(principal);\n",
+    );
     assert!(
         matches!(&error, InvalidPolicy::Syntax { line: 4, file, .. } if file == "policy.cedar"),
         "{error:?}"
@@ -37,7 +67,7 @@ fn what_does_not_fit_the_schema_is_refused_with_its_line() {
         "context.time.day == 1",
     ] {
         let text = format!(
-            "@id(\"a\") permit(principal, action, resource);\n\n@id(\"b\")\npermit(principal, action, resource)\nwhen {{ {bad} }};"
+            "@id(\"a\") permit(principal, action == Action::\"sign\", resource);\n\n@id(\"b\")\npermit(principal, action == Action::\"sign\", resource)\nwhen {{ {bad} }};"
         );
         let error = refused(&text);
         match &error {
@@ -63,7 +93,7 @@ fn actions_and_types_that_do_not_exist_are_refused() {
 
 #[test]
 fn each_policy_has_an_id_of_its_own() {
-    let rest = "permit(principal, action, resource);";
+    let rest = "permit(principal, action == Action::\"sign\", resource);";
     for bad in ["", "@id ", "@id(\"\") ", "@id(\"a b\") ", "@id(\"ä\") ", "@reason(\"x\") "] {
         let error = refused(&format!("\n{bad}{rest}"));
         assert!(matches!(error, InvalidPolicy::Id { line: 2, .. }), "{bad}: {error:?}");
@@ -76,7 +106,7 @@ fn each_policy_has_an_id_of_its_own() {
 
 #[test]
 fn other_annotations_mean_nothing_and_are_refused() {
-    let rest = "permit(principal, action, resource);";
+    let rest = "permit(principal, action == Action::\"sign\", resource);";
     let error = refused(&format!("@id(\"a\") @advice(\"x\") {rest}"));
     assert!(matches!(&error, InvalidPolicy::Annotation { name, .. } if name == "advice"), "{error:?}");
     let long = "x".repeat(limits::MAX_REASON_BYTES + 1);
@@ -159,7 +189,9 @@ fn all_bounds_hold() {
     assert!(matches!(error(&file(" ".repeat(limits::MAX_BYTES + 1))), InvalidPolicy::TooLarge { .. }));
     let policies = |count: usize| -> String {
         (0..count)
-            .map(|number| format!("@id(\"p{number}\") permit(principal, action, resource);\n"))
+            .map(|number| {
+                format!("@id(\"p{number}\") permit(principal, action == Action::\"sign\", resource);\n")
+            })
             .collect()
     };
     assert!(matches!(
@@ -181,7 +213,7 @@ fn all_bounds_hold() {
     let literals_of = |policies: usize| -> String {
         let policy = |part: usize| {
             format!(
-                "@id(\"p{part}\") permit(principal, action, resource) when {{ {} }};",
+                "@id(\"p{part}\") permit(principal, action == Action::\"sign\", resource) when {{ {} }};",
                 texts(100, part * 100)
             )
         };
@@ -253,7 +285,7 @@ fn errors_are_short_and_printable() {
 #[test]
 fn ids_and_the_digest_tell_sets_apart() {
     let one = set(
-        "@id(\"b\") permit(principal, action, resource); @id(\"a\") forbid(principal, action, resource);",
+        "@id(\"b\") permit(principal, action == Action::\"sign\", resource); @id(\"a\") forbid(principal, action, resource);",
     );
     assert_eq!(one.ids().map(|id| id.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     let digest = |files: &[(&str, &str)]| {

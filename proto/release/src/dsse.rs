@@ -70,7 +70,7 @@ pub(crate) struct OpenEnvelope {
 /// Opens an envelope of our payload type with exactly one signature. The JSON may be laid out otherwise than we do, since its
 /// layout is not signed, but may have no other fields than ours.
 pub(crate) fn open(json: &[u8]) -> Result<OpenEnvelope, NotVerified> {
-    let envelope: EnvelopeJson<'_> = serde_json::from_slice(json).map_err(|_| NotVerified::NotAnEnvelope)?;
+    let envelope: EnvelopeJson<'_> = crate::json::parse(json).map_err(|_| NotVerified::NotAnEnvelope)?;
     if envelope.payload_type != PAYLOAD_TYPE {
         return Err(NotVerified::PayloadType);
     }
@@ -93,7 +93,7 @@ struct EnvelopeJson<'a> {
     payload: Cow<'a, str>,
     #[serde(borrow, rename = "payloadType")]
     payload_type: Cow<'a, str>,
-    #[serde(borrow)]
+    #[serde(borrow, deserialize_with = "crate::json::objects")]
     signatures: Vec<SignatureJson<'a>>,
 }
 

@@ -48,6 +48,7 @@ mod class;
 mod dsse;
 mod format;
 mod invalid;
+pub mod json;
 mod key;
 pub mod limits;
 mod names;

@@ -17,7 +17,7 @@ use crate::{
 
 pub mod log;
 
-pub use log::{LogHead, LoggedEntry, Witnessed};
+pub use log::{LogHead, LoggedEntry, LoggedEvidence, Witnessed};
 
 /// One nonce commitment on the wire: compressed hiding point ‖ compressed binding point (RFC 9591, section 5.1).
 ///

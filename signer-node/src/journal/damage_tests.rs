@@ -30,14 +30,16 @@ async fn written(folder: &Path) -> (Journal, JournalWitness) {
         let refusal = Refusal::new(RefusalCode::CustodianRefused, "the changelog");
         let refused_by = CustodianRefusal {
             statement: [u8::try_from(sequence).unwrap(); 32],
+            product: rutli_release::Product::new("suite").unwrap(),
+            files: vec![[u8::try_from(sequence).unwrap(); 32]],
             custodian: "anna".into(),
             reason: "the changelog".into(),
-            document: [9; 32],
+            document: [u8::try_from(sequence).unwrap(); 32],
         };
         let permitted = permitted_line(sequence);
         let refused = JournalRecord {
             verdict: Verdict::Refused(refusal),
-            refused_by: Some(refused_by),
+            refused_by: vec![refused_by],
             ..permitted_line(100 + sequence)
         };
         let unsaved = gate.unsaved().unwrap();
@@ -69,7 +71,8 @@ async fn taken(folder: &Path, witness: &JournalWitness) -> Result<String, String
         let rates = journal.rates(1_100).await.map_err(|error| error.to_string())?;
         let refusals = journal.refusals().await.map_err(|error| error.to_string())?;
         let log = journal.log(log_signer().public().origin()).await.map_err(|error| error.to_string())?;
-        let refused = (1..=6).filter(|statement| refusals.get(&[*statement; 32]).is_some()).count();
+        let none = crate::testing::release("other", 1, 1);
+        let refused = (1..=6).filter(|statement| refusals.of(&none, &[*statement; 32]).is_some()).count();
         all += &format!("{rates:?} {refused} {log:?}");
         let mut write = journal.write().await.map_err(|error| error.to_string())?;
         for table in [
@@ -229,7 +232,9 @@ async fn a_row_that_was_changed_added_or_taken_away_is_found() {
         "UPDATE decisions SET verdict = 'not-allowed' WHERE id = 1",
         "UPDATE decisions SET rules = zeroblob(32) WHERE id = 1",
         "INSERT INTO decisions SELECT 99, at, release_id, requester, key, digest, class, product, channel, version, sequence,
-            verdict, reason, artifacts, policies, evidence, rules, before FROM decisions WHERE id = 1",
+            verdict, reason, artifacts, policies, evidence, rules, before, statement, files FROM decisions WHERE id = 1",
+        "UPDATE decisions SET files = zeroblob(16) WHERE id = 1",
+        "UPDATE custodian_refusals SET files = zeroblob(32) WHERE id = 2",
         "DELETE FROM marks WHERE sequence = 6",
         "UPDATE marks SET at = 1 WHERE sequence = 6",
         "INSERT INTO marks VALUES ('product-build', 'suite', 'beta', 1, zeroblob(32), '1', 1)",

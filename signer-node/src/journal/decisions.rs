@@ -20,7 +20,7 @@ use crate::{
     marks::{Mark, Marks},
     policy::Basis,
     rates::RateCounter,
-    refusals::{CustodianRefusal, Refusals},
+    refusals::{CustodianRefusal, FileKey, PermittedFiles, Refusals, file_key},
     sign::{JournalRecord, Verdict},
     versions::Versions,
 };
@@ -48,20 +48,33 @@ impl Journal {
         Ok(RateCounter::from_rows(rows, now))
     }
 
-    /// What custodians refused.
+    /// What custodians refused, and which files were permitted.
     pub async fn refusals(&self) -> Result<Refusals, Error> {
         let mut write = self.write().await?;
-        let rows =
-            sqlx::query("SELECT statement, custodian, reason, document FROM custodian_refusals ORDER BY id")
-                .fetch_all(write.connection()?)
-                .await?;
+        let refused = sqlx::query(
+            "SELECT statement, product, files, custodian, reason, document FROM custodian_refusals ORDER BY id",
+        )
+        .fetch_all(write.connection()?)
+        .await?;
+        // The newest lines that have as many files as are kept.
+        let permitted = sqlx::query(
+            "SELECT statement, files FROM (
+                SELECT id, statement, files, sum(length(files) / 16) OVER (ORDER BY id DESC) - length(files) / 16 AS newer
+                FROM decisions WHERE verdict = 'permitted' AND files IS NOT NULL)
+            WHERE newer < $1 ORDER BY id",
+        )
+        .bind(count(limits::MAX_PERMITTED_FILES))
+        .fetch_all(write.connection()?)
+        .await?;
         write.commit().await?;
-        Ok(Refusals::from_rows(rows.iter().map(refusal).collect::<Result<Vec<_>, _>>()?))
+        let permitted = permitted.iter().map(permitted_files).collect::<Result<Vec<_>, _>>()?;
+        let permitted = PermittedFiles::from_rows(permitted);
+        Ok(Refusals::from_rows(refused.iter().map(refusal).collect::<Result<Vec<_>, _>>()?, permitted))
     }
 }
 
 /// The lines, in the order of their columns. See [`Table`] for how to add one.
-pub(super) const DECISIONS: Table<16> = Table {
+pub(super) const DECISIONS: Table<18> = Table {
     name: "decisions",
     label: b"rutli-journal-decision/v1\0",
     columns: [
@@ -81,16 +94,20 @@ pub(super) const DECISIONS: Table<16> = Table {
         ("policies", Kind::Plain),
         ("evidence", Kind::Plain),
         ("rules", Kind::Blob),
+        ("statement", Kind::Blob),
+        ("files", Kind::Blob),
     ],
 };
 
 /// The same for what custodians refused.
-pub(super) const CUSTODIAN_REFUSALS: Table<6> = Table {
+pub(super) const CUSTODIAN_REFUSALS: Table<8> = Table {
     name: "custodian_refusals",
     label: b"rutli-journal-custodian-refusal/v1\0",
     columns: [
         ("statement", Kind::Blob),
         ("release_id", Kind::Plain),
+        ("product", Kind::Plain),
+        ("files", Kind::Blob),
         ("custodian", Kind::Plain),
         ("reason", Kind::Plain),
         ("document", Kind::Blob),
@@ -102,12 +119,13 @@ static INSERT_DECISIONS: LazyLock<String> = LazyLock::new(|| DECISIONS.insert())
 static INSERT_REFUSALS: LazyLock<String> = LazyLock::new(|| CUSTODIAN_REFUSALS.insert());
 
 /// The values of a line, as [`DECISIONS`] names them.
-fn decision(record: &JournalRecord) -> [Value; 16] {
+fn decision(record: &JournalRecord) -> [Value; 18] {
     let (verdict, reason) = match &record.verdict {
         Verdict::Permitted => ("permitted", ""),
         Verdict::Refused(refusal) => (refusal.code.as_str(), refusal.reason.as_str()),
     };
     let basis = record.basis.as_ref();
+    let files = Some(&record.files).filter(|files| !files.is_empty());
     let policies = |basis: &Basis| Value::text(json!(basis.policies).to_string());
     let evidence = |basis: &Basis| {
         Value::text(json!(basis.evidence.iter().map(hex::encode).collect::<Vec<_>>()).to_string())
@@ -129,14 +147,18 @@ fn decision(record: &JournalRecord) -> [Value; 16] {
         Value::optional(basis, policies),
         Value::optional(basis, evidence),
         Value::optional(basis, |basis| Value::blob(basis.rules)),
+        Value::optional(files, |_| Value::blob(record.statement)),
+        Value::optional(files, |files| Value::blob(keys_of(files))),
     ]
 }
 
 /// The same for what a custodian refused.
-fn custodian_refusal(record: &JournalRecord, refusal: &CustodianRefusal) -> [Value; 6] {
+fn custodian_refusal(record: &JournalRecord, refusal: &CustodianRefusal) -> [Value; 8] {
     [
         Value::blob(refusal.statement),
         Value::text(record.release_id.as_str()),
+        Value::text(refusal.product.as_str()),
+        Value::blob(refusal.files.as_flattened()),
         Value::text(&refusal.custodian),
         Value::text(&refusal.reason),
         Value::blob(refusal.document),
@@ -264,13 +286,14 @@ pub(super) fn raise_marks(script: &mut QueryBuilder<Sqlite>, permitted: &[&Journ
         .push("));");
 }
 
-/// Keeps what custodians refused, of it the newest. A statement that is written again changes nothing: the first counts.
+/// Keeps what custodians refused, of it the newest. A document that is written again changes nothing.
 pub(super) fn keep_refusals(
     script: &mut QueryBuilder<Sqlite>,
     memory: &mut Memory,
     records: &[&JournalRecord],
 ) {
-    let refused = records.iter().filter_map(|record| Some((record, record.refused_by.as_ref()?)));
+    let refused =
+        records.iter().flat_map(|record| record.refused_by.iter().map(move |refusal| (record, refusal)));
     let lines: Vec<serde_json::Value> = refused
         .map(|(record, refusal)| {
             let line = custodian_refusal(record, refusal);
@@ -339,12 +362,30 @@ fn rate(row: &SqliteRow) -> Result<(Class, Product, u64, Rates), Error> {
 }
 
 fn refusal(row: &SqliteRow) -> Result<CustodianRefusal, Error> {
+    let files: Vec<u8> = row.try_get(2)?;
+    let (files, []) = files.as_chunks::<32>() else {
+        return Err(Error::JournalRow("the files of a refusal have not 32 bytes each".into()));
+    };
     Ok(CustodianRefusal {
         statement: digest(row, 0)?,
-        custodian: row.try_get(1)?,
-        reason: row.try_get(2)?,
-        document: digest(row, 3)?,
+        product: Product::new(row.try_get::<String, _>(1)?).map_err(unreadable)?,
+        files: files.to_vec(),
+        custodian: row.try_get(3)?,
+        reason: row.try_get(4)?,
+        document: digest(row, 5)?,
     })
+}
+
+fn permitted_files(row: &SqliteRow) -> Result<([u8; 32], Vec<FileKey>), Error> {
+    let files: Vec<u8> = row.try_get(1)?;
+    let (files, []) = files.as_chunks::<16>() else {
+        return Err(Error::JournalRow("the files of a permission have not 16 bytes each".into()));
+    };
+    Ok((digest(row, 0)?, files.to_vec()))
+}
+
+fn keys_of(files: &[[u8; 32]]) -> Vec<u8> {
+    files.iter().flat_map(file_key).collect()
 }
 
 fn digest(row: &SqliteRow, column: usize) -> Result<[u8; 32], Error> {

@@ -22,7 +22,9 @@ fn record(product: &str, sequence: u64, verdict: Verdict) -> JournalRecord {
         artifacts: 1,
         verdict,
         basis: None,
-        refused_by: None,
+        refused_by: Vec::new(),
+        statement: [0; 32],
+        files: Vec::new(),
     }
 }
 
@@ -258,38 +260,74 @@ async fn rates_are_read_from_the_lines_of_the_last_hour() {
 }
 
 #[tokio::test]
-async fn custodians_refusals_are_kept_the_first_of_each_statement_and_the_newest() {
+async fn custodians_refusals_are_kept_with_their_files_and_the_newest() {
     let folder = tempfile::tempdir().unwrap();
     let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
-    let by = |custodian: &str, statement| JournalRecord {
-        refused_by: Some(CustodianRefusal {
-            statement: [statement; 32],
+    let by = |custodian: &str, document, files: Vec<[u8; 32]>| JournalRecord {
+        refused_by: vec![CustodianRefusal {
+            statement: [5; 32],
+            product: rutli_release::Product::new("suite").unwrap(),
+            files,
             custodian: custodian.into(),
             reason: "it's not right".into(),
-            document: [9; 32],
-        }),
+            document: [document; 32],
+        }],
         ..refused(6)
     };
-    journal.record(&[&by("anna", 1), &by("beat", 1), &by("beat", 2)], None).await.unwrap();
+    // The files of [`release`] are 0, 1, 2 …
+    let (first, second) = (by("anna", 1, vec![[0; 32], [7; 32]]), by("beat", 2, vec![[1; 32]]));
+    journal.record(&[&first, &first, &second], None).await.unwrap();
     let refusals = journal.refusals().await.unwrap();
-    let found = [1, 2].map(|statement| refusals.get(&[statement; 32]).unwrap());
-    assert_eq!(
-        found.map(|(refusal, durable)| (refusal.custodian.as_str(), durable)),
-        [("anna", true), ("beat", true)]
-    );
+    let custodian = |files| {
+        let refusal = refusals.of(&release("suite", 9, files), &[9; 32]);
+        refusal.map(|refusal| refusal.custodian.clone())
+    };
+    assert_eq!((custodian(1), custodian(2)), (Some("anna".into()), Some("beat".into())));
+    assert!(refusals.of(&release("other", 9, 2), &[9; 32]).is_none());
+    assert!(refusals.unsaved([[1; 32], [2; 32]].into_iter()).is_empty());
     let mut write = journal.write().await.unwrap();
     sqlx::query(
-        "INSERT INTO custodian_refusals (statement, release_id, custodian, reason, document, at)
+        "INSERT INTO custodian_refusals (statement, release_id, product, files, custodian, reason, document, at)
         WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < $1)
-        SELECT unhex(printf('%064x', i)), '', '', '', zeroblob(32), 0 FROM n",
+        SELECT zeroblob(32), '', 'p', zeroblob(32), '', '', unhex(printf('%064x', i)), 0 FROM n",
     )
     .bind(count(limits::MAX_CUSTODIAN_REFUSALS))
     .execute(write.connection().unwrap())
     .await
     .unwrap();
     write.commit().await.unwrap();
-    journal.record(&[&by("anna", 3)], None).await.unwrap();
+    journal.record(&[&by("anna", 3, vec![[3; 32]])], None).await.unwrap();
     let kept = rows(&journal, "SELECT count(*) FROM custodian_refusals").await;
     assert_eq!(kept, count(limits::MAX_CUSTODIAN_REFUSALS));
-    assert_eq!(rows(&journal, "SELECT count(*) FROM custodian_refusals WHERE custodian = 'anna'").await, 1);
+    assert_eq!(rows(&journal, "SELECT count(*) FROM custodian_refusals WHERE custodian <> ''").await, 1);
+}
+
+#[tokio::test]
+async fn files_that_were_permitted_are_in_the_lines_of_their_permissions() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.sqlite");
+    let (journal, _) = Journal::open(&path).await.unwrap();
+    let of = |sequence, statement: u8, files: Vec<[u8; 32]>| JournalRecord {
+        statement: [statement; 32],
+        files,
+        ..record("suite", sequence, Verdict::Permitted)
+    };
+    journal.record(&[&of(1, 1, vec![[0; 32]]), &of(2, 2, vec![[0; 32], [1; 32]])], None).await.unwrap();
+    journal.record(&[&refused(3)], None).await.unwrap();
+    let (journal, _) = Journal::open(&path).await.unwrap();
+    let files = journal.refusals().await.unwrap();
+    let before = |statement: u8| files.permitted().count(&release("suite", 9, 3), &[statement; 32]);
+    assert_eq!([1, 2, 3].map(before), [1, 1, 2], "each but its own");
+    // The newest lines with as many files as are kept: what a line has beyond that is forgotten, oldest first.
+    let many = |first: usize| {
+        let mut files = vec![[0; 32]; limits::MAX_PERMITTED_FILES];
+        files.iter_mut().zip(first..).for_each(|(file, number)| {
+            file[..8].copy_from_slice(&number.to_be_bytes());
+            file[8] = 1;
+        });
+        files
+    };
+    journal.record(&[&of(4, 4, many(1))], None).await.unwrap();
+    let files = journal.refusals().await.unwrap();
+    assert_eq!(files.permitted().count(&release("suite", 9, 3), &[9; 32]), 0);
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rutli_keys::{KeyName, RosterHash};
 use rutli_log::{Cosigner, Entry};
+use rutli_policy::Rules;
 use rutli_release::{ReleaseId, Requester, UnverifiedRelease};
 use rutli_wire::link::{
     BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, Refusal, RefusalCode, Witnessed,
@@ -207,15 +208,17 @@ async fn accepted_rules_are_said_anew_and_refused_ones_with_a_warning() {
     let mut fixture = Fixture::new().await;
     let node = fixture.node.node.clone();
     let rules = || Box::new(Rules::parse(&crate::testing::suite_rules()).unwrap());
+    let trust = || Rules::parse_trust(&crate::testing::suite_rules()).ok();
+    let broken = || Change::Broken { problem: "x.cedar, line 3".into(), trust: trust() };
     let told = node.status();
-    node.ask(|answer| Event::Rules(Ok(rules()), answer)).await.unwrap();
+    node.ask(|answer| Event::Rules(Change::Rules(rules()), answer)).await.unwrap();
     let FromNode::Status(status) = fixture.next().await else { panic!("no status") };
     assert_eq!(status, told);
-    node.ask(|answer| Event::Rules(Err("x.cedar, line 3".into()), answer)).await.unwrap();
+    node.ask(|answer| Event::Rules(broken(), answer)).await.unwrap();
     let FromNode::Status(status) = fixture.next().await else { panic!("no status") };
     assert_eq!((status.condition, status.warning.as_str()), (Condition::Ready, "x.cedar, line 3"));
     assert_eq!(shares(&fixture.sign(5).await), 1, "by the earlier rules");
-    node.ask(|answer| Event::Rules(Ok(rules()), answer)).await.unwrap();
+    node.ask(|answer| Event::Rules(Change::Rules(rules()), answer)).await.unwrap();
     let FromNode::Status(status) = fixture.next().await else { panic!("no status") };
     assert_eq!(status, told);
     assert!(timeout(Duration::from_millis(200), fixture.next()).await.is_err(), "said once");
@@ -224,11 +227,10 @@ async fn accepted_rules_are_said_anew_and_refused_ones_with_a_warning() {
 /// The custodian vouches for a clock that was a day ahead: what the journal has of then counts, as of now.
 #[tokio::test]
 async fn rates_are_counted_anew_when_the_custodian_vouches_for_the_clock() {
-    const TWO: &str =
-        r#"@id("two") permit (principal, action, resource) when { context.releasesInHour <= 2 };"#;
+    const TWO: &str = r#"@id("two") permit (principal, action == Action::"sign", resource) when { context.releasesInHour <= 2 };"#;
     let mut fixture = Fixture::new().await;
     let rules = Rules::parse(&[("two.cedar".to_owned(), TWO.as_bytes().to_vec())].into()).unwrap();
-    fixture.node.node.ask(|answer| Event::Rules(Ok(Box::new(rules)), answer)).await.unwrap();
+    fixture.node.node.ask(|answer| Event::Rules(Change::Rules(Box::new(rules)), answer)).await.unwrap();
     assert!(matches!(fixture.next().await, FromNode::Status(_)));
     assert_eq!(shares(&fixture.sign(5).await), 1);
     let mut write = fixture.node.journal.write().await.unwrap();

@@ -3,6 +3,7 @@
 use rutli_keys::KeyName;
 use rutli_release::{Channel, ChannelKey, Class, Product, ReleaseId, Requester, Version};
 use rutli_wire::link::{BatchItem, Refusal};
+use sha2::{Digest, Sha256};
 
 use crate::{
     marks::Novelty,
@@ -39,8 +40,12 @@ pub struct JournalRecord {
     pub verdict: Verdict,
     /// What the policies based it on; `None` if they were not asked.
     pub basis: Option<Basis>,
-    /// A custodian's refusal that was verified for it, if the journal has none of this statement.
-    pub refused_by: Option<CustodianRefusal>,
+    /// Custodians' refusals that were verified for it, and that the journal does not have yet.
+    pub refused_by: Vec<CustodianRefusal>,
+    /// SHA-256 of its statement.
+    pub statement: [u8; 32],
+    /// SHA-256 of its files, if it is permitted.
+    pub files: Vec<[u8; 32]>,
 }
 
 impl JournalRecord {
@@ -86,6 +91,7 @@ pub(super) fn refused_line(item: &BatchItem, key: &KeyName, now: u64, denied: Bo
 
 fn line(item: &BatchItem, key: &KeyName, now: u64, verdict: Verdict, basis: Option<Basis>) -> JournalRecord {
     let release = &item.release;
+    let permitted = verdict == Verdict::Permitted;
     JournalRecord {
         at: now,
         release_id: item.release_id.clone(),
@@ -100,6 +106,8 @@ fn line(item: &BatchItem, key: &KeyName, now: u64, verdict: Verdict, basis: Opti
         artifacts: u64::try_from(release.artifacts().len()).unwrap_or(u64::MAX),
         verdict,
         basis,
-        refused_by: None,
+        refused_by: Vec::new(),
+        statement: Sha256::digest(release.statement()).into(),
+        files: release.artifacts().iter().filter(|_| permitted).map(|artifact| artifact.sha256).collect(),
     }
 }

@@ -44,7 +44,7 @@ async fn nobody_takes_a_channels_numbers_by_asking() {
     let mut database = build("stable", 900, 1);
     database.release_class = v1::ReleaseClass::AvDatabase.into();
     database.request_id = "database".into();
-    permit(&cluster, "@id(\"all\") permit (principal, action, resource);").await;
+    permit(&cluster, "@id(\"all\") permit (principal, action == Action::\"sign\", resource);").await;
     sign(&cluster, database, SOON).await;
     sign(&cluster, build("stable", 7, 1), SOON).await;
 }
@@ -140,7 +140,7 @@ async fn the_next_number_is_named_and_asked_for_again_if_another_was_first() {
 async fn only_the_first_pipeline(cluster: &Cluster) {
     permit(
         cluster,
-        "@id(\"first\") permit (principal, action, resource) when { principal == Requester::\"pipeline\" };",
+        "@id(\"first\") permit (principal, action == Action::\"sign\", resource) when { principal == Requester::\"pipeline\" };",
     )
     .await;
 }

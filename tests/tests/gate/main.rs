@@ -14,6 +14,7 @@
 mod cosignatures;
 mod dates;
 mod entries;
+mod evidence;
 mod heads;
 mod restored;
 

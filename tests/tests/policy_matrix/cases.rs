@@ -373,7 +373,6 @@ fn note(lane: Lane, slot: Slot, variant: Variant, is_revoked: bool) -> Option<&'
         WrongRole => Some("whom this node trusts as builder"),
         Swapped => Some("it contradicts the release"),
         WrongName => Some("may not speak for"),
-        Failed => Some("did not pass"),
         _ => None,
     }
 }

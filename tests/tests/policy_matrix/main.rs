@@ -216,7 +216,7 @@ impl Desk {
         let record = pending.records().first().cloned();
         let mut reply = signer.release_shares(pending, Ok(())).answer.unwrap();
         let changes =
-            |record: &JournalRecord| record.verdict == Verdict::Permitted || record.refused_by.is_some();
+            |record: &JournalRecord| record.verdict == Verdict::Permitted || !record.refused_by.is_empty();
         if record.as_ref().is_some_and(changes) {
             // It knows more now than it should for the next one.
             self.standing = None;

@@ -25,6 +25,7 @@ pub struct Expected {
 /// What can be missing, and its words.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Need {
+    Agreement,
     Provenance,
     Rebuild,
     Unit,
@@ -45,6 +46,8 @@ struct Counted {
     builder: bool,
     rebuilder: bool,
     contradiction: bool,
+    /// A run by the tester failed.
+    failed: bool,
     unit: bool,
     install: bool,
     clean: bool,
@@ -52,7 +55,8 @@ struct Counted {
     second: bool,
 }
 
-const EVERY_WORD: [&str; 9] = [
+const EVERY_WORD: [&str; 10] = [
+    "one source",
     "a provenance of the build",
     "a rebuild by",
     "`unit`",
@@ -143,11 +147,14 @@ fn count(lane: Lane, papers: &Papers) -> Counted {
         |slot: Slot| variant(slot) == Variant::Right && !papers.revoked(lane).contains(&slot.holder(lane));
     let contradiction = variant(Slot::Provenance) == Variant::Contradicted && lane.folder() != "av-database";
     Counted {
-        builder: is(Slot::Provenance) || variant(Slot::Rebuild) == Variant::BySelf,
+        builder: is(Slot::Provenance) || contradiction || variant(Slot::Rebuild) == Variant::BySelf,
         // One of another source counts as soon as a provenance names that source.
         rebuilder: is(Slot::Rebuild)
             || (variant(Slot::Rebuild) == Variant::OtherSource && !is(Slot::Provenance)),
         contradiction,
+        failed: [Slot::Unit, Slot::Install, Slot::Clean].into_iter().any(|slot| {
+            variant(slot) == Variant::Failed && !papers.revoked(lane).contains(&slot.holder(lane))
+        }),
         unit: is(Slot::Unit),
         install: is(Slot::Install),
         clean: is(Slot::Clean),
@@ -161,11 +168,20 @@ fn way(lane: Lane, counted: &Counted) -> Option<Way> {
     let missing = |needs: &[(bool, Need)]| -> Vec<Need> {
         needs.iter().filter(|(is_there, _)| !is_there).map(|(_, need)| *need).collect()
     };
-    let way = |policy, needs: &[(bool, Need)]| Some(Way { policies: vec![policy], needs: missing(needs) });
+    // The custodian finds out which source is right: with that, it goes on as if the other had never been.
+    let agreement = counted.contradiction.then_some(Need::Agreement);
+    let way = |policy, needs: &[(bool, Need)]| {
+        Some(Way { policies: vec![policy], needs: agreement.into_iter().chain(missing(needs)).collect() })
+    };
     let builder = (counted.builder, Need::Provenance);
     match lane {
-        _ if counted.contradiction => None,
         Lane::VendorNightly | Lane::DatabasesProduct => None,
+        // A run that failed is there, whatever else comes.
+        Lane::VendorBeta | Lane::VendorStable | Lane::VendorDatabase | Lane::SupervisorDatabase
+            if counted.failed =>
+        {
+            None
+        }
         Lane::VendorBeta => way("suite-beta", &[builder, (counted.unit, Need::Unit)]),
         Lane::VendorStable => way(
             "suite-stable",
@@ -186,6 +202,7 @@ fn way(lane: Lane, counted: &Counted) -> Option<Way> {
         Lane::Databases | Lane::DatabasesLarge => {
             let both = [(counted.first, Need::Approval("anna")), (counted.second, Need::Approval("beat"))];
             match (counted.clean, counted.first, counted.second) {
+                _ if counted.failed => way("avdb-outbreak", &both),
                 (true, true, true) => {
                     Some(Way { policies: vec!["avdb-outbreak", "avdb-tested"], needs: Vec::new() })
                 }
@@ -248,6 +265,7 @@ fn reason(policy: &str, lane: Lane) -> &'static str {
 impl Need {
     fn words(self) -> String {
         match self {
+            Self::Agreement => "one source: the builders' attestations name different ones".into(),
             Self::Provenance => "a provenance of the build".into(),
             Self::Rebuild => "a rebuild by one of: supervisor-rebuilder".into(),
             Self::Unit => "`unit`".into(),

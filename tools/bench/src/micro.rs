@@ -329,6 +329,7 @@ fn log_batch(quorum: &mut Quorum, batch: &mut Batch) -> Result<()> {
             deadline: terms.deadline,
             embargo: None,
             evidence: Vec::new(),
+            added: Vec::new(),
         });
         quorum.tiles.push(leaf);
     }

@@ -125,6 +125,7 @@ impl Scene {
                 release: self.item.release.as_ref().into(),
                 embargoed: false,
                 established: &self.established,
+                files_permitted_before: 0,
                 previous_sequence: None,
                 previous_version: None,
                 version_is_new: true,

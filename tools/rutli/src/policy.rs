@@ -2,12 +2,13 @@
 
 pub mod replay;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rutli_evidence::Trust;
 use rutli_policy::{
     CaseResult, Cases, Decision, Effect, Explanation, PolicyExplanation, PolicySet, limits, run_cases,
 };
+use rutli_policy_dir::PolicyDir;
 use serde::Serialize;
 use serde_json::{Value, json};
 
@@ -37,6 +38,13 @@ pub fn run(command: &Policy) -> Result<Report, Failure> {
 }
 
 fn check(files: &PolicyFiles, now_unix: u64) -> Result<Report, Failure> {
+    // A whole directory is read as a node reads it, with everything in it.
+    if let [path] = files.files.as_slice()
+        && path.is_dir()
+        && files.trust.as_deref().is_none_or(|trust| is_same(trust, path))
+    {
+        return check_dir(path, now_unix);
+    }
     let trust = trusted(files)?;
     let set = load(files, trust.as_ref())?.map_err(|problem| Failure::failed(problem).help(KEEPS_OLD))?;
     let ids: Vec<&str> = set.ids().map(|id| id.as_str()).collect();
@@ -54,6 +62,37 @@ fn check(files: &PolicyFiles, now_unix: u64) -> Result<Report, Failure> {
     lines.extend(warnings.iter().map(|warning| format!("warning: {}", text::printable(warning))));
     let json = json!({ "policies": ids, "digest": hex::encode(set.digest()), "warnings": warnings });
     Ok(Report::new(lines.join("\n"), json))
+}
+
+fn check_dir(path: &Path, now_unix: u64) -> Result<Report, Failure> {
+    let rules = PolicyDir::new(path.to_owned()).look().rules();
+    let rules =
+        rules.map_err(|problem| Failure::failed(format!("{}: {problem}", path.display())).help(KEEPS_OLD))?;
+    let set = &rules.policies;
+    let ids: Vec<&str> = set.ids().map(|id| id.as_str()).collect();
+    if ids.is_empty() {
+        return Err(no_policies(path));
+    }
+    if !set.strangers().is_empty() {
+        return Err(Failure::failed(set.strangers().join("\n")).help(KEEPS_OLD));
+    }
+    let digest = hex::encode(rules.digest());
+    let warnings = rules.warnings_at(now_unix);
+    let mut lines = vec![
+        format!("{}: {}", text::count(ids.len(), "policy", "policies"), text::list(&ids)),
+        format!("digest  {digest}"),
+    ];
+    lines.extend(warnings.iter().map(|warning| format!("warning: {}", text::printable(warning))));
+    Ok(Report::new(lines.join("\n"), json!({ "policies": ids, "digest": digest, "warnings": warnings })))
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    one.canonicalize().is_ok_and(|one| other.canonicalize().is_ok_and(|other| one == other))
+}
+
+fn no_policies(path: &Path) -> Failure {
+    Failure::usage(format!("{} has no file *.cedar", path.display()))
+        .help("give a Cedar file, or a folder with some")
 }
 
 const KEEPS_OLD: &str = "correct the file: until then a node keeps the rules that it has. A name that nobody has it takes, with a warning";
@@ -163,13 +202,14 @@ fn usable(files: &PolicyFiles, trust: Option<&Trust>) -> Result<PolicySet, Failu
 /// What a node would not load, and whom policies name and nobody trusts, is the inner error.
 fn load(files: &PolicyFiles, trust: Option<&Trust>) -> Result<Result<PolicySet, String>, Failure> {
     let mut texts = Vec::new();
-    for path in cedar_files(&files.files)? {
+    for path in &files.files {
+        if path.is_dir() {
+            texts.extend(cedar_files(path)?);
+            continue;
+        }
         // One byte more than fits, so that the policies' own bound is what is named.
-        let bytes = files::read_start(&path, limits::MAX_BYTES as u64 + 1)?;
-        let text = String::from_utf8(bytes).map_err(|_| {
-            Failure::usage(format!("{} is not text", path.display())).help("is it the right file?")
-        })?;
-        texts.push((path.display().to_string(), text));
+        let bytes = files::read_start(path, limits::MAX_BYTES as u64 + 1)?;
+        texts.push((path.display().to_string(), is_text(path, bytes)?));
     }
     let set = PolicySet::parse(&texts, trust).map_err(|error| error.to_string());
     Ok(set.and_then(|set| match set.strangers() {
@@ -178,30 +218,27 @@ fn load(files: &PolicyFiles, trust: Option<&Trust>) -> Result<Result<PolicySet, 
     }))
 }
 
-/// The files themselves; of a folder its `*.cedar`, in the order of their names, as a node reads them.
-fn cedar_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
-    let mut files = Vec::new();
-    for path in paths {
-        if !path.is_dir() {
-            files.push(path.clone());
-            continue;
-        }
-        let cannot = |error: &std::io::Error| files::cannot("read", path, error);
-        let mut inside = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(|error| cannot(&error))? {
-            let file = entry.map_err(|error| cannot(&error))?.path();
-            if file.extension().is_some_and(|extension| extension == "cedar") {
-                inside.push(file);
-            }
-        }
-        if inside.is_empty() {
-            return Err(Failure::usage(format!("{} has no file *.cedar", path.display()))
-                .help("give a Cedar file, or a folder with some"));
-        }
-        inside.sort();
-        files.extend(inside);
+/// The `*.cedar` of a folder, in the order of their names, as a node reads them.
+fn cedar_files(folder: &Path) -> Result<Vec<(String, String)>, Failure> {
+    let files = PolicyDir::new(folder.to_owned()).look().files().map_err(|problem| {
+        Failure::usage(format!("{}: {problem}", folder.display())).help("a node would not take it either")
+    })?;
+    let policies = files.into_iter().filter(|(name, _)| name.ends_with(".cedar"));
+    let texts = policies
+        .map(|(name, bytes)| {
+            let path = folder.join(name);
+            Ok((path.display().to_string(), is_text(&path, bytes)?))
+        })
+        .collect::<Result<Vec<_>, Failure>>()?;
+    if texts.is_empty() {
+        return Err(no_policies(folder));
     }
-    Ok(files)
+    Ok(texts)
+}
+
+fn is_text(path: &Path, bytes: Vec<u8>) -> Result<String, Failure> {
+    String::from_utf8(bytes)
+        .map_err(|_| Failure::usage(format!("{} is not text", path.display())).help("is it the right file?"))
 }
 
 /// Cases that can go at a node as they go here: with nobody in them whom it does not believe.

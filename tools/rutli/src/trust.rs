@@ -1,13 +1,14 @@
 //! Whom a node trusts, from its folder of rules: `trust.toml` and `allowed_signers`, each where it is there.
 
-use std::{collections::BTreeMap, path::Path};
+use std::path::Path;
 
 use rutli_evidence::Trust;
-use rutli_policy::{Rules, SIGNERS_FILE, TRUST_FILE, limits};
+use rutli_policy::{SIGNERS_FILE, TRUST_FILE};
+use rutli_policy_dir::PolicyDir;
 
-use crate::{files, report::Failure};
+use crate::report::Failure;
 
-/// Reads whom a node trusts.
+/// Reads whom a node trusts, by the node's own function.
 ///
 /// # Errors
 /// Exit code 2: a folder with neither file, or with one that a node would not take either.
@@ -15,22 +16,15 @@ pub fn read(folder: &Path) -> Result<Trust, Failure> {
     let wrong = |problem: String| {
         Failure::usage(format!("{} does not say whom to trust: {problem}", folder.display()))
     };
-    let mut contents = BTreeMap::new();
-    let cannot = |error: &std::io::Error| files::cannot("read", folder, error);
-    for entry in std::fs::read_dir(folder).map_err(|error| cannot(&error))? {
-        let path = entry.map_err(|error| cannot(&error))?.path();
-        let name = path.file_name().and_then(|name| name.to_str()).filter(|name| !name.starts_with('.'));
-        if let Some(name) = name.filter(|_| path.is_file() && contents.len() <= limits::MAX_RULES_FILES) {
-            contents.insert(name.to_owned(), files::read_within(&path, limits::MAX_RULES_BYTES as u64)?);
-        }
-    }
-    if !contents.contains_key(TRUST_FILE) && !contents.contains_key(SIGNERS_FILE) {
+    let seen = PolicyDir::new(folder.to_owned()).look();
+    let trust = seen.trust().map_err(|problem| {
+        wrong(problem).help("correct that line or file; a node would not take the folder either")
+    })?;
+    if !seen.has(TRUST_FILE) && !seen.has(SIGNERS_FILE) {
         return Err(wrong(format!("it has neither {TRUST_FILE} nor {SIGNERS_FILE}"))
             .help("give a node's folder of rules, with trust.toml or allowed_signers in it"));
     }
-    Rules::parse_trust(&contents).map_err(|error| {
-        wrong(error.to_string()).help("correct that line or file; a node would not take the folder either")
-    })
+    Ok(trust)
 }
 
 #[cfg(test)]

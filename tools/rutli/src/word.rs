@@ -10,7 +10,10 @@ use std::{
     path::Path,
 };
 
-use rutli_evidence::{APPROVAL_NAMESPACE, Evidence, REFUSAL_NAMESPACE, Trust, approval_text, refusal_text};
+use rutli_evidence::{
+    APPROVAL_NAMESPACE, Evidence, REFUSAL_NAMESPACE, Refused, Trust, approval_text, check_reason,
+    refusal_text,
+};
 use rutli_release::ReleaseId;
 use serde_json::{Value, json};
 use tonic::transport::Channel;
@@ -32,7 +35,11 @@ use crate::{
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Word {
     Approval,
-    Refusal { reason: String },
+    /// Of these files of the release, by name; none: of all.
+    Refusal {
+        reason: String,
+        files: Vec<String>,
+    },
 }
 
 /// `rutli approve`
@@ -55,7 +62,7 @@ pub async fn refuse(
     args: cli::Refuse,
     connect: impl Future<Output = Result<Channel, Failure>>,
 ) -> Result<Report, Failure> {
-    let word = Word::Refusal { reason: args.reason };
+    let word = Word::Refusal { reason: args.reason, files: args.files };
     give(word, &args.release, &args.signing, &args.view, connect).await
 }
 
@@ -67,7 +74,7 @@ async fn give(
     connect: impl Future<Output = Result<Channel, Failure>>,
 ) -> Result<Report, Failure> {
     // What cannot be is said before anybody is asked for anything.
-    word.text(id, &[0; 32])?;
+    word.check()?;
     let trust = shown.trust.as_deref().map(trust::read).transpose()?;
     let key = signing.key.as_deref().map(Key::read).transpose()?;
     let made = signing.signature.as_deref().map(read_signature).transpose()?;
@@ -78,14 +85,14 @@ async fn give(
     let channel = connect.await?;
     let view = View::fetch(channel.clone(), id, trust.as_ref(), shown.trust.as_deref()).await?;
     still_open(&view)?;
-    let to_sign = word.text(id, &view.statement_sha256())?;
+    let to_sign = word.text(&view)?;
     eprintln!("{}\n", view.text(shown.files.is_some()));
     if let Some(path) = &signing.print_text {
         files::write_atomically(path, to_sign.as_bytes(), Access::Public)?;
         return Ok(printed(&word, &view, path, shown.trust.as_deref()));
     }
     if !signing.yes {
-        confirm(&word, id)?;
+        confirm(&word, &view)?;
     }
     let armor = match (made, key) {
         (Some(armor), _) => armor,
@@ -118,18 +125,49 @@ impl Word {
         }
     }
 
-    fn text(&self, id: &ReleaseId, statement_sha256: &[u8; 32]) -> Result<String, Failure> {
+    /// What can be wrong with it before the release is known.
+    fn check(&self) -> Result<(), Failure> {
+        let Self::Refusal { reason, .. } = self else { return Ok(()) };
+        check_reason(reason).map_err(|_| {
+            Failure::usage(format!(
+                "the --reason is not one line of 1 to {} bytes of printable text without white space at its ends",
+                rutli_evidence::limits::MAX_REASON_BYTES
+            ))
+            .help("say it in fewer words, on one line")
+        })
+    }
+
+    fn text(&self, view: &View) -> Result<String, Failure> {
         match self {
-            Self::Approval => Ok(approval_text(id, statement_sha256)),
-            Self::Refusal { reason } => refusal_text(id, statement_sha256, reason).map_err(|_| {
-                Failure::usage(format!(
-                    "the --reason is not one line of 1 to {} bytes of printable text without white space at its ends",
-                    rutli_evidence::limits::MAX_REASON_BYTES
-                ))
-                .help("say it in fewer words, on one line")
-            }),
+            Self::Approval => Ok(approval_text(&view.id, &view.statement_sha256())),
+            Self::Refusal { reason, files } => {
+                let refused = refused(view, files)?;
+                refusal_text(&view.id, &refused, reason).map_err(|error| {
+                    Failure::usage(error.to_string()).help("correct the reason or the files")
+                })
+            }
         }
     }
+}
+
+/// The product with all files of the release, or with those of these names.
+fn refused(view: &View, names: &[String]) -> Result<Refused, Failure> {
+    let all = view.content.artifacts();
+    let named = |name: &String| {
+        all.iter().find(|artifact| artifact.name.as_str() == name).ok_or_else(|| {
+            Failure::usage(format!("release {} has no file {}", view.id, text::printable(name)))
+                .help(format!("`rutli show {} --files all` lists them", view.id))
+        })
+    };
+    let chosen = match names {
+        [] => all.iter().collect(),
+        names => names.iter().map(named).collect::<Result<Vec<_>, _>>()?,
+    };
+    Ok(Refused {
+        statement: view.statement_sha256(),
+        product: view.content.product().clone(),
+        files: chosen.into_iter().map(|artifact| artifact.sha256).collect(),
+    })
 }
 
 /// The document, after finding out here what every node will find out: that the signature is over this text, in this namespace, by the
@@ -192,7 +230,11 @@ fn printed(word: &Word, view: &View, path: &Path, trust: Option<&Path>) -> Repor
         word.namespace(),
         word.command(),
         view.id,
-        if *word == Word::Approval { "" } else { " --reason \"the same reason\"" },
+        match word {
+            Word::Approval => "",
+            Word::Refusal { files, .. } if files.is_empty() => " --reason \"the same reason\"",
+            Word::Refusal { .. } => " --reason \"the same reason\" --file \"the same files\"",
+        },
         waits::with_trust(trust),
     );
     let mut json = view.json();
@@ -219,12 +261,19 @@ fn still_open(view: &View) -> Result<(), Failure> {
 }
 
 /// Asks on the terminal; both words of the release's id do, and `yes`.
-fn confirm(word: &Word, id: &ReleaseId) -> Result<(), Failure> {
+fn confirm(word: &Word, view: &View) -> Result<(), Failure> {
+    let id = &view.id;
     match word {
         Word::Approval => eprintln!("Your approval says that you want exactly this signed."),
-        Word::Refusal { reason } => eprintln!(
-            "A refusal is for good: nodes that trust your key do not sign this release, whatever comes.\n\
-             Its reason stands in the log, for everybody to read:\n\n    {}\n",
+        Word::Refusal { reason, files } => eprintln!(
+            "A refusal is permanent. Nodes that trust your key sign neither this release nor any other of {} that has one \n\
+             of {}, whatever else it says. Files that a node has signed in an earlier release do not count,\n\
+             unless it has signed all of them.\nThe reason is in the log, for everybody to read:\n\n    {}\n",
+            view.content.product(),
+            match files.len() {
+                0 => "its files".to_owned(),
+                count => text::count(count, "file that you named", "files that you named"),
+            },
             text::printable(reason)
         ),
     }
@@ -268,10 +317,10 @@ mod tests {
     #[test]
     fn only_a_signature_over_this_text_is_sent() {
         let view = view(signed(&[]));
-        let text = Word::Approval.text(&view.id, &view.statement_sha256()).unwrap();
+        let text = Word::Approval.text(&view).unwrap();
         let good = sign(&key(1), APPROVAL_NAMESPACE, &text);
         checked(&text, &good, &view, None).unwrap();
-        let other = Word::Approval.text(&view.id, &[7; 32]).unwrap();
+        let other = approval_text(&view.id, &[7; 32]);
         for (armor, said) in [
             (sign(&key(1), APPROVAL_NAMESPACE, &other), "does not hold"),
             (sign(&key(1), REFUSAL_NAMESPACE, &text), "namespace"),
@@ -311,12 +360,29 @@ mod tests {
     #[test]
     fn a_release_that_is_final_gets_no_word_and_a_reason_is_short() {
         assert!(still_open(&view(signed(&[]))).unwrap_err().problem.contains("is signed already"));
-        let id = ReleaseId::new("x-1-0123456789ab").unwrap();
         for reason in ["", "two\nlines", " space", &"x".repeat(501)] {
-            let refusal = Word::Refusal { reason: reason.to_owned() };
-            assert_eq!(refusal.text(&id, &[0; 32]).unwrap_err().exit.code(), 2, "{reason:?}");
+            let refusal = Word::Refusal { reason: reason.to_owned(), files: Vec::new() };
+            assert_eq!(refusal.check().unwrap_err().exit.code(), 2, "{reason:?}");
         }
-        let refusal = Word::Refusal { reason: "the tests are missing".to_owned() };
-        assert!(refusal.text(&id, &[0; 32]).unwrap().ends_with("reason: the tests are missing\n"));
+    }
+
+    #[test]
+    fn a_refusal_names_all_files_or_those_that_were_chosen() {
+        let view = view(signed(&[]));
+        let text = |files: &[&str]| {
+            let files = files.iter().map(|file| (*file).to_owned()).collect();
+            Word::Refusal { reason: "the tests are missing".to_owned(), files }.text(&view)
+        };
+        let all = text(&[]).unwrap();
+        assert!(all.ends_with("reason: the tests are missing\n"), "{all}");
+        assert!(all.contains(&format!("product: {}\n", view.content.product())), "{all}");
+        let artifacts = view.content.artifacts();
+        for artifact in artifacts {
+            assert!(all.contains(&format!("file: sha256:{}\n", hex::encode(artifact.sha256))), "{all}");
+        }
+        let one = text(&[artifacts[0].name.as_str()]).unwrap();
+        assert_eq!(one.matches("file: ").count(), 1, "{one}");
+        let failure = text(&["nothing.bin"]).unwrap_err();
+        assert!(failure.problem.contains("has no file nothing.bin") && failure.help.is_some(), "{failure}");
     }
 }

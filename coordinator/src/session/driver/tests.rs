@@ -287,6 +287,7 @@ async fn nodes_of_one_batch_share_its_proofs_and_have_their_own_beginning() {
                 deadline: 1,
                 embargo: None,
                 evidence: Vec::new(),
+                added: Vec::new(),
             }),
             evidence: Vec::new(),
         }],

@@ -45,16 +45,16 @@ fn what_waits_for_evidence_goes_on_with_it_and_not_with_what_is_known() {
         answer(&mut stage, sent, &[(&supervisor(), RefusalCode::EvidenceMissing)]);
     }
     assert_eq!(stage.last_progress(&release).phase, Phase::AwaitingEvidence);
-    stage.event(Event::Evidence(release.clone(), vec![document("a"), document("a")]));
+    stage.event(Event::Evidence(release.clone(), vec![document("a"), document("a")], Vec::new()));
     let sent = stage.sent();
     assert_eq!(shown(&sent), vec![vec![document("a")]; 3]);
     assert!(sent.iter().all(|(_, batch)| batch.items.len() == 1), "{other} got nothing");
     answer(&mut stage, sent, &[(&supervisor(), RefusalCode::EvidenceMissing)]);
     assert!(stage.sent().is_empty());
-    stage.event(Event::Evidence(release.clone(), vec![document("a")]));
+    stage.event(Event::Evidence(release.clone(), vec![document("a")], Vec::new()));
     assert!(stage.sent().is_empty(), "nodes have seen it");
-    stage.event(Event::Evidence(ReleaseId::new("suite-9").unwrap(), vec![document("b")]));
-    stage.event(Event::Evidence(release.clone(), vec![document("a"), document("b")]));
+    stage.event(Event::Evidence(ReleaseId::new("suite-9").unwrap(), vec![document("b")], Vec::new()));
+    stage.event(Event::Evidence(release.clone(), vec![document("a"), document("b")], Vec::new()));
     let sent = stage.sent();
     assert_eq!(shown(&sent), vec![vec![document("a"), document("b")]; 3]);
     stage.reply_honestly(sent);
@@ -68,7 +68,7 @@ fn who_wants_what_came_while_it_was_at_it_is_asked_again_at_once() {
         let mut stage = Stage::attended(64);
         let release = stage.submit(Class::ProductBuild, "suite", 1, 1);
         let sent = stage.sent();
-        stage.event(Event::Evidence(release.clone(), vec![document("a")]));
+        stage.event(Event::Evidence(release.clone(), vec![document("a")], Vec::new()));
         assert!(stage.sent().is_empty(), "a session under way goes on");
         answer(&mut stage, sent, &[(&supervisor(), code)]);
         let sent = stage.sent();
@@ -82,7 +82,7 @@ fn who_wants_what_came_while_it_was_at_it_is_asked_again_at_once() {
     let mut stage = Stage::attended(64);
     let release = stage.submit(Class::ProductBuild, "suite", 1, 1);
     let sent = stage.sent();
-    stage.event(Event::Evidence(release.clone(), vec![document("a")]));
+    stage.event(Event::Evidence(release.clone(), vec![document("a")], Vec::new()));
     answer(&mut stage, sent, &[(&supervisor(), RefusalCode::CustodianRefused)]);
     assert!(matches!(stage.outcome(&release), Some(Outcome::Refused(_))));
 }
@@ -92,10 +92,10 @@ fn evidence_that_comes_while_nodes_sign_is_not_in_the_way() {
     let mut stage = Stage::attended(64);
     let release = stage.submit(Class::ProductBuild, "suite", 1, 1);
     let sent = stage.sent();
-    stage.event(Event::Evidence(release.clone(), vec![document("a")]));
+    stage.event(Event::Evidence(release.clone(), vec![document("a")], Vec::new()));
     stage.reply_honestly(sent);
     assert!(stage.is_signed(&release));
-    stage.event(Event::Evidence(release, vec![document("b")]));
+    stage.event(Event::Evidence(release, vec![document("b")], Vec::new()));
     assert!(stage.sent().is_empty());
 }
 
@@ -135,7 +135,7 @@ fn the_others_are_asked_once_for_each_that_refuses() {
     answer(&mut stage, sent, &[(&supervisor(), RefusalCode::EvidenceMissing)]);
     assert!(stage.sent().is_empty(), "two vendors sign it: all that is missing is the supervisor's evidence");
     assert_eq!(stage.last_progress(&release).phase, Phase::AwaitingEvidence);
-    stage.event(Event::Evidence(release.clone(), vec![document("a")]));
+    stage.event(Event::Evidence(release.clone(), vec![document("a")], Vec::new()));
     let sent = stage.sent();
     stage.reply_honestly(sent);
     assert!(stage.is_signed(&release));

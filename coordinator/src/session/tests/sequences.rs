@@ -121,11 +121,11 @@ fn what_is_signed_overtakes_what_waits_under_its_number_or_a_lower_one() {
     }
     assert!(stage.outcome(&waiting[2]).is_none());
     // The evidence that came too late asks nobody, and what comes behind is over at once: also after a restart.
-    stage.event(Event::Evidence(waiting[0].clone(), vec!["more".into()]));
+    stage.event(Event::Evidence(waiting[0].clone(), vec!["more".into()], Vec::new()));
     let behind = submit(&mut stage, "behind", 5);
     assert_eq!(stage.outcome(&behind), Some(&Outcome::Overtaken(number(5))));
     assert!(stage.sent().is_empty());
-    stage.event(Event::Evidence(waiting[2].clone(), vec!["more".into()]));
+    stage.event(Event::Evidence(waiting[2].clone(), vec!["more".into()], Vec::new()));
     let sent = stage.sent();
     stage.reply_honestly(sent);
     assert!(stage.is_signed(&waiting[2]));

@@ -101,7 +101,7 @@ fn all_who_wait_are_asked_when_something_came_for_one() {
     }
     // Who is away is not asked, and what waits for evidence goes on saying so.
     stage.event(Event::Detached(supervisor(), StreamId(1)));
-    stage.event(Event::Evidence(release.clone(), vec!["more".into()]));
+    stage.event(Event::Evidence(release.clone(), vec!["more".into()], Vec::new()));
     assert_eq!(stage.last_progress(&release).phase, Phase::AwaitingEvidence);
     assert!(stage.engine.cancel(&release).is_ok());
     let next = stage.submit(Class::ProductBuild, "suite", 2, 1);

@@ -160,7 +160,7 @@ impl SigstoreSigner {
                     canonicalized_body: Base64(body),
                 }],
             },
-            dsse_envelope: serde_json::from_slice(logged.envelope).map_err(form)?,
+            dsse_envelope: rutli_release::json::parse(logged.envelope).map_err(form)?,
         };
         let json = serde_json::to_vec(&bundle).map_err(form)?;
         let log = TrustedLog { key: key.clone(), valid_from: 0, valid_until: None };
@@ -244,7 +244,7 @@ fn check<'a, T>(
 /// # Errors
 /// [`BundleNotVerified`] if it is no envelope of ours. Its signature is not verified.
 pub fn entry_of_envelope(envelope: &[u8], key: &ReleaseKey) -> Result<Vec<u8>, BundleNotVerified> {
-    let parsed: EnvelopeJson = serde_json::from_slice(envelope).map_err(form)?;
+    let parsed: EnvelopeJson = rutli_release::json::parse(envelope).map_err(form)?;
     let canonical = serde_json::to_vec(&parsed).map_err(form)?;
     entry_of(&parsed, &canonical, key).ok_or_else(|| form("want one signature of 64 bytes"))
 }
@@ -280,7 +280,7 @@ fn parse(json: &[u8]) -> Result<BundleJson, BundleNotVerified> {
     if json.len() > MAX_BUNDLE_BYTES {
         return Err(form(format!("it has more than {MAX_BUNDLE_BYTES} bytes")));
     }
-    let bundle: BundleJson = serde_json::from_slice(json).map_err(form)?;
+    let bundle: BundleJson = rutli_release::json::parse(json).map_err(form)?;
     if bundle.media_type != MEDIA_TYPE {
         return Err(form(format!("want the media type {MEDIA_TYPE}")));
     }
@@ -302,14 +302,18 @@ fn form(problem: impl ToString) -> BundleNotVerified {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct BundleJson {
     media_type: String,
+    #[serde(deserialize_with = "rutli_release::json::object")]
     verification_material: MaterialJson,
+    #[serde(deserialize_with = "rutli_release::json::object")]
     dsse_envelope: EnvelopeJson,
 }
 
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct MaterialJson {
+    #[serde(deserialize_with = "rutli_release::json::object")]
     public_key: HintJson,
+    #[serde(deserialize_with = "rutli_release::json::objects")]
     tlog_entries: Vec<EntryJson>,
 }
 
@@ -323,10 +327,14 @@ struct HintJson {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 struct EntryJson {
     log_index: Number,
+    #[serde(deserialize_with = "rutli_release::json::object")]
     log_id: LogIdJson,
+    #[serde(deserialize_with = "rutli_release::json::object")]
     kind_version: KindVersionJson,
     integrated_time: Number,
+    #[serde(deserialize_with = "rutli_release::json::object")]
     inclusion_promise: PromiseJson,
+    #[serde(deserialize_with = "rutli_release::json::object")]
     inclusion_proof: ProofJson,
     canonicalized_body: Base64,
 }
@@ -357,6 +365,7 @@ struct ProofJson {
     root_hash: Base64,
     tree_size: Number,
     hashes: Vec<Base64>,
+    #[serde(deserialize_with = "rutli_release::json::object")]
     checkpoint: CheckpointJson,
 }
 
@@ -372,6 +381,7 @@ struct CheckpointJson {
 struct EnvelopeJson {
     payload: Base64,
     payload_type: String,
+    #[serde(deserialize_with = "rutli_release::json::objects")]
     signatures: Vec<SignatureJson>,
 }
 

@@ -6,9 +6,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{LogUrl, SigstoreKey, SigstoreSigner};
-use crate::{checkpoint::InvalidLogKey, hash::Hash, limits::MAX_TRUSTED_ROOT_BYTES};
+use crate::{checkpoint::InvalidLogKey, entry::cut, hash::Hash, limits::MAX_TRUSTED_ROOT_BYTES};
 
 const MEDIA_TYPE: &str = "application/vnd.dev.sigstore.trustedroot+json;version=0.1";
+/// The one of RFC 6962 and of C2SP: nothing else is known here.
+const HASH_ALGORITHM: &str = "SHA2_256";
 const KEY_DETAILS: &str = "PKIX_ECDSA_P256_SHA_256";
 
 /// The logs that a verifier trusts.
@@ -42,7 +44,7 @@ impl SigstoreSigner {
             "mediaType": MEDIA_TYPE,
             "tlogs": [{
                 "baseUrl": self.url.as_str(),
-                "hashAlgorithm": "SHA2_256",
+                "hashAlgorithm": HASH_ALGORITHM,
                 "publicKey": {
                     "rawBytes": STANDARD.encode(&key.spki),
                     "keyDetails": KEY_DETAILS,
@@ -77,7 +79,7 @@ impl TrustedRoot {
         if json.len() > MAX_TRUSTED_ROOT_BYTES {
             return Err(invalid(format!("it has more than {MAX_TRUSTED_ROOT_BYTES} bytes")));
         }
-        let root: RootJson = serde_json::from_slice(json).map_err(|error| invalid(error.to_string()))?;
+        let root: RootJson = rutli_release::json::parse(json).map_err(|error| invalid(error.to_string()))?;
         if root.media_type != MEDIA_TYPE {
             return Err(invalid(format!("want the media type {MEDIA_TYPE}")));
         }
@@ -104,6 +106,14 @@ impl TrustedRoot {
 
 impl TrustedLog {
     fn read(log: &LogJson) -> Result<Self, String> {
+        // Of another algorithm's tree no proof of ours could be checked.
+        if log.hash_algorithm != HASH_ALGORITHM {
+            return Err(format!(
+                "the hash algorithm of the log {:?} is {:?}, not {HASH_ALGORITHM}",
+                cut(&log.base_url),
+                cut(&log.hash_algorithm)
+            ));
+        }
         let url: LogUrl = log.base_url.parse().map_err(|error: InvalidLogKey| error.to_string())?;
         let spki = STANDARD.decode(&log.public_key.raw_bytes).map_err(|error| error.to_string())?;
         let key = SigstoreKey::from_spki(&url, &spki).map_err(|error| error.to_string())?;
@@ -130,6 +140,7 @@ impl TrustedLog {
 #[serde(rename_all = "camelCase")]
 struct RootJson {
     media_type: String,
+    #[serde(deserialize_with = "rutli_release::json::objects")]
     tlogs: Vec<LogJson>,
 }
 
@@ -137,7 +148,10 @@ struct RootJson {
 #[serde(rename_all = "camelCase")]
 struct LogJson {
     base_url: String,
+    hash_algorithm: String,
+    #[serde(deserialize_with = "rutli_release::json::object")]
     public_key: KeyJson,
+    #[serde(deserialize_with = "rutli_release::json::object")]
     log_id: LogIdJson,
 }
 
@@ -146,6 +160,7 @@ struct LogJson {
 struct KeyJson {
     raw_bytes: String,
     key_details: String,
+    #[serde(deserialize_with = "rutli_release::json::object")]
     valid_for: WindowJson,
 }
 

@@ -38,6 +38,7 @@ pub struct Stage {
     pub previous: Option<u64>,
     pub previous_version: Option<Version>,
     pub version_is_new: bool,
+    pub permitted_before: u64,
     pub rates: Rates,
     pub now: u64,
 }
@@ -62,6 +63,7 @@ impl Stage {
             previous: None,
             previous_version: None,
             version_is_new: true,
+            permitted_before: 0,
             rates: Rates::default(),
             now: MONDAY,
         }
@@ -93,6 +95,7 @@ impl Stage {
             },
             embargoed: self.embargoed,
             established: &self.established,
+            files_permitted_before: self.permitted_before,
             previous_sequence: self.previous.map(|previous| Sequence::new(previous).unwrap()),
             previous_version: self.previous_version.as_ref(),
             version_is_new: self.version_is_new,
@@ -108,7 +111,7 @@ impl Stage {
 
 /// A policy that permits `when`, under the id `p`.
 pub fn permit_when(when: &str) -> String {
-    format!("@id(\"p\") permit(principal, action, resource) when {{ {when} }};")
+    format!("@id(\"p\") permit(principal, action == Action::\"sign\", resource) when {{ {when} }};")
 }
 
 pub fn parse(text: &str, trust: Option<&Trust>) -> Result<PolicySet, InvalidPolicy> {
@@ -200,7 +203,12 @@ pub fn approval(custodian: &str) -> Established {
 }
 
 pub fn refusal(custodian: &str) -> Established {
-    Established::Refusal { custodian: custodian.to_owned(), reason: "not this one".to_owned() }
+    let refused = rutli_evidence::Refused {
+        statement: [0; 32],
+        product: rutli_release::Product::new("suite").unwrap(),
+        files: [[0; 32]].into(),
+    };
+    Established::Refusal { custodian: custodian.to_owned(), reason: "not this one".to_owned(), refused }
 }
 
 /// What is missing, in words.
@@ -248,10 +256,17 @@ pub fn supply(stage: &mut Stage, missing: &[Missing]) {
                 MissingKind::Tests => tests(name, &saying),
                 MissingKind::Review => review(name, of, &saying),
                 MissingKind::Approval => approval(name),
-                MissingKind::Rate | MissingKind::Time => panic!("{missing:?}"),
+                MissingKind::Agreement | MissingKind::Rate | MissingKind::Time => panic!("{missing:?}"),
             });
         }
         match missing.kind {
+            // The custodian trusts the others no more.
+            MissingKind::Agreement => stage.established.retain(|document| match document {
+                Established::Provenance(build) => {
+                    Some(build.source_digest.to_string()) == missing.saying.first().cloned()
+                }
+                _ => true,
+            }),
             MissingKind::Time => stage.now = missing.not_before.unwrap(),
             MissingKind::Rate => stage.rates = Rates::default(),
             _ => {}

@@ -3,7 +3,7 @@
 use rutli_log::{Cosignature, Hash, entry::Embargo, limits as log_limits};
 
 use super::within;
-use crate::{convert::Malformed, v1};
+use crate::{convert::Malformed, limits, v1};
 
 /// A head of the log, for a node to check and to cosign.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +31,25 @@ pub struct LoggedEntry {
     pub embargo: Option<Embargo>,
     /// SHA-256 of each piece of evidence that came with the request, as the entry has them.
     pub evidence: Vec<Hash>,
+    /// The `evidence` entries for this request. A document that was added later counts only if one of them names it.
+    pub added: Vec<LoggedEvidence>,
+}
+
+/// Where an `evidence` entry is in the log, with the fields from which a node encodes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LoggedEvidence {
+    /// Counted from 0.
+    pub index: u64,
+    /// What the coordinator says stands there; the node compares it with what it encoded itself.
+    pub leaf: Hash,
+    /// The inclusion proof under the batch's head.
+    pub proof: Vec<Hash>,
+    /// Who brought the documents, as the entry has it.
+    pub by: String,
+    /// SHA-256 of each document, at least one.
+    pub evidence: Vec<Hash>,
+    /// Unix seconds.
+    pub time: u64,
 }
 
 /// What a node keeps of the log, as of now.
@@ -76,7 +95,40 @@ impl From<&LoggedEntry> for v1::LoggedEntry {
             embargo_salt: embargo.map(|embargo| embargo.salt.as_bytes().to_vec()).unwrap_or_default(),
             disclose_by: embargo.map(|embargo| embargo.disclose_by).unwrap_or_default(),
             evidence: join_hashes(&entry.evidence),
+            added: entry.added.iter().map(Into::into).collect(),
         }
+    }
+}
+
+impl From<&LoggedEvidence> for v1::LoggedEvidence {
+    fn from(added: &LoggedEvidence) -> Self {
+        Self {
+            index: added.index,
+            leaf_hash: added.leaf.as_bytes().to_vec(),
+            proof: join_hashes(&added.proof),
+            by: added.by.clone(),
+            evidence: join_hashes(&added.evidence),
+            time: added.time,
+        }
+    }
+}
+
+impl TryFrom<v1::LoggedEvidence> for LoggedEvidence {
+    type Error = Malformed;
+
+    fn try_from(added: v1::LoggedEvidence) -> Result<Self, Malformed> {
+        within("added.by", added.by.len(), 1, log_limits::MAX_NAME_BYTES)?;
+        let evidence = split_hashes("added.evidence", &added.evidence)?;
+        within("added.evidence", evidence.len(), 1, limits::MAX_EVIDENCE)?;
+        Ok(Self {
+            index: added.index,
+            leaf: Hash::from_slice(&added.leaf_hash)
+                .map_err(|_| Malformed::new("added.leaf_hash", "want 32 bytes"))?,
+            proof: split_hashes("added.proof", &added.proof)?,
+            by: added.by,
+            evidence,
+            time: safe_integer("added.time", added.time)?,
+        })
     }
 }
 
@@ -94,6 +146,7 @@ impl TryFrom<v1::LoggedEntry> for LoggedEntry {
                 disclose_by: safe_integer("disclose_by", entry.disclose_by)?,
             })
         };
+        within("added", entry.added.len(), 0, limits::MAX_EVIDENCE)?;
         Ok(Self {
             index: entry.index,
             leaf: hash("leaf_hash", &entry.leaf_hash)?,
@@ -101,6 +154,7 @@ impl TryFrom<v1::LoggedEntry> for LoggedEntry {
             deadline: safe_integer("deadline", entry.deadline)?,
             embargo,
             evidence: split_hashes("evidence", &entry.evidence)?,
+            added: entry.added.into_iter().map(TryInto::try_into).collect::<Result<_, _>>()?,
         })
     }
 }
@@ -173,6 +227,18 @@ mod tests {
             deadline: 1_800_000_000,
             embargo: Some(Embargo { salt: Hash([5; 32]), disclose_by: 1_900_000_000 }),
             evidence: vec![Hash([6; 32]), Hash([7; 32])],
+            added: vec![added()],
+        }
+    }
+
+    fn added() -> LoggedEvidence {
+        LoggedEvidence {
+            index: 9,
+            leaf: Hash([8; 32]),
+            proof: vec![Hash([9; 32])],
+            by: "custodian:anna".into(),
+            evidence: vec![Hash([10; 32])],
+            time: 1_800_000_100,
         }
     }
 
@@ -185,7 +251,13 @@ mod tests {
         assert_eq!(LogHead::try_from(v1::LogHead::from(&head())), Ok(head()));
         let first = LogHead { from: 0, consistency: Vec::new(), ..head() };
         assert_eq!(LogHead::try_from(v1::LogHead::from(&first)), Ok(first));
-        let plain = LoggedEntry { embargo: None, proof: Vec::new(), evidence: Vec::new(), ..entry() };
+        let plain = LoggedEntry {
+            embargo: None,
+            proof: Vec::new(),
+            evidence: Vec::new(),
+            added: Vec::new(),
+            ..entry()
+        };
         for entry in [entry(), plain] {
             assert_eq!(LoggedEntry::try_from(v1::LoggedEntry::from(&entry)), Ok(entry));
         }
@@ -228,6 +300,30 @@ mod tests {
             let problem = problem(LoggedEntry::try_from(entry));
             assert!(problem.starts_with(expected), "{expected}: {problem}");
         }
+    }
+
+    #[test]
+    fn added_evidence_is_named_in_bounded_entries() {
+        let wire = || v1::LoggedEvidence::from(&added());
+        let most = limits::MAX_EVIDENCE;
+        for (added, expected) in [
+            (v1::LoggedEvidence { leaf_hash: vec![8; 31], ..wire() }, "added.leaf_hash: want 32 bytes"),
+            (v1::LoggedEvidence { proof: vec![0; 1], ..wire() }, "added.proof: want 32 bytes each"),
+            (v1::LoggedEvidence { proof: vec![0; 32 * 65], ..wire() }, "added.proof: 65 given"),
+            (v1::LoggedEvidence { evidence: Vec::new(), ..wire() }, "added.evidence: 0 given"),
+            (v1::LoggedEvidence { evidence: vec![0; 32 * (most + 1)], ..wire() }, "added.evidence: 65 given"),
+            (v1::LoggedEvidence { by: String::new(), ..wire() }, "added.by: 0 given"),
+            (v1::LoggedEvidence { by: "x".repeat(65_536), ..wire() }, "added.by: 65536 given"),
+            (v1::LoggedEvidence { time: u64::MAX, ..wire() }, "added.time: is larger than 2^53 - 1"),
+        ] {
+            let entry = v1::LoggedEntry { added: vec![added], ..v1::LoggedEntry::from(&entry()) };
+            let problem = problem(LoggedEntry::try_from(entry));
+            assert!(problem.starts_with(expected), "{expected}: {problem}");
+        }
+        let full = v1::LoggedEntry { added: vec![wire(); most], ..v1::LoggedEntry::from(&entry()) };
+        assert!(LoggedEntry::try_from(full).is_ok());
+        let over = v1::LoggedEntry { added: vec![wire(); most + 1], ..v1::LoggedEntry::from(&entry()) };
+        assert!(problem(LoggedEntry::try_from(over)).starts_with("added: 65 given"));
     }
 
     #[test]

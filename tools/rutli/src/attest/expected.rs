@@ -162,7 +162,7 @@ fn file(name: String, sha256: &str, size: Option<u64>) -> Result<(String, Expect
 }
 
 fn json(bytes: &[u8]) -> Result<Document, String> {
-    serde_json::from_slice(bytes).map_err(|error| text::printable(&error.to_string()))
+    rutli_release::json::parse(bytes).map_err(|error| text::printable(&error.to_string()))
 }
 
 /// Whichever it is.
@@ -170,7 +170,7 @@ fn json(bytes: &[u8]) -> Result<Document, String> {
 struct Document {
     subject: Option<Vec<Subject>>,
     payload: Option<String>,
-    #[serde(rename = "dsseEnvelope")]
+    #[serde(default, rename = "dsseEnvelope", deserialize_with = "rutli_release::json::maybe_object")]
     dsse_envelope: Option<Envelope>,
     artifacts: Option<Vec<Artifact>>,
 }

@@ -85,6 +85,10 @@ pub struct Refuse {
     /// Why: one line of at most 500 bytes. It stands in the log, for everybody to read.
     #[arg(long)]
     pub reason: String,
+    /// A file of the release, by its name: refuse every release of the product that has it. May be repeated. Default: all files
+    /// of the release.
+    #[arg(long = "file", value_name = "NAME")]
+    pub files: Vec<String>,
     /// How it is signed.
     #[command(flatten)]
     pub signing: Signing,

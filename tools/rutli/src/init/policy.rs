@@ -82,6 +82,7 @@ mod tests {
             },
             embargoed,
             established: &[],
+            files_permitted_before: 0,
             previous_sequence: None,
             previous_version: None,
             version_is_new: true,

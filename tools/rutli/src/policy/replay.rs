@@ -1,7 +1,7 @@
 //! `rutli policy replay`: what policies say to releases that a coordinator has, before a node loads them.
 //!
 //! The facts are those that a node would have had when the release ended, or has now if it has not: its evidence, verified here with
-//! the keys in `--trust`; the sequences and rates of what was signed by then. Two things only a node has: what it permitted and
+//! the keys in `--trust`; the sequences, files and rates of what was signed by then of the product. Two things only a node has: what it permitted and
 //! others did not sign, and refusals whose documents were kept back.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,6 +136,7 @@ impl Stored {
             previous_sequence: last.map(|last| last.sequence),
             previous_version: last.map(|last| &last.version),
             version_is_new: history.version_is_new(self),
+            files_permitted_before: history.files_before(self),
             rates: history.rates_before(self),
             now_unix: self.at,
         })
@@ -161,6 +162,7 @@ struct Signed {
     channel: String,
     version: Version,
     sequence: Sequence,
+    files: BTreeSet<[u8; 32]>,
     artifacts: u64,
     at: u64,
 }
@@ -183,6 +185,7 @@ impl History {
                     channel: content.channel().to_string(),
                     version: content.version().clone(),
                     sequence: content.sequence(),
+                    files: content.artifacts().iter().map(|artifact| artifact.sha256).collect(),
                     artifacts: u64::try_from(content.artifacts().len()).unwrap_or(u64::MAX),
                     at: release.finished_at,
                 });
@@ -212,6 +215,12 @@ impl History {
 
     fn version_is_new(&self, release: &Stored) -> bool {
         self.beside(release).all(|signed| signed.version != *release.content.version())
+    }
+
+    fn files_before(&self, release: &Stored) -> u64 {
+        let files: BTreeSet<_> = release.content.artifacts().iter().map(|artifact| artifact.sha256).collect();
+        let signed = |file: &&[u8; 32]| self.before(release).any(|signed| signed.files.contains(*file));
+        u64::try_from(files.iter().filter(signed).count()).unwrap_or(u64::MAX)
     }
 
     fn rates_before(&self, release: &Stored) -> Rates {
@@ -334,6 +343,7 @@ mod tests {
 
     fn line(of: &Stored) -> Signed {
         Signed {
+            files: of.content.artifacts().iter().map(|artifact| artifact.sha256).collect(),
             id: of.id.to_string(),
             class: of.content.class(),
             channel: of.content.channel().to_string(),
@@ -342,6 +352,14 @@ mod tests {
             artifacts: 5,
             at: of.at,
         }
+    }
+
+    #[test]
+    fn files_that_were_signed_before_are_counted() {
+        let this = stored(5, 10_000);
+        let history = |at| History { signed: vec![line(&stored(4, at))], whole: true };
+        let files = u64::try_from(this.content.artifacts().len()).unwrap();
+        assert_eq!((history(9_000).files_before(&this), history(11_000).files_before(&this)), (files, 0));
     }
 
     #[test]
@@ -362,7 +380,7 @@ mod tests {
 
     #[test]
     fn a_signed_release_that_would_not_be_is_a_failure_and_an_unsigned_one_is_not() {
-        let policy = "@id(\"none\") permit(principal, action, resource) when { false };";
+        let policy = "@id(\"none\") permit(principal, action == Action::\"sign\", resource) when { false };";
         let set = PolicySet::parse(&[("p.cedar".to_owned(), policy.to_owned())], None).unwrap();
         let history = History { signed: Vec::new(), whole: false };
         let replay = |state: ReleaseState| {

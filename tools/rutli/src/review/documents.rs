@@ -117,6 +117,7 @@ fn word(established: &Established) -> &'static str {
         Established::Provenance(_) => "provenance",
         Established::Rebuild(_) => "rebuild",
         Established::Tests { .. } => "tests",
+        Established::TestsFailed { .. } => "tests-failed",
         Established::Review { .. } => "review",
         Established::Approval { .. } => "approval",
         Established::Refusal { .. } => "refusal",
@@ -127,7 +128,9 @@ fn word(established: &Established) -> &'static str {
 fn by(established: &Established) -> &str {
     match established {
         Established::Provenance(build) | Established::Rebuild(build) => &build.by,
-        Established::Tests { by, .. } | Established::Review { by, .. } => by,
+        Established::Tests { by, .. } | Established::TestsFailed { by } | Established::Review { by, .. } => {
+            by
+        }
         Established::Approval { custodian } | Established::Refusal { custodian, .. } => custodian,
     }
 }
@@ -141,8 +144,13 @@ fn in_words(established: &Established) -> String {
         Established::Tests { by, passed, .. } => {
             format!("{} passed, by {by}", text::count(passed.len(), "test", "tests"))
         }
+        Established::TestsFailed { by } => format!("TESTS FAILED, by {by}"),
         Established::Review { by, source_digest, .. } => format!("source {source_digest} reviewed by {by}"),
         Established::Approval { custodian } => format!("approved by {custodian}"),
-        Established::Refusal { custodian, reason } => format!("refused by {custodian}: {reason}"),
+        Established::Refusal { custodian, reason, refused } => format!(
+            "refused by {custodian}: {reason}; with every release of {} that has one of {} files",
+            refused.product,
+            refused.files.len()
+        ),
     }
 }
