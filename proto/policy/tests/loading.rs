@@ -346,6 +346,10 @@ fn every_attribute_of_the_schema_can_be_asked_for_and_is_there() {
             .decide(&set(&permit_when("context has previousSequence && context.previousSequence == 7")))
             .is_permitted()
     );
+    let stage = Stage { expires_at: Some(9), ..Stage::suite() };
+    assert!(
+        stage.decide(&set(&permit_when("resource has expiresAt && resource.expiresAt == 9"))).is_permitted()
+    );
     let stage = Stage {
         previous_version: Some(Version::new("0.9.1").unwrap()),
         version_is_new: false,
@@ -358,7 +362,8 @@ fn every_attribute_of_the_schema_can_be_asked_for_and_is_there() {
         line.trim_start().chars().next().is_some_and(char::is_lowercase) && line.contains(": ")
     });
     let names: Vec<&str> = lines.map(|line| line.trim().split([':', '?']).next().unwrap()).collect();
-    let asked = all.join(" ") + " context.previousSequence context.previousVersion .sources.isEmpty";
+    let asked = all.join(" ")
+        + " context.previousSequence context.previousVersion resource.expiresAt .sources.isEmpty";
     for name in names.into_iter().filter(|name| !["principal", "resource", "context"].contains(name)) {
         assert!(asked.contains(&format!(".{name}")), "{name} is in the schema and not in this test");
     }
