@@ -14,6 +14,7 @@ use serde::Deserialize;
 use tonic::transport::Uri;
 
 use crate::{
+    clients::Clients,
     error::{Error, Result},
     limits,
 };
@@ -36,6 +37,9 @@ pub struct Config {
     /// Bounds, all optional.
     #[serde(default)]
     pub limits: Limits,
+    /// Who may ask for what.
+    #[serde(default, rename = "client")]
+    pub clients: Clients,
 }
 
 /// Paths of PEM files.
@@ -83,14 +87,39 @@ pub struct Witness {
     pub key: Cosigner,
 }
 
-/// What an operator may bound otherwise than by default.
+/// What an operator may bound otherwise than by default. Each is for all together; one name has at most a quarter of it, the
+/// names of one authority three quarters.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// Open connections, nodes and clients together.
+    /// Open connections of clients.
     pub max_connections: u32,
+    /// Open connections of nodes.
+    pub max_node_connections: u32,
+    /// Connections whose handshake is under way.
+    pub max_handshakes: u32,
+    /// Calls with one answer, until it is sent.
+    pub max_calls: u32,
+    /// Streams of those who watch.
+    pub max_watchers: u32,
+    /// Requests on their way in.
+    pub max_request_mebibytes: u32,
+    /// Answers on their way out.
+    pub max_answer_mebibytes: u32,
+    /// Seconds that a request may take to arrive.
+    pub request_seconds: u32,
+    /// Seconds that an answer may go without being read.
+    pub answer_seconds: u32,
     /// Releases that are not final yet.
     pub max_waiting_releases: u32,
+    /// Content and evidence of these.
+    pub max_waiting_mebibytes: u32,
+    /// Releases and documents of evidence that are taken in an hour.
+    pub max_requests_per_hour: u32,
+    /// Growth of store and log by these in an hour.
+    pub max_mebibytes_per_hour: u32,
+    /// Requests under embargo.
+    pub max_embargoes: u32,
     /// Hours after which a release that could not be signed expires.
     pub release_lifetime_hours: u32,
 }
@@ -99,7 +128,19 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: limits::DEFAULT_CONNECTIONS,
+            max_node_connections: limits::DEFAULT_NODE_CONNECTIONS,
+            max_handshakes: limits::DEFAULT_HANDSHAKES,
+            max_calls: limits::DEFAULT_CALLS,
+            max_watchers: limits::DEFAULT_WATCHERS,
+            max_request_mebibytes: limits::DEFAULT_REQUEST_MEBIBYTES,
+            max_answer_mebibytes: limits::DEFAULT_ANSWER_MEBIBYTES,
+            request_seconds: limits::DEFAULT_REQUEST_SECONDS,
+            answer_seconds: limits::DEFAULT_ANSWER_SECONDS,
             max_waiting_releases: limits::DEFAULT_WAITING_RELEASES,
+            max_waiting_mebibytes: limits::DEFAULT_WAITING_MEBIBYTES,
+            max_requests_per_hour: limits::DEFAULT_REQUESTS_PER_HOUR,
+            max_mebibytes_per_hour: limits::DEFAULT_MEBIBYTES_PER_HOUR,
+            max_embargoes: limits::MAX_EMBARGOES,
             release_lifetime_hours: limits::DEFAULT_LIFETIME_HOURS,
         }
     }
@@ -123,6 +164,7 @@ impl Config {
     fn parse(text: &str, folder: &Path) -> Result<Self, String> {
         let mut config: Self = toml::from_str(text).map_err(|error| error.to_string())?;
         config.limits.check()?;
+        config.clients.check()?;
         if let Some(name) = &config.release_key {
             KeyName::new(name.as_str()).map_err(|error| format!("release_key: {error}"))?;
         }
@@ -172,18 +214,59 @@ impl Config {
 }
 
 impl Limits {
+    /// Bytes of requests on their way in.
+    #[must_use]
+    pub fn request_bytes(&self) -> u64 {
+        mebibytes(self.max_request_mebibytes)
+    }
+
+    /// Bytes of answers on their way out.
+    #[must_use]
+    pub fn answer_bytes(&self) -> u64 {
+        mebibytes(self.max_answer_mebibytes)
+    }
+
+    /// Bytes of content and evidence that wait.
+    #[must_use]
+    pub fn waiting_bytes(&self) -> u64 {
+        mebibytes(self.max_waiting_mebibytes)
+    }
+
+    /// Bytes by which store and log may grow in an hour.
+    #[must_use]
+    pub fn bytes_per_hour(&self) -> u64 {
+        mebibytes(self.max_mebibytes_per_hour)
+    }
+
     fn check(&self) -> Result<(), String> {
-        for (name, value, most) in [
-            ("max_connections", self.max_connections, limits::MAX_CONNECTIONS),
-            ("max_waiting_releases", self.max_waiting_releases, limits::MAX_WAITING_RELEASES),
-            ("release_lifetime_hours", self.release_lifetime_hours, limits::MAX_LIFETIME_HOURS),
+        let least = limits::LEAST_MEBIBYTES;
+        for (name, value, least, most) in [
+            ("max_connections", self.max_connections, 1, limits::MAX_CONNECTIONS),
+            ("max_node_connections", self.max_node_connections, 1, limits::MAX_CONNECTIONS),
+            ("max_handshakes", self.max_handshakes, 1, limits::MAX_HANDSHAKES),
+            ("max_calls", self.max_calls, 1, limits::MAX_CALLS),
+            ("max_watchers", self.max_watchers, 1, limits::MAX_WATCHERS),
+            ("max_request_mebibytes", self.max_request_mebibytes, least, limits::MOST_MEBIBYTES),
+            ("max_answer_mebibytes", self.max_answer_mebibytes, least, limits::MOST_MEBIBYTES),
+            ("request_seconds", self.request_seconds, 1, limits::MAX_SECONDS),
+            ("answer_seconds", self.answer_seconds, 1, limits::MAX_SECONDS),
+            ("max_waiting_releases", self.max_waiting_releases, 1, limits::MAX_WAITING_RELEASES),
+            ("max_waiting_mebibytes", self.max_waiting_mebibytes, least, limits::MOST_MEBIBYTES),
+            ("max_requests_per_hour", self.max_requests_per_hour, 1, limits::MAX_REQUESTS_PER_HOUR),
+            ("max_mebibytes_per_hour", self.max_mebibytes_per_hour, 1, limits::MAX_MEBIBYTES_PER_HOUR),
+            ("max_embargoes", self.max_embargoes, 1, limits::MAX_EMBARGOES),
+            ("release_lifetime_hours", self.release_lifetime_hours, 1, limits::MAX_LIFETIME_HOURS),
         ] {
-            if value == 0 || value > most {
-                return Err(format!("limits.{name} is {value}: give 1 to {most}"));
+            if !(least..=most).contains(&value) {
+                return Err(format!("limits.{name} is {value}: give {least} to {most}"));
             }
         }
         Ok(())
     }
+}
+
+fn mebibytes(count: u32) -> u64 {
+    u64::from(count) << 20
 }
 
 impl Log {
@@ -387,10 +470,25 @@ listen = "127.0.0.1:7412"
     }
 
     #[test]
+    fn clients_are_read_and_their_mistakes_named() {
+        let entry = "[[client]]\nname = \"av\"\nclasses = [\"av-database\"]\nproducts = [\"avdb\"]\n";
+        let config = parse(&format!("{GOOD}{entry}"));
+        assert_eq!(config.clients.0.len(), 1);
+        assert_eq!(parse(GOOD).clients, Clients::default());
+        assert!(problem(&format!("{GOOD}{}", entry.replace("av-database", "av"))).contains("class"));
+        assert!(
+            problem(&format!("{GOOD}{}", entry.replace("\"av-database\"", ""))).contains("classes is empty")
+        );
+        assert!(problem(&format!("{GOOD}{}", entry.replace("\"avdb\"", ""))).contains("products is empty"));
+        assert!(problem(&format!("{GOOD}{entry}surprise = 1\n")).contains("surprise"));
+    }
+
+    #[test]
     fn the_example_is_right() {
         let example = include_str!("../../deploy/examples/coordinator.toml");
         let config = parse(example);
         assert_eq!(config.limits, Limits::default());
+        assert_eq!(config.clients.0.len(), 2);
         assert_eq!(config.log.url, "https://log.example.com");
     }
 

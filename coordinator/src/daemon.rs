@@ -1,6 +1,11 @@
 //! The whole daemon, from a configuration to its end.
 
-use std::{collections::BTreeMap, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use rutli_keys::{KeyName, NodeId, SignedRoster};
 use rutli_log::{
@@ -22,15 +27,17 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
-    service::{LayerExt as _, interceptor::InterceptedService},
+    service::interceptor::InterceptedService,
     transport::{Server, server::Router},
 };
-use tower::limit::GlobalConcurrencyLimitLayer;
+use tower::layer::util::{Identity, Stack};
 
 use crate::{
+    bounds::Bounds,
     ceremonies::Ceremonies,
     clock::Clock,
     config::Config,
+    embargo,
     error::{Error, Result},
     health,
     keyring::Keyring,
@@ -38,10 +45,10 @@ use crate::{
     log::{self, bundles::BundleSigner, folder::LogFolder, outside::OutsideWitnesses, publisher::Publisher},
     node_link::NodeLinks,
     publish::refusal_message,
-    server::{self, Api},
+    server::{self, Api, calls::CallsLayer},
     session::{Notice, Phase, Progress, Sessions},
     sign_release::{Order, SignRelease},
-    store::Store,
+    store::{Hourly, Store},
     tls_files,
     waiting::Waiting,
 };
@@ -102,7 +109,7 @@ impl Daemon {
         rosters.iter().for_each(|roster| keyring.add(roster.clone()));
         let culprits = stored_culprits(&store).await?;
         let (sessions, notices) = Sessions::start(rosters, culprits, release_key, store.log().clone());
-        let waiting = Waiting::new(usize::try_from(config.limits.max_waiting_releases).unwrap_or(usize::MAX));
+        let waiting = Waiting::new(&config.limits);
         let carrying = carry_notices(notices, store.clone(), Arc::clone(&waiting), clock.clone());
         let stop = signals.stop.clone();
         let engine = tokio::spawn(async move {
@@ -121,6 +128,7 @@ impl Daemon {
             sessions: sessions.clone(),
             ceremonies: Arc::clone(&ceremonies),
             stopping: stopping.clone(),
+            newest: Mutex::default(),
         });
         let lifetime_s = u64::from(config.limits.release_lifetime_hours).saturating_mul(3600);
         let order = Order::start(sessions.clone());
@@ -138,6 +146,9 @@ impl Daemon {
             store,
             sessions,
             waiting,
+            clients: config.clients.clone(),
+            hourly: Hourly::new(&config.limits),
+            embargoes: embargo::limit(&config.limits),
             keyring,
             clock,
             lifetime_s,
@@ -150,7 +161,7 @@ impl Daemon {
         tokio::spawn(Arc::clone(&signing).resume_when_reopened(stopping.clone()));
         tracing::info!(resumed, keys = signing.keyring.all().len(), "took up where the store says it was");
         Ok(Self {
-            api: Api { signing, ceremonies, links, stopping },
+            api: Api { signing, ceremonies, links, bounds: Bounds::new(&config.limits), stopping },
             config,
             listener,
             address,
@@ -181,8 +192,7 @@ impl Daemon {
             let stopping = stopping.clone();
             async move { log::web::serve(log_listener, folder, &key, stopping).await }
         });
-        let connections =
-            listener::accept(listener, configs, config.limits.max_connections, stopping.clone());
+        let connections = listener::accept(listener, configs, Arc::clone(&api.bounds), stopping.clone());
         tracing::info!(%address, "listening");
         let serving =
             routes(api)?.serve_with_incoming_shutdown(connections, stopping.clone().cancelled_owned());
@@ -203,8 +213,10 @@ impl Daemon {
     }
 }
 
-fn routes(api: Api) -> Result<Router> {
+fn routes(api: Api) -> Result<Router<Stack<CallsLayer, Identity>>> {
     let (reporter, health_service) = tonic_health::server::health_reporter();
+    let small = limits::MAX_SMALL_MESSAGE_BYTES;
+    let bounds = Arc::clone(&api.bounds);
     tokio::spawn(health::report(reporter, api.signing.store.health(), api.stopping.clone()));
     // Whoever has no business with a service is turned away before a byte of its message is read.
     let releases =
@@ -217,6 +229,7 @@ fn routes(api: Api) -> Result<Router> {
         CeremonyServiceServer::new(api).max_decoding_message_size(limits::MAX_SMALL_MESSAGE_BYTES);
     let ceremonies =
         InterceptedService::new(ceremonies, server::only(&["pipeline", "operator", "custodian", "auditor"]));
+    let calls = CallsLayer::new(Arc::clone(&bounds))?;
     let reflection = |error: tonic_reflection::server::Error| Error::Serve(error.to_string());
     Ok(Server::builder()
         .http2_keepalive_interval(Some(Duration::from_millis(wire_limits::KEEP_ALIVE_INTERVAL_MS)))
@@ -224,13 +237,16 @@ fn routes(api: Api) -> Result<Router> {
         .http2_max_header_list_size(limits::MAX_HEADER_BYTES)
         .max_concurrent_streams(limits::MAX_STREAMS_PER_CONNECTION)
         .max_connection_age(Duration::from_secs(limits::CONNECTION_AGE_SECONDS))
+        .initial_connection_window_size(limits::CONNECTION_WINDOW_BYTES)
+        .initial_stream_window_size(limits::CONNECTION_WINDOW_BYTES)
         .timeout(Duration::from_secs(limits::CALL_TIMEOUT_SECONDS))
-        .add_service(health_service)
-        .add_service(reflected().build_v1().map_err(reflection)?)
-        .add_service(reflected().build_v1alpha().map_err(reflection)?)
-        .add_service(GlobalConcurrencyLimitLayer::new(limits::MAX_CALLS).named_layer(releases))
-        .add_service(GlobalConcurrencyLimitLayer::new(limits::MAX_CALLS).named_layer(nodes))
-        .add_service(GlobalConcurrencyLimitLayer::new(limits::MAX_CALLS).named_layer(ceremonies)))
+        .layer(calls)
+        .add_service(health_service.max_decoding_message_size(small))
+        .add_service(reflected().build_v1().map_err(reflection)?.max_decoding_message_size(small))
+        .add_service(reflected().build_v1alpha().map_err(reflection)?.max_decoding_message_size(small))
+        .add_service(releases)
+        .add_service(nodes)
+        .add_service(ceremonies))
 }
 
 /// What is served here: not the custodian's service, which the descriptors have too.

@@ -12,8 +12,10 @@ use rutli_release::ReleaseId;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    config::Limits,
     error::{Error, Result},
     limits,
+    share::Limit,
     sign_release::SignRelease,
     store::StoredRelease,
 };
@@ -38,15 +40,15 @@ pub fn until(until: u64, now: u64) -> Result<Option<Embargo>> {
     Ok(Some(Embargo { salt, disclose_by: until }))
 }
 
-/// Whether another request may be hidden while so many are.
-///
-/// # Errors
-/// [`Error::QueueFull`]
-pub fn has_room(embargoes: u64) -> Result<()> {
-    if embargoes >= limits::MAX_EMBARGOES {
-        return Err(Error::QueueFull { what: format!("{embargoes} embargoes have not ended") });
+/// How many requests may be hidden at a time.
+#[must_use]
+pub fn limit(configured: &Limits) -> Limit {
+    Limit {
+        what: "embargoes that have not ended",
+        key: "max_embargoes",
+        most: u64::from(configured.max_embargoes),
+        retry: Duration::from_secs(limits::EMBARGO_RETRY_SECONDS),
     }
-    Ok(())
 }
 
 impl SignRelease {

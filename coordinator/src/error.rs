@@ -3,8 +3,10 @@
 
 use std::path::PathBuf;
 
-use rutli_release::ChannelKey;
+use rutli_release::{ChannelKey, Class};
 use rutli_wire::{convert::Malformed, role::UnknownParty};
+
+use crate::share::Full;
 
 /// What went wrong. Messages state the problem, then the way out; none holds a secret.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -103,18 +105,44 @@ pub enum Error {
     #[error("your certificate is of the right authority but names no party: {0}")]
     Unknown(#[from] UnknownParty),
 
-    /// Nobody erred: too much is waiting. The caller comes back later; trying again is safe.
-    #[error("the queue is full ({what}): come back in a few seconds, or have its limit raised")]
-    QueueFull {
-        /// Which bound is reached.
-        what: String,
+    /// The operator decides who may ask for what: no entry of the configuration lets this pipeline ask for this. The same
+    /// again fails again, until there is one.
+    #[error(
+        "no [[client]] entry in coordinator.toml lets {requester:?} ask for {class} releases of {product:?}: have the \
+         operator add name = \"{requester}\", classes = [\"{class}\"], products = [\"{product}\"]"
+    )]
+    NotListed {
+        /// Who asks.
+        requester: String,
+        /// For what.
+        class: Class,
+        /// Of which product.
+        product: String,
     },
 
-    /// Nobody erred: too many streams watch. The caller polls, or comes back later; trying again is safe.
-    #[error("{most} watchers are open, more are not possible: poll instead, or come back later")]
-    TooManyWatchers {
-        /// The bound.
-        most: usize,
+    /// Nobody erred: a share is full, the caller's own or a larger one. The caller comes back later; trying again is safe.
+    #[error(transparent)]
+    Full(#[from] Full),
+
+    /// Nobody erred: others had fewer streams open and needed room. The caller polls, or watches again later.
+    #[error("this stream was ended to make room: its name had most of them open; poll, or watch again later")]
+    Revoked,
+
+    /// The caller, or its network, is too slow: its request did not arrive in time. Trying again is safe.
+    #[error("the request did not arrive within {seconds} s: send it again, all at once")]
+    RequestTooSlow {
+        /// How long it may take.
+        seconds: u64,
+    },
+
+    /// Nobody erred: the log's disk does not take what is to be written. Trying again is safe, and works by itself once
+    /// the disk does.
+    #[error(
+        "{entries} log entries wait to be written: try again in a few seconds, or look after the log's disk"
+    )]
+    LogBehind {
+        /// How many wait.
+        entries: u64,
     },
 
     /// The operator must look after the disk: nothing can be made durable, so nothing is accepted. Trying again is

@@ -14,8 +14,9 @@ use rutli_wire::{limits as wire_limits, link::check_evidence, role::Party, v1};
 use crate::{
     error::{Error, Result},
     limits,
+    share::Owner,
     sign_release::SignRelease,
-    store::{NewEvidence, StoredRelease},
+    store::{Charge, NewEvidence, StoredRelease},
 };
 
 /// How custodians are named as [`submitter`]s.
@@ -37,20 +38,20 @@ impl SignRelease {
     /// nodes. What is there already is not added again, and is no mistake: whoever got no answer asks again.
     ///
     /// # Errors
-    /// [`Error::TooLate`], [`Error::EvidenceFull`], [`Error::QueueFull`], [`Error::StoreClosed`]
+    /// [`Error::TooLate`], [`Error::EvidenceFull`], [`Error::Full`], [`Error::StoreClosed`]
     pub async fn add_evidence(
         self: &Arc<Self>,
         release: StoredRelease,
-        submitter: String,
+        owner: Owner,
         documents: Vec<Document>,
     ) -> Result<()> {
         let this = Arc::clone(self);
         // A task of its own: a client that hangs up does not give back the room of what is added all the same.
-        let adding = tokio::spawn(async move { this.add(release, submitter, documents).await });
+        let adding = tokio::spawn(async move { this.add(release, owner, documents).await });
         adding.await.map_err(|_| Error::Stopping)?
     }
 
-    async fn add(&self, stored: StoredRelease, submitter: String, documents: Vec<Document>) -> Result<()> {
+    async fn add(&self, stored: StoredRelease, owner: Owner, documents: Vec<Document>) -> Result<()> {
         let _admitting = self.admitting.try_read().map_err(|_| Error::StoreClosed {
             reason: "it was closed, and what it had is being taken up".into(),
         })?;
@@ -62,9 +63,9 @@ impl SignRelease {
             None
         } else if stored.is_unfinished() {
             self.log_has_room()?;
-            Some(match submitter.starts_with(CUSTODIAN) {
-                true => self.waiting.grow_for_custodian(&id, bytes)?,
-                false => self.waiting.grow(&id, stored.class(), bytes)?,
+            Some(match owner.name().starts_with(CUSTODIAN) {
+                true => self.waiting.grow_for_custodian(&id, &owner, bytes)?,
+                false => self.waiting.grow(&id, stored.class(), &owner, bytes)?,
             })
         } else {
             return Err(too_late(&id));
@@ -72,7 +73,10 @@ impl SignRelease {
         let (order, waiting) = (self.order.clone(), Arc::clone(&self.waiting));
         let (release, brought) = (id.clone(), documents.iter().map(|document| document.bytes.clone()));
         let brought: Vec<Bytes> = brought.collect();
-        let new = NewEvidence { number: stored.number, submitter, at: self.clock.now(), documents };
+        let (at, submitter) = (self.clock.now(), owner.name().to_owned());
+        let requests = u64::try_from(documents.len()).unwrap_or(u64::MAX);
+        let charge = Charge { owner, requests, bytes: lasting_bytes(&documents), at, hourly: self.hourly };
+        let new = NewEvidence { number: stored.number, submitter, at, charge, documents };
         // Crash boundary: before this the sender has no answer and asks again, and the log knows nothing of it; after it
         // the nodes get it, from here or from whoever takes the release up at the next start.
         let added = self.store.add_evidence(new, move |all| {
@@ -200,6 +204,15 @@ pub fn submitter(party: &Party) -> String {
 #[must_use]
 pub fn bytes(documents: &[Document]) -> usize {
     documents.iter().map(|document| document.bytes.len()).sum()
+}
+
+/// By how much store and log grow by them.
+#[must_use]
+pub fn lasting_bytes(documents: &[Document]) -> u64 {
+    let each = documents.iter().map(|document| {
+        limits::CHARGED_PER_DOCUMENT.saturating_add(u64::try_from(document.bytes.len()).unwrap_or(u64::MAX))
+    });
+    each.fold(0, u64::saturating_add)
 }
 
 pub(crate) fn too_late(id: &ReleaseId) -> Error {

@@ -7,7 +7,9 @@
 //! and watchers), [`ceremonies`] (the relay of key ceremonies), [`listener`] and [`tls_files`] (connections), [`health`].
 
 pub mod aggregate;
+pub mod bounds;
 pub mod ceremonies;
+pub mod clients;
 pub mod clock;
 pub mod commitment;
 pub mod config;
@@ -25,6 +27,7 @@ pub mod node_link;
 pub mod publish;
 pub mod server;
 pub mod session;
+pub mod share;
 pub mod sign_release;
 pub mod store;
 #[cfg(test)]

@@ -1,24 +1,86 @@
-//! Bounds of the coordinator, each with its reason. What crosses the wire is bounded in [`rutli_wire::limits`].
+//! Bounds of the coordinator, each with its reason. What crosses the wire is bounded in [`rutli_wire::limits`]. What peers
+//! hold is a share of a bound, see [`crate::share`].
+
+use rutli_wire::limits as wire_limits;
 
 /// Unfinished releases when the configuration does not say: a mass rebuild of a distribution fits, and each costs a
 /// task and its content in memory.
 pub const DEFAULT_WAITING_RELEASES: u32 = 10_000;
 
-/// Embargoes that have not ended: half of what monitors keep in mind, for as many may be admitted while they are counted.
-pub const MAX_EMBARGOES: u64 = 10_000;
+/// Embargoes that have not ended, at most and when the configuration does not say: half of what monitors keep in mind, for as many may be admitted while they are counted.
+pub const MAX_EMBARGOES: u32 = 10_000;
+
+/// Seconds after which it is worth asking again for an embargo where there are too many: they end by the day.
+pub const EMBARGO_RETRY_SECONDS: u64 = 3_600;
 
 /// Most unfinished releases that a configuration may ask for: as many as monitors keep in mind
 /// ([`rutli_log::limits::MAX_OPEN`]).
 pub const MAX_WAITING_RELEASES: u32 = 20_000;
 const _: () = assert!(MAX_WAITING_RELEASES as usize <= rutli_log::limits::MAX_OPEN);
 
-/// Bytes of content and evidence of all unfinished releases together. Contents are kept decoded, in about the same size again, and
-/// the whole process has to stay below 256 MiB; a release of one file takes 0.3 KiB, the largest 2.2 MB.
-pub const MAX_WAITING_BYTES: usize = 64 << 20;
+/// MiB of content and evidence of all unfinished releases when the configuration does not say. Contents are kept decoded, in
+/// about the same size again, and the whole process has to stay below 256 MiB; a release of one file takes 0.3 KiB, the
+/// largest 2.2 MB.
+pub const DEFAULT_WAITING_MEBIBYTES: u32 = 64;
 
-/// Bytes of evidence from custodians beyond [`MAX_WAITING_BYTES`]: a thousand approvals and refusals, which pipelines must not keep out
+/// Bytes of evidence from custodians beyond that: a thousand approvals and refusals, which pipelines must not keep out
 /// by what they ask for.
-pub const WAITING_BYTES_FOR_CUSTODIANS: usize = 4 << 20;
+pub const WAITING_BYTES_FOR_CUSTODIANS: u64 = 4 << 20;
+
+/// The least for what is counted in MiB, as a quarter is one name's: the largest message has to fit into that.
+pub const LEAST_MEBIBYTES: u32 = 48;
+const _: () = assert!(LEAST_MEBIBYTES as usize * (1 << 20) / 4 >= wire_limits::MAX_MESSAGE_BYTES);
+
+/// The most for what is counted in MiB: more would not fit into a small machine.
+pub const MOST_MEBIBYTES: u32 = 4_096;
+
+/// MiB of requests on their way in when the configuration does not say: two of the largest for one name.
+pub const DEFAULT_REQUEST_MEBIBYTES: u32 = 64;
+
+/// MiB of answers on their way out when the configuration does not say: one of the largest for one name (12 MB, see
+/// [`wire_limits::MAX_RESPONSE_BYTES`]).
+pub const DEFAULT_ANSWER_MEBIBYTES: u32 = 64;
+
+/// Seconds that a request may take to arrive, when the configuration does not say: the largest over 7 Mbit/s.
+pub const DEFAULT_REQUEST_SECONDS: u32 = 10;
+
+/// Seconds that an answer may go without being read, when the configuration does not say: a reader that is stopped for a
+/// moment, or loses its network for one.
+pub const DEFAULT_ANSWER_SECONDS: u32 = 30;
+
+/// The most for either.
+pub const MAX_SECONDS: u32 = 600;
+
+/// Bytes of an answer that are handed to HTTP/2 at a time. What is handed over is not counted any more.
+pub const ANSWER_PIECE_BYTES: usize = 32 << 10;
+
+/// Releases and documents of evidence that may be asked for in an hour when the configuration does not say: a mass rebuild
+/// of a distribution is one name's quarter.
+pub const DEFAULT_REQUESTS_PER_HOUR: u32 = 40_000;
+
+/// The most of these.
+pub const MAX_REQUESTS_PER_HOUR: u32 = 100_000_000;
+
+/// MiB by which store and log may grow in an hour by what is asked for, when the configuration does not say. A quarter is one
+/// name's: 30,000 releases of one file, or some fifty of 5,000.
+pub const DEFAULT_MEBIBYTES_PER_HOUR: u32 = 2_048;
+
+/// The most of these.
+pub const MAX_MEBIBYTES_PER_HOUR: u32 = 1 << 20;
+
+/// Bytes that are charged for what a release leaves behind whatever is in it: rows with their indices, entries of the log
+/// with their hashes, its outcome with the reasons of refusals, bundle and proof.
+pub const CHARGED_PER_RELEASE: u64 = 12 << 10;
+
+/// How often a release's statement may be kept: in the log's folder, and once it is signed in the envelope (base64), in the
+/// statement file, and in the bundle (base64).
+pub const CHARGED_STATEMENTS: u64 = 5;
+
+/// Bytes that are charged for each signature and its file.
+pub const CHARGED_PER_SIGNATURE: u64 = 512;
+
+/// Bytes that are charged for each document of evidence beside its own: row, index and entry.
+pub const CHARGED_PER_DOCUMENT: u64 = 1 << 10;
 
 /// Pieces of evidence of one release that one party brings, so that nobody fills a release's room for the others: a pipeline
 /// has a handful of builders and testers, and a custodian says one thing …
@@ -33,7 +95,10 @@ pub const EVIDENCE_BYTES_FOR_WORDS: usize = rutli_wire::limits::MAX_EVIDENCE * (
 
 /// The part of the queue that product builds leave free, as a divisor: a mass rebuild must not lock out the next
 /// update of an anti-virus database.
-pub const RESERVED_FOR_AV: usize = 10;
+pub const RESERVED_FOR_AV: u64 = 10;
+
+/// Seconds after which it is worth asking again for a place in a full queue.
+pub const QUEUE_RETRY_SECONDS: u64 = 2;
 
 /// Hours after which an unsigned release expires, when the configuration does not say: a long weekend of approvals.
 pub const DEFAULT_LIFETIME_HOURS: u32 = 168;
@@ -44,34 +109,58 @@ pub const MAX_LIFETIME_HOURS: u32 = 8_760;
 /// Seconds between two looks at the clock while a release waits to expire, so that a clock set by hand is noticed.
 pub const EXPIRY_LOOK_SECONDS: u64 = 600;
 
-/// Connections when the configuration does not say.
+/// Connections of clients when the configuration does not say.
 pub const DEFAULT_CONNECTIONS: u32 = 1_000;
+
+/// Connections of nodes when the configuration does not say: a quarter is one node's, which has one, and a second while it
+/// attaches again.
+pub const DEFAULT_NODE_CONNECTIONS: u32 = 256;
 
 /// Most connections that a configuration may ask for: each costs a file descriptor and some 50 KiB.
 pub const MAX_CONNECTIONS: u32 = 100_000;
 
-/// Connections whose handshake is under way. A further one ends the oldest: peers without a certificate cannot keep out
-/// those with one by being silent.
-pub const MAX_HANDSHAKES: usize = 256;
+/// Connections whose handshake is under way, when the configuration does not say: a flood of 400 a second from one block of
+/// addresses leaves each half a second to say its first word, and all the time that a handshake may take once it did.
+pub const DEFAULT_HANDSHAKES: u32 = 1_024;
+
+/// Most handshakes that a configuration may ask for: each costs a file descriptor and some 50 KiB.
+pub const MAX_HANDSHAKES: u32 = 16_384;
 
 /// HTTP/2 streams that a peer may have open on one connection.
 pub const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 
+/// Bytes that a peer may send on one connection, and on one stream of it, before they are read: calls that wait for their
+/// turn are not.
+pub const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
+
 /// Bytes of HTTP/2 headers of one call.
 pub const MAX_HEADER_BYTES: u32 = 16 << 10;
 
-/// Calls of the release service that are read and answered at the same time; each may buffer one largest message
-/// while it is read. Further ones wait, unread, under HTTP/2 flow control.
-pub const MAX_CALLS: usize = 64;
+/// Calls with one answer, when the configuration does not say: from their beginning until the answer is sent. A quarter is
+/// one name's, as many as one connection has.
+pub const DEFAULT_CALLS: u32 = 1_024;
 
-/// A call of the release service must be read and answered within so many seconds (streams: begun).
+/// Most calls that a configuration may ask for.
+pub const MAX_CALLS: u32 = 65_536;
+
+/// Calls that are worked on at the same time; a quarter is one name's, and its others wait. So many share one commit of the
+/// store, and nobody waits long behind another name's.
+pub const MAX_TURNS: u64 = 256;
+
+/// Seconds that a call waits for its turn, behind others of its own name.
+pub const TURN_SECONDS: u64 = 10;
+
+/// A call must be read and answered within so many seconds (streams: begun).
 pub const CALL_TIMEOUT_SECONDS: u64 = 60;
 
-/// Watchers of releases and ceremonies together.
-pub const MAX_WATCHERS: usize = 4_096;
+/// Streams of answers, of those who watch, when the configuration does not say.
+pub const DEFAULT_WATCHERS: u32 = 4_096;
 
-/// Messages that a watcher's stream keeps ready. More would be stale before it is read.
-pub const WATCH_BUFFER: usize = 1;
+/// Most watchers that a configuration may ask for.
+pub const MAX_WATCHERS: u32 = 65_536;
+
+/// Entries of who may ask for what.
+pub const MAX_CLIENTS: usize = 10_000;
 
 /// Seconds after which a connection is asked to end (no new calls), so that withdrawn or renewed certificates take
 /// effect within a day; node links and watchers are ended by their own clocks at the same age.
@@ -178,6 +267,9 @@ pub const EMBARGO_LOOK_SECONDS: u64 = 1;
 /// Refusals that an outcome's entry names: with reasons of 300 bytes they stay far below an entry's bound.
 pub const LOGGED_REFUSALS: usize = 64;
 
+/// Releases of one requester that are cancelled at a time: they share commits.
+pub const CANCELLED_AT_ONCE: usize = 64;
+
 /// Releases whose embargo is ended at a time.
 pub const DISCLOSED_AT_ONCE: i64 = 64;
 
@@ -194,8 +286,8 @@ pub const PROBE_BYTES: usize = 256 << 10;
 /// them nonces.
 pub const ASK_LATER_MS: u64 = 60_000;
 
-/// Connections for reading the store.
-pub const STORE_READERS: u32 = 4;
+/// Connections for reading the store. Callers' reads are shares of so many: a quarter is one name's.
+pub const STORE_READERS: u32 = 8;
 
 /// Largest page of a list.
 pub const MAX_PAGE: u32 = 200;
@@ -285,9 +377,10 @@ pub const MAX_WITNESSES: usize = 16;
 /// Bytes of a URL in the configuration: what HTTP servers commonly take.
 pub const MAX_URL_BYTES: usize = 2_048;
 
-/// Connections of the log's web server. A further one ends the oldest: an answer takes milliseconds, so that whoever is
-/// oldest had its time. Each costs a file descriptor or two, and about 100 KiB.
-pub const WEB_CONNECTIONS: usize = 256;
+/// Connections of the log's web server, a quarter for each block of addresses: a proxy before it has enough. A further one
+/// ends the oldest of the block that has most: an answer takes milliseconds, so that it had its time. Each costs a file
+/// descriptor or two, and about 100 KiB.
+pub const WEB_CONNECTIONS: u64 = 1_024;
 
 /// Bytes of a request's line and headers there, and of what is written before the reader takes it.
 pub const WEB_BUFFER_BYTES: usize = 16 << 10;

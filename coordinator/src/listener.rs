@@ -4,7 +4,6 @@
 //! configuration is read from a watch at each handshake, so that renewed certificates need no restart.
 
 use std::{
-    collections::VecDeque,
     io,
     net::SocketAddr,
     pin::Pin,
@@ -16,23 +15,25 @@ use std::{
 use rustls::ServerConfig;
 use rutli_wire::{
     limits as wire_limits,
-    role::{Party, UnknownParty},
+    role::{Party, UnknownParty, issuer},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
     net::{TcpListener, TcpStream},
-    sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch},
-    task::AbortHandle,
+    sync::{mpsc, watch},
     time::{Sleep, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
 use tonic::transport::server::Connected;
 
 use crate::{
+    bounds::Bounds,
     error::{Error, Result},
+    evidence::submitter,
     limits,
+    share::{Owner, Share},
 };
 
 /// Who is at the other end of a connection; an extension of every call on it.
@@ -42,14 +43,30 @@ pub struct Peer(Arc<PeerInner>);
 #[derive(Debug)]
 struct PeerInner {
     party: Result<Party, UnknownParty>,
+    owner: Owner,
     address: SocketAddr,
+    cut: CancellationToken,
 }
 
 impl Peer {
-    /// A peer by its certificate.
+    /// A peer by its certificate, DER. `cut` ends its connection.
     #[must_use]
-    pub fn new(party: Result<Party, UnknownParty>, address: SocketAddr) -> Self {
-        Self(Arc::new(PeerInner { party, address }))
+    pub fn new(certificate: &[u8], address: SocketAddr, cut: CancellationToken) -> Self {
+        let party = Party::from_certificate(certificate);
+        let name = party.as_ref().map_or_else(|_| NAMELESS.to_owned(), submitter);
+        let owner = Owner::new(&name, &issuer(certificate).unwrap_or_default());
+        Self(Arc::new(PeerInner { party, owner, address, cut }))
+    }
+
+    /// Whose share is used by what it does.
+    #[must_use]
+    pub fn owner(&self) -> &Owner {
+        &self.0.owner
+    }
+
+    /// Ends its connection, and all that is open on it.
+    pub fn cut(&self) {
+        self.0.cut.cancel();
     }
 
     /// Who it is, or why its certificate, genuine as it is, names nobody.
@@ -67,13 +84,17 @@ impl Peer {
     }
 }
 
+/// What holds the shares of certificates that name nobody.
+const NAMELESS: &str = "certificates that name no party";
+
 /// A connection after its handshake. Holds its place among the connections until it is dropped.
 pub struct Connection {
     tls: TlsStream<TcpStream>,
     peer: Peer,
     /// The server asks old connections to end; this cuts those that do not.
     deadline: Pin<Box<Sleep>>,
-    _place: OwnedSemaphorePermit,
+    cut: Pin<Box<WaitForCancellationFutureOwned>>,
+    _place: Share,
 }
 
 /// Listens on `address`.
@@ -84,18 +105,16 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
     TcpListener::bind(address).await.map_err(|error| Error::Listen { address, reason: error.to_string() })
 }
 
-/// Accepts until `stopping`, at most `most` connections at a time.
+/// Accepts until `stopping`, as many at a time as `bounds` says.
 #[must_use]
 pub fn accept(
     listener: TcpListener,
     tls: watch::Receiver<Arc<ServerConfig>>,
-    most: u32,
+    bounds: Arc<Bounds>,
     stopping: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
     let (ready, accepted) = mpsc::channel(1);
-    let places = Arc::new(Semaphore::new(usize::try_from(most).unwrap_or(usize::MAX)));
     tokio::spawn(async move {
-        let mut handshakes = VecDeque::new();
         while let Some(next) = stopping.run_until_cancelled(listener.accept()).await {
             let (socket, address) = match next {
                 Ok(accepted) => accepted,
@@ -106,21 +125,18 @@ pub fn accept(
                     continue;
                 }
             };
-            handshakes.retain(|handshake: &AbortHandle| !handshake.is_finished());
-            if handshakes.len() >= limits::MAX_HANDSHAKES
-                && let Some(oldest) = handshakes.pop_front()
-            {
-                // The newest may be honest and is done in milliseconds; the oldest had its time.
-                oldest.abort();
-            }
-            let (ready, config, places) = (ready.clone(), Arc::clone(&tls.borrow()), Arc::clone(&places));
-            let handshake = tokio::spawn(async move {
-                match shake_hands(socket, address, config, places).await {
-                    Ok(connection) => drop(ready.send(Ok(connection)).await),
-                    Err(error) => tracing::info!(%address, %error, "refused a connection"),
+            let (block, revoked) = (Owner::block(address.ip()), CancellationToken::new());
+            // Whoever has most of them makes room, with those that have not said a word first.
+            let Ok(share) = bounds.handshakes.take_revocable(&block, revoked.clone(), true) else { continue };
+            let (ready, config, bounds) = (ready.clone(), Arc::clone(&tls.borrow()), Arc::clone(&bounds));
+            tokio::spawn(async move {
+                let shaking = shake_hands(socket, address, config, &bounds, share);
+                match revoked.run_until_cancelled(shaking).await {
+                    Some(Ok(connection)) => drop(ready.send(Ok(connection)).await),
+                    Some(Err(error)) => tracing::info!(%address, %error, "refused a connection"),
+                    None => tracing::debug!(%address, "a handshake made room for others"),
                 }
             });
-            handshakes.push_back(handshake.abort_handle());
         }
     });
     ReceiverStream::new(accepted)
@@ -130,35 +146,44 @@ async fn shake_hands(
     socket: TcpStream,
     address: SocketAddr,
     config: Arc<ServerConfig>,
-    places: Arc<Semaphore>,
+    bounds: &Bounds,
+    handshake: Share,
 ) -> io::Result<Connection> {
     // Small messages that wait for each other's acknowledgement would add 40 ms to every batch.
     socket.set_nodelay(true)?;
     let patience = Duration::from_millis(wire_limits::HANDSHAKE_TIMEOUT_MS);
-    let mut tls = timeout(patience, TlsAcceptor::from(config).accept(socket))
+    let shaking = async {
+        socket.readable().await?;
+        handshake.in_use();
+        TlsAcceptor::from(config).accept(socket).await
+    };
+    let mut tls = timeout(patience, shaking)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))??;
-    // Only a peer with a genuine certificate takes a place.
-    let Ok(place) = places.try_acquire_owned() else {
-        let _ = timeout(patience, tls.shutdown()).await;
-        return Err(io::Error::new(
-            io::ErrorKind::QuotaExceeded,
-            "there are as many connections as there may be",
-        ));
-    };
+    drop(handshake);
     let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let party = certificate
-        .ok_or(UnknownParty::NotACertificate)
-        .and_then(|certificate| Party::from_certificate(certificate));
-    match &party {
+    let certificate = certificate.map_or(&[][..], |certificate| certificate.as_ref());
+    let cut = CancellationToken::new();
+    let peer = Peer::new(certificate, address, cut.clone());
+    // Only a peer with a genuine certificate takes a place.
+    let place = bounds.pool(peer.party()).connections.take_revocable(peer.owner(), cut.clone(), false);
+    let place = match place {
+        Ok(place) => place,
+        Err(full) => {
+            let _ = timeout(patience, tls.shutdown()).await;
+            return Err(io::Error::new(io::ErrorKind::QuotaExceeded, full));
+        }
+    };
+    match peer.party() {
         Ok(party) => tracing::debug!(%address, %party, "connected"),
         Err(error) => tracing::info!(%address, %error, "connected with a certificate that names nobody"),
     }
     let age = limits::CONNECTION_AGE_SECONDS.saturating_add(limits::CONNECTION_GRACE_SECONDS);
     Ok(Connection {
         tls,
-        peer: Peer::new(party, address),
+        peer,
         deadline: Box::pin(sleep(Duration::from_secs(age))),
+        cut: Box::pin(cut.cancelled_owned()),
         _place: place,
     })
 }
@@ -179,6 +204,12 @@ impl AsyncRead for Connection {
     ) -> Poll<io::Result<()>> {
         if self.deadline.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the connection is too old")));
+        }
+        if self.cut.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Err(io::Error::new(
+                io::ErrorKind::ConnectionAborted,
+                "the connection is cut",
+            )));
         }
         Pin::new(&mut self.tls).poll_read(cx, buf)
     }

@@ -7,6 +7,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use rutli_coordinator::{Clock, Config, Daemon, Signals, store};
 use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
@@ -65,8 +66,19 @@ async fn main() -> ExitCode {
     }
 }
 
+/// Connections are file descriptors, and shells give a process few of them.
+fn raise_descriptor_limit() {
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));
+    if let Err(error) = raised {
+        // A service manager may forbid it, and has set what is needed.
+        tracing::debug!(%error, "cannot raise the limit of open files (RLIMIT_NOFILE)");
+    }
+}
+
 async fn serve(config: PathBuf) -> anyhow::Result<()> {
     let config = Config::read(&config)?;
+    raise_descriptor_limit();
     let signals = Signals::default();
     catch_signals(&signals)?;
     let daemon = Daemon::open(config, system_clock(), signals.clone()).await?;

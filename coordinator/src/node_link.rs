@@ -5,8 +5,9 @@
 //! that does not parse ends the stream with the reason, and nothing else.
 
 use std::{
+    collections::HashMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -34,6 +35,9 @@ pub struct NodeLinks {
     pub ceremonies: Arc<Ceremonies>,
     /// Ends every link with a goodbye.
     pub stopping: CancellationToken,
+    /// The newest stream of each node. An earlier one whose `Hello` has not come is given up for it, so that a node has
+    /// one first message under way and not as many as streams.
+    pub newest: Mutex<HashMap<NodeId, CancellationToken>>,
 }
 
 /// What goes down a stream; an error ends it.
@@ -44,13 +48,25 @@ impl NodeLinks {
     #[must_use]
     pub fn serve(self: &Arc<Self>, node: NodeId, up: Streaming<v1::NodeMessage>) -> mpsc::Receiver<Down> {
         let (down, stream) = mpsc::channel(limits::LINK_WRITE_BUFFER);
-        let links = Arc::clone(self);
-        tokio::spawn(async move { links.run(node, up, down).await });
+        let (links, newer) = (Arc::clone(self), CancellationToken::new());
+        let before =
+            self.newest.lock().unwrap_or_else(PoisonError::into_inner).insert(node.clone(), newer.clone());
+        if let Some(before) = before {
+            before.cancel();
+        }
+        tokio::spawn(async move { links.run(node, up, down, newer).await });
         stream
     }
 
-    async fn run(&self, node: NodeId, mut up: Streaming<v1::NodeMessage>, down: mpsc::Sender<Down>) {
-        let (version, status, log_size) = match self.hello(&mut up).await {
+    async fn run(
+        &self,
+        node: NodeId,
+        mut up: Streaming<v1::NodeMessage>,
+        down: mpsc::Sender<Down>,
+        newer: CancellationToken,
+    ) {
+        let hello = newer.run_until_cancelled(self.hello(&mut up)).await;
+        let (version, status, log_size) = match hello.unwrap_or(Err(Error::Replaced)) {
             Ok(hello) => hello,
             Err(error) => {
                 tracing::warn!(%node, %error, "refused a node's stream");
@@ -192,8 +208,10 @@ async fn say(down: &mpsc::Sender<Down>, message: Down) {
 
 /// What the gRPC layer says of a message that it could not read, in contrast to a connection that broke.
 fn is_malformed(status: &Status) -> bool {
-    matches!(status.code(), Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented)
-        || (status.code() == Code::Internal && status.message().contains("decode"))
+    matches!(
+        status.code(),
+        Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted | Code::Unimplemented
+    )
 }
 
 /// How long a link may live: each node's own time, a little less than its connection's.

@@ -2,11 +2,13 @@
 //!
 //! | file | holds |
 //! | --- | --- |
+//! | [`calls`] | what every call takes and gives back, around all services |
 //! | [`releases`] | `ReleaseService` |
 //! | [`ceremonies`] | `CeremonyService` |
 //! | [`nodes`] | `NodeService` |
 //! | [`status`] | the only place where an error becomes a gRPC status |
 
+pub mod calls;
 pub mod ceremonies;
 pub mod nodes;
 pub mod releases;
@@ -20,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Status};
 
 use crate::{
+    bounds::Bounds,
     ceremonies::Ceremonies,
     error::{Error, Result},
     limits,
@@ -37,6 +40,8 @@ pub struct Api {
     pub ceremonies: Arc<Ceremonies>,
     /// The streams of nodes.
     pub links: Arc<NodeLinks>,
+    /// What callers hold.
+    pub bounds: Arc<Bounds>,
     /// Ends every stream.
     pub stopping: CancellationToken,
 }
@@ -46,11 +51,14 @@ pub struct Api {
 /// # Errors
 /// [`Error::Unknown`] if the certificate names nobody.
 fn party<T>(request: &Request<T>) -> Result<Party> {
-    match request.extensions().get::<Peer>() {
-        Some(peer) => peer.party().cloned().map_err(Error::Unknown),
-        // Only a connection of our own listener comes here; this is a bug, and nobody gets in by it.
-        None => Err(Error::Serve("a call without a connection".into())),
-    }
+    peer(request)?.party().cloned().map_err(Error::Unknown)
+}
+
+/// The connection that a call came on.
+fn peer<T>(request: &Request<T>) -> Result<&Peer> {
+    let peer = request.extensions().get::<Peer>();
+    // Only a connection of our own listener comes here; this is a bug, and nobody gets in by it.
+    peer.ok_or_else(|| Error::Serve("a call without a connection".into()))
 }
 
 /// Lets only some roles near a service. What each call asks for beyond that, the call itself checks.

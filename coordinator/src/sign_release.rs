@@ -22,6 +22,7 @@ use tokio::sync::{RwLock, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clients::Clients,
     clock::Clock,
     embargo,
     error::{Error, Result},
@@ -29,7 +30,8 @@ use crate::{
     keyring::Keyring,
     limits, publish,
     session::{Outcome, Sessions, Stopped, Submission},
-    store::{Admission, Health, NewLogged, NewRelease, ReleaseNumber, Store, StoredRelease},
+    share::{Held, Limit, Owner},
+    store::{Admission, Charge, Health, Hourly, NewLogged, NewRelease, ReleaseNumber, Store, StoredRelease},
     waiting::{Slot, Waiting},
 };
 
@@ -41,6 +43,12 @@ pub struct SignRelease {
     pub sessions: Sessions,
     /// Bounds, and tells watchers.
     pub waiting: Arc<Waiting>,
+    /// Who may ask for what.
+    pub clients: Clients,
+    /// How much may be stored and logged in an hour.
+    pub hourly: Hourly,
+    /// How many requests may be under embargo.
+    pub embargoes: Limit,
     /// Public keys.
     pub keyring: Keyring,
     /// Tells when a release was issued, and when it expires.
@@ -58,6 +66,8 @@ pub struct SignRelease {
 pub struct Request {
     /// From its certificate.
     pub requester: Requester,
+    /// Whose shares it uses.
+    pub owner: Owner,
     /// As it came.
     pub message: v1::CreateReleaseRequest,
 }
@@ -130,7 +140,7 @@ impl SignRelease {
         let mut count = 0;
         for stored in self.store.unfinished().await? {
             let id = stored.release_id()?;
-            let mut slot = self.waiting.restore(stored.message.encoded_len());
+            let mut slot = self.waiting.restore(&stored.owner, stored.message.encoded_len());
             if !slot.carries(&id) {
                 continue;
             }
@@ -180,23 +190,29 @@ impl SignRelease {
         let _admitting = self.admitting.try_read().map_err(|_| Error::StoreClosed {
             reason: "it was closed, and what it had is being taken up".into(),
         })?;
-        let Request { requester, mut message } = request;
+        let Request { requester, owner, mut message } = request;
         let request_id = RequestId::new(message.request_id.as_str())
             .map_err(|error| Error::Field { field: "request_id", problem: error.to_string() })?;
         let documents = brought(&requester, std::mem::take(&mut message.evidence)).await?;
         let now = self.clock.now();
         let embargo = embargo::until(message.embargo_until, now);
         let release = Arc::new(release_from_request(message, now)?);
+        self.clients.may_ask(&requester, release.class(), release.product())?;
         let release_id =
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
         let content = release_to_content(&release);
         let encoded = content.encode_to_vec();
         let bytes = encoded.len().saturating_add(evidence::bytes(&documents));
-        let embargoes = if matches!(embargo, Ok(Some(_))) { self.store.embargoes().await? } else { 0 };
+        let embargoes = match embargo {
+            Ok(Some(_)) => self.store.embargoes(&requester, &owner).await?,
+            _ => Held::default(),
+        };
         let room = embargo.and_then(|embargo| {
             self.log_has_room()?;
-            embargo::has_room(embargoes)?;
-            Ok((embargo, self.waiting.reserve(release.class(), bytes)?))
+            if embargo.is_some() {
+                self.embargoes.check(&owner, embargoes, 1)?;
+            }
+            Ok((embargo, self.waiting.reserve(release.class(), &owner, bytes)?))
         });
         let (embargo, mut slot) = match room {
             Ok(room) => room,
@@ -217,6 +233,8 @@ impl SignRelease {
             embargo,
         };
         let (logged, entry) = logged(&release, &terms);
+        let lasting = lasting_bytes(&release, encoded.len().saturating_add(logged.entry.len()), &documents);
+        let charge = Charge { owner, requests: 1, bytes: lasting, at: now, hourly: self.hourly };
         let new = NewRelease {
             release_id: release_id.clone(),
             requester: requester.clone(),
@@ -229,6 +247,7 @@ impl SignRelease {
             signatures,
             created_at: now,
             logged,
+            charge,
         };
         let mut message = queued(&new, content);
         let submission = Submission {
@@ -290,7 +309,7 @@ impl SignRelease {
         if let Some(signed) = self.store.signed_sequence(&channel).await? {
             self.sessions.signed(channel, signed).await;
         }
-        let StoredRelease { number, message, logged: before } = stored;
+        let StoredRelease { number, message, logged: before, .. } = stored;
         let before = before.ok_or_else(|| Error::Store {
             reason: format!("{} has no entry in the log", terms.release_id),
         })?;
@@ -326,7 +345,7 @@ impl SignRelease {
     pub(crate) fn log_has_room(&self) -> Result<()> {
         let backlog = self.store.log().backlog();
         if backlog > limits::LOG_STAGED_ENTRIES {
-            return Err(Error::QueueFull { what: format!("{backlog} log entries wait to be written") });
+            return Err(Error::LogBehind { entries: backlog });
         }
         Ok(())
     }
@@ -456,6 +475,17 @@ impl Order {
         // Without a task the process ends.
         let _ = self.0.send(Placed::Evidence(id, documents, entries));
     }
+}
+
+/// By how much store and log may grow by a release, whatever becomes of it: its content and entry (`recorded`), its evidence,
+/// its statement, and what a signature of each of its files adds.
+fn lasting_bytes(release: &VerifiedRelease, recorded: usize, documents: &[Document]) -> u64 {
+    let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
+    let statements = count(release.statement().len()).saturating_mul(limits::CHARGED_STATEMENTS);
+    let signatures = count(release.signable_count()).saturating_mul(limits::CHARGED_PER_SIGNATURE);
+    [count(recorded), evidence::lasting_bytes(documents), statements, signatures, limits::CHARGED_PER_RELEASE]
+        .into_iter()
+        .fold(0, u64::saturating_add)
 }
 
 /// What a pipeline brought with its request.

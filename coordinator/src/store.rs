@@ -9,6 +9,7 @@
 //! half done, and the writer tries again each second until a write succeeds ([`Store::health`]).
 
 mod admission;
+mod budget;
 mod evidence;
 mod read;
 mod staging;
@@ -34,6 +35,7 @@ use sqlx::{
 };
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use budget::{Charge, Hourly};
 pub use evidence::{AllEvidence, NewEvidence};
 pub use read::{Page, ReleaseFilter, StoredCeremony, StoredRelease};
 pub use staging::{LoggedTerms, Staged, Unproven};
@@ -101,6 +103,8 @@ pub struct NewRelease {
     pub created_at: u64,
     /// How it is logged.
     pub logged: NewLogged,
+    /// Who is charged for it.
+    pub charge: Charge,
 }
 
 /// The log's side of a release that is admitted, or logged anew.
@@ -256,7 +260,7 @@ impl Store {
     /// in the order of admission, whether or not somebody still waits for this call. It must not block.
     ///
     /// # Errors
-    /// [`Error::RequestIdReused`], [`Error::SequenceBehind`], [`Error::StoreClosed`]
+    /// [`Error::RequestIdReused`], [`Error::SequenceBehind`], [`Error::Full`], [`Error::StoreClosed`]
     pub async fn admit(
         &self,
         release: NewRelease,
@@ -275,7 +279,7 @@ impl Store {
     /// waits for this call. It must not block.
     ///
     /// # Errors
-    /// [`Error::TooLate`], [`Error::EvidenceFull`], [`Error::StoreClosed`]
+    /// [`Error::TooLate`], [`Error::EvidenceFull`], [`Error::Full`], [`Error::StoreClosed`]
     pub async fn add_evidence(
         &self,
         evidence: NewEvidence,
@@ -422,6 +426,7 @@ fn migrations() -> Migrator {
         (3, "superseded", include_str!("../migrations/0003_superseded.sql")),
         (4, "evidence", include_str!("../migrations/0004_evidence.sql")),
         (5, "channels", include_str!("../migrations/0005_channels.sql")),
+        (6, "budgets", include_str!("../migrations/0006_budgets.sql")),
         (7, "evidence entries", include_str!("../migrations/0007_evidence_entries.sql")),
         (9, "logged_once", include_str!("../migrations/0009_logged_once.sql")),
     ];

@@ -31,9 +31,11 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     Clock, Config, Daemon, Result, Signals,
+    clients::Clients,
     config::{Limits, Log, TlsFiles},
     log::key_entry,
-    store::{CeremonyChange, CeremonyEnd, NewKey, NewLogged, Store},
+    share::Owner,
+    store::{CeremonyChange, CeremonyEnd, Charge, Hourly, NewKey, NewLogged, Store},
 };
 
 pub(crate) mod commitments;
@@ -168,6 +170,17 @@ impl Drop for StillClock {
     }
 }
 
+/// Whose shares somebody uses, by a name as `pipeline:ci`.
+pub(crate) fn owner(name: &str) -> Owner {
+    Owner::new(name, "CN=test authority")
+}
+
+/// What a pipeline is charged for something small.
+pub(crate) fn charge(at: u64) -> Charge {
+    let hourly = Hourly::new(&Limits::default());
+    Charge { owner: owner("pipeline:ci"), requests: 1, bytes: 1_000, at, hourly }
+}
+
 /// How a release is logged.
 pub(crate) fn new_logged() -> NewLogged {
     NewLogged { entry: b"{}".to_vec(), roster: Hash([1; 32]), deadline: NOW + 60, embargo: None }
@@ -219,6 +232,7 @@ impl Running {
                 witness: Vec::new(),
             },
             limits,
+            clients: Clients::default(),
         };
         std::fs::write(&config.log.key, log_signer().to_pkcs8_pem().unwrap().as_str()).unwrap();
         std::fs::write(&config.log.sigstore_key, nodes::sigstore().to_pkcs8_pem().unwrap().as_str()).unwrap();

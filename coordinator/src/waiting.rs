@@ -6,30 +6,34 @@
 use std::{
     collections::HashMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use rutli_release::{Class, ReleaseId};
 use rutli_wire::v1;
-use tokio::sync::{Semaphore, watch};
-
-pub use tokio::sync::OwnedSemaphorePermit as WatcherSlot;
+use tokio::sync::watch;
 
 use crate::{
+    config::Limits,
     error::{Error, Result},
     limits,
+    share::{Bound, Limit, Owner, Share},
 };
 
 /// The registry of unfinished releases.
 pub struct Waiting {
-    most: usize,
+    /// Places in the queue.
+    places: Arc<Bound>,
+    /// Bytes of content and evidence.
+    bytes: Arc<Bound>,
+    /// Bytes of evidence that custodians bring: there is room for it also where pipelines have filled all of theirs, for it may
+    /// be the refusal of what they ask for.
+    words: Arc<Bound>,
     state: Mutex<State>,
-    watchers: Arc<Semaphore>,
 }
 
 #[derive(Default)]
 struct State {
-    count: usize,
-    bytes: usize,
     carried: HashMap<ReleaseId, Carried>,
     seen: HashMap<ReleaseId, watch::Sender<Seen>>,
     /// Signed releases whose proof somebody waits for.
@@ -41,8 +45,8 @@ struct State {
 struct Carried {
     /// How many tasks have it in hand: more than one while the same request is on its way twice.
     carriers: usize,
-    /// Bytes of what was added to it since; given back with the last of them.
-    added: usize,
+    /// Room of what was added to it since; given back with the last of them.
+    added: Vec<Share>,
 }
 
 /// What a watcher sees of a release; each message is complete but for what the store knows about it anyway.
@@ -55,68 +59,79 @@ pub enum Seen {
 }
 
 impl Waiting {
-    /// Room for `most` releases.
+    /// Room for as many releases as is configured.
     #[must_use]
-    pub fn new(most: usize) -> Arc<Self> {
+    pub fn new(configured: &Limits) -> Arc<Self> {
+        let retry = Duration::from_secs(limits::QUEUE_RETRY_SECONDS);
+        let bound = |what, key, most| Bound::new(Limit { what, key, most, retry });
+        let (releases, bytes) = (u64::from(configured.max_waiting_releases), configured.waiting_bytes());
         Arc::new(Self {
-            most,
+            places: bound("waiting releases", "max_waiting_releases", releases),
+            bytes: bound("bytes of waiting releases", "max_waiting_mebibytes", bytes),
+            words: bound(
+                "bytes of custodians' evidence",
+                "max_waiting_mebibytes",
+                limits::WAITING_BYTES_FOR_CUSTODIANS,
+            ),
             state: Mutex::default(),
-            watchers: Arc::new(Semaphore::new(limits::MAX_WATCHERS)),
         })
     }
 
     /// Takes room for a release of `class` with `bytes` of content.
     ///
     /// # Errors
-    /// [`Error::QueueFull`]
-    pub fn reserve(self: &Arc<Self>, class: Class, bytes: usize) -> Result<Slot> {
-        let mut state = self.state();
-        if state.count >= share(class, self.most) {
-            return Err(Error::QueueFull { what: format!("{} releases wait", state.count) });
-        }
-        check_bytes(&state, share(class, limits::MAX_WAITING_BYTES), bytes)?;
-        Ok(self.take(&mut state, bytes))
+    /// [`Error::Full`]
+    pub fn reserve(self: &Arc<Self>, class: Class, owner: &Owner, bytes: usize) -> Result<Slot> {
+        let place = self.places.take_of(open_to(class, self.places.most()), owner, 1)?;
+        let bytes = self.bytes.take_of(open_to(class, self.bytes.most()), owner, count(bytes))?;
+        Ok(Slot { waiting: Arc::clone(self), bytes, id: None, _place: place })
     }
 
-    /// Takes room for `bytes` more of a release that waits; given back with the release's own.
+    /// Takes room for `bytes` more of a release that waits, brought by `owner`; given back with the release's own.
     ///
     /// # Errors
-    /// [`Error::QueueFull`]; [`Error::StoreClosed`] if nobody carries the release, who would take what is added to the nodes.
-    pub fn grow(self: &Arc<Self>, id: &ReleaseId, class: Class, bytes: usize) -> Result<Growth> {
-        self.grow_within(id, share(class, limits::MAX_WAITING_BYTES), bytes)
+    /// [`Error::Full`]; [`Error::StoreClosed`] if nobody carries the release, who would take what is added to the nodes.
+    pub fn grow(
+        self: &Arc<Self>,
+        id: &ReleaseId,
+        class: Class,
+        owner: &Owner,
+        bytes: usize,
+    ) -> Result<Growth> {
+        self.must_be_carried(id)?;
+        let share = self.bytes.take_of(open_to(class, self.bytes.most()), owner, count(bytes))?;
+        Ok(Growth { waiting: Arc::clone(self), id: id.clone(), share })
     }
 
-    /// The same for what a custodian brings: there is room for it also where pipelines have filled all of theirs, for it may be the
-    /// refusal of what they ask for.
+    /// The same for what a custodian brings.
     ///
     /// # Errors
     /// As [`Waiting::grow`].
-    pub fn grow_for_custodian(self: &Arc<Self>, id: &ReleaseId, bytes: usize) -> Result<Growth> {
-        self.grow_within(id, limits::MAX_WAITING_BYTES + limits::WAITING_BYTES_FOR_CUSTODIANS, bytes)
+    pub fn grow_for_custodian(
+        self: &Arc<Self>,
+        id: &ReleaseId,
+        owner: &Owner,
+        bytes: usize,
+    ) -> Result<Growth> {
+        self.must_be_carried(id)?;
+        let share = self.words.take(owner, count(bytes))?;
+        Ok(Growth { waiting: Arc::clone(self), id: id.clone(), share })
     }
 
-    fn grow_within(self: &Arc<Self>, id: &ReleaseId, most: usize, bytes: usize) -> Result<Growth> {
-        let mut guard = self.state();
-        let state = &mut *guard;
-        check_bytes(state, most, bytes)?;
-        let carried = state.carried.get_mut(id).ok_or_else(|| Error::StoreClosed {
-            reason: format!("{id} ends in this moment, or is about to be taken up"),
-        })?;
-        carried.added = carried.added.saturating_add(bytes);
-        state.bytes = state.bytes.saturating_add(bytes);
-        Ok(Growth { waiting: Arc::clone(self), id: id.clone(), bytes })
+    fn must_be_carried(&self, id: &ReleaseId) -> Result<()> {
+        match self.state().carried.contains_key(id) {
+            true => Ok(()),
+            false => Err(Error::StoreClosed {
+                reason: format!("{id} ends in this moment, or is about to be taken up"),
+            }),
+        }
     }
 
     /// Room for a release that was admitted, and that nobody carries: it was promised, whatever the bounds are now.
     #[must_use]
-    pub fn restore(self: &Arc<Self>, bytes: usize) -> Slot {
-        self.take(&mut self.state(), bytes)
-    }
-
-    fn take(self: &Arc<Self>, state: &mut State, bytes: usize) -> Slot {
-        state.count = state.count.saturating_add(1);
-        state.bytes = state.bytes.saturating_add(bytes);
-        Slot { waiting: Arc::clone(self), bytes, id: None }
+    pub fn restore(self: &Arc<Self>, owner: &Owner, bytes: usize) -> Slot {
+        let (place, bytes) = (self.places.promised(owner, 1), self.bytes.promised(owner, count(bytes)));
+        Slot { waiting: Arc::clone(self), bytes, id: None, _place: place }
     }
 
     /// Lets watchers find a release that is new or taken up again, as long as a [`Slot`] carries it.
@@ -194,20 +209,10 @@ impl Waiting {
         }
     }
 
-    /// Permission to hold one watcher's stream open.
-    ///
-    /// # Errors
-    /// [`Error::TooManyWatchers`]
-    pub fn watcher(&self) -> Result<WatcherSlot> {
-        Arc::clone(&self.watchers)
-            .try_acquire_owned()
-            .map_err(|_| Error::TooManyWatchers { most: limits::MAX_WATCHERS })
-    }
-
     /// How many releases wait.
     #[must_use]
-    pub fn count(&self) -> usize {
-        self.state().count
+    pub fn count(&self) -> u64 {
+        self.places.used()
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -232,26 +237,24 @@ pub fn lay_over(release: &mut v1::Release, change: &v1::Release) {
     }
 }
 
-/// What a class may have of a bound: product builds leave the last part to the urgent ones.
-fn share(class: Class, bound: usize) -> usize {
+/// What of a bound is open to a class: product builds leave the last part to the urgent ones.
+fn open_to(class: Class, bound: u64) -> u64 {
     match class {
         Class::AvDatabase => bound,
         Class::ProductBuild => bound - bound / limits::RESERVED_FOR_AV,
     }
 }
 
-fn check_bytes(state: &State, most: usize, bytes: usize) -> Result<()> {
-    if state.bytes.saturating_add(bytes) > most {
-        return Err(Error::QueueFull { what: format!("releases of {} bytes wait", state.bytes) });
-    }
-    Ok(())
+fn count(bytes: usize) -> u64 {
+    u64::try_from(bytes).unwrap_or(u64::MAX)
 }
 
 /// Room for one unfinished release, given back when dropped.
 pub struct Slot {
     waiting: Arc<Waiting>,
-    bytes: usize,
+    bytes: Share,
     id: Option<ReleaseId>,
+    _place: Share,
 }
 
 impl Slot {
@@ -267,9 +270,7 @@ impl Slot {
 
     /// What is carried has so many bytes more than were known. It was promised, whatever the bounds are now.
     pub fn add(&mut self, bytes: usize) {
-        let mut state = self.waiting.state();
-        self.bytes = self.bytes.saturating_add(bytes);
-        state.bytes = state.bytes.saturating_add(bytes);
+        self.bytes.grow_promised(count(bytes));
     }
 
     /// Tells the watchers how it ended, which must be durable already, and gives the room back.
@@ -294,16 +295,11 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
+        let Some(id) = &self.id else { return };
         let mut state = self.waiting.state();
-        state.count = state.count.saturating_sub(1);
-        state.bytes = state.bytes.saturating_sub(self.bytes);
-        if let Some(id) = &self.id
-            && let Some(carried) = state.carried.get_mut(id)
-        {
+        if let Some(carried) = state.carried.get_mut(id) {
             carried.carriers = carried.carriers.saturating_sub(1);
             if carried.carriers == 0 {
-                let added = carried.added;
-                state.bytes = state.bytes.saturating_sub(added);
                 state.carried.remove(id);
                 state.seen.remove(id);
             }
@@ -315,25 +311,14 @@ impl Drop for Slot {
 pub struct Growth {
     waiting: Arc<Waiting>,
     id: ReleaseId,
-    bytes: usize,
+    share: Share,
 }
 
 impl Growth {
-    /// It was added: from now on the room is the release's.
-    pub fn keep(mut self) {
-        self.bytes = 0;
-    }
-}
-
-impl Drop for Growth {
-    fn drop(&mut self) {
-        let mut guard = self.waiting.state();
-        let state = &mut *guard;
-        // A release that has ended meanwhile has given it back.
-        if let Some(carried) = state.carried.get_mut(&self.id) {
-            let bytes = self.bytes.min(carried.added);
-            carried.added = carried.added.saturating_sub(bytes);
-            state.bytes = state.bytes.saturating_sub(bytes);
+    /// It was added: from now on the room is the release's, as long as that waits.
+    pub fn keep(self) {
+        if let Some(carried) = self.waiting.state().carried.get_mut(&self.id) {
+            carried.added.push(self.share);
         }
     }
 }
@@ -341,78 +326,110 @@ impl Drop for Growth {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::share::{self, Whose};
+
+    fn ci(number: u32) -> Owner {
+        Owner::new(&format!("pipeline:ci-{number}"), &format!("CN=authority {number}"))
+    }
+
+    fn waiting(max_waiting_releases: u32) -> Arc<Waiting> {
+        Waiting::new(&Limits { max_waiting_releases, ..Limits::default() })
+    }
 
     #[test]
-    fn product_builds_leave_room_for_databases() {
-        let waiting = Waiting::new(10);
-        let builds: Vec<_> = (0..9).map(|_| waiting.reserve(Class::ProductBuild, 1).unwrap()).collect();
-        assert!(matches!(waiting.reserve(Class::ProductBuild, 1), Err(Error::QueueFull { .. })));
-        let database = waiting.reserve(Class::AvDatabase, 1).unwrap();
-        assert!(waiting.reserve(Class::AvDatabase, 1).is_err());
-        drop((builds, database));
-        assert_eq!(waiting.count(), 0);
-        assert!(waiting.reserve(Class::ProductBuild, 1).is_ok());
+    fn one_pipeline_fills_a_quarter_and_builds_leave_room_for_databases() {
+        let waiting = waiting(1_000);
+        let fill = |class, number| {
+            let mut slots = Vec::new();
+            loop {
+                match waiting.reserve(class, &ci(number), 1) {
+                    Ok(slot) => slots.push(slot),
+                    Err(Error::Full(full)) => return (slots, full.whose),
+                    Err(other) => panic!("{other}"),
+                }
+            }
+        };
+        let (first, whose) = fill(Class::ProductBuild, 1);
+        // A quarter of what is open to builds.
+        assert_eq!((first.len(), whose), (225, Whose::Name));
+        let all: Vec<_> = (2..6).map(|number| fill(Class::ProductBuild, number)).collect();
+        let count = waiting.count();
+        assert!((810..=900).contains(&count), "{count}");
+        assert_eq!(all.last().map(|(_, whose)| *whose), Some(Whose::All));
+        // Who has little still gets in, and the databases' reserve is untouched.
+        let _new = waiting.reserve(Class::ProductBuild, &ci(9), 1).unwrap();
+        let (databases, _) = fill(Class::AvDatabase, 10);
+        assert!(databases.len() >= 10, "{}", databases.len());
+        drop((first, all, databases, _new));
+        assert_eq!((waiting.count(), waiting.bytes.used()), (0, 0));
     }
 
     #[test]
     fn bytes_are_bounded_too() {
-        let waiting = Waiting::new(10);
-        let _most = waiting.reserve(Class::AvDatabase, limits::MAX_WAITING_BYTES - 5).unwrap();
-        assert!(waiting.reserve(Class::AvDatabase, 6).is_err());
-        assert!(waiting.reserve(Class::AvDatabase, 5).is_ok());
+        let waiting = waiting(10);
+        let most = usize::try_from(share::name_share(waiting.bytes.most())).unwrap();
+        let _most = waiting.reserve(Class::AvDatabase, &ci(1), most - 5).unwrap();
+        assert!(waiting.reserve(Class::AvDatabase, &ci(1), 6).is_err());
+        assert!(waiting.reserve(Class::AvDatabase, &ci(1), 5).is_ok());
     }
 
     #[test]
-    fn what_is_added_is_bounded_leaves_room_for_databases_and_is_given_back() {
-        let waiting = Waiting::new(10);
+    fn what_is_added_is_bounded_and_is_given_back() {
+        let waiting = waiting(10);
         let id = ReleaseId::new("suite-1-000000000000").unwrap();
-        let closed = waiting.grow(&id, Class::ProductBuild, 1);
+        let closed = waiting.grow(&id, Class::ProductBuild, &ci(1), 1);
         assert!(matches!(closed, Err(Error::StoreClosed { .. })), "nobody would take it to the nodes");
-        let mut slot = waiting.reserve(Class::ProductBuild, 1_000).unwrap();
+        let mut slot = waiting.reserve(Class::ProductBuild, &ci(1), 1_000).unwrap();
         assert!(slot.carries(&id));
-        let most = limits::MAX_WAITING_BYTES - limits::MAX_WAITING_BYTES / limits::RESERVED_FOR_AV;
-        assert!(matches!(waiting.grow(&id, Class::ProductBuild, most - 999), Err(Error::QueueFull { .. })));
-        waiting.grow(&id, Class::ProductBuild, most - 1_000).unwrap().keep();
-        assert!(waiting.grow(&id, Class::ProductBuild, 1).is_err());
+        let most = share::name_share(open_to(Class::ProductBuild, waiting.bytes.most()));
+        let most = usize::try_from(most).unwrap();
+        assert!(matches!(waiting.grow(&id, Class::ProductBuild, &ci(1), most - 999), Err(Error::Full(_))));
+        waiting.grow(&id, Class::ProductBuild, &ci(1), most - 1_000).unwrap().keep();
+        assert!(waiting.grow(&id, Class::ProductBuild, &ci(1), 1).is_err());
         // What is not added after all takes no room.
-        let growth = waiting.grow(&id, Class::AvDatabase, 500).unwrap();
-        assert_eq!(waiting.state().bytes, most + 500);
+        let growth = waiting.grow(&id, Class::ProductBuild, &ci(2), 500).unwrap();
+        assert_eq!(waiting.bytes.used(), count(most + 500));
         drop(growth);
-        assert_eq!(waiting.state().bytes, most);
-        // Of a release that ends meanwhile nothing is given back twice.
-        let growth = waiting.grow(&id, Class::AvDatabase, 500).unwrap();
-        let other = waiting.reserve(Class::AvDatabase, 700).unwrap();
+        assert_eq!(waiting.bytes.used(), count(most));
+        // Of a release that ends meanwhile nothing is given back twice, and nothing stays.
+        let growth = waiting.grow(&id, Class::ProductBuild, &ci(2), 500).unwrap();
+        let other = waiting.reserve(Class::AvDatabase, &ci(3), 700).unwrap();
         drop(slot);
-        assert_eq!(waiting.state().bytes, 700);
-        drop(growth);
-        assert_eq!(waiting.state().bytes, 700);
+        assert_eq!(waiting.bytes.used(), 1_200);
+        growth.keep();
+        assert_eq!(waiting.bytes.used(), 700);
         drop(other);
         // What is taken up has what it had.
-        let mut slot = waiting.restore(1_000);
+        let mut slot = waiting.restore(&ci(1), 1_000);
         slot.add(500);
-        assert_eq!(waiting.state().bytes, 1_500);
+        assert_eq!(waiting.bytes.used(), 1_500);
         drop(slot);
-        assert_eq!(waiting.state().bytes, 0);
+        assert_eq!(waiting.bytes.used(), 0);
     }
 
-    /// Whoever has a pipeline's certificate fills all that waits, and custodians refuse what he asks for all the same.
+    /// Whoever has a pipeline's certificate fills their share of what waits, and custodians refuse what they ask for all the same.
     #[test]
     fn there_is_room_for_a_custodians_word_where_pipelines_have_filled_theirs() {
-        let waiting = Waiting::new(10);
+        let waiting = waiting(10);
         let id = ReleaseId::new("suite-1-000000000000").unwrap();
-        let mut slot = waiting.reserve(Class::AvDatabase, limits::MAX_WAITING_BYTES).unwrap();
+        let all = usize::try_from(waiting.bytes.most()).unwrap();
+        let mut slot = waiting.restore(&ci(1), all);
         assert!(slot.carries(&id));
-        assert!(waiting.grow(&id, Class::AvDatabase, 1).is_err());
-        let most = limits::WAITING_BYTES_FOR_CUSTODIANS;
-        waiting.grow_for_custodian(&id, most).unwrap().keep();
-        assert!(waiting.grow_for_custodian(&id, 1).is_err());
+        assert!(waiting.grow(&id, Class::AvDatabase, &ci(2), 1).is_err());
+        let clara = Owner::new("custodian:clara", "CN=one");
+        let most = usize::try_from(share::name_share(limits::WAITING_BYTES_FOR_CUSTODIANS)).unwrap();
+        waiting.grow_for_custodian(&id, &clara, most).unwrap().keep();
+        assert!(waiting.grow_for_custodian(&id, &clara, 1).is_err());
+        // Nor does one custodian fill the others'.
+        let carol = Owner::new("custodian:carol", "CN=one");
+        waiting.grow_for_custodian(&id, &carol, most).unwrap();
     }
 
     #[test]
     fn watchers_see_evidence_and_lose_none_of_it() {
-        let waiting = Waiting::new(1);
+        let waiting = waiting(1);
         let id = ReleaseId::new("suite-1-000000000000").unwrap();
-        let mut slot = waiting.reserve(Class::ProductBuild, 1).unwrap();
+        let mut slot = waiting.reserve(Class::ProductBuild, &ci(1), 1).unwrap();
         let info = |log_index| v1::EvidenceInfo { log_index, ..v1::EvidenceInfo::default() };
         waiting.show(&id, vec![info(1)]);
         assert!(slot.carries(&id));
@@ -438,9 +455,9 @@ mod tests {
 
     #[test]
     fn watchers_see_progress_and_the_end() {
-        let waiting = Waiting::new(1);
+        let waiting = waiting(1);
         let id = ReleaseId::new("suite-1-000000000000").unwrap();
-        let mut slot = waiting.reserve(Class::ProductBuild, 1).unwrap();
+        let mut slot = waiting.reserve(Class::ProductBuild, &ci(1), 1).unwrap();
         waiting.show(&id, Vec::new());
         assert!(slot.carries(&id));
         let mut follower = waiting.follow(&id).unwrap();

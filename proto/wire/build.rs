@@ -20,6 +20,16 @@ fn main() -> Result<(), Box<dyn Error>> {
         .bytes(".rutli.v1.AddEvidenceRequest.evidence")
         .bytes(".rutli.v1.EvidenceDocument.document")
         .bytes(".rutli.v1.BatchItem.evidence")
+        .build_server(false)
+        .compile_fds(descriptors.clone())?;
+    // Servers alone have a codec of their own.
+    let servers = out.join("servers");
+    fs::create_dir_all(&servers)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .codec_path("crate::codec::ServerCodec")
+        .extern_path(".rutli.v1", "crate::v1")
+        .out_dir(servers)
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -5,10 +5,7 @@
 //! connect, so that everything is bounded, and what is asked for is parsed into the name of a tile or document: the
 //! path of a file is made from that, never from what was sent.
 
-use std::{
-    collections::VecDeque, convert::Infallible, fs::Metadata, io, os::unix::fs::MetadataExt as _,
-    time::Duration,
-};
+use std::{convert::Infallible, fs::Metadata, io, os::unix::fs::MetadataExt as _, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Response, StatusCode,
@@ -27,13 +24,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use rutli_log::{Hash, LogKey, TileId, sha256, tile::document_path};
 use tokio::{
     net::{TcpListener, TcpStream},
-    task::{AbortHandle, JoinSet},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 use tokio_util::sync::CancellationToken;
 use tower_http::services::ServeFile;
 
-use crate::{error::Result, limits, log::folder::LogFolder};
+use crate::{
+    error::Result,
+    limits,
+    log::folder::LogFolder,
+    share::{Bound, Limit, Owner},
+};
 
 /// What full tiles, bundles and documents are: a name has one content, for ever.
 const FOR_EVER: &str = "public, max-age=31536000, immutable";
@@ -44,6 +46,14 @@ const ASK_AGAIN: &str = "no-cache";
 /// What is not there now may be soon.
 const NEVER: &str = "no-store";
 
+/// Whoever holds most makes room, by blocks of addresses, for readers have no certificates.
+const CONNECTIONS: Limit = Limit {
+    what: "connections to the log",
+    key: "none",
+    most: limits::WEB_CONNECTIONS,
+    retry: Duration::from_secs(1),
+};
+
 const TEXT: &str = "text/plain; charset=utf-8";
 const BYTES: &str = "application/octet-stream";
 
@@ -53,10 +63,10 @@ type Answer = Response<UnsyncBoxBody<Bytes, io::Error>>;
 pub async fn serve(listener: TcpListener, folder: LogFolder, key: &LogKey, stopping: CancellationToken) {
     let index = Bytes::from(index(key));
     let mut connections = JoinSet::new();
-    let mut by_age: VecDeque<AbortHandle> = VecDeque::new();
+    let bound = Bound::new(CONNECTIONS);
     while let Some(next) = stopping.run_until_cancelled(listener.accept()).await {
-        let socket = match next {
-            Ok((socket, _)) => socket,
+        let (socket, address) = match next {
+            Ok(accepted) => accepted,
             // No file descriptors, mostly: there will be some when connections end.
             Err(error) => {
                 tracing::warn!(%error, "the log's web server cannot accept a connection");
@@ -65,14 +75,14 @@ pub async fn serve(listener: TcpListener, folder: LogFolder, key: &LogKey, stopp
             }
         };
         while connections.try_join_next().is_some() {}
-        by_age.retain(|connection| !connection.is_finished());
-        if by_age.len() >= limits::WEB_CONNECTIONS
-            && let Some(oldest) = by_age.pop_front()
-        {
-            oldest.abort();
-        }
+        let (block, revoked) = (Owner::block(address.ip()), CancellationToken::new());
+        let Ok(place) = bound.take_revocable(&block, revoked.clone(), true) else { continue };
         let (folder, index, stopping) = (folder.clone(), index.clone(), stopping.clone());
-        by_age.push_back(connections.spawn(converse(socket, folder, index, stopping)));
+        connections.spawn(async move {
+            let _place = place;
+            // Whoever is cut off comes again.
+            let _ = revoked.run_until_cancelled(converse(socket, folder, index, stopping)).await;
+        });
     }
     let ending = async { while connections.join_next().await.is_some() {} };
     // Whoever is not done by then is cut off when the set is dropped.

@@ -7,10 +7,7 @@ use tokio::sync::watch;
 use tonic::{Request, Response, Status};
 
 use super::{Api, Step, party, states, status, wrong_role};
-use crate::{
-    error::{Error, Result},
-    waiting::WatcherSlot,
-};
+use crate::error::{Error, Result};
 
 #[tonic::async_trait]
 impl v1::ceremony_service_server::CeremonyService for Api {
@@ -59,11 +56,10 @@ impl Api {
     async fn watch_one(&self, request: &Request<v1::GetCeremonyRequest>) -> Result<Watched> {
         may_look(request)?;
         let id = ceremony_id(request)?;
-        let slot = self.signing.waiting.watcher()?;
         // Counted from before the first look.
         let changes = self.ceremonies.changes();
         let _exists = self.ceremonies.get(&id).await?;
-        Ok(Watched { api: self.clone(), id, changes, sent: None, _slot: slot })
+        Ok(Watched { api: self.clone(), id, changes, sent: None })
     }
 }
 
@@ -73,7 +69,6 @@ struct Watched {
     id: CeremonyId,
     changes: watch::Receiver<u64>,
     sent: Option<v1::Ceremony>,
-    _slot: WatcherSlot,
 }
 
 impl Watched {

@@ -2,20 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::stream::BoxStream;
-use rutli_release::{Channel, ChannelKey, InvalidRelease, Product, ReleaseId, RequestId};
-use rutli_wire::{convert::class_from_wire, role::Party, v1};
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
+use rutli_release::{Channel, ChannelKey, InvalidRelease, Product, ReleaseId, RequestId, Requester};
+use rutli_wire::{convert::class_from_wire, limits as wire_limits, role::Party, v1};
 use tokio::sync::{oneshot, watch};
 use tonic::{Request, Response, Status};
 
-use super::{Api, Step, party, states, status, wrong_role};
+use super::{Api, Step, calls::Answer, party, peer, states, status, wrong_role};
 use crate::{
     error::{Error, Result},
     evidence, limits,
     session::CancelError,
+    share::{Owner, Share},
     sign_release,
     store::{ReleaseFilter, ReleaseNumber, StoredRelease},
-    waiting::{Seen, WatcherSlot, lay_over},
+    waiting::{Seen, lay_over},
 };
 
 /// How long a call waits for a release that is between two of our own steps.
@@ -49,18 +53,14 @@ impl v1::release_service_server::ReleaseService for Api {
         &self,
         request: Request<v1::GetReleaseRequest>,
     ) -> Result<Response<v1::Release>, Status> {
-        let reader = Reader::of(&request).map_err(status::from)?;
-        self.visible(&reader, &request.get_ref().release_id)
-            .await
-            .map(|(_, release)| Response::new(release))
-            .map_err(status::from)
+        self.get(&request).await.map_err(status::from)
     }
 
     async fn list_releases(
         &self,
         request: Request<v1::ListReleasesRequest>,
     ) -> Result<Response<v1::ListReleasesResponse>, Status> {
-        self.list(request).await.map(Response::new).map_err(status::from)
+        self.list(request).await.map_err(status::from)
     }
 
     async fn watch_release(
@@ -68,7 +68,9 @@ impl v1::release_service_server::ReleaseService for Api {
         request: Request<v1::WatchReleaseRequest>,
     ) -> Result<Response<Self::WatchReleaseStream>, Status> {
         let reader = Reader::of(&request).map_err(status::from)?;
-        let watched = self.watch(&reader, &request.get_ref().release_id).await.map_err(status::from)?;
+        let owner = peer(&request).map_err(status::from)?.owner().clone();
+        let id = &request.get_ref().release_id;
+        let watched = self.watch(&reader, owner, id).await.map_err(status::from)?;
         let stream = states(watched, self.stopping.clone(), Watched::next);
         Ok(Response::new(Box::pin(stream)))
     }
@@ -77,28 +79,35 @@ impl v1::release_service_server::ReleaseService for Api {
         &self,
         request: Request<v1::CancelReleaseRequest>,
     ) -> Result<Response<v1::Release>, Status> {
-        self.cancel(request).await.map(Response::new).map_err(status::from)
+        self.cancel(request).await.map_err(status::from)
     }
 
     async fn disclose_release(
         &self,
         request: Request<v1::DiscloseReleaseRequest>,
     ) -> Result<Response<v1::Release>, Status> {
-        self.disclose(request).await.map(Response::new).map_err(status::from)
+        self.disclose(request).await.map_err(status::from)
     }
 
     async fn add_evidence(
         &self,
         request: Request<v1::AddEvidenceRequest>,
     ) -> Result<Response<v1::Release>, Status> {
-        self.add(request).await.map(Response::new).map_err(status::from)
+        self.add(request).await.map_err(status::from)
     }
 
     async fn get_evidence(
         &self,
         request: Request<v1::GetEvidenceRequest>,
     ) -> Result<Response<v1::GetEvidenceResponse>, Status> {
-        self.documents(request).await.map(Response::new).map_err(status::from)
+        self.documents(request).await.map_err(status::from)
+    }
+
+    async fn cancel_releases(
+        &self,
+        request: Request<v1::CancelReleasesRequest>,
+    ) -> Result<Response<v1::CancelReleasesResponse>, Status> {
+        self.cancel_all(request).await.map(Response::new).map_err(status::from)
     }
 }
 
@@ -133,12 +142,13 @@ impl Api {
             Party::Pipeline(name) => name,
             other => return Err(wrong_role(&other, "pipeline")),
         };
+        let owner = peer(&request)?.owner().clone();
         if self.stopping.is_cancelled() {
             return Err(Error::Stopping);
         }
         let (acknowledge, acknowledged) = oneshot::channel();
         let signing = Arc::clone(&self.signing);
-        let request = sign_release::Request { requester, message: request.into_inner() };
+        let request = sign_release::Request { requester, owner, message: request.into_inner() };
         // A task of its own: a client that hangs up leaves no release half admitted.
         tokio::spawn(async move { signing.sign_release(request, acknowledge).await });
         acknowledged.await.map_err(|_| Error::Stopping)?
@@ -187,8 +197,14 @@ impl Api {
         Ok((id, stored))
     }
 
-    async fn list(&self, request: Request<v1::ListReleasesRequest>) -> Result<v1::ListReleasesResponse> {
+    async fn list(
+        &self,
+        request: Request<v1::ListReleasesRequest>,
+    ) -> Result<Response<v1::ListReleasesResponse>> {
         let reader = Reader::of(&request)?;
+        let page = u64::try_from(limits::MAX_PAGE_BYTES).unwrap_or(u64::MAX);
+        let room = Answer::room(&self.bounds, peer(&request)?, page).await?;
+        let _read = self.bounds.read(peer(&request)?.owner()).await?;
         let asked = request.into_inner();
         let most = match asked.page_size {
             0 => limits::DEFAULT_PAGE,
@@ -240,16 +256,35 @@ impl Api {
             })
             .await?;
         let next_page_token = page.next.map(|number| number.0.to_string()).unwrap_or_default();
-        Ok(v1::ListReleasesResponse { releases: page.releases, next_page_token })
+        let page = v1::ListReleasesResponse { releases: page.releases, next_page_token };
+        Ok(with_room(page, room))
     }
 
-    async fn watch(&self, reader: &Reader, id: &str) -> Result<Watched> {
-        let slot = self.signing.waiting.watcher()?;
+    async fn get(&self, request: &Request<v1::GetReleaseRequest>) -> Result<Response<v1::Release>> {
+        let reader = Reader::of(request)?;
+        let id = &request.get_ref().release_id;
+        let room = self.room(request, id).await?;
+        let _read = self.bounds.read(peer(request)?.owner()).await?;
+        let (_, release) = self.visible(&reader, id).await?;
+        Ok(with_room(release, room))
+    }
+
+    /// Room for a release as an answer, before it is read.
+    async fn room<T>(&self, request: &Request<T>, id: &str) -> Result<Answer> {
+        let size = self.signing.store.size_of(&release_id(id)?).await?.unwrap_or(0);
+        Answer::room(&self.bounds, peer(request)?, size).await
+    }
+
+    async fn watch(&self, reader: &Reader, owner: Owner, id: &str) -> Result<Watched> {
         let wanted = release_id(id)?;
+        let size = self.signing.store.size_of(&wanted).await?.unwrap_or(0);
+        let kept = self.bounds.watched.take(&owner, size)?;
         for _ in 0..BETWEEN_STEPS_TRIES {
             // First followed, then read: an end in between is seen by the one or the other.
             let follower = self.signing.waiting.follow(&wanted);
+            let read = self.bounds.read(&owner).await?;
             let (_, release) = self.visible(reader, id).await?;
+            drop(read);
             let awaits = match follower {
                 _ if is_final(release.state()) => Awaits::Nothing,
                 Some(seen) => Awaits::End { seen, first: true },
@@ -258,20 +293,25 @@ impl Api {
                     continue;
                 }
             };
-            return Ok(Watched { api: self.clone(), id: wanted, release, awaits, _slot: slot });
+            return Ok(Watched { api: self.clone(), owner, id: wanted, release, awaits, _kept: kept });
         }
         Err(Error::Stopping)
     }
 
-    async fn cancel(&self, request: Request<v1::CancelReleaseRequest>) -> Result<v1::Release> {
+    async fn cancel(&self, request: Request<v1::CancelReleaseRequest>) -> Result<Response<v1::Release>> {
         let reader = match party(&request)? {
             Party::Pipeline(name) => Reader::Pipeline(name.to_string()),
             Party::Operator(_) => Reader::Everything,
             other => return Err(wrong_role(&other, "pipeline or operator")),
         };
-        let wanted = &request.get_ref().release_id;
+        let id = &request.get_ref().release_id;
+        let room = self.room(&request, id).await?;
+        Ok(with_room(self.cancel_one(&reader, id).await?, room))
+    }
+
+    async fn cancel_one(&self, reader: &Reader, wanted: &str) -> Result<v1::Release> {
         for _ in 0..BETWEEN_STEPS_TRIES {
-            let (id, release) = self.visible(&reader, wanted).await?;
+            let (id, release) = self.visible(reader, wanted).await?;
             match release.state() {
                 v1::ReleaseState::Cancelled => return Ok(release),
                 state if is_final(state) => {
@@ -281,7 +321,7 @@ impl Api {
             }
             let follower = self.signing.waiting.follow(&id);
             match (self.signing.sessions.cancel(&id).await, follower) {
-                (Ok(()), Some(seen)) => return self.cancelled(&reader, wanted, seen).await,
+                (Ok(()), Some(seen)) => return self.cancelled(reader, wanted, seen).await,
                 (Err(CancelError::TooLate), _) => {
                     let problem = "nodes are signing it, and a signature share may be out";
                     return Err(Error::TooLate { release_id: id.to_string(), problem });
@@ -294,21 +334,23 @@ impl Api {
         Err(Error::Stopping)
     }
 
-    async fn disclose(&self, request: Request<v1::DiscloseReleaseRequest>) -> Result<v1::Release> {
+    async fn disclose(&self, request: Request<v1::DiscloseReleaseRequest>) -> Result<Response<v1::Release>> {
         let reader = match party(&request)? {
             Party::Pipeline(name) => Reader::Pipeline(name.to_string()),
             Party::Operator(_) => Reader::Everything,
             other => return Err(wrong_role(&other, "pipeline or operator")),
         };
-        let (id, release) = self.visible(&reader, &request.get_ref().release_id).await?;
+        let id = &request.get_ref().release_id;
+        let room = self.room(&request, id).await?;
+        let (id, release) = self.visible(&reader, id).await?;
         if release.embargo_until == 0 {
             return Err(Error::TooLate { release_id: id.to_string(), problem: "it is not under embargo" });
         }
         self.signing.disclose(&id).await?;
-        self.visible(&reader, id.as_str()).await.map(|(_, release)| release)
+        self.visible(&reader, id.as_str()).await.map(|(_, release)| with_room(release, room))
     }
 
-    async fn add(&self, request: Request<v1::AddEvidenceRequest>) -> Result<v1::Release> {
+    async fn add(&self, request: Request<v1::AddEvidenceRequest>) -> Result<Response<v1::Release>> {
         let party = party(&request)?;
         let reader = match &party {
             Party::Pipeline(name) => Reader::Pipeline(name.to_string()),
@@ -318,20 +360,62 @@ impl Api {
         if self.stopping.is_cancelled() {
             return Err(Error::Stopping);
         }
+        let owner = peer(&request)?.owner().clone();
+        let room = self.room(&request, &request.get_ref().release_id).await?;
         let v1::AddEvidenceRequest { release_id, evidence } = request.into_inner();
         let (_, stored) = self.stored(&reader, &release_id).await?;
         let documents = evidence::read(evidence, 1).await?;
-        self.signing.add_evidence(stored, evidence::submitter(&party), documents).await?;
-        self.visible(&reader, &release_id).await.map(|(_, release)| release)
+        self.signing.add_evidence(stored, owner, documents).await?;
+        self.visible(&reader, &release_id).await.map(|(_, release)| with_room(release, room))
     }
 
-    async fn documents(&self, request: Request<v1::GetEvidenceRequest>) -> Result<v1::GetEvidenceResponse> {
-        let reader = Reader::of(&request)?;
+    async fn documents(
+        &self,
+        request: Request<v1::GetEvidenceRequest>,
+    ) -> Result<Response<v1::GetEvidenceResponse>> {
+        let (reader, peer) = (Reader::of(&request)?, peer(&request)?);
+        let most = u64::try_from(wire_limits::MAX_EVIDENCE_TOTAL_BYTES).unwrap_or(u64::MAX);
+        let room = Answer::room(&self.bounds, peer, most).await?;
+        let _read = self.bounds.read(peer.owner()).await?;
         let (_, stored) = self.stored(&reader, &request.get_ref().release_id).await?;
         let evidence = self.signing.store.evidence(stored.number).await?;
         let evidence = evidence.into_iter();
         let evidence = evidence.map(|(info, document)| v1::EvidenceDocument { info: Some(info), document });
-        Ok(v1::GetEvidenceResponse { evidence: evidence.collect() })
+        Ok(with_room(v1::GetEvidenceResponse { evidence: evidence.collect() }, room))
+    }
+
+    /// Takes back all that a requester has waiting, as far as that is possible.
+    async fn cancel_all(
+        &self,
+        request: Request<v1::CancelReleasesRequest>,
+    ) -> Result<v1::CancelReleasesResponse> {
+        let operator = match party(&request)? {
+            Party::Operator(operator) => operator,
+            other => return Err(wrong_role(&other, "operator")),
+        };
+        let requester = Requester::new(request.get_ref().requester.as_str())
+            .map_err(|error| field("requester", error.to_string()))?;
+        let waiting = self.signing.store.unfinished_of(&requester).await?;
+        let ended = stream::iter(waiting).map(|id| async move {
+            let ended = self.cancel_one(&Reader::Everything, id.as_str()).await;
+            (id, ended)
+        });
+        let mut ended = ended.buffered(limits::CANCELLED_AT_ONCE);
+        let mut answer = v1::CancelReleasesResponse::default();
+        while let Some((id, ended)) = ended.next().await {
+            match ended {
+                Ok(_) => answer.cancelled.push(id.to_string()),
+                // It is signed, or may be: that is told, and the others are cancelled.
+                Err(Error::TooLate { .. }) => answer.too_late.push(id.to_string()),
+                Err(error) => {
+                    tracing::warn!(%operator, %requester, cancelled = answer.cancelled.len(), %error, "a bulk cancellation broke off");
+                    return Err(error);
+                }
+            }
+        }
+        let (cancelled, too_late) = (answer.cancelled.len(), answer.too_late.len());
+        tracing::warn!(%operator, %requester, cancelled, too_late, "an operator cancelled all of a requester");
+        Ok(answer)
     }
 
     /// Waits until the cancellation is durable: only then is it one.
@@ -354,11 +438,12 @@ impl Api {
 /// A release that somebody watches.
 struct Watched {
     api: Api,
+    owner: Owner,
     id: ReleaseId,
     /// As it was last sent.
     release: v1::Release,
     awaits: Awaits,
-    _slot: WatcherSlot,
+    _kept: Share,
 }
 
 /// What comes next of a release.
@@ -408,11 +493,18 @@ impl Watched {
     }
 
     async fn stored(&self) -> Result<v1::Release> {
+        let _read = self.api.bounds.read(&self.owner).await?;
         let stored = self.api.signing.store.release(&self.id).await?;
         stored
             .map(|stored| stored.message)
             .ok_or_else(|| Error::NotFound { kind: "release", name: self.id.to_string() })
     }
+}
+
+fn with_room<T>(message: T, room: Answer) -> Response<T> {
+    let mut response = Response::new(message);
+    response.extensions_mut().insert(room);
+    response
 }
 
 fn release_id(id: &str) -> Result<ReleaseId> {

@@ -10,7 +10,7 @@ use rutli_wire::convert::Malformed;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use crate::error::Error;
+use crate::{error::Error, share::Whose};
 
 /// Domain of all reasons.
 pub const DOMAIN: &str = "rutli";
@@ -49,13 +49,24 @@ pub fn from(error: Error) -> Status {
         Error::EvidenceFull { release_id, .. } => {
             details.add_quota_failure_violation(release_id, error.to_string());
         }
-        Error::QueueFull { .. } => {
-            details.add_quota_failure_violation("releases", error.to_string());
+        Error::Full(full) => {
+            let subject = match full.whose {
+                Whose::Name => format!("name:{}", full.holder),
+                Whose::Authority => format!("authority:{}", full.holder),
+                Whose::All => "all".to_owned(),
+            };
+            details.add_quota_failure_violation(subject, error.to_string());
+            details.set_retry_info(Some(full.retry));
+        }
+        Error::LogBehind { .. } => {
+            details.add_quota_failure_violation("all", error.to_string());
             details.set_retry_info(Some(Duration::from_secs(2)));
         }
-        Error::TooManyWatchers { .. } => {
-            details.add_quota_failure_violation("watchers", error.to_string());
+        Error::Revoked => {
             details.set_retry_info(Some(Duration::from_secs(10)));
+        }
+        Error::RequestTooSlow { .. } => {
+            details.set_retry_info(Some(Duration::from_secs(1)));
         }
         Error::StoreClosed { .. } | Error::Stopping => {
             details.set_retry_info(Some(Duration::from_secs(1)));
@@ -79,8 +90,11 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::WrongRole { .. } => (Code::PermissionDenied, "WRONG_ROLE"),
         Error::Unknown(_) => (Code::Unauthenticated, "UNKNOWN_PARTY"),
         Error::EvidenceFull { .. } => (Code::ResourceExhausted, "EVIDENCE_FULL"),
-        Error::QueueFull { .. } => (Code::ResourceExhausted, "QUEUE_FULL"),
-        Error::TooManyWatchers { .. } => (Code::ResourceExhausted, "TOO_MANY_WATCHERS"),
+        Error::NotListed { .. } => (Code::PermissionDenied, "CLIENT_NOT_LISTED"),
+        Error::Full(_) => (Code::ResourceExhausted, "SHARE_FULL"),
+        Error::Revoked => (Code::ResourceExhausted, "REVOKED"),
+        Error::RequestTooSlow { .. } => (Code::DeadlineExceeded, "REQUEST_TOO_SLOW"),
+        Error::LogBehind { .. } => (Code::ResourceExhausted, "LOG_BEHIND"),
         Error::StoreClosed { .. } => (Code::Unavailable, "STORE_CLOSED"),
         Error::Stopping => (Code::Unavailable, "STOPPING"),
         Error::Replaced => (Code::Aborted, "REPLACED"),
@@ -112,6 +126,15 @@ fn metadata(error: &Error) -> HashMap<String, String> {
             vec![("sequence", sequence.to_string()), ("highest", highest.to_string())]
         }
         Error::WrongRole { needed, .. } => vec![("needed", needed.clone())],
+        Error::NotListed { requester, class, product } => {
+            vec![("requester", requester.clone()), ("class", class.to_string()), ("product", product.clone())]
+        }
+        Error::Full(full) => vec![
+            ("bound", full.key.to_owned()),
+            ("holder", full.holder.clone()),
+            ("used", full.used.to_string()),
+            ("most", full.most.to_string()),
+        ],
         _ => Vec::new(),
     };
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect()
@@ -151,6 +174,7 @@ fn field(invalid: &InvalidRelease) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::share::{Held, Limit, Owner};
 
     #[test]
     fn a_bad_artifact_is_named_by_its_path() {
@@ -165,12 +189,22 @@ mod tests {
     }
 
     #[test]
-    fn a_full_queue_says_when_to_come_back() {
-        let status = from(Error::QueueFull { what: "10 releases wait".into() });
+    fn a_full_share_says_whose_it_is_and_when_to_come_back() {
+        let limit = Limit { what: "calls", key: "max_calls", most: 100, retry: Duration::from_secs(7) };
+        let held = Held { name: 25, authority: Some(25), all: 30 };
+        let full = limit.check(&Owner::new("auditor:a", "CN=one"), held, 1).unwrap_err();
+        let status = from(Error::Full(full));
         assert_eq!(status.code(), Code::ResourceExhausted);
+        assert_eq!(
+            status.message(),
+            "the share of auditor:a is full: it has 25 of 25 calls that one name may have (limits.max_calls); \
+             try again in 7 s"
+        );
         let details = status.get_error_details();
-        assert!(details.retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
-        assert!(!details.quota_failure().unwrap().violations.is_empty());
+        assert_eq!(details.retry_info().unwrap().retry_delay, Some(Duration::from_secs(7)));
+        assert_eq!(details.quota_failure().unwrap().violations[0].subject, "name:auditor:a");
+        let info = details.error_info().unwrap();
+        assert_eq!((info.reason.as_str(), info.metadata["bound"].as_str()), ("SHARE_FULL", "max_calls"));
     }
 
     #[test]

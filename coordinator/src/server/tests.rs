@@ -121,12 +121,12 @@ async fn a_watched_release_is_cancelled() {
 
 #[tokio::test]
 async fn a_full_queue_is_said_early_and_known_requests_are_answered() {
-    let running = Running::start_with(Limits { max_waiting_releases: 2, ..Limits::default() }).await;
+    let running = Running::start_with(Limits { max_waiting_releases: 8, ..Limits::default() }).await;
     let mut client = running.releases(PIPELINE).await;
     let first = client.create_release(request("job-1", 1)).await.unwrap().into_inner();
     client.create_release(request("job-2", 2)).await.unwrap();
     let status = client.create_release(request("job-3", 3)).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "QUEUE_FULL"));
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "SHARE_FULL"));
     assert!(status.get_error_details().retry_info().is_some());
     let again = client.create_release(request("job-1", 1)).await.unwrap().into_inner();
     assert_eq!(again.release_id, first.release_id);
@@ -416,7 +416,7 @@ async fn a_log_that_is_not_written_stops_admission_before_the_disk_is_full() {
     let known = client.create_release(request("job-1", 1)).await.unwrap().into_inner();
     assert_eq!(known.log_index, limits::LOG_STAGED_ENTRIES);
     let status = client.create_release(request("job-2", 2)).await.unwrap_err();
-    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "QUEUE_FULL"));
+    assert_eq!((status.code(), reason(&status).as_str()), (Code::ResourceExhausted, "LOG_BEHIND"));
     assert!(status.message().contains("log entries wait"), "{status}");
     let again = client.create_release(request("job-1", 1)).await.unwrap().into_inner();
     assert_eq!(again.release_id, known.release_id, "who asks for what is admitted takes no room");

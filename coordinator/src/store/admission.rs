@@ -8,6 +8,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
     Admission, NewRelease, ReleaseNumber,
+    budget::Spent,
     evidence::{self, Rows},
     staging,
     writer::{channel_key, signed, unsigned},
@@ -23,6 +24,7 @@ pub(super) async fn admit(
     connection: &mut SqliteConnection,
     releases: &[&NewRelease],
     log: &mut Appending<'_>,
+    spent: &mut Spent,
 ) -> sqlx::Result<Vec<Result<Admission>>> {
     let mut known = known_requests(connection, releases).await?;
     let signed = signed_sequences(connection, releases).await?;
@@ -52,6 +54,8 @@ pub(super) async fn admit(
                     highest: *highest,
                 });
             }
+            // The last check, and before anything is stored or logged.
+            spent.charge(&release.charge)?;
             number = number.saturating_add(1);
             entry.insert((release.release_id.clone(), release.request_digest.to_vec()));
             known.ids.insert(release.release_id.to_string(), ());
@@ -148,7 +152,8 @@ async fn insert_releases(
 ) -> sqlx::Result<()> {
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO releases (number, release_id, requester, request_id, request_digest, class, product, channel, \
-         sequence, content, signatures, created_at, state, log_index, roster, deadline, embargo_salt, disclose_by) ",
+         sequence, content, signatures, created_at, state, log_index, roster, deadline, embargo_salt, disclose_by, \
+         authority) ",
     );
     query.push_values(fresh, |mut row, (number, release, index)| {
         let logged = &release.logged;
@@ -169,7 +174,8 @@ async fn insert_releases(
             .push_bind(logged.roster.to_string())
             .push_bind(signed(logged.deadline))
             .push_bind(logged.embargo.map(|embargo| embargo.salt.as_bytes().to_vec()))
-            .push_bind(logged.embargo.map(|embargo| signed(embargo.disclose_by)));
+            .push_bind(logged.embargo.map(|embargo| signed(embargo.disclose_by)))
+            .push_bind(release.charge.owner.authority().unwrap_or_default());
     });
     query.build().execute(connection).await.map(drop)
 }

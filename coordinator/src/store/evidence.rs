@@ -11,7 +11,8 @@ use rutli_wire::{link::LoggedEvidence, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 
 use super::{
-    ReleaseNumber, Store,
+    Charge, ReleaseNumber, Store,
+    budget::Spent,
     writer::{signed, unsigned},
 };
 use crate::{
@@ -30,6 +31,8 @@ pub struct NewEvidence {
     pub submitter: String,
     /// Unix seconds.
     pub at: u64,
+    /// Who is charged for it.
+    pub charge: Charge,
     /// Without two that are the same.
     pub documents: Vec<Document>,
 }
@@ -166,8 +169,9 @@ pub(super) async fn add(
     connection: &mut SqliteConnection,
     new: &NewEvidence,
     log: &mut Appending<'_>,
+    spent: &mut Spent,
 ) -> sqlx::Result<Result<AllEvidence>> {
-    let NewEvidence { number, submitter, at, documents } = new;
+    let NewEvidence { number, submitter, at, charge, documents } = new;
     let mut all = infos(connection, number.0).await?;
     let there = |document: &&Document| all.iter().any(|info| info.digest == document.digest.as_bytes());
     let fresh: Vec<&Document> = documents.iter().filter(|document| !there(document)).collect();
@@ -188,6 +192,9 @@ pub(super) async fn add(
     };
     if let Err(problem) = check_room(&all, submitter, &fresh) {
         return Ok(Err(Error::EvidenceFull { release_id: id.to_string(), problem }));
+    }
+    if let Err(full) = spent.charge(charge) {
+        return Ok(Err(full.into()));
     }
     let digests = fresh.iter().map(|document| document.digest).collect();
     let by = logged_as(submitter, hidden);

@@ -10,7 +10,7 @@ use super::{
     tests::{admit, number, signed_message},
     *,
 };
-use crate::testing::{copy_of, open_store};
+use crate::testing::{charge, copy_of, open_store};
 
 /// No evidence by its form, which the store does not look at.
 fn document(name: &str, bytes: usize) -> Document {
@@ -24,7 +24,7 @@ fn documents(names: &[&str]) -> Vec<Document> {
 }
 
 fn by(submitter: &str, number: ReleaseNumber, documents: Vec<Document>) -> NewEvidence {
-    NewEvidence { number, submitter: submitter.into(), at: 1_500, documents }
+    NewEvidence { number, submitter: submitter.into(), at: 1_500, charge: charge(1_500), documents }
 }
 
 async fn add(store: &Store, new: NewEvidence) -> Result<Vec<v1::EvidenceInfo>> {

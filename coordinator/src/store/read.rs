@@ -7,7 +7,7 @@ use rutli_log::{
     entry::{Embargo, RequestTerms},
 };
 use rutli_release::{ChannelKey, Class, ReleaseId, RequestId, Requester, Sequence, VerifiedRelease};
-use rutli_wire::{convert::release_from_content, v1};
+use rutli_wire::{convert::release_from_content, role::Party, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use super::{
@@ -17,7 +17,9 @@ use super::{
 };
 use crate::{
     error::{Error, Result},
+    evidence::submitter,
     limits,
+    share::{Held, Owner},
 };
 
 /// A release as the store has it.
@@ -28,6 +30,8 @@ pub struct StoredRelease {
     /// With state `QUEUED` while it is unfinished, whatever it awaits: that is known to the session engine alone. In lists
     /// without evidence.
     pub message: v1::Release,
+    /// Whose share it uses while it waits.
+    pub owner: Owner,
     /// Its entry in the log; none if it was admitted by a version without one.
     pub logged: Option<LoggedTerms>,
 }
@@ -136,7 +140,7 @@ macro_rules! select_release {
         concat!(
             "SELECT number, release_id, requester, request_id, content, signatures, created_at, state, outcome, \
              log_index, roster, deadline, embargo_salt, disclose_by, disclosed_at, \
-             (SELECT proven_at FROM proofs WHERE proofs.number = releases.number)",
+             (SELECT proven_at FROM proofs WHERE proofs.number = releases.number), authority",
             $more
         )
     };
@@ -146,8 +150,9 @@ macro_rules! select_release {
 const LOG_INDEX: usize = 9;
 const DISCLOSED_AT: usize = 14;
 const PROVEN_AT: usize = 15;
-const FILES: usize = 16;
-const PROOF_FILES: usize = 17;
+const AUTHORITY: usize = 16;
+const FILES: usize = 17;
+const PROOF_FILES: usize = 18;
 
 impl Store {
     /// One release with its files, and what there is of evidence.
@@ -199,18 +204,55 @@ impl Store {
         Ok(due)
     }
 
-    /// Commitments in the log that are not opened.
+    /// Commitments in the log that are not opened: of this requester, of its authority, and of all.
     ///
     /// # Errors
     /// [`Error::Store`]
-    pub async fn embargoes(&self) -> Result<u64> {
-        let count: i64 = sqlx::query_scalar(
-            "SELECT count(*) FROM releases WHERE disclose_by IS NOT NULL AND disclosed_at IS NULL",
+    pub async fn embargoes(&self, requester: &Requester, owner: &Owner) -> Result<Held> {
+        let row = sqlx::query(
+            "SELECT coalesce(sum(requester = $1), 0), coalesce(sum(authority = $2), 0), count(*) FROM releases \
+             WHERE disclose_by IS NOT NULL AND disclosed_at IS NULL",
         )
+        .bind(requester.as_str())
+        .bind(owner.authority().unwrap_or_default().to_owned())
         .fetch_one(&self.reads)
         .await
         .map_err(failed)?;
-        Ok(unsigned(count))
+        let count = |column: usize| row.try_get(column).map(unsigned).map_err(failed);
+        Ok(Held { name: count(0)?, authority: Some(count(1)?), all: count(2)? })
+    }
+
+    /// About how many bytes a release is as a message, with its files; none if it is not there. Costs no reading of them.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn size_of(&self, id: &ReleaseId) -> Result<Option<u64>> {
+        let size: Option<i64> = sqlx::query_scalar(
+            "SELECT length(content) \
+             + coalesce((SELECT length(files) FROM results WHERE results.number = releases.number), 0) \
+             + coalesce((SELECT length(files) FROM proofs WHERE proofs.number = releases.number), 0) \
+             FROM releases WHERE release_id = $1",
+        )
+        .bind(id.as_str())
+        .fetch_optional(&self.reads)
+        .await
+        .map_err(failed)?;
+        Ok(size.map(unsigned))
+    }
+
+    /// Unfinished releases of a requester, oldest first; bounded by what was admitted.
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn unfinished_of(&self, requester: &Requester) -> Result<Vec<ReleaseId>> {
+        let ids: Vec<String> = sqlx::query_scalar(
+            "SELECT release_id FROM releases WHERE state = 1 AND requester = $1 ORDER BY number",
+        )
+        .bind(requester.as_str())
+        .fetch_all(&self.reads)
+        .await
+        .map_err(failed)?;
+        ids.into_iter().map(|id| ReleaseId::new(id).map_err(failed)).collect()
     }
 
     /// The release that a requester asked for under this id.
@@ -384,7 +426,10 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
             ..v1::Release::default()
         };
         let number = ReleaseNumber(row.try_get(0)?);
-        Ok((StoredRelease { number, message, logged: None }, row.try_get(4)?, row.try_get(8)?))
+        let requester = Requester::new(message.requester.as_str());
+        let requester = requester.map_err(|error| sqlx::Error::Decode(error.into()))?;
+        let owner = Owner::new(&submitter(&Party::Pipeline(requester)), row.try_get(AUTHORITY)?);
+        Ok((StoredRelease { number, message, owner, logged: None }, row.try_get(4)?, row.try_get(8)?))
     };
     let (mut release, content, outcome) = read().map_err(failed)?;
     release.logged = logged_terms(row)?;

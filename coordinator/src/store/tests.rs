@@ -5,7 +5,7 @@ use std::sync::Arc;
 use rutli_release::{Channel, Class, Product};
 
 use super::*;
-use crate::testing::{copy_of, eventually_some, new_logged, open_store};
+use crate::testing::{charge, copy_of, eventually_some, new_logged, open_store};
 
 const DIGEST: [u8; 32] = [7; 32];
 
@@ -27,6 +27,7 @@ pub(super) fn release(request_id: &str, sequence: u64) -> NewRelease {
         signatures: 2,
         created_at: 1_000,
         logged: new_logged(),
+        charge: charge(1_000),
     }
 }
 

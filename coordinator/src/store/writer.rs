@@ -22,7 +22,7 @@ use rutli_release::{Channel, ChannelKey, InvalidRelease, Product};
 
 use super::{
     Admission, AllEvidence, CeremonyChange, Ending, Health, NewEvidence, NewRelease, ReleaseNumber,
-    admission::admit, evidence, staging,
+    admission::admit, budget::Spent, evidence, staging,
 };
 use crate::{
     error::{Error, Result},
@@ -276,6 +276,20 @@ impl Writer {
 }
 
 impl Op {
+    /// When it is charged to somebody's hourly budget, if it is.
+    fn charged_at(&self) -> Option<u64> {
+        match self {
+            Self::Admit(release) => Some(release.charge.at),
+            Self::Evidence(new) => Some(new.charge.at),
+            Self::Finish(_)
+            | Self::Culprit { .. }
+            | Self::Ceremony(_)
+            | Self::Disclose { .. }
+            | Self::Unstage(_)
+            | Self::Prove { .. } => None,
+        }
+    }
+
     fn bytes(&self) -> usize {
         match self {
             Self::Admit(release) => {
@@ -320,11 +334,15 @@ async fn transact(
 ) -> sqlx::Result<(Vec<Result<Done>>, Option<Appended>)> {
     let mut transaction = connection.begin_with("BEGIN IMMEDIATE").await?;
     let mut log = sequencer.appending();
+    let mut spent = match ops.iter().find_map(|op| op.charged_at()) {
+        Some(at) => Some(Spent::load(&mut transaction, at).await?),
+        None => None,
+    };
     let mut done: Vec<Result<Done>> = ops.iter().map(|_| Ok(Done::Written)).collect();
     let admits: Vec<&NewRelease> =
         ops.iter().filter_map(|op| if let Op::Admit(release) = op { Some(release) } else { None }).collect();
-    if !admits.is_empty() {
-        let mut admitted = admit(&mut transaction, &admits, &mut log).await?.into_iter();
+    if let (false, Some(spent)) = (admits.is_empty(), &mut spent) {
+        let mut admitted = admit(&mut transaction, &admits, &mut log, spent).await?.into_iter();
         for (op, done) in ops.iter().zip(&mut done) {
             if matches!(op, Op::Admit(_))
                 && let Some(admission) = admitted.next()
@@ -357,12 +375,17 @@ async fn transact(
                 staging::disclose(&mut transaction, *number, entries, *at, &mut log).await?;
             }
             Op::Evidence(new) => {
-                *done = evidence::add(&mut transaction, new, &mut log).await?.map(Done::Evidence);
+                if let Some(spent) = &mut spent {
+                    *done = evidence::add(&mut transaction, new, &mut log, spent).await?.map(Done::Evidence);
+                }
             }
             Op::Unstage(written) => staging::unstage(&mut transaction, *written).await?,
             Op::Prove { proofs, at } => staging::prove(&mut transaction, proofs, *at).await?,
             Op::Admit(_) | Op::Finish(_) => {}
         }
+    }
+    if let Some(spent) = spent {
+        spent.write(&mut transaction).await?;
     }
     let appended = log.write(&mut transaction).await?;
     transaction.commit().await?;

@@ -28,15 +28,18 @@ use rutli_wire::{
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
-use super::{NOW, commitments::frost_commitments, eventually, log_signer, made};
+use super::{NOW, commitments::frost_commitments, eventually, log_signer, made, owner};
 use crate::{
     Clock, Result,
+    clients::Clients,
+    config::Limits,
+    embargo,
     keyring::Keyring,
     limits,
     log::{bundles::BundleSigner, outside::OutsideWitnesses, publisher::Publisher},
     session::Sessions,
     sign_release::{Order, Request, SignRelease},
-    store::Store,
+    store::{Hourly, Store},
     waiting::Waiting,
 };
 
@@ -69,7 +72,9 @@ impl Core {
         let (sessions, mut notices) =
             Sessions::start(vec![roster.clone()], BTreeMap::new(), None, log.clone());
         tokio::spawn(async move { while notices.recv().await.is_some() {} });
-        let waiting = Waiting::new(100);
+        // A quarter is the one pipeline's.
+        let configured = Limits { max_waiting_releases: 400, ..Limits::default() };
+        let waiting = Waiting::new(&configured);
         let time = Arc::new(AtomicU64::new(NOW));
         let shown = Arc::clone(&time);
         let clock = Clock::new(move || shown.load(Ordering::Relaxed));
@@ -87,6 +92,9 @@ impl Core {
             store: store.clone(),
             sessions: sessions.clone(),
             waiting: Arc::clone(&waiting),
+            clients: Clients::default(),
+            hourly: Hourly::new(&configured),
+            embargoes: embargo::limit(&configured),
             keyring: keyring.clone(),
             clock,
             lifetime_s: 3_600,
@@ -148,7 +156,8 @@ impl Core {
     pub(crate) async fn ask(&self, message: v1::CreateReleaseRequest) -> Result<v1::Release> {
         let (acknowledge, acknowledged) = oneshot::channel();
         let signing = Arc::clone(&self.signing);
-        let request = Request { requester: Requester::new("ci").unwrap(), message };
+        let request =
+            Request { requester: Requester::new("ci").unwrap(), owner: owner("pipeline:ci"), message };
         tokio::spawn(async move { signing.sign_release(request, acknowledge).await });
         acknowledged.await.unwrap()
     }

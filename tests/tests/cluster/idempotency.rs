@@ -83,11 +83,11 @@ async fn a_request_id_stands_for_one_content() {
     assert!(release.files.is_empty());
 }
 
-/// Invariant 8: a full queue says `RESOURCE_EXHAUSTED` and when to come back, keeps the last tenth for AV databases, still
+/// Invariant 8: a pipeline whose share of the queue is full hears `RESOURCE_EXHAUSTED` and when to come back, which keeps the last tenth for AV databases, still
 /// answers requests that it knows, and takes new ones when there is room again.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_says_so() {
-    let limits = "max_waiting_releases = 10";
+    let limits = "max_waiting_releases = 40";
     let mut cluster = Cluster::start(Setup { limits, ..Setup::default() }).await;
     let key = cluster.release_key().await;
     cluster.stop("supervisor-1");
@@ -98,7 +98,7 @@ async fn a_full_queue_says_so() {
         ids.push(create(&cluster, request.clone()).await);
     }
     let status = refused(pipeline.create_release(build("stable", 10, 1)).await, Code::ResourceExhausted);
-    assert_eq!(reason(&status), "QUEUE_FULL");
+    assert_eq!(reason(&status), "SHARE_FULL");
     let retry = status.get_details_retry_info().and_then(|info| info.retry_delay).unwrap();
     assert!(!retry.is_zero());
     let urgent = database("stable", 1, 1);

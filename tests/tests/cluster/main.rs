@@ -6,6 +6,7 @@
 mod access;
 mod approvals;
 mod blame;
+mod bounds;
 mod by_examples;
 mod ceremony;
 mod crash;

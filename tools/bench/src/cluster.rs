@@ -61,6 +61,9 @@ pub struct Cluster {
     _sockets: tempfile::TempDir,
 }
 
+/// One pipeline asks for more in a minute than a mass rebuild does in an hour.
+const HOURLY: &str = "[limits]\nmax_requests_per_hour = 100000000\nmax_mebibytes_per_hour = 1048576\n";
+
 /// One process of the service.
 #[derive(Debug)]
 pub struct Process {
@@ -82,6 +85,8 @@ impl Cluster {
         let deployment = describe(organisations, free_ports()?, sockets.path())?;
         let deployment = Deployment::parse(&toml::to_string(&deployment)?).map_err(failure)?;
         let written = init::write(&deployment, dir, false).map_err(failure)?;
+        let config = fs::read_to_string(&written.coordinator)?;
+        fs::write(&written.coordinator, format!("{config}\n{HOURLY}"))?;
         let logs = dir.join("logs");
         fs::create_dir_all(&logs)?;
 

@@ -65,6 +65,8 @@ pub enum Command {
     /// Look at releases, take them back, fetch their files.
     #[command(subcommand)]
     Release(Release),
+    /// Take a release back before it is signed, or all of a requester: the same as `release cancel`.
+    Cancel(Cancel),
     /// See `rutli help roles`: what custodians do about releases.
     #[command(flatten)]
     Custodian(Custodian),
@@ -149,11 +151,8 @@ pub enum Release {
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         timeout: Option<std::time::Duration>,
     },
-    /// Take a release back before it is signed.
-    Cancel {
-        /// Its id.
-        release: String,
-    },
+    /// Take a release back before it is signed, or all of a requester.
+    Cancel(Cancel),
     /// End a release's embargo before its time: the log shows then what was asked for.
     Disclose {
         /// Its id.
@@ -168,6 +167,19 @@ pub enum Release {
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
+}
+
+/// `rutli cancel`
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  rutli cancel suite-1.2-0123456789ab --profile pipeline.toml\n  \
+                        rutli cancel --requester nightly --profile operator.toml")]
+pub struct Cancel {
+    /// Id of the release.
+    #[arg(required_unless_present = "requester")]
+    pub release: Option<String>,
+    /// Take back all unfinished releases of the pipeline with this name. Role: operator.
+    #[arg(long, value_name = "NAME", conflicts_with = "release")]
+    pub requester: Option<String>,
 }
 
 /// `rutli ceremony …`

@@ -51,6 +51,7 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   \"evidence\":[{\"digest\",\"kind\",\"submitter\",\"added_at\",\"size\",\"log_index\"}]; not in lists.
                   kind, by its form alone: build, tests, review, approval, refusal
   release list    {\"releases\":[as above…]}
+  cancel          as release cancel; with --requester {\"requester\",\"cancelled\":[ID…],\"too_late\":[ID…]}
   pending         {\"releases\":[as above, without \"artifacts\"; \"age\" in seconds,
                   \"wants\":[{\"node\",\"organisation\",\"code\",\"what\"}]]}; code: evidence-missing, not-yet, or null
   show            as release show, and \"statement_sha256\", \"wants\", and each piece of evidence with \"says\":{…},
@@ -126,8 +127,8 @@ const ROLES: &str = "\
 A certificate names its party by one URI in its subject alternative names; the coordinator decides by it alone:
 
   rutli:pipeline:NAME            asks for releases, sees, cancels and discloses its own, adds evidence to them, lists keys
-  rutli:operator:NAME            sees, cancels and discloses all releases, adds evidence, sees ceremonies and nodes,
-                                 reinstates nodes
+  rutli:operator:NAME            sees, cancels and discloses all releases, also all of a requester, adds evidence, sees
+                                 ceremonies and nodes, reinstates nodes
   rutli:custodian:NAME           sees all releases, ceremonies and nodes, adds evidence: approvals, refusals, attestations.
                                  What nodes think of those depends on who signed them, not on who brought them
   rutli:auditor:NAME             sees all releases, ceremonies and nodes

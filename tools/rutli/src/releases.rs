@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use tonic::transport::Channel;
 
 use crate::{
-    client, evidence,
+    cli, client, evidence,
     limits::MAX_PAGE_RELEASES,
     release_files,
     report::{Failure, Report},
@@ -162,7 +162,39 @@ pub async fn watch(channel: Channel, release_id: &str, timeout: Option<Duration>
     Ok(Report::new(describe(&release), to_json(&release)))
 }
 
-/// `rutli release cancel`
+/// `rutli cancel`
+///
+/// # Errors
+/// What the coordinator answers.
+pub async fn cancel_any(channel: Channel, args: &cli::Cancel) -> Result<Report, Failure> {
+    match (&args.release, &args.requester) {
+        (Some(release), _) => cancel(channel, release).await,
+        (None, Some(requester)) => cancel_all(channel, requester).await,
+        (None, None) => {
+            Err(Failure::usage("no release is named").help("give a release id, or --requester NAME"))
+        }
+    }
+}
+
+async fn cancel_all(channel: Channel, requester: &str) -> Result<Report, Failure> {
+    let request = v1::CancelReleasesRequest { requester: requester.to_owned() };
+    let answer = client::releases(channel)
+        .cancel_releases(request)
+        .await
+        .map_err(|status| status::failure(&status))?
+        .into_inner();
+    let printable = |ids: &[String]| ids.iter().map(|id| text::printable(id)).collect::<Vec<_>>();
+    let (cancelled, too_late) = (printable(&answer.cancelled), printable(&answer.too_late));
+    let mut lines = vec![format!("{} releases of {requester} are cancelled", cancelled.len())];
+    if !too_late.is_empty() {
+        let late = too_late.join(", ");
+        lines.push(format!("{} may be signed already and go on: {late}", too_late.len()));
+    }
+    let json = json!({ "requester": requester, "cancelled": cancelled, "too_late": too_late });
+    Ok(Report::new(lines.join("\n"), json))
+}
+
+/// `rutli release cancel ID`
 ///
 /// # Errors
 /// What the coordinator answers.

@@ -122,6 +122,7 @@ async fn execute_online(cli: Cli) -> Result<Report, Failure> {
     match command {
         Command::Sign(args) => sign::run(*args, coordinator()).await,
         Command::Release(release) => on_release(release, coordinator().await?).await,
+        Command::Cancel(args) => releases::cancel_any(coordinator().await?, &args).await,
         Command::Custodian(command) => on_custodian(command, coordinator()).await,
         Command::Ceremony(ceremony) => {
             let custodians = matches!(
@@ -164,7 +165,7 @@ async fn on_release(command: Release, channel: Channel) -> Result<Report, Failur
         }
         Release::Show { release } => releases::show(channel, &release).await,
         Release::Watch { release, timeout } => releases::watch(channel, &release, timeout).await,
-        Release::Cancel { release } => releases::cancel(channel, &release).await,
+        Release::Cancel(args) => releases::cancel_any(channel, &args).await,
         Release::Disclose { release } => releases::disclose(channel, &release).await,
         Release::Fetch { release, out } => releases::fetch(channel, &release, &out).await,
     }

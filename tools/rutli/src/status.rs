@@ -38,6 +38,8 @@ pub fn failure(status: &Status) -> Failure {
                 .map_or_else(|| "later".to_owned(), |delay| format!("in {} s", delay.as_secs().max(1)));
             Failure::failed(message).help(format!("try again {after}: what was accepted before goes on"))
         }
+        Code::PermissionDenied if reason_of(status) == "CLIENT_NOT_LISTED" => Failure::unreachable(message)
+            .help("have the operator add the entry and start the coordinator again, or ask as a pipeline that has one"),
         Code::PermissionDenied => Failure::unreachable(message)
             .help("use a profile whose certificate has the right role; `rutli help roles` lists them"),
         Code::Unauthenticated => Failure::unreachable(message)

@@ -398,6 +398,7 @@ async fn many_signatures_are_proved_in_one_round() {
             signatures: 1,
             created_at: NOW,
             logged: crate::testing::new_logged(),
+            charge: crate::testing::charge(NOW),
         };
         let crate::store::Admission::New(number, _) = core.store.admit(new, |_| {}).await.unwrap() else {
             panic!("known")

@@ -342,7 +342,7 @@ async fn a_crowd_ends_the_oldest() {
     let _still = StillClock::new();
     let mut oldest = site.connect().await;
     let mut crowd = Vec::new();
-    for _ in 0..limits::WEB_CONNECTIONS {
+    for _ in 0..crate::share::name_share(limits::WEB_CONNECTIONS) {
         crowd.push(site.connect().await);
     }
     // Not for its silence: no time has passed.

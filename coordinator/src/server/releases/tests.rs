@@ -5,13 +5,16 @@ use rutli_log::Entry;
 
 use super::*;
 use crate::{
+    bounds::Bounds,
     ceremonies::Ceremonies,
+    config::Limits,
     log::publisher::Publisher,
     node_link::NodeLinks,
+    share,
     testing::{
         NOW, PATIENCE, attestation, copy_of, eventually, made,
         nodes::{Conduct, Core},
-        request,
+        owner, request,
     },
 };
 
@@ -22,12 +25,18 @@ async fn api(core: &Core) -> Api {
     let clock = core.signing.clock.clone();
     let ceremonies =
         Ceremonies::open(core.store.clone(), sessions.clone(), core.keyring.clone(), clock).await.unwrap();
-    let links = NodeLinks { sessions, ceremonies: Arc::clone(&ceremonies), stopping: stopping.clone() };
-    Api { signing: Arc::clone(&core.signing), ceremonies, links: Arc::new(links), stopping }
+    let links = NodeLinks {
+        sessions,
+        ceremonies: Arc::clone(&ceremonies),
+        stopping: stopping.clone(),
+        newest: std::sync::Mutex::default(),
+    };
+    let bounds = Bounds::new(&Limits::default());
+    Api { signing: Arc::clone(&core.signing), ceremonies, links: Arc::new(links), bounds, stopping }
 }
 
 async fn watch(api: &Api, id: &str) -> States {
-    let watched = api.watch(&Reader::Everything, id).await.unwrap();
+    let watched = api.watch(&Reader::Everything, owner("auditor:a"), id).await.unwrap();
     Box::pin(states(watched, api.stopping.clone(), Watched::next))
 }
 
@@ -39,6 +48,12 @@ async fn until(states: &mut States, state: v1::ReleaseState) -> v1::Release {
             return next;
         }
     }
+}
+
+/// Those of the pipeline `ci`.
+async fn embargoes(core: &Core) -> u64 {
+    let ci = rutli_release::Requester::new("ci").unwrap();
+    core.store.embargoes(&ci, &owner("pipeline:ci")).await.unwrap().name
 }
 
 async fn is_silent(states: &mut States) -> bool {
@@ -219,7 +234,7 @@ async fn a_release_that_was_logged_for_another_key_ends_as_cancelled() {
 }
 
 #[tokio::test]
-async fn as_many_embargoes_wait_as_monitors_keep_in_mind() {
+async fn one_pipeline_has_a_quarter_of_the_embargoes_that_monitors_keep_in_mind() {
     let (folder, core, _publisher, _api) = started().await;
     let hidden =
         |id: &str, sequence| v1::CreateReleaseRequest { embargo_until: NOW + 5, ..request(id, sequence) };
@@ -227,15 +242,18 @@ async fn as_many_embargoes_wait_as_monitors_keep_in_mind() {
     let database =
         sqlx::sqlite::SqliteConnectOptions::new().filename(folder.path().join(crate::store::FILE_NAME));
     let mut database = sqlx::ConnectOptions::connect(&database).await.unwrap();
-    let many = "WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 10098) \
+    let many = "WITH RECURSIVE n(i) AS (SELECT 100 UNION ALL SELECT i + 1 FROM n WHERE i < 2598) \
                 INSERT INTO releases (release_id, requester, request_id, request_digest, product, channel, sequence, content, \
                 signatures, created_at, state, log_index, roster, deadline, embargo_salt, disclose_by) \
                 SELECT 'x-' || i, requester, 'x-' || i, request_digest, product, 'x', i, content, signatures, created_at, 6, i, \
                 roster, deadline, embargo_salt, disclose_by FROM n, releases WHERE number = 1";
     sqlx::query(many).execute(&mut database).await.unwrap();
-    assert_eq!(core.store.embargoes().await.unwrap(), limits::MAX_EMBARGOES);
+    assert_eq!(embargoes(&core).await, share::name_share(u64::from(limits::MAX_EMBARGOES)));
     let full = core.ask(hidden("job-2", 2)).await.unwrap_err();
-    assert!(matches!(&full, Error::QueueFull { what } if what.contains("embargoes")), "{full}");
+    assert!(
+        matches!(&full, Error::Full(full) if full.key == "max_embargoes" && full.whose == share::Whose::Name),
+        "{full}"
+    );
     core.ask(hidden("job-1", 1)).await.expect("what is admitted already is answered");
     core.ask(request("job-2", 2)).await.unwrap();
     sqlx::query("UPDATE releases SET disclosed_at = 1 WHERE log_index = 100")
@@ -298,7 +316,7 @@ async fn add(core: &Core, id: &str, name: &str) -> Result<()> {
 async fn add_as(core: &Core, submitter: &str, id: &str, name: &str) -> Result<()> {
     let stored = core.store.release(&ReleaseId::new(id).unwrap()).await.unwrap().unwrap();
     let documents = evidence::read(vec![attestation(name)], 1).await.unwrap();
-    core.signing.add_evidence(stored, submitter.into(), documents).await
+    core.signing.add_evidence(stored, owner(submitter), documents).await
 }
 
 #[tokio::test]
@@ -354,6 +372,7 @@ async fn evidence_that_no_node_was_given_goes_to_them_when_it_is_brought_again()
         number: stored.number,
         submitter: "custodian:clara".into(),
         at: NOW,
+        charge: crate::testing::charge(NOW),
         documents,
     };
     core.store.add_evidence(new, |_| {}).await.unwrap();
@@ -366,14 +385,14 @@ async fn evidence_that_no_node_was_given_goes_to_them_when_it_is_brought_again()
 async fn evidence_needs_room_and_an_open_store_as_releases_do() {
     let (_folder, core, _publisher, _api) = started().await;
     let id = core.ask(request("job-1", 1)).await.unwrap().release_id;
-    let most = limits::MAX_WAITING_BYTES - limits::MAX_WAITING_BYTES / limits::RESERVED_FOR_AV;
-    let others = core.waiting.reserve(rutli_release::Class::AvDatabase, most).unwrap();
+    let most = usize::try_from(Limits::default().waiting_bytes()).unwrap();
+    let others = core.waiting.restore(&owner("pipeline:other"), most);
     let full = add_as(&core, "pipeline:ci", &id, "a").await.unwrap_err();
-    assert!(matches!(full, Error::QueueFull { .. }), "{full}");
+    assert!(matches!(full, Error::Full(_)), "{full}");
     // It may be a refusal of what fills the room.
     add(&core, &id, "b").await.unwrap();
     let with_it = v1::CreateReleaseRequest { evidence: vec![attestation("a")], ..request("job-2", 2) };
-    assert!(matches!(core.ask(with_it).await, Err(Error::QueueFull { .. })));
+    assert!(matches!(core.ask(with_it).await, Err(Error::Full(_))));
     drop(others);
     let held = core.signing.admitting.write().await;
     let closed = add(&core, &id, "a").await.unwrap_err();

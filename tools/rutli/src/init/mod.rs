@@ -27,6 +27,7 @@ use age::secrecy::ExposeSecret;
 use rand::rngs::OsRng;
 use rutli_keys::{IdentityKey, IdentityPublic, NodeId};
 use rutli_log::{LogKey, Origin, sigstore::LogUrl};
+use rutli_release::Class;
 use rutli_wire::role::Party;
 use serde::Serialize;
 use serde_json::json;
@@ -166,6 +167,14 @@ struct CoordinatorConfig<'a> {
     data_dir: &'static str,
     tls: TlsFiles,
     log: KeptLog<'a>,
+    client: Vec<MayAsk<'a>>,
+}
+
+/// What a pipeline may ask for.
+#[derive(Serialize)]
+struct MayAsk<'a> {
+    name: &'a str,
+    classes: Vec<Class>,
 }
 
 #[derive(Serialize)]
@@ -239,8 +248,19 @@ impl Writer<'_> {
                     listen: self.deployment.log_listen().to_string(),
                     url: self.deployment.log_url()?,
                 },
+                client: self.may_ask(),
             },
         )
+    }
+
+    /// Every pipeline may ask for product builds, and for databases where some node signs them.
+    fn may_ask(&self) -> Vec<MayAsk<'_>> {
+        let organisations = self.deployment.organisations.iter();
+        let allowed = organisations.flat_map(|organisation| self.deployment.allow_of(organisation));
+        let databases = allowed.filter(|allow| allow.class == Class::AvDatabase).map(|allow| allow.class);
+        let classes: Vec<Class> = std::iter::once(Class::ProductBuild).chain(databases.take(1)).collect();
+        let pipelines = self.deployment.clients.pipelines.iter();
+        pipelines.map(|name| MayAsk { name: name.as_str(), classes: classes.clone() }).collect()
     }
 
     fn node(
@@ -512,6 +532,7 @@ mod tests {
         assert_eq!(config["log"]["key"].as_str().unwrap(), vkey.trim());
         let coordinator: toml::Table =
             std::fs::read_to_string(&written.coordinator).unwrap().parse().unwrap();
+        assert_eq!(coordinator["client"][0]["classes"].as_array().unwrap().len(), 2, "builds and databases");
         let log = &coordinator["log"];
         assert_eq!(log["url"].as_str(), Some("http://127.0.0.1:7412"));
         for name in ["key", "sigstore_key"] {

@@ -1,0 +1,104 @@
+//! The bounds of a running coordinator: one [`Bound`] for each thing that peers hold at the same time.
+//!
+//! Nodes have a [`Pool`] of their own, so that no client, whatever it holds, keeps a node out.
+
+use std::{sync::Arc, time::Duration};
+
+use rutli_wire::role::{Party, UnknownParty};
+
+use crate::{
+    config::Limits,
+    limits,
+    share::{Bound, Full, Limit, Owner, Share},
+};
+
+/// See the module. One per process.
+#[derive(Debug)]
+pub struct Bounds {
+    /// What clients hold.
+    pub clients: Pool,
+    /// What nodes hold.
+    pub nodes: Pool,
+    /// Handshakes under way, by block of addresses.
+    pub handshakes: Arc<Bound>,
+    /// Connections that read the store for callers.
+    pub reads: Arc<Bound>,
+    /// Bytes of releases that watchers' streams keep.
+    pub watched: Arc<Bound>,
+    /// How long a request may take to arrive.
+    pub body_time: Duration,
+    /// How long an answer may go without being read.
+    pub answer_time: Duration,
+}
+
+/// What the peers of one kind hold.
+#[derive(Debug)]
+pub struct Pool {
+    /// Connections.
+    pub connections: Arc<Bound>,
+    /// Calls with one answer, from their beginning until that is sent.
+    pub calls: Arc<Bound>,
+    /// Calls that are worked on. Others wait for their turn.
+    pub turns: Arc<Bound>,
+    /// Calls with a stream of answers.
+    pub streams: Arc<Bound>,
+    /// Bytes of requests that are being received and worked on.
+    pub bodies: Arc<Bound>,
+    /// Bytes of answers, from before they are made until they are sent.
+    pub answers: Arc<Bound>,
+}
+
+/// What a full bound says of the time to come back.
+const SOON: Duration = Duration::from_secs(1);
+const LATER: Duration = Duration::from_secs(10);
+
+impl Bounds {
+    /// Bounds of which nothing is held.
+    #[must_use]
+    pub fn new(configured: &Limits) -> Arc<Self> {
+        let bound = |what, key, most| Bound::new(Limit { what, key, most, retry: SOON });
+        let pool = |connections: Arc<Bound>, streams: Arc<Bound>| Pool {
+            connections,
+            calls: bound("calls", "max_calls", u64::from(configured.max_calls)),
+            turns: bound("calls being worked on", "max_calls", limits::MAX_TURNS),
+            streams,
+            bodies: bound("bytes of requests", "max_request_mebibytes", configured.request_bytes()),
+            answers: bound("bytes of unread answers", "max_answer_mebibytes", configured.answer_bytes()),
+        };
+        let long =
+            |what, key, most: u32| Bound::new(Limit { what, key, most: u64::from(most), retry: LATER });
+        let nodes = configured.max_node_connections;
+        Arc::new(Self {
+            clients: pool(
+                long("connections", "max_connections", configured.max_connections),
+                long("watchers", "max_watchers", configured.max_watchers),
+            ),
+            nodes: pool(
+                long("connections of nodes", "max_node_connections", nodes),
+                long("links of nodes", "max_node_connections", nodes),
+            ),
+            handshakes: long("handshakes", "max_handshakes", configured.max_handshakes),
+            reads: bound("reads of the store", "max_calls", u64::from(limits::STORE_READERS)),
+            watched: bound("bytes of watched releases", "max_answer_mebibytes", configured.answer_bytes()),
+            body_time: Duration::from_secs(u64::from(configured.request_seconds)),
+            answer_time: Duration::from_secs(u64::from(configured.answer_seconds)),
+        })
+    }
+
+    /// The pool of a party. Certificates that name nobody are clients'.
+    #[must_use]
+    pub fn pool(&self, party: Result<&Party, UnknownParty>) -> &Pool {
+        match party {
+            Ok(Party::Node(_)) => &self.nodes,
+            _ => &self.clients,
+        }
+    }
+
+    /// A turn at reading the store.
+    ///
+    /// # Errors
+    /// [`Full`] if the name's earlier calls take too long.
+    pub async fn read(&self, owner: &Owner) -> Result<Share, Full> {
+        self.reads.wait(owner, 1, Duration::from_secs(limits::TURN_SECONDS)).await
+    }
+}

@@ -1,0 +1,566 @@
+//! A bound as a share: what one party may have of something that there is only so much of.
+//!
+//! Every bound is kept first for the **name** in a certificate, then for the **authority** that issued it, then for
+//! **all**: no name holds more than a quarter, no authority more than three quarters, and the last tenth of both is for
+//! names that hold less than a hundredth. So nobody can take what is another's, and somebody new always gets in.
+//! Before a certificate is verified, a block of addresses stands in for the name ([`Owner::block`]); never after it, for
+//! many parties share an address.
+//!
+//! [`check`] is the rule, on numbers. [`Bound`] counts in memory what is held now; a [`Share`] gives back what it holds
+//! when it is dropped. What lasts (hourly budgets, embargoes) is counted in the store and checked by the same rule.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    fmt,
+    net::IpAddr,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+use tokio_util::sync::CancellationToken;
+
+/// A name holds at most this part of a bound.
+const PARTS_OF_A_NAME: u64 = 4;
+
+/// Names of one authority hold at most so many of these parts.
+const PARTS_OF_AN_AUTHORITY: u64 = 3;
+
+/// This part is left to names that hold little …
+const RESERVE: u64 = 10;
+
+/// … which is less than this part of the bound.
+const LITTLE: u64 = 100;
+
+/// Bits of an address that one party usually has all of: what is behind one router, or one site's prefix.
+const BLOCK_BITS_V4: u32 = 24;
+const BLOCK_BITS_V6: u32 = 48;
+
+/// Who holds shares.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Owner {
+    name: Arc<str>,
+    authority: Option<Arc<str>>,
+}
+
+impl Owner {
+    /// By a verified certificate: the name in it, and the authority that issued it.
+    #[must_use]
+    pub fn new(name: &str, authority: &str) -> Self {
+        Self { name: name.into(), authority: Some(authority.into()) }
+    }
+
+    /// By an address, before there is a certificate.
+    #[must_use]
+    pub fn block(address: IpAddr) -> Self {
+        let block = match address.to_canonical() {
+            IpAddr::V4(v4) => {
+                let mask = u32::MAX.checked_shl(u32::BITS - BLOCK_BITS_V4).unwrap_or(0);
+                format!("{}/{BLOCK_BITS_V4}", std::net::Ipv4Addr::from_bits(v4.to_bits() & mask))
+            }
+            IpAddr::V6(v6) => {
+                let mask = u128::MAX.checked_shl(u128::BITS - BLOCK_BITS_V6).unwrap_or(0);
+                format!("{}/{BLOCK_BITS_V6}", std::net::Ipv6Addr::from_bits(v6.to_bits() & mask))
+            }
+        };
+        Self { name: block.into(), authority: None }
+    }
+
+    /// As `ROLE:NAME`, or the block of addresses.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The authority, by what its certificates say of their issuer.
+    #[must_use]
+    pub fn authority(&self) -> Option<&str> {
+        self.authority.as_deref()
+    }
+}
+
+/// What is held of a bound: by a name, by all names of its authority, by all.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Held {
+    /// By the name.
+    pub name: u64,
+    /// By its authority; none before there is a certificate.
+    pub authority: Option<u64>,
+    /// By all.
+    pub all: u64,
+}
+
+/// Whose share is full.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// The name's.
+    Name,
+    /// That of all names of its authority.
+    Authority,
+    /// Everybody's.
+    All,
+}
+
+/// A bound that is not kept in memory alone: what it is of, how it is called in the configuration, and how much there is.
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    /// What is bounded, in the plural.
+    pub what: &'static str,
+    /// Its key in `[limits]`.
+    pub key: &'static str,
+    /// How much there is, for all.
+    pub most: u64,
+    /// When it is worth trying again.
+    pub retry: Duration,
+}
+
+/// A share is full. Whoever wants it comes back later.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub struct Full {
+    /// What is bounded.
+    pub what: &'static str,
+    /// The bound's key in `[limits]`.
+    pub key: &'static str,
+    /// Whose share it is.
+    pub whose: Whose,
+    /// The name, the authority, or nothing.
+    pub holder: String,
+    /// What that holder holds now.
+    pub used: u64,
+    /// What it may hold.
+    pub most: u64,
+    /// When to try again.
+    pub retry: Duration,
+}
+
+impl fmt::Display for Full {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { what, key, holder, used, most, .. } = self;
+        let retry = self.retry.as_secs().max(1);
+        match self.whose {
+            Whose::Name => {
+                write!(
+                    f,
+                    "the share of {holder} is full: it has {used} of {most} {what} that one name may have"
+                )?;
+            }
+            Whose::Authority => {
+                write!(f, "the share of authority {holder} is full: its names have {used} of {most} {what}")?;
+            }
+            Whose::All => write!(f, "{used} of {most} {what} are in use, by all parties together")?,
+        }
+        write!(f, " (limits.{key}); try again in {retry} s")
+    }
+}
+
+/// What a name may hold.
+#[must_use]
+pub fn name_share(most: u64) -> u64 {
+    most.div_ceil(PARTS_OF_A_NAME)
+}
+
+/// The rule: whether a name may have `amount` more of `most` while so much is held.
+///
+/// # Errors
+/// Whose share is full, what that holder has, and what it may have.
+pub fn check(most: u64, held: Held, amount: u64) -> Result<(), (Whose, u64, u64)> {
+    let of_name = name_share(most);
+    if held.name.saturating_add(amount) > of_name {
+        return Err((Whose::Name, held.name, of_name));
+    }
+    let holds_little = held.name < most.div_ceil(LITTLE);
+    let open = |part: u64| if holds_little { part } else { part - part / RESERVE };
+    let of_authority = open(most.saturating_mul(PARTS_OF_AN_AUTHORITY).div_ceil(PARTS_OF_A_NAME));
+    if let Some(authority) = held.authority
+        && authority.saturating_add(amount) > of_authority
+    {
+        return Err((Whose::Authority, authority, of_authority));
+    }
+    let of_all = open(most);
+    if held.all.saturating_add(amount) > of_all {
+        return Err((Whose::All, held.all, of_all));
+    }
+    Ok(())
+}
+
+impl Limit {
+    /// [`check`], with an error for people.
+    ///
+    /// # Errors
+    /// [`Full`]
+    pub fn check(&self, owner: &Owner, held: Held, amount: u64) -> Result<(), Full> {
+        check(self.most, held, amount).map_err(|(whose, used, most)| Full {
+            what: self.what,
+            key: self.key,
+            whose,
+            holder: match whose {
+                Whose::Name => owner.name().to_owned(),
+                Whose::Authority => owner.authority().unwrap_or_default().to_owned(),
+                Whose::All => String::new(),
+            },
+            used,
+            most,
+            retry: self.retry,
+        })
+    }
+}
+
+/// A bound on what is held at the same time. One of each per process.
+#[derive(Debug)]
+pub struct Bound {
+    limit: Limit,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    all: u64,
+    names: HashMap<Arc<str>, u64>,
+    authorities: HashMap<Arc<str>, u64>,
+    /// Those who wait for room, name by name; the name whose turn it is first.
+    waiting: VecDeque<(Owner, VecDeque<Waiter>)>,
+    /// What may be taken from its holder, by name, oldest first.
+    revocable: HashMap<Arc<str>, VecDeque<Revocable>>,
+    next_id: u64,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    amount: u64,
+    granted: oneshot::Sender<Share>,
+}
+
+#[derive(Debug)]
+struct Revocable {
+    id: u64,
+    owner: Owner,
+    /// Whether its holder has begun to use it: others go first.
+    in_use: bool,
+    revoked: CancellationToken,
+}
+
+/// A part of a [`Bound`], given back when dropped.
+#[derive(Debug)]
+pub struct Share {
+    bound: Arc<Bound>,
+    owner: Owner,
+    amount: AtomicU64,
+    /// Of one that may be revoked.
+    id: Option<u64>,
+}
+
+impl Bound {
+    /// A bound of which nothing is held.
+    #[must_use]
+    pub fn new(limit: Limit) -> Arc<Self> {
+        Arc::new(Self { limit, state: Mutex::default() })
+    }
+
+    /// Takes `amount`.
+    ///
+    /// # Errors
+    /// [`Full`]
+    pub fn take(self: &Arc<Self>, owner: &Owner, amount: u64) -> Result<Share, Full> {
+        self.take_of(self.limit.most, owner, amount)
+    }
+
+    /// Takes `amount` as if the bound were only `most`: the rest is kept for something more urgent.
+    ///
+    /// # Errors
+    /// [`Full`]
+    pub fn take_of(self: &Arc<Self>, most: u64, owner: &Owner, amount: u64) -> Result<Share, Full> {
+        let mut state = self.state();
+        let limit = Limit { most: most.min(self.limit.most), ..self.limit };
+        limit.check(owner, state.held(owner), amount)?;
+        state.add(owner, amount);
+        Ok(self.share(owner, amount))
+    }
+
+    /// Takes `amount` that was promised, whatever is held.
+    #[must_use]
+    pub fn promised(self: &Arc<Self>, owner: &Owner, amount: u64) -> Share {
+        self.state().add(owner, amount);
+        self.share(owner, amount)
+    }
+
+    /// Takes `amount` as soon as it may be had: names take turns, and each name's wishes are met in their order.
+    ///
+    /// # Errors
+    /// [`Full`] once `patience` is over.
+    pub async fn wait(
+        self: &Arc<Self>,
+        owner: &Owner,
+        amount: u64,
+        patience: Duration,
+    ) -> Result<Share, Full> {
+        let (waiting, granted) = {
+            let mut state = self.state();
+            let waiting = state.queue(owner, amount);
+            (waiting, state.grant(&self.limit))
+        };
+        self.hand_out(granted);
+        match tokio::time::timeout(patience, waiting).await {
+            Ok(Ok(share)) => Ok(share),
+            // The waiter is dropped when its turn comes.
+            _ => {
+                let held = self.state().held(owner);
+                Err(match self.limit.check(owner, held, amount) {
+                    Err(full) => full,
+                    // Room came with the last moment, and others were before.
+                    Ok(()) => Full {
+                        what: self.limit.what,
+                        key: self.limit.key,
+                        whose: Whose::Name,
+                        holder: owner.name().to_owned(),
+                        used: held.name,
+                        most: name_share(self.limit.most),
+                        retry: self.limit.retry,
+                    },
+                })
+            }
+        }
+    }
+
+    /// Takes one of something that is long held, and that may be taken back (`revoked`) when others need room. Where all is
+    /// full, or all of one authority, the name that holds most loses its oldest; with `replace_own` a name whose own share
+    /// is full loses its oldest, too, and there is always room.
+    ///
+    /// # Errors
+    /// [`Full`], also if nobody holds more than the one that asks.
+    pub fn take_revocable(
+        self: &Arc<Self>,
+        owner: &Owner,
+        revoked: CancellationToken,
+        replace_own: bool,
+    ) -> Result<Share, Full> {
+        let mut state = self.state();
+        if let Err(full) = self.limit.check(owner, state.held(owner), 1) {
+            let own = state.held(owner).name;
+            let among = match full.whose {
+                Whose::Authority => owner.authority(),
+                Whose::Name | Whose::All => None,
+            };
+            let loser = match full.whose {
+                Whose::Name => replace_own.then(|| Arc::clone(&owner.name)),
+                Whose::Authority | Whose::All => state
+                    .greatest(among)
+                    .filter(|(_, holds)| replace_own || *holds > own.saturating_add(1))
+                    .map(|(name, _)| name),
+            };
+            let Some(loser) = loser else { return Err(full) };
+            state.revoke(&loser);
+        }
+        let id = state.next_id;
+        state.next_id = state.next_id.wrapping_add(1);
+        state.add(owner, 1);
+        let held = state.revocable.entry(Arc::clone(&owner.name)).or_default();
+        held.push_back(Revocable { id, owner: owner.clone(), in_use: false, revoked });
+        drop(state);
+        let mut share = self.share(owner, 1);
+        share.id = Some(id);
+        Ok(share)
+    }
+
+    /// How much there is, for all.
+    #[must_use]
+    pub fn most(&self) -> u64 {
+        self.limit.most
+    }
+
+    /// How much is held, by all.
+    #[must_use]
+    pub fn used(&self) -> u64 {
+        self.state().all
+    }
+
+    fn share(self: &Arc<Self>, owner: &Owner, amount: u64) -> Share {
+        Share { bound: Arc::clone(self), owner: owner.clone(), amount: AtomicU64::new(amount), id: None }
+    }
+
+    /// Gives back, and hands on to those who wait.
+    fn give_back(self: &Arc<Self>, owner: &Owner, amount: u64, id: Option<u64>) {
+        let granted = {
+            let mut state = self.state();
+            // What was revoked has been given back then.
+            if id.is_some_and(|id| !state.forget(owner, id)) {
+                return;
+            }
+            state.sub(owner, amount);
+            state.grant(&self.limit)
+        };
+        self.hand_out(granted);
+    }
+
+    fn hand_out(self: &Arc<Self>, granted: Vec<(Owner, Waiter)>) {
+        for (owner, Waiter { amount, granted }) in granted {
+            // Who does not wait any more gives it back here.
+            drop(granted.send(self.share(&owner, amount)));
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing here can panic half-way through a change.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn held(&self, owner: &Owner) -> Held {
+        Held {
+            name: self.names.get(owner.name()).copied().unwrap_or(0),
+            authority: owner.authority().map(|by| self.authorities.get(by).copied().unwrap_or(0)),
+            all: self.all,
+        }
+    }
+
+    fn add(&mut self, owner: &Owner, amount: u64) {
+        self.all = self.all.saturating_add(amount);
+        let raise = |of: &mut HashMap<Arc<str>, u64>, name: &Arc<str>| {
+            let held = of.entry(Arc::clone(name)).or_default();
+            *held = held.saturating_add(amount);
+        };
+        raise(&mut self.names, &owner.name);
+        if let Some(authority) = &owner.authority {
+            raise(&mut self.authorities, authority);
+        }
+    }
+
+    fn sub(&mut self, owner: &Owner, amount: u64) {
+        self.all = self.all.saturating_sub(amount);
+        let lower = |of: &mut HashMap<Arc<str>, u64>, name: &str| {
+            if let Some(held) = of.get_mut(name) {
+                *held = held.saturating_sub(amount);
+                if *held == 0 {
+                    of.remove(name);
+                }
+            }
+        };
+        lower(&mut self.names, owner.name());
+        if let Some(authority) = owner.authority() {
+            lower(&mut self.authorities, authority);
+        }
+    }
+
+    fn queue(&mut self, owner: &Owner, amount: u64) -> oneshot::Receiver<Share> {
+        let (granted, receiver) = oneshot::channel();
+        let waiter = Waiter { amount, granted };
+        match self.waiting.iter_mut().find(|(name, _)| name == owner) {
+            Some((_, queue)) => queue.push_back(waiter),
+            None => self.waiting.push_back((owner.clone(), [waiter].into())),
+        }
+        receiver
+    }
+
+    /// What may be had now by those who wait, taken for them: one for each name in turn, until none fits.
+    fn grant(&mut self, limit: &Limit) -> Vec<(Owner, Waiter)> {
+        let mut granted = Vec::new();
+        let mut passed_over = 0;
+        while passed_over < self.waiting.len() {
+            let Some((owner, mut queue)) = self.waiting.pop_front() else { break };
+            while queue.front().is_some_and(|waiter| waiter.granted.is_closed()) {
+                queue.pop_front();
+            }
+            passed_over += 1;
+            if let Some(first) = queue.front()
+                && limit.check(&owner, self.held(&owner), first.amount).is_ok()
+                && let Some(first) = queue.pop_front()
+            {
+                self.add(&owner, first.amount);
+                granted.push((owner.clone(), first));
+                passed_over = 0;
+            }
+            if !queue.is_empty() {
+                self.waiting.push_back((owner, queue));
+            }
+        }
+        granted
+    }
+
+    /// The name that holds most of what may be revoked, of all or among those of one authority.
+    fn greatest(&self, among: Option<&str>) -> Option<(Arc<str>, u64)> {
+        let counts = self.revocable.iter().filter(|(_, held)| {
+            among.is_none() || held.front().is_some_and(|first| first.owner.authority() == among)
+        });
+        let (name, held) = counts.max_by_key(|(_, held)| held.len())?;
+        Some((Arc::clone(name), u64::try_from(held.len()).unwrap_or(u64::MAX)))
+    }
+
+    /// Takes its oldest from a name; first what nobody has begun to use.
+    fn revoke(&mut self, name: &str) {
+        let Some(held) = self.revocable.get_mut(name) else { return };
+        let place = held.iter().position(|held| !held.in_use).unwrap_or(0);
+        let Some(revoked) = held.remove(place) else { return };
+        if held.is_empty() {
+            self.revocable.remove(name);
+        }
+        self.sub(&revoked.owner, 1);
+        revoked.revoked.cancel();
+    }
+
+    fn forget(&mut self, owner: &Owner, id: u64) -> bool {
+        let Some(held) = self.revocable.get_mut(owner.name()) else { return false };
+        let Some(place) = held.iter().position(|held| held.id == id) else { return false };
+        held.remove(place);
+        if held.is_empty() {
+            self.revocable.remove(owner.name());
+        }
+        true
+    }
+}
+
+impl Share {
+    /// Takes `amount` more.
+    ///
+    /// # Errors
+    /// [`Full`]: it stays as it is.
+    pub fn grow(&self, amount: u64) -> Result<(), Full> {
+        let mut state = self.bound.state();
+        self.bound.limit.check(&self.owner, state.held(&self.owner), amount)?;
+        state.add(&self.owner, amount);
+        self.amount.fetch_add(amount, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Holds just `amount` from now on; more than before only as far as there is room.
+    ///
+    /// # Errors
+    /// [`Full`]: it stays as it is.
+    pub fn resize(&self, amount: u64) -> Result<(), Full> {
+        let before = self.amount.load(Ordering::Relaxed);
+        if amount > before {
+            return self.grow(amount - before);
+        }
+        self.amount.store(amount, Ordering::Relaxed);
+        self.bound.give_back(&self.owner, before - amount, None);
+        Ok(())
+    }
+
+    /// Takes `amount` more that was promised, whatever is held.
+    pub fn grow_promised(&self, amount: u64) {
+        self.bound.state().add(&self.owner, amount);
+        self.amount.fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Its holder has begun to use it: what is not used is revoked first.
+    pub fn in_use(&self) {
+        let mut state = self.bound.state();
+        if let (Some(id), Some(held)) = (self.id, state.revocable.get_mut(self.owner.name()))
+            && let Some(own) = held.iter_mut().find(|held| held.id == id)
+        {
+            own.in_use = true;
+        }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        let amount = self.amount.load(Ordering::Relaxed);
+        self.bound.give_back(&self.owner, amount, self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,131 @@
+//! The rule, and that everything is given back.
+
+use super::*;
+
+fn bound(most: u64) -> Arc<Bound> {
+    Bound::new(Limit { what: "things", key: "max_things", most, retry: Duration::from_secs(1) })
+}
+
+fn whose<T>(taken: Result<T, Full>) -> Whose {
+    taken.err().expect("it is full").whose
+}
+
+#[test]
+fn a_name_has_a_quarter_an_authority_three_and_the_last_tenth_is_for_those_with_little() {
+    let bound = bound(1_000);
+    let owner = |name: &str, authority: &str| Owner::new(name, authority);
+    let a = bound.take(&owner("a", "one"), 250).unwrap();
+    let full = bound.take(&owner("a", "one"), 1).unwrap_err();
+    assert_eq!((full.whose, full.holder.as_str(), full.used, full.most), (Whose::Name, "a", 250, 250));
+    let _b = bound.take(&owner("b", "one"), 250).unwrap();
+    // 750 are the authority's; but for the last tenth.
+    let _c = bound.take(&owner("c", "one"), 175).unwrap();
+    assert_eq!(whose(bound.take(&owner("c", "one"), 1)), Whose::Authority);
+    let _little = bound.take(&owner("d", "one"), 9).unwrap();
+    let _little_more = bound.take(&owner("d", "one"), 1).unwrap();
+    assert_eq!(whose(bound.take(&owner("d", "one"), 1)), Whose::Authority, "a hundredth is not little");
+    // The other authority has what is left of all, less a tenth.
+    let _e = bound.take(&owner("e", "two"), 215).unwrap();
+    assert_eq!(whose(bound.take(&owner("e", "two"), 1)), Whose::All);
+    let _new = bound.take(&owner("f", "three"), 9).unwrap();
+    drop(a);
+    bound.take(&owner("e", "two"), 35).unwrap();
+}
+
+#[test]
+fn a_small_bound_has_room_for_one_of_each() {
+    let bound = bound(2);
+    let _a = bound.take(&Owner::new("a", "one"), 1).unwrap();
+    assert_eq!(whose(bound.take(&Owner::new("a", "one"), 1)), Whose::Name);
+    let _b = bound.take(&Owner::new("b", "one"), 1).unwrap();
+    assert_eq!(whose(bound.take(&Owner::new("c", "two"), 1)), Whose::All);
+}
+
+#[test]
+fn shares_grow_shrink_and_are_given_back() {
+    let bound = bound(100);
+    let owner = Owner::new("a", "one");
+    let share = bound.take(&owner, 5).unwrap();
+    share.grow(20).unwrap();
+    assert_eq!(whose(share.grow(1)), Whose::Name);
+    share.grow_promised(10);
+    assert_eq!(bound.used(), 35);
+    share.resize(7).unwrap();
+    assert_eq!(bound.used(), 7);
+    drop(share);
+    assert_eq!(bound.used(), 0);
+    assert!(bound.state().names.is_empty() && bound.state().authorities.is_empty());
+}
+
+#[test]
+fn the_name_that_holds_most_makes_room() {
+    let bound = bound(16);
+    let take = |name: &str, authority: &str| {
+        let revoked = CancellationToken::new();
+        let share = bound.take_revocable(&Owner::new(name, authority), revoked.clone(), false);
+        share.map(|share| (share, revoked))
+    };
+    let a: Vec<_> = (0..4).map(|_| take("a", "one").unwrap()).collect();
+    assert_eq!(whose(take("a", "one")), Whose::Name);
+    let _b: Vec<_> = (0..3).map(|_| take("b", "two").unwrap()).collect();
+    let _c: Vec<_> = (0..4).map(|_| take("c", "two").unwrap()).collect();
+    let _d: Vec<_> = (0..4).map(|_| take("d", "three").unwrap()).collect();
+    // All but the last tenth is held: somebody with four loses the oldest, and nobody else anything.
+    let _e = take("e", "four").unwrap();
+    let _e_again = take("e", "four").unwrap();
+    assert_eq!(bound.used(), 16);
+    a[3].0.in_use();
+    let before = bound.used();
+    drop(a);
+    assert!(bound.used() < before);
+}
+
+#[test]
+fn what_is_not_used_yet_is_revoked_first() {
+    let bound = bound(8);
+    let block = Owner::block("192.0.2.7".parse().unwrap());
+    assert_eq!(block, Owner::block("192.0.2.200".parse().unwrap()));
+    assert_ne!(block, Owner::block("192.0.3.7".parse().unwrap()));
+    assert_eq!(Owner::block("::ffff:192.0.2.9".parse().unwrap()), block);
+    let tokens: Vec<CancellationToken> = (0..3).map(|_| CancellationToken::new()).collect();
+    let oldest = bound.take_revocable(&block, tokens[0].clone(), true).unwrap();
+    oldest.in_use();
+    let _silent = bound.take_revocable(&block, tokens[1].clone(), true).unwrap();
+    let _newest = bound.take_revocable(&block, tokens[2].clone(), true).unwrap();
+    let revoked: Vec<bool> = tokens.iter().map(CancellationToken::is_cancelled).collect();
+    assert_eq!(revoked, [false, true, false]);
+    assert_eq!(bound.used(), 2);
+}
+
+#[tokio::test]
+async fn names_take_turns() {
+    let bound = bound(4);
+    let (a, b) = (Owner::new("a", "one"), Owner::new("b", "two"));
+    let patience = Duration::from_secs(60);
+    let first = bound.wait(&a, 1, patience).await.unwrap();
+    let queue: Vec<_> = (0..50)
+        .map(|_| {
+            let (bound, a) = (Arc::clone(&bound), a.clone());
+            tokio::spawn(async move { bound.wait(&a, 1, patience).await.map(drop) })
+        })
+        .collect();
+    tokio::task::yield_now().await;
+    // Another name does not wait for them.
+    let other = bound.wait(&b, 1, Duration::ZERO).await.unwrap();
+    assert_eq!(whose(bound.wait(&a, 1, Duration::from_millis(1)).await), Whose::Name);
+    drop((first, other));
+    for waited in queue {
+        waited.await.unwrap().unwrap();
+    }
+    assert_eq!(bound.used(), 0);
+}
+
+#[tokio::test]
+async fn who_gave_up_waiting_holds_up_nobody() {
+    let bound = bound(100);
+    let owner = Owner::new("a", "one");
+    // More than the name may ever have.
+    assert_eq!(whose(bound.wait(&owner, 26, Duration::from_millis(1)).await), Whose::Name);
+    let _share = bound.wait(&owner, 25, Duration::ZERO).await.unwrap();
+    assert_eq!(bound.used(), 25);
+}
