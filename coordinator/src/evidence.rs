@@ -240,10 +240,10 @@ mod tests {
                 }
             }
         }
-        assert_eq!(known.len(), 5, "but for the room of words");
+        assert_eq!(known.len(), 4, "but for the room of words");
         let refusal = document(99, Kind::Refusal, 4_000);
         check_room(&known, "custodian:anna", &[&refusal]).unwrap();
-        let refused = check_room(&known, "operator:o", &[&document(98, Kind::Build, half / 5)]).unwrap_err();
+        let refused = check_room(&known, "operator:o", &[&document(98, Kind::Build, half / 3)]).unwrap_err();
         assert!(refused.contains("left to approvals"), "{refused}");
     }
 }

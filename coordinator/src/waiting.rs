@@ -357,10 +357,10 @@ mod tests {
         assert!((810..=900).contains(&count), "{count}");
         assert_eq!(all.last().map(|(_, whose)| *whose), Some(Whose::All));
         // Who has little still gets in, and the databases' reserve is untouched.
-        let _new = waiting.reserve(Class::ProductBuild, &ci(9), 1).unwrap();
+        let fresh = waiting.reserve(Class::ProductBuild, &ci(9), 1).unwrap();
         let (databases, _) = fill(Class::AvDatabase, 10);
         assert!(databases.len() >= 10, "{}", databases.len());
-        drop((first, all, databases, _new));
+        drop((first, all, databases, fresh));
         assert_eq!((waiting.count(), waiting.bytes.used()), (0, 0));
     }
 

@@ -244,13 +244,13 @@ async fn what_changes_nothing_is_not_logged() {
 async fn a_refused_one_in_a_group_leaves_no_gap() {
     let folder = tempfile::tempdir().unwrap();
     let store = open_store(folder.path()).await.unwrap();
-    let (a, behind, c) = tokio::join!(
+    let (a, reused, c) = tokio::join!(
         admit(&store, logged("a", 5)),
-        admit(&store, logged("b", 5)),
+        admit(&store, NewRelease { request_digest: [8; 32], ..logged("a", 5) }),
         admit(&store, logged("c", 6)),
     );
     assert!(matches!(a.unwrap(), Admission::New(_, 0)));
-    assert!(behind.is_err());
+    assert!(reused.is_err());
     assert!(matches!(c.unwrap(), Admission::New(_, 1)));
     assert_log(&store, folder.path(), &["request a", "request c"]).await;
 }
