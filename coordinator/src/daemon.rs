@@ -108,7 +108,8 @@ impl Daemon {
         let rosters = stored_rosters(&store).await?;
         rosters.iter().for_each(|roster| keyring.add(roster.clone()));
         let culprits = stored_culprits(&store).await?;
-        let (sessions, notices) = Sessions::start(rosters, culprits, release_key, store.log().clone());
+        let (sessions, notices) =
+            Sessions::start(rosters, culprits, release_key, store.log().clone(), clock.clone());
         let waiting = Waiting::new(&config.limits);
         let carrying = carry_notices(notices, store.clone(), Arc::clone(&waiting), clock.clone());
         let stop = signals.stop.clone();

@@ -329,6 +329,40 @@ pub const LONE_COMMITMENT_BYTES: usize = 1 << 20;
 /// Batches of AV databases in a row before product builds that wait get one: urgent, but never alone in the world.
 pub const URGENT_RUN: u32 = 8;
 
+/// Sessions of requesters whose releases take nodes long to decide, beside those above: one for each class, so that a database
+/// never waits for a build here either.
+pub const MAX_SESSIONS_COSTLY: usize = 1;
+
+/// Microseconds for a decision from which a requester's releases are kept apart from those of others: usual ones take
+/// fewer than a thousand, large evidence that is new some thousands.
+pub const COSTLY_US: u64 = 10_000;
+
+/// Milliseconds in which what is known of a requester's costs halves.
+pub const COST_HALVES_MS: u64 = 30_000;
+
+/// What is known of a requester's costs moves to a lower one by this fraction, with each decision.
+pub const COST_FADES: u64 = 16;
+
+/// Microseconds for a decision below which nothing is remembered of a requester: what a node's clock does not tell apart.
+pub const COST_FORGOTTEN_US: u64 = 1_000;
+
+/// Requesters whose costs are known at one time: each has a certificate.
+pub const MAX_KNOWN_COSTS: usize = 1_024;
+
+/// Milliseconds of decisions that are planned into one batch: half of what a node takes (`BATCH_MS` there), for not every node
+/// is as fast as the one that said how long it took.
+pub const BATCH_COST_MS: u64 = 250;
+
+/// Milliseconds that a node works at a batch before it leaves the rest undecided, at least: half of its `BATCH_MS`. One that does so
+/// sooner is not chosen for a while.
+pub const UNDECIDED_LEAST_MS: u64 = 250;
+
+/// Sessions that are over but for answers that still may come: what nodes decided counts also when it comes late.
+pub const MAX_LATE_SESSIONS: usize = 16;
+
+/// Seconds by which a node's clock may differ before operators are warned: well below what nodes refuse for.
+pub const CLOCK_WARNING_S: u64 = 60;
+
 /// Milliseconds that a node has for any batch, on top of what its own recent times say: covers a fsync on a slow disk.
 pub const REPLY_BASE_MS: u64 = 2_000;
 

@@ -34,6 +34,13 @@ impl Reading {
         }
     }
 
+    /// A moment in Unix seconds, for all clocks.
+    #[must_use]
+    pub fn at(unix_s: u64) -> Self {
+        let ms = i64::try_from(unix_s).unwrap_or(i64::MAX).saturating_mul(1_000);
+        Self { wall_ms: ms, monotonic_ms: ms, boot_ms: ms }
+    }
+
     /// Unix seconds.
     #[must_use]
     pub fn unix_s(self) -> u64 {

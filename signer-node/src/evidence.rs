@@ -50,7 +50,7 @@ pub struct Examiner {
     /// Oldest first.
     order: VecDeque<Known>,
     bytes: usize,
-    /// Keys that were tried for the batch that is under way.
+    /// Keys that were tried for the release that is being decided.
     tries: usize,
 }
 
@@ -60,17 +60,6 @@ type Known = ([u8; 32], [u8; 32]);
 type Finding = Result<Established, (Option<Kind>, String)>;
 
 impl Examiner {
-    /// Another batch: it has all the time that one may take.
-    pub fn begin_batch(&mut self) {
-        self.tries = 0;
-    }
-
-    /// The batch that is under way has had all its time.
-    #[cfg(test)]
-    pub(crate) fn use_up(&mut self) {
-        self.tries = limits::MAX_KEY_TRIES_PER_BATCH;
-    }
-
     /// Verifies everything that came with a release of this digest. `now` in Unix seconds.
     pub fn examine(
         &mut self,
@@ -79,6 +68,7 @@ impl Examiner {
         trust: &Trust,
         now: u64,
     ) -> Examined {
+        self.tries = 0;
         let mut examined = Examined::default();
         let mut seen = BTreeSet::new();
         let logged: BTreeSet<&[u8; 32]> = logged(item).collect();
@@ -118,21 +108,24 @@ impl Examiner {
             Ok(evidence) => return Some(Err(unlogged(Some(evidence.kind())))),
             Err(_) => return Some(Err(unlogged(None))),
         };
-        if !self.has_time(trust) {
+        if !self.has_time(&refusal, trust) {
             return None;
         }
         let finding = verify(&refusal, trust, &item.release, &item.release_id, now);
         Some(finding.map_err(|error| (Some(Kind::Refusal), error.note())))
     }
 
-    /// Each key is tried: whoever sends many documents holds this node up, and others' releases with it.
-    fn has_time(&mut self, trust: &Trust) -> bool {
-        let keys: usize = trust.keys().values().map(BTreeSet::len).sum();
-        self.tries = self.tries.saturating_add(keys.saturating_add(1));
-        self.tries <= limits::MAX_KEY_TRIES_PER_BATCH
+    /// Each key is tried on each signature: a release with many documents holds this node up, and others' releases with it.
+    fn has_time(&mut self, evidence: &Evidence, trust: &Trust) -> bool {
+        let keys: usize = match evidence.kind() {
+            Kind::Approval | Kind::Refusal => 1,
+            Kind::Build | Kind::Tests | Kind::Review => trust.keys().values().map(BTreeSet::len).sum(),
+        };
+        self.tries = self.tries.saturating_add(keys.saturating_mul(evidence.signatures()));
+        self.tries <= limits::MAX_KEY_TRIES_PER_RELEASE
     }
 
-    /// `None` where the batch has had all its time.
+    /// `None` where the release has had all its time.
     fn examine_one(
         &mut self,
         bytes: &[u8],
@@ -144,14 +137,14 @@ impl Examiner {
         if let Some(finding) = self.known.get(&known) {
             return Some(finding.clone());
         }
-        if !self.has_time(trust) {
-            return None;
-        }
         let evidence = match Evidence::parse(bytes) {
             Ok(evidence) => evidence,
             Err(error) => return Some(self.keep(known, Err((None, error.to_string())))),
         };
         let kind = evidence.kind();
+        if !self.has_time(&evidence, trust) {
+            return None;
+        }
         let finding = verify(&evidence, trust, &item.release, &item.release_id, now)
             .map_err(|error| (Some(kind), error.note()));
         Some(match kind {
@@ -238,7 +231,7 @@ fn size(finding: &Finding) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::sync::Arc;
 
     use rutli_evidence::{
@@ -258,7 +251,7 @@ mod tests {
     }
 
     /// Trusts that many builders; the first is [`signer`] 1.
-    fn trust(builders: u8) -> Trust {
+    pub(crate) fn trust(builders: u8) -> Trust {
         let key = |number| AttestationKey {
             name: format!("ci-{number}"),
             role: Role::Builder,
@@ -281,7 +274,7 @@ mod tests {
     }
 
     /// Each number gives another document about a release of one file.
-    fn provenance(number: u32) -> Vec<u8> {
+    pub(crate) fn provenance(number: u32) -> Vec<u8> {
         let build = Build {
             builder_id: "https://ci.example".into(),
             build_type: "https://ci.example/v1".into(),
@@ -301,14 +294,14 @@ mod tests {
         let mut examiner = Examiner::default();
         let item = item(1, vec![provenance(1), provenance(1), b"rubbish".to_vec()]);
         let digest = item.release.digest();
-        for _ in 0..2 {
+        for tries in [1, 0] {
             let examined = examiner.examine(&item, digest, &trust(1), NOW);
             assert_eq!((examined.established.len(), examined.not_counted.len()), (1, 1));
-            assert_eq!(examiner.tries, 4, "two documents, one key, and one more each");
+            assert_eq!(examiner.tries, tries, "one document with one signature, one key");
         }
         // Of another release it is looked at anew: this one has the same file, and other digests will not.
         examiner.examine(&item, [1; 32], &trust(1), NOW);
-        assert_eq!((examiner.tries, examiner.known.len()), (8, 4));
+        assert_eq!((examiner.tries, examiner.known.len()), (1, 4));
     }
 
     /// Half a sentence of advice sends people astray, and "your file" is not theirs who read this.
@@ -327,18 +320,22 @@ mod tests {
 
     /// Whoever sends many documents does not hold the node up; what is left is looked at the next time.
     #[test]
-    fn keys_are_tried_only_so_often_for_one_batch() {
+    fn keys_are_tried_only_so_often_for_one_release() {
         let mut examiner = Examiner::default();
         let trust = trust(32);
-        let at_once = limits::MAX_KEY_TRIES_PER_BATCH / 33;
-        examiner.tries = (at_once - 2) * 33;
-        let item = item(1, (0..3).map(provenance).collect());
+        let at_once = limits::MAX_KEY_TRIES_PER_RELEASE / 32;
+        let item = item(1, (0..=u32::try_from(at_once).unwrap()).map(provenance).collect());
         let examined = examiner.examine(&item, item.release.digest(), &trust, NOW);
-        assert_eq!((examined.established.len(), examined.not_counted.len(), examined.not_seen), (2, 1, 1));
+        assert_eq!(
+            (examined.established.len(), examined.not_counted.len(), examined.not_seen),
+            (at_once, 1, 1)
+        );
         assert!(examined.notes().contains("not looked at yet"), "{}", examined.notes());
-        examiner.begin_batch();
         let examined = examiner.examine(&item, item.release.digest(), &trust, NOW);
-        assert_eq!((examined.established.len(), examined.not_counted.len(), examined.not_seen), (3, 0, 0));
+        assert_eq!(
+            (examined.established.len(), examined.not_counted.len(), examined.not_seen),
+            (at_once + 1, 0, 0)
+        );
     }
 
     #[test]

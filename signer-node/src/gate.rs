@@ -22,6 +22,7 @@ use rutli_log::{
     entry::{Evidence, RequestTerms, kinds},
     limits::{MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS},
 };
+use rutli_release::Timestamp;
 use rutli_wire::link::{BatchItem, LogHead, LoggedEntry, LoggedEvidence, Refusal, RefusalCode};
 
 use crate::limits;
@@ -550,17 +551,34 @@ fn check_terms(logged: &LoggedEntry, now: u64) -> Result<(), Refusal> {
         if (earliest..=latest).contains(&time) {
             return Ok(());
         }
-        let problem = format!(
-            "{what} of entry {} is {time}, and this node takes {earliest} to {latest}; compare the clocks, or ask for a \
-             new release",
-            logged.index
-        );
-        Err(refuse(RefusalCode::LogTerms, problem))
+        let what = format!("entry {} of the log has {what}, due from {earliest} to {latest},", logged.index);
+        let refusal = out_of_time((&what, time), ("this node's clock says", now), RefusalCode::LogTerms);
+        // What is due too late is no matter of clocks.
+        Err(if time < earliest { refusal } else { Refusal { code: RefusalCode::LogTerms, ..refusal } })
     };
-    due("the deadline", logged.deadline, MAX_DEADLINE_SECONDS)?;
+    due("a deadline", logged.deadline, MAX_DEADLINE_SECONDS)?;
     logged
         .embargo
-        .map_or(Ok(()), |embargo| due("the end of the embargo", embargo.disclose_by, MAX_EMBARGO_SECONDS))
+        .map_or(Ok(()), |embargo| due("an end of its embargo", embargo.disclose_by, MAX_EMBARGO_SECONDS))
+}
+
+/// A time that this node's clock does not permit. By a little, it may be the clock that is wrong: the release waits then, and
+/// nothing is decided about it. By more it is refused with this code.
+pub(crate) fn out_of_time(
+    (what, time): (&str, u64),
+    (clock, than): (&str, u64),
+    code: RefusalCode,
+) -> Refusal {
+    let difference = time.abs_diff(than);
+    let side = if time > than { "before" } else { "after" };
+    let code = if difference <= limits::MAX_CLOCK_ERROR_S { RefusalCode::ClockDiffers } else { code };
+    let (time, than) = (Timestamp(time), Timestamp(than));
+    refuse(
+        code,
+        format!(
+            "{what} {time}, and {clock} {than}, {difference} seconds {side} that; compare the clocks, or ask for a new release"
+        ),
+    )
 }
 
 fn forked(fork: &Fork) -> Refusal {

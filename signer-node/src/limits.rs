@@ -39,6 +39,10 @@ pub const REACHED_EVERY_S: u64 = 3_600;
 /// Seconds for which these points are kept: as long as a request may be valid in the log, and a leap day.
 pub const REACHED_KEPT_S: u64 = 366 * 86_400;
 
+/// Seconds by which a clock may be wrong for what is out of time by it to wait, until the clock is set: a wrong time zone, or a
+/// wrong day.
+pub const MAX_CLOCK_ERROR_S: u64 = 86_400;
+
 /// Refusals that the journal keeps; permissions it keeps for ever. A coordinator that asks for the same forbidden thing
 /// again and again must not fill the disk.
 pub const MAX_JOURNALED_REFUSALS: u32 = 100_000;
@@ -58,9 +62,10 @@ pub const MAX_REFUSED_FILES: usize = 131_072;
 /// of product builds.
 pub const MAX_PERMITTED_FILES: usize = 131_072;
 
-/// Public keys tried on the evidence of one batch, each in some 50 µs for each signature: most batches need a few thousand, for
-/// a few documents of each release and a handful of keys. What is beyond waits for the next time.
-pub const MAX_KEY_TRIES_PER_BATCH: usize = 16_384;
+/// Public keys tried on the evidence of one release at a time, each in some 50 µs for each signature: as long as the policies may take
+/// (`rutli_policy::limits::MAX_TRIALS`). Most releases need some dozen. What is beyond waits for the next time, and what was
+/// found out is remembered by then; approvals, which are not, need one each.
+pub const MAX_KEY_TRIES_PER_RELEASE: usize = 1_024;
 
 /// Documents of which it is remembered what they establish: a few for each of some thousand releases that wait …
 pub const MAX_KNOWN_EVIDENCE: usize = 16_384;
@@ -115,8 +120,25 @@ pub const MAX_CLOCK_DRIFT_MS: i64 = 5_000;
 /// its coordinator back.
 pub const NODE_QUEUE: usize = 8;
 
-/// Batches journaled in one transaction: all that can wait.
-pub const MAX_GROUPED_BATCHES: usize = NODE_QUEUE;
+/// Batches that are open at one time, of all coordinators: each may have 8 MiB, and a coordinator has five under way at most.
+/// What is over it is answered at once, undecided.
+pub const MAX_OPEN_BATCHES: usize = 8;
+
+/// Milliseconds that the decisions of a batch may take, from when it came: what is not decided by then is answered so. With the
+/// journal, the shares and the way back an answer is there within a second, and a release that shares a batch with others that
+/// are costly to decide waits no longer than that.
+pub const BATCH_MS: i64 = 500;
+
+/// Milliseconds of decisions after which a batch gives way to those that have used less: one decision at its bound
+/// (`rutli_policy::limits::MAX_TRIALS`), or a whole batch of usual ones.
+pub const BATCH_TURN_MS: i64 = 50;
+
+/// Milliseconds of decisions after which a batch of AV databases no longer goes before product builds: usual ones take a few.
+pub const URGENT_MS: i64 = 250;
+
+/// Milliseconds that a batch that is decided waits for others that cost little, to share their write to the journal: what such a
+/// write takes.
+pub const JOURNAL_GROUP_MS: i64 = 5;
 
 /// Messages that wait to be sent to one coordinator; one that does not read loses its stream.
 pub const OUTBOX: usize = 256;

@@ -192,7 +192,13 @@ impl Link {
                 (Err(malformed), Some(id)) => {
                     tracing::warn!(coordinator = self.coordinator.url, %malformed, "refused a batch");
                     let refusal = Refusal::new(RefusalCode::Malformed, malformed.to_string());
-                    stream.send(FromNode::Reply(BatchReply { id, answer: Err(refusal), witnessed: None }));
+                    let (witnessed, decision_ms) = (None, Vec::new());
+                    stream.send(FromNode::Reply(BatchReply {
+                        id,
+                        answer: Err(refusal),
+                        witnessed,
+                        decision_ms,
+                    }));
                 }
                 // A coordinator that is newer than this node may say more than it understands.
                 (Err(malformed), None) => {

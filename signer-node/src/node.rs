@@ -1,7 +1,8 @@
 //! The driver of the [`Signer`]: owns it on a thread of its own, between the links, the custodian and the journal.
 //!
-//! What waits is taken together: all batches that are there are decided, journaled in one transaction, and only then
-//! answered. In idle time, and while the disk works, it makes nonces ahead in small steps.
+//! What waits is taken together: all batches that are there are opened, decided release by release with a look at the inbox
+//! after each, journaled in one transaction where they are ready together, and only then answered. In idle time, and while
+//! the disk works, it makes nonces ahead in small steps.
 //!
 //! It is also the one who looks at the clocks, closes the node when the journal fails, and opens it again when a write
 //! succeeds.
@@ -241,17 +242,20 @@ impl Node {
             while let Some(next) = event {
                 event = self.handle(next).await;
             }
+            // Also while one event follows the other.
+            self.decide().await;
             self.publish_status();
         }
     }
 
-    /// The next event; meanwhile, ticks and nonces.
+    /// The next event; meanwhile, ticks, decisions and nonces.
     async fn next(&mut self, ticks: &mut Interval) -> Option<Event> {
         loop {
             tokio::select! {
                 biased;
                 _ = ticks.tick() => self.tick().await,
                 event = self.inbox.recv() => return event,
+                () = tokio::task::yield_now(), if self.signer.is_deciding() => self.decide().await,
                 () = tokio::task::yield_now(), if !self.hungry.is_empty() => self.feed(limits::NONCE_STEP),
             }
         }
@@ -260,23 +264,26 @@ impl Node {
     /// Returns what was taken from the queue behind the event and is to be handled next.
     async fn handle(&mut self, event: Event) -> Option<Event> {
         match event {
-            Event::Batch(stream, batch) => return self.handle_batches(stream, batch).await,
+            Event::Batch(stream, batch) => return self.open_batches(stream, batch),
             Event::Head(stream, head) => self.handle_head(stream, &head).await,
             Event::Opened(stream, told) => self.opened(stream, &told),
             Event::Closed(stream) => self.close_stream(stream),
             Event::Pause(reason, answer) => {
                 // At once, also if the disk is full: the custodian's word needs no journal to hold for this process.
                 self.signer.pause(reason.clone());
+                self.answer_all().await;
                 let kept = self.journal.set_paused(&reason).await;
                 self.publish_status();
                 _ = answer.send(kept);
             }
             Event::Resume(head, answer) => {
+                self.answer_all().await;
                 let resumed = self.resume(head).await;
                 self.publish_status();
                 _ = answer.send(resumed);
             }
             Event::Install(keys, answer) => {
+                self.answer_all().await;
                 let installed = keys.into_iter().try_for_each(|key| self.install(key));
                 if installed.is_ok() {
                     self.signer.set_sealed(false);
@@ -285,6 +292,7 @@ impl Node {
                 _ = answer.send(installed);
             }
             Event::Rules(rules, answer) => {
+                self.answer_all().await;
                 self.reload(rules);
                 _ = answer.send(Ok(()));
             }
@@ -293,33 +301,55 @@ impl Node {
         None
     }
 
-    /// Decides all batches that wait, makes the decisions durable at once, and answers.
-    async fn handle_batches(&mut self, stream: StreamId, batch: Batch) -> Option<Event> {
-        let mut pending = Vec::new();
-        let mut after = None;
+    /// Opens all batches that wait.
+    fn open_batches(&mut self, stream: StreamId, batch: Batch) -> Option<Event> {
         let mut next = Some((stream, batch));
         while let Some((stream, batch)) = next.take() {
-            pending.extend(self.receive(stream, batch).map(|decided| (stream, decided)));
-            if pending.len() >= limits::MAX_GROUPED_BATCHES {
-                break;
+            let now = self.look_at_clocks();
+            // A batch of a stream that has ended meanwhile has no nonces left here, and nobody to answer to.
+            if self.streams.contains_key(&stream) {
+                self.signer.open(stream, batch, now);
             }
             match self.inbox.try_recv() {
-                Ok(Event::Batch(stream, batch)) => next = Some((stream, batch)),
-                Ok(other) => after = Some(other),
+                Ok(Event::Batch(stream, batch)) if self.signer.has_room() => next = Some((stream, batch)),
+                Ok(other) => return Some(other),
                 Err(_) => {}
             }
         }
-        let records: Vec<&JournalRecord> =
-            pending.iter().flat_map(|(_, pending)| pending.records()).collect();
+        None
+    }
+
+    /// Decides one release, and answers the batches that are to be answered.
+    async fn decide(&mut self) {
+        let now = self.look_at_clocks();
+        self.signer.decide_next(now);
+        let decided = self.signer.take_decided(Reading::now());
+        self.answer(decided).await;
+    }
+
+    /// Answers all open batches: something changes on which their decisions rest.
+    async fn answer_all(&mut self) {
+        let now = self.look_at_clocks();
+        let all = self.signer.take_all(now);
+        self.answer(all).await;
+    }
+
+    /// Makes the decisions of all these batches durable at once, and answers.
+    async fn answer(&mut self, decided: Vec<Pending>) {
+        if decided.is_empty() {
+            return;
+        }
+        let records: Vec<&JournalRecord> = decided.iter().flat_map(Pending::records).collect();
         // Each one says all that the gate knew then: the last one counts.
-        let log = pending.iter().rev().find_map(|(_, pending)| pending.log());
+        let log = decided.iter().rev().find_map(Pending::log);
         let journaled = self.record(&records, log).await;
-        for (stream, pending) in pending {
+        for pending in decided {
+            let stream = pending.stream();
             let reply = self.signer.release_shares(pending, journaled.clone());
             self.send(stream, FromNode::Reply(reply));
             self.make_hungry(stream);
         }
-        after
+        self.publish_status();
     }
 
     /// Takes a head, makes it durable, and cosigns it.
@@ -335,13 +365,6 @@ impl Node {
             tracing::warn!(code = %refusal.code, reason = refusal.reason, "did not take a head of the log");
         }
         self.send(stream, FromNode::Head(witnessed, refusal));
-    }
-
-    /// The heart's first half, after a look at the clocks.
-    fn receive(&mut self, stream: StreamId, batch: Batch) -> Option<Pending> {
-        let now = self.look_at_clocks();
-        // A batch of a stream that has ended meanwhile has no nonces left here, and nobody to answer to.
-        self.streams.contains_key(&stream).then(|| self.signer.receive(stream, batch, now.unix_s()))
     }
 
     fn look_at_clocks(&mut self) -> Reading {

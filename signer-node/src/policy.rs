@@ -202,11 +202,6 @@ impl Policy {
         Box::new(Denied { refusal: refusal.answer(), basis: Some(basis), refused_by })
     }
 
-    /// Another batch begins.
-    pub fn begin_batch(&mut self) {
-        self.examiner.begin_batch();
-    }
-
     /// A release was permitted for the first time, at a time in Unix seconds.
     pub fn count(&mut self, release: &VerifiedRelease, now: u64) {
         self.rates.count(release, now);
@@ -345,7 +340,10 @@ mod tests {
     use rutli_release::{ReleaseId, Requester};
 
     use super::*;
-    use crate::testing::release;
+    use crate::{
+        evidence::tests::{provenance, trust},
+        testing::release,
+    };
 
     fn policy(cedar: &str) -> Policy {
         let rules = Rules::parse(&BTreeMap::from([("a.cedar".to_owned(), cedar.into())])).unwrap();
@@ -375,17 +373,20 @@ mod tests {
         assert!(denied.refusal.reason.contains("4 files"), "{denied:?}");
     }
 
-    /// Other releases' documents took all the time that the batch has for them. What nobody looked at may be a refusal.
+    /// What nobody has looked at may be a refusal.
     #[test]
     fn nothing_is_permitted_before_all_documents_were_looked_at() {
         let mut policy =
             policy("@id(\"anything\") permit (principal, action == Action::\"sign\", resource);");
-        let item = item(1, vec![b"is it a refusal?"]);
-        policy.examiner.use_up();
+        policy.rules.trust = trust(32);
+        let most = u32::try_from(limits::MAX_KEY_TRIES_PER_RELEASE / 32).unwrap();
+        let evidence: Vec<Vec<u8>> = (0..=most).map(provenance).collect();
+        let entry = Some(crate::testing::entry_naming(&evidence));
+        let evidence = evidence.into_iter().map(Into::into).collect();
+        let item = BatchItem { evidence, entry, ..item(1, Vec::new()) };
         let denied = policy.decide(&item, &Marks::default(), 1_000).unwrap_err();
         assert_eq!(denied.refusal.code, RefusalCode::NotYet, "{denied:?}");
         assert!(denied.refusal.reason.contains("look at 1 of its documents"), "{denied:?}");
-        policy.begin_batch();
         assert!(policy.decide(&item, &Marks::default(), 1_000).is_ok());
     }
 }

@@ -1,10 +1,12 @@
 //! The heart of the node: what must hold before a share leaves, in this order.
 //!
-//! 1. [`Signer::receive`]: the node's own condition, the key, the roster, the quorum, the head of the log; then for each
-//!    release its entry in the log, its time, policy and marks; then the nonces leave the pool. The result, [`Pending`],
-//!    names what the journal must hold.
-//! 2. The driver makes those records and the new head durable: one transaction, one fsync for the whole batch.
-//! 3. [`Signer::release_shares`]: encodes the bytes itself and computes one share for each signature (RFC 9591,
+//! 1. [`Signer::open`]: the node's own condition, the key, the roster, the quorum, the head of the log; then all the
+//!    batch's nonces leave the pool, whatever becomes of them.
+//! 2. [`Signer::decide_next`], again and again: for one release its entry in the log, its time, policy and marks. Whose turn
+//!    it is says [`undecided`]; [`Signer::take_decided`] gives the batches that are to be answered. Each, a [`Pending`],
+//!    names what the journal must hold. What was not decided in the batch's time is answered so.
+//! 3. The driver makes those records and the new head durable: one transaction, one fsync for all of them.
+//! 4. [`Signer::release_shares`]: encodes the bytes itself and computes one share for each signature (RFC 9591,
 //!    section 5.2). The cosignature of the head goes with them.
 //!
 //! A head may also come alone: [`Signer::receive_head`], then the journal, then [`Signer::witness`].
@@ -20,7 +22,7 @@ use std::{
 use rand::{CryptoRng, RngCore};
 use rutli_keys::{KeyName, NodeId, RosterHash, SignedRoster, SigningShare};
 use rutli_log::Head;
-use rutli_release::{Timestamp, VerifiedRelease};
+use rutli_release::{ReleaseId, VerifiedRelease};
 use rutli_signer_secrets::{CannotLock, Locked, NoncePool};
 use rutli_wire::link::{
     Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, LogHead,
@@ -28,7 +30,8 @@ use rutli_wire::link::{
 };
 
 use crate::{
-    gate::{Gate, Unsaved},
+    clock::Reading,
+    gate::{Gate, Unsaved, out_of_time},
     limits,
     marks::{Marks, Novelty},
     policy::{Change, Denied, PermittedRelease, Policy},
@@ -37,10 +40,12 @@ use crate::{
 
 mod lines;
 mod shares;
+mod undecided;
 
 pub use lines::{JournalRecord, Verdict};
 use lines::{record, refused_line};
 use shares::{Effective, HeldKey, ItemWork, SlotWork, Work, fits, sign_item};
+use undecided::{Content, OpenBatch, OpenBatches};
 
 /// Names one connection to one coordinator, never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +61,7 @@ pub struct Signer {
     keys: BTreeMap<KeyName, HeldKey>,
     pools: HashMap<(StreamId, KeyName), NoncePool>,
     streams: Vec<StreamId>,
+    open: OpenBatches,
     paused: Option<String>,
     closed: Option<String>,
     /// Why it makes no nonces at the moment.
@@ -78,18 +84,32 @@ pub enum KeyError {
     WrongShare(KeyName),
 }
 
-/// A batch that is decided and whose nonces are drawn, but whose records are not durable yet.
+/// A batch that is decided as far as it will be, but whose records are not durable yet.
 #[must_use = "make its records durable, then hand it to release_shares"]
 #[derive(Debug)]
 pub struct Pending {
+    stream: StreamId,
     id: BatchId,
     at: u64,
     records: Vec<JournalRecord>,
     log: Option<Unsaved>,
     work: Result<Work, Refusal>,
+    decision_ms: Vec<u32>,
 }
 
 impl Pending {
+    /// Where the answer goes.
+    #[must_use]
+    pub fn stream(&self) -> StreamId {
+        self.stream
+    }
+
+    /// Which batch.
+    #[must_use]
+    pub fn id(&self) -> BatchId {
+        self.id
+    }
+
     /// Decisions that the journal must hold before any share leaves; empty if it holds all of them already.
     #[must_use]
     pub fn records(&self) -> &[JournalRecord] {
@@ -132,6 +152,7 @@ impl Signer {
             keys: BTreeMap::new(),
             pools: HashMap::new(),
             streams: Vec::new(),
+            open: OpenBatches::default(),
             paused,
             closed: None,
             lull: None,
@@ -141,17 +162,71 @@ impl Signer {
         }
     }
 
-    /// Decides a batch and draws its nonces. `now` in Unix seconds.
+    /// Looks at a batch as a whole and draws its nonces. Its releases are decided by [`Signer::decide_next`].
+    pub fn open(&mut self, stream: StreamId, batch: Batch, now: Reading) {
+        let opened = if self.open.has_room() {
+            self.open_batch(stream, batch, now)
+        } else {
+            self.use_up(stream, &batch);
+            let problem =
+                format!("this node has {} batches in hand; ask again in a moment", limits::MAX_OPEN_BATCHES);
+            let refused = Err(refuse(RefusalCode::Undecided, problem));
+            OpenBatch::new((stream, batch.id), Vec::new(), refused, now.monotonic_ms)
+        };
+        self.open.push(opened);
+    }
+
+    /// Whether another batch may be opened.
+    #[must_use]
+    pub fn has_room(&self) -> bool {
+        self.open.has_room()
+    }
+
+    /// Whether a batch is open.
+    #[must_use]
+    pub fn is_deciding(&self) -> bool {
+        !self.open.is_empty()
+    }
+
+    /// Decides one release of the batch whose turn it is, and says which. To be followed by [`Signer::take_decided`] with the time
+    /// after it.
+    pub fn decide_next(&mut self, now: Reading) -> Option<ReleaseId> {
+        let mut open = std::mem::take(&mut self.open);
+        let decided = open.begin(now).and_then(|batch| self.decide_one(batch, now.unix_s()));
+        self.open = open;
+        decided
+    }
+
+    /// The batches that are to be answered now.
+    pub fn take_decided(&mut self, now: Reading) -> Vec<Pending> {
+        self.open.end(now);
+        let ready = self.open.take_ready(now);
+        ready.into_iter().map(|batch| self.finish(batch, now.unix_s())).collect()
+    }
+
+    /// All open batches, however far they are: something changes on which decisions rest.
+    pub fn take_all(&mut self, now: Reading) -> Vec<Pending> {
+        let all = self.open.take_all();
+        all.into_iter().map(|batch| self.finish(batch, now.unix_s())).collect()
+    }
+
+    /// Decides a batch at one moment, however long it takes. `now` in Unix seconds.
     pub fn receive(&mut self, stream: StreamId, batch: Batch, now: u64) -> Pending {
-        self.policy.begin_batch();
+        let mut batch = self.open_batch(stream, batch, Reading::at(now));
+        while self.decide_one(&mut batch, now).is_some() {}
+        self.finish(batch, now)
+    }
+
+    fn open_batch(&mut self, stream: StreamId, batch: Batch, now: Reading) -> OpenBatch {
+        let (at, name) = (now.unix_s(), (stream, batch.id));
         let mut records = Vec::new();
-        let opened = self.open_batch(&batch).and_then(|effective| {
-            let head = self.take_head(batch.head.as_ref(), now).inspect_err(|refusal| {
+        let opened = self.check_batch(&batch).and_then(|effective| {
+            let head = self.take_head(batch.head.as_ref(), at).inspect_err(|refusal| {
                 // A gap is no decision: nothing is wrong, and the same comes again with the right proof. It costs no write.
                 if refusal.code != RefusalCode::LogGap {
                     let refused = batch.items.iter();
                     records.extend(
-                        refused.map(|item| refused_line(item, &batch.key, now, refusal.clone().into())),
+                        refused.map(|item| refused_line(item, &batch.key, at, refusal.clone().into())),
                     );
                 }
             })?;
@@ -160,30 +235,49 @@ impl Signer {
         if opened.is_err() {
             self.use_up(stream, &batch);
         }
-        let work = opened.map(|(effective, head)| {
+        let content = opened.map(|(effective, head)| {
             let Batch { key, roster, items, signers, .. } = batch;
-            let items = items
-                .into_iter()
-                .map(|item| {
-                    // Nonces leave the pool first, so that nothing that is refused below can be asked for again.
-                    let slots = self.draw(stream, &key, signers.len(), effective.place, &item);
-                    let decision = self.decide(&item, &head, roster, now);
-                    records.extend(record(&item, &key, now, &decision));
-                    let mark = || self.marks.mark(&item.release.channel_key());
-                    let (release, _) =
-                        decision.map_err(|denied| Refusal { mark: mark(), ..denied.refusal })?;
-                    Ok(ItemWork { release, slots: slots? })
-                })
-                .collect();
-            Work { key, roster, effective, items }
+            let draw = |item: BatchItem| {
+                // Nonces leave the pool first, so that nothing that is refused or left undecided can be asked for again.
+                let nonces = self.draw(stream, &key, signers.len(), effective.place, &item);
+                (item, nonces)
+            };
+            let undecided = items.into_iter().map(draw).collect();
+            Content { key, roster, head, effective, undecided, decided: Vec::new(), decision_ms: Vec::new() }
         });
-        Pending { id: batch.id, at: now, records, log: self.gate.unsaved(), work }
+        OpenBatch::new(name, records, content, now.monotonic_ms)
+    }
+
+    /// Decides the next release of a batch; `None` if there is none. `now` in Unix seconds.
+    fn decide_one(&mut self, batch: &mut OpenBatch, now: u64) -> Option<ReleaseId> {
+        let content = batch.content.as_mut().ok()?;
+        let (item, slots) = content.undecided.pop_front()?;
+        let decision = self.decide(&item, &content.head, content.roster, now);
+        batch.records.extend(record(&item, &content.key, now, &decision));
+        content.decision_ms.push(0);
+        content.decided.push(match decision {
+            Ok((release, _)) => slots.map(|slots| ItemWork { release, slots }),
+            Err(denied) => {
+                let mark = self.marks.mark(&item.release.channel_key());
+                Err(Refusal { mark, ..denied.refusal })
+            }
+        });
+        Some(item.release_id)
+    }
+
+    fn finish(&self, batch: OpenBatch, now: u64) -> Pending {
+        let OpenBatch { stream, id, records, content, .. } = batch;
+        let (work, decision_ms) = match content.map(Content::into_work) {
+            Ok((work, decision_ms)) => (Ok(work), decision_ms),
+            Err(refusal) => (Err(refusal), Vec::new()),
+        };
+        Pending { stream, id, at: now, records, log: self.gate.unsaved(), work, decision_ms }
     }
 
     /// Computes the shares of a batch whose records are durable. If they could not be made durable no share is made,
     /// its nonces are gone, and the node closes until [`Signer::reopen`].
     pub fn release_shares(&mut self, pending: Pending, journaled: Result<(), String>) -> BatchReply {
-        let Pending { id, at, records, log, work } = pending;
+        let Pending { id, at, records, log, work, decision_ms, .. } = pending;
         self.settle(log.as_ref(), journaled);
         let answer =
             self.condition().and(work).and_then(|work| self.check_still(&work).map(|()| work)).map(|work| {
@@ -202,7 +296,7 @@ impl Signer {
         // With a request that is not what the log has, no cosignature goes either: that coordinator is not to be helped.
         let is_logged = |items: &Vec<ItemReply>| items.iter().all(|item| !is_unlogged(item));
         let witnessed = self.witnessed(answer.as_ref().is_ok_and(is_logged), at);
-        BatchReply { id, answer, witnessed: Some(witnessed) }
+        BatchReply { id, answer, witnessed: Some(witnessed), decision_ms }
     }
 
     /// Looks at a head of the log that comes alone. A paused or sealed node is a witness all the same, a closed one is
@@ -254,7 +348,7 @@ impl Signer {
     }
 
     /// Everything about a batch that does not depend on a release: condition, key, roster, quorum.
-    fn open_batch(&mut self, batch: &Batch) -> Result<Arc<Effective>, Refusal> {
+    fn check_batch(&mut self, batch: &Batch) -> Result<Arc<Effective>, Refusal> {
         self.condition()?;
         let held = self.keys.get_mut(&batch.key).ok_or_else(|| {
             refuse(RefusalCode::UnknownKey, format!("this node holds no key {}; see its `status`", batch.key))
@@ -505,11 +599,13 @@ impl Signer {
     pub fn stream_closed(&mut self, stream: StreamId) {
         self.streams.retain(|open| *open != stream);
         self.pools.retain(|(owner, _), _| *owner != stream);
+        self.open.forget_stream(stream);
     }
 
     /// Forgets every nonce: for a process that may have been copied or resumed (see the operator's guide).
     pub fn forget_nonces(&mut self) {
         self.pools.clear();
+        self.open.forget();
     }
 
     /// Why no nonces are made for a while, for everybody to see; `None` once they are made again.
@@ -549,36 +645,26 @@ impl Signer {
 }
 
 /// Bounded on both sides, for nothing else proves when a release was issued: not later than now, and not before the last time at
-/// which this node knows that the log did not have it.
+/// which this node knows that the log did not have it. By a little, it may be a clock that is wrong.
 fn check_time(release: &VerifiedRelease, not_logged_at: Option<u64>, now: u64) -> Result<(), Refusal> {
-    if release.issued_at().0 > now.saturating_add(limits::MAX_CLOCK_SKEW_S) {
-        return Err(refuse(
-            RefusalCode::OutOfTime,
-            format!(
-                "the release says it was issued at {}, this node's clock says {now}; compare the clocks",
-                release.issued_at().0
-            ),
-        ));
+    let issued = release.issued_at().0;
+    let wrong = |what: &str, time, clock: &str, than| {
+        Err(out_of_time((what, time), (clock, than), RefusalCode::OutOfTime))
+    };
+    if issued > now.saturating_add(limits::MAX_CLOCK_SKEW_S) {
+        return wrong("the release says that it was issued at", issued, "this node's clock says", now);
     }
-    let earliest = not_logged_at.unwrap_or(0).saturating_sub(limits::MAX_CLOCK_SKEW_S);
-    if release.issued_at().0 < earliest {
-        return Err(refuse(
-            RefusalCode::OutOfTime,
-            format!(
-                "the release says it was issued at {}, but the log did not have it at {} yet; ask for a new release, and \
-                 compare the coordinator's clock with this node's",
-                release.issued_at(),
-                Timestamp(not_logged_at.unwrap_or(0))
-            ),
-        ));
+    let not_logged_at = not_logged_at.unwrap_or(0);
+    if issued < not_logged_at.saturating_sub(limits::MAX_CLOCK_SKEW_S) {
+        let clock = "by this node's clock the log did not have it yet at";
+        return wrong("the release says that it was issued at", issued, clock, not_logged_at);
     }
-    if release.expires_at().is_some_and(|expires| expires.0 <= now) {
-        return Err(refuse(
-            RefusalCode::OutOfTime,
-            "the statement would have expired already; ask for a new release with a later expiry".to_owned(),
-        ));
+    match release.expires_at() {
+        Some(expires) if expires.0 <= now => {
+            wrong("the statement says that it expires at", expires.0, "this node's clock says", now)
+        }
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Whether an item was refused for what the log has, or has not.

@@ -7,10 +7,12 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use rutli_keys::{KeyName, Roster};
-use rutli_release::UnverifiedRelease;
+use rutli_release::{Class, Timestamp, UnverifiedRelease, VerifiedRelease};
 use rutli_signer_node::{
     Locked,
-    sign::{StreamId, Verdict},
+    clock::Reading,
+    limits::{MAX_CLOCK_ERROR_S, MAX_OPEN_BATCHES},
+    sign::{Signer, StreamId, Verdict},
 };
 use rutli_tests::hearts::{NOW, Nodes, STREAM, content, open, refusal, rehearse, release, shares_of};
 use rutli_wire::link::{BatchId, CommitmentBytes, RefusalCode};
@@ -114,7 +116,7 @@ fn a_refused_batch_uses_up_its_commitments() {
     let late = NOW + 11;
     let signer = nodes.signers.get_mut(3).unwrap();
     let pending = signer.receive(STREAM, refused.clone(), late);
-    assert_eq!(refusal(&signer.release_shares(pending, Ok(()))), RefusalCode::OutOfTime);
+    assert_eq!(refusal(&signer.release_shares(pending, Ok(()))), RefusalCode::ClockDiffers);
     // The very same batch, in time: policy would permit it, but its nonces are gone.
     assert_eq!(refusal(&nodes.ask(3, &refused)), RefusalCode::UnknownCommitment);
 }
@@ -220,15 +222,21 @@ fn what_policy_forbids_is_refused_and_journaled() {
     };
     let from_the_future = {
         let mut early = UnverifiedRelease::from(&release(9));
-        early.issued_at = NOW + 3600;
+        early.issued_at = NOW + MAX_CLOCK_ERROR_S + 1;
         early.verify().unwrap()
+    };
+    let long_expired = {
+        let mut expired = UnverifiedRelease::from(&content(7, 1, Some(NOW)));
+        expired.issued_at = 1;
+        expired.expires_at = Some(NOW - MAX_CLOCK_ERROR_S - 1);
+        expired.verify().unwrap()
     };
     let batch = nodes.batch(&[0, 1, 3, 4], &[release(5)]);
     nodes.sign(&batch);
     for (content, code) in [
         (other_product(6), RefusalCode::NotAllowed),
         (from_the_future, RefusalCode::OutOfTime),
-        (content(7, 1, Some(NOW)), RefusalCode::OutOfTime),
+        (long_expired, RefusalCode::OutOfTime),
         (release(4), RefusalCode::SequenceBehind),
         (content(5, 2, None), RefusalCode::SequenceConflict),
     ] {
@@ -243,6 +251,38 @@ fn what_policy_forbids_is_refused_and_journaled() {
         );
         assert_eq!(refusal(&signer.release_shares(pending, Ok(()))), code);
     }
+}
+
+/// A clock that is ten minutes wrong is no reason to refuse anything for good: it waits, leaves no line, and is signed once
+/// the clock is right. The answer says which time this node has.
+#[test]
+fn what_is_out_of_time_by_little_waits() {
+    let mut nodes = Nodes::new();
+    let minutes = 600;
+    let early = {
+        let mut early = UnverifiedRelease::from(&release(1));
+        early.issued_at = NOW + minutes;
+        early.verify().unwrap()
+    };
+    for (what, content) in [("issued later", early.clone()), ("expired just now", content(2, 1, Some(NOW)))] {
+        let batch = nodes.batch(&[0, 1, 3, 4], &[content]);
+        let batch = nodes.complete(3, &batch);
+        let signer = nodes.signers.get_mut(3).unwrap();
+        let pending = signer.receive(STREAM, batch, NOW);
+        assert!(pending.records().is_empty(), "{what}: nothing is decided");
+        let items = signer.release_shares(pending, Ok(())).answer.unwrap();
+        let refusal = items.first().unwrap().as_ref().unwrap_err();
+        assert_eq!(refusal.code, RefusalCode::ClockDiffers, "{what}");
+        assert!(
+            refusal.code.waits() && refusal.reason.contains(&Timestamp(NOW).to_string()),
+            "{what}: {refusal:?}"
+        );
+    }
+    let batch = nodes.batch(&[0, 1, 3, 4], &[early]);
+    let batch = nodes.complete(3, &batch);
+    let signer = nodes.signers.get_mut(3).unwrap();
+    let pending = signer.receive(STREAM, batch, NOW + minutes);
+    assert_eq!(shares_of(&signer.release_shares(pending, Ok(()))).len(), 1);
 }
 
 /// Invariant 5: no share without its journal. If the record could not be made durable the batch is refused, its nonces
@@ -316,4 +356,137 @@ fn paused_and_sealed_nodes_refuse() {
     let signed = rehearsed.keys.rosters.first().unwrap();
     nodes.signers.get_mut(4).unwrap().install_sealed(signed.clone()).unwrap();
     assert_eq!(refusal(&nodes.ask(4, &batch)), RefusalCode::Sealed);
+}
+
+/// The time of every node here, so many milliseconds later.
+fn later(ms: i64) -> Reading {
+    let now = Reading::at(NOW);
+    Reading { wall_ms: now.wall_ms + ms, monotonic_ms: now.monotonic_ms + ms, boot_ms: now.boot_ms + ms }
+}
+
+/// A release of another class or product, which no policy here permits.
+fn other(class: Class, product: &str, sequence: u64) -> VerifiedRelease {
+    let mut other = UnverifiedRelease::from(&release(sequence));
+    (other.class, other.product) = (class, product.to_owned());
+    other.verify().unwrap()
+}
+
+/// A batch has its time. What was decided by then is answered, the rest as undecided: no line is written for it, and its nonces
+/// are used up like all others.
+#[test]
+fn what_is_not_decided_in_time_is_answered_so() {
+    let mut nodes = Nodes::new();
+    let releases: Vec<_> = (1..=20).map(release).collect();
+    let batch = nodes.batch(&[0, 1, 3, 4], &releases);
+    let batch = nodes.complete(3, &batch);
+    let signer = nodes.signers.get_mut(3).unwrap();
+    signer.open(STREAM, batch.clone(), later(0));
+    let mut now = 0;
+    let pending = loop {
+        assert!(signer.decide_next(later(now)).is_some());
+        now += 100;
+        if let Some(pending) = signer.take_decided(later(now)).pop() {
+            break pending;
+        }
+    };
+    assert_eq!((now, pending.records().len()), (500, 5));
+    assert!(!signer.is_deciding());
+    let reply = signer.release_shares(pending, Ok(()));
+    let items = reply.answer.unwrap();
+    assert!(items.iter().take(5).all(Result::is_ok), "{items:?}");
+    assert!(items.iter().skip(5).all(|item| item.as_ref().unwrap_err().code == RefusalCode::Undecided));
+    assert_eq!((items.len(), reply.decision_ms), (20, vec![100; 5]));
+    assert!(reply.witnessed.unwrap().cosignature.is_some());
+    // The same batch word for word: each of its commitments is gone.
+    let again = nodes.ask(3, &batch).answer.unwrap();
+    assert!(again.iter().all(|item| item.as_ref().unwrap_err().code == RefusalCode::UnknownCommitment));
+    // With fresh ones the rest is signed, as if it had never been asked for.
+    let rest = nodes.batch(&[0, 1, 3, 4], releases.get(5..20).unwrap());
+    assert!(nodes.ask(3, &rest).answer.unwrap().iter().all(Result::is_ok));
+}
+
+/// However long a decision takes, each answer has one.
+#[test]
+fn a_batch_is_never_answered_without_a_decision() {
+    let mut nodes = Nodes::new();
+    let (first, second) =
+        (nodes.batch(&[0, 1, 3, 4], &[release(1)]), nodes.batch(&[0, 1, 3, 4], &[release(2), release(3)]));
+    let (first, second) = (nodes.complete(3, &first), nodes.complete(3, &second));
+    let signer = nodes.signers.get_mut(3).unwrap();
+    signer.open(STREAM, first, later(0));
+    signer.open(STREAM, second, later(0));
+    signer.decide_next(later(0));
+    assert!(signer.take_decided(later(9_000)).is_empty(), "another may share its write to the journal");
+    signer.decide_next(later(9_000));
+    let mut both = signer.take_decided(later(9_001));
+    assert_eq!(both.len(), 2, "the first one is decided, though late");
+    let pending = both.pop().unwrap();
+    let items = signer.release_shares(pending, Ok(())).answer.unwrap();
+    assert!(items.first().unwrap().is_ok() && items.get(1).unwrap().is_err(), "{items:?}");
+}
+
+/// Between two releases of a batch of product builds an AV database has its turn, and its answer; and another batch of builds has its
+/// own before one that has taken long.
+#[test]
+fn an_av_database_is_decided_between_two_product_builds() {
+    let mut nodes = Nodes::new();
+    let slow: Vec<_> = (1..=8).map(|number| other(Class::ProductBuild, "slow", number)).collect();
+    let database = |number| vec![other(Class::AvDatabase, "avdb", number)];
+    let [slow, urgent, builds, more] = [slow, database(21), vec![release(31)], database(22)]
+        .map(|releases| nodes.batch(&[0, 1, 3, 4], &releases))
+        .each_ref()
+        .map(|batch| nodes.complete(3, batch));
+    let signer = nodes.signers.get_mut(3).unwrap();
+    let mut now = 0;
+    let mut decide = |signer: &mut Signer, takes: i64| {
+        let decided = signer.decide_next(later(now)).unwrap().to_string();
+        now += takes;
+        (decided, signer.take_decided(later(now)).len())
+    };
+    signer.open(STREAM, slow, later(0));
+    assert_eq!(decide(signer, 60), ("r-1".to_owned(), 0));
+    signer.open(STREAM, builds, later(60));
+    signer.open(STREAM, urgent, later(60));
+    assert_eq!(decide(signer, 10), ("r-21".to_owned(), 1), "the database, and its answer at once");
+    assert_eq!(decide(signer, 10), ("r-31".to_owned(), 1), "who has used less time");
+    assert_eq!(decide(signer, 60), ("r-2".to_owned(), 0));
+    signer.open(STREAM, more, later(140));
+    assert_eq!(decide(signer, 10), ("r-22".to_owned(), 1));
+    assert_eq!(decide(signer, 60), ("r-3".to_owned(), 0));
+}
+
+/// A stream that ends takes the open batches with it; a process that may have been copied forgets all; and more batches than a node takes
+/// are answered at once.
+#[test]
+fn open_batches_end_with_their_nonces_and_are_bounded() {
+    let mut nodes = Nodes::new();
+    let open = |nodes: &mut Nodes, sequence| {
+        let batch = nodes.batch(&[0, 1, 3, 4], &[release(sequence), release(sequence + 1)]);
+        let batch = nodes.complete(3, &batch);
+        nodes.signers.get_mut(3).unwrap().open(STREAM, batch, later(0));
+    };
+    open(&mut nodes, 1);
+    let signer = nodes.signers.get_mut(3).unwrap();
+    signer.decide_next(later(0));
+    signer.stream_closed(STREAM);
+    assert!(signer.take_decided(later(900)).is_empty() && !signer.is_deciding());
+
+    let mut nodes = Nodes::new();
+    open(&mut nodes, 1);
+    let signer = nodes.signers.get_mut(3).unwrap();
+    signer.forget_nonces();
+    assert!(signer.take_all(later(900)).is_empty());
+
+    let mut nodes = Nodes::new();
+    let most = u64::try_from(MAX_OPEN_BATCHES).unwrap();
+    (0..most).for_each(|number| open(&mut nodes, 1 + 2 * number));
+    assert!(!nodes.signers.get(3).unwrap().has_room());
+    open(&mut nodes, 1_000);
+    let signer = nodes.signers.get_mut(3).unwrap();
+    let all = signer.take_all(later(1));
+    assert_eq!(all.len(), MAX_OPEN_BATCHES + 1);
+    let answers: Vec<_> =
+        all.into_iter().map(|pending| signer.release_shares(pending, Ok(())).answer).collect();
+    assert_eq!(answers.last().unwrap().as_ref().unwrap_err().code, RefusalCode::Undecided);
+    assert!(answers.iter().take(MAX_OPEN_BATCHES).all(Result::is_ok));
 }

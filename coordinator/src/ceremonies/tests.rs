@@ -26,12 +26,13 @@ impl Relay {
         let store = eventually_some("the store is free", async || open_store(folder).await.ok()).await;
         let clock = Arc::new(AtomicU64::new(NOW));
         let hand = Arc::clone(&clock);
-        let (sessions, _notices) = Sessions::start(Vec::new(), BTreeMap::new(), None, store.log().clone());
+        let now = Clock::new(move || hand.load(Ordering::Relaxed));
+        let (sessions, _notices) =
+            Sessions::start(Vec::new(), BTreeMap::new(), None, store.log().clone(), now.clone());
         let keyring = Keyring::default();
         for roster in store.keys().await.unwrap() {
             keyring.add(SignedRoster::parse(&roster).unwrap());
         }
-        let now = Clock::new(move || hand.load(Ordering::Relaxed));
         let ceremonies = Ceremonies::open(store, sessions, keyring, now).await.unwrap();
         Self { ceremonies, clock }
     }

@@ -85,7 +85,7 @@ fn node_info(node: &NodeSnapshot) -> v1::NodeInfo {
         connected: node.connected,
         state: status.map_or("", |status| status.condition.as_str()).to_owned(),
         reason: status.map(|status| status.reason.clone()).unwrap_or_default(),
-        warning: status.map(|status| status.warning.clone()).unwrap_or_default(),
+        warning: warning(node),
         version: node.version.clone(),
         culprit: node.culprit.clone().unwrap_or_default(),
         keys: status.map(|status| status.keys.iter().map(held_key).collect()).unwrap_or_default(),
@@ -93,4 +93,17 @@ fn node_info(node: &NodeSnapshot) -> v1::NodeInfo {
         log_size: node.log.size,
         log_size_before: node.log.fell_from.unwrap_or_default(),
     }
+}
+
+/// What the node says itself, and what is seen of its clock.
+fn warning(node: &NodeSnapshot) -> String {
+    let own = node.status.as_ref().map(|status| status.warning.clone()).filter(|warning| !warning.is_empty());
+    let clock = node.clock_ahead_s.map(|ahead_s| {
+        let side = if ahead_s > 0 { "ahead of" } else { "behind" };
+        format!(
+            "its clock is {} seconds {side} the coordinator's; set the one that is wrong",
+            ahead_s.unsigned_abs()
+        )
+    });
+    own.into_iter().chain(clock).collect::<Vec<_>>().join("; ")
 }

@@ -323,7 +323,8 @@ impl Api {
             match (self.signing.sessions.cancel(&id).await, follower) {
                 (Ok(()), Some(seen)) => return self.cancelled(reader, wanted, seen).await,
                 (Err(CancelError::TooLate), _) => {
-                    let problem = "nodes are signing it, and a signature share may be out";
+                    let problem = "nodes have it now, or have signed a part of it, so a signature share may be out; \
+                                   wait for its end, or cancel it again when nodes do not have it";
                     return Err(Error::TooLate { release_id: id.to_string(), problem });
                 }
                 (Err(CancelError::Stopped(_)), _) => return Err(Error::Stopping),

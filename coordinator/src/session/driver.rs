@@ -27,9 +27,9 @@ use tokio::{
 
 use super::{
     Action, Engine, Event, KnownHead, Millis, NodeSnapshot, NotCancelled, Outcome, Progress, StreamId,
-    Submission,
+    Submission, nodes::clock_differs,
 };
-use crate::{aggregate::aggregate, commitment::Commitment, error::Error, log::Log};
+use crate::{aggregate::aggregate, clock::Clock, commitment::Commitment, error::Error, log::Log};
 
 /// Events that may wait for the engine; a sender waits when it is full, and through HTTP/2 so does the node behind it.
 const INBOX: usize = 1_024;
@@ -46,7 +46,7 @@ pub struct Stopped;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CancelError {
     /// A share of it may be out.
-    #[error("nodes are signing it already, so it cannot be taken back")]
+    #[error("nodes have it now, or have signed a part of it, so it cannot be taken back")]
     TooLate,
     /// Finished, or never submitted.
     #[error("it is not waiting to be signed")]
@@ -106,6 +106,7 @@ impl Sessions {
         culprits: BTreeMap<NodeId, String>,
         release_key: Option<KeyName>,
         log: Log,
+        time: Clock,
     ) -> (Self, mpsc::Receiver<Notice>) {
         let (inbox, commands) = mpsc::channel(INBOX);
         let (notices, receiver) = mpsc::channel(NOTICES);
@@ -113,6 +114,7 @@ impl Sessions {
         let driver = Driver {
             engine: Engine::new(culprits, release_key),
             clock: Instant::now(),
+            time,
             outboxes: HashMap::new(),
             waiting: HashMap::new(),
             notices,
@@ -264,6 +266,18 @@ impl Sessions {
     }
 }
 
+/// Which way is wrong is not known here, only that the two clocks differ.
+fn tell_clock(node: &NodeId, ahead_s: i64) {
+    if clock_differs(ahead_s) {
+        tracing::warn!(
+            %node, ahead_s,
+            "a node's clock differs from this coordinator's: set the one that is wrong; if all nodes differ alike, it is the coordinator's"
+        );
+    } else {
+        tracing::info!(%node, ahead_s, "a node's clock no longer differs much from this coordinator's");
+    }
+}
+
 /// Parses announced commitments on a thread made for it. A node that announces what is no point misbehaves; a thread
 /// that does not come back ends with the process, and is nobody's fault.
 async fn parse(
@@ -288,6 +302,8 @@ async fn parse(
 struct Driver {
     engine: Engine,
     clock: Instant,
+    /// Unix seconds, to compare nodes' clocks with.
+    time: Clock,
     outboxes: HashMap<NodeId, Outbox>,
     waiting: HashMap<ReleaseId, Vec<oneshot::Sender<Outcome>>>,
     notices: mpsc::Sender<Notice>,
@@ -310,6 +326,8 @@ struct Outbox {
     log_size: u64,
     /// It was restored, and waits for a head that its peers cosigned.
     catching_up: bool,
+    /// Its clock differed when it told its time last.
+    clock_differs: bool,
 }
 
 /// Proofs of a batch's entries under one head.
@@ -364,7 +382,8 @@ impl Driver {
                          The operator's guide on the log says what to do"
                     );
                 }
-                let way = Outbox { stream, sender: outbox, log_size, catching_up: false };
+                let way =
+                    Outbox { stream, sender: outbox, log_size, catching_up: false, clock_differs: false };
                 self.outboxes.insert(node.clone(), way);
                 self.compare_head(&node, log_size);
                 // Before any work: a node whose data are an old copy finds its own cosignature here, and stops.
@@ -394,7 +413,9 @@ impl Driver {
                 if let Some(refusal) = &refusal {
                     tracing::warn!(%node, code = %refusal.code, refusal.reason, "did not take a head of the log");
                 }
-                self.witnessed(&node, stream, witnessed, refusal.as_ref());
+                if let Some(event) = self.witnessed(&node, stream, witnessed, refusal.as_ref()) {
+                    self.event(event).await;
+                }
                 // It was shown before the node's answer to the head before said where its own is. Once for each time that it
                 // says that it waits: otherwise it would wait for the next round, which comes only when something happens.
                 if waited
@@ -432,14 +453,17 @@ impl Driver {
         {
             self.outboxes.remove(node);
         }
+        let mut clock = None;
         if let Event::Reply(node, stream, reply) = &event
             && let Some(witnessed) = reply.witnessed
         {
-            self.witnessed(node, *stream, witnessed, reply.answer.as_ref().err());
+            clock = self.witnessed(node, *stream, witnessed, reply.answer.as_ref().err());
         }
         let now = Millis(u64::try_from(self.clock.elapsed().as_millis()).unwrap_or(u64::MAX));
-        let actions = self.engine.handle(now, event);
-        self.carry_out(actions).await;
+        for event in clock.into_iter().chain([event]) {
+            let actions = self.engine.handle(now, event);
+            self.carry_out(actions).await;
+        }
     }
 
     async fn carry_out(&mut self, actions: Vec<Action>) {
@@ -466,6 +490,7 @@ impl Driver {
                         let _: Result<(), _> = answer.send(outcome.clone());
                     }
                 }
+                Action::Clock(node, ahead_s) => tell_clock(&node, ahead_s),
                 Action::Culprit(node, reason) => {
                     tracing::error!(%node, reason, "left out as a culprit until an operator reinstates it");
                     self.notify(Notice::Culprit { node, reason }).await;
@@ -549,17 +574,21 @@ impl Driver {
         known.size = known.size.max(log_size);
     }
 
-    /// A node that did not take what was sent keeps less than we believed.
+    /// A node that did not take what was sent keeps less than we believed. Its cosignature tells its time: an event, if its clock
+    /// differs, or no longer does.
     fn witnessed(
         &mut self,
         node: &NodeId,
         stream: StreamId,
         witnessed: Witnessed,
         refusal: Option<&Refusal>,
-    ) {
-        let Some(outbox) = self.outboxes.get_mut(node).filter(|outbox| outbox.stream == stream) else {
-            return;
-        };
+    ) -> Option<Event> {
+        let outbox = self.outboxes.get_mut(node).filter(|outbox| outbox.stream == stream)?;
+        let ahead_s = witnessed.cosignature.map(|cosignature| {
+            i64::try_from(cosignature.time).unwrap_or(i64::MAX).saturating_sub_unsigned(self.time.now())
+        });
+        let told = ahead_s.filter(|ahead_s| clock_differs(*ahead_s) || outbox.clock_differs);
+        outbox.clock_differs = ahead_s.map_or(outbox.clock_differs, clock_differs);
         outbox.catching_up = refusal.is_some_and(|refusal| refusal.code == RefusalCode::LogCatchingUp);
         outbox.log_size = match refusal {
             Some(_) => witnessed.size,
@@ -568,6 +597,7 @@ impl Driver {
         let known = self.heads.entry(node.clone()).or_default();
         known.size = known.size.max(witnessed.size);
         self.log.witnessed(node, witnessed);
+        told.map(|ahead_s| Event::Clock(node.clone(), stream, ahead_s))
     }
 
     fn disconnect(&mut self, node: &NodeId, stream: StreamId) {

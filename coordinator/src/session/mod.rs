@@ -7,7 +7,9 @@
 //!   waiting at low load.
 //! - **Robust.** A session whose node is slow, silent, wrong or refusing is closed, and its open signatures go on in a
 //!   new one with fresh commitments and other nodes (the idea of ROAST); a node is in one open session for a signature
-//!   at most.
+//!   at most. A node that was too slow gets half as much the next time, and more again as it is quick; what it decided
+//!   counts whenever it says so.
+//! - **Fair.** Requesters have their turns, and those whose releases take nodes long to decide share sessions of their own.
 //! - **Blame.** A node whose share does not verify is named and left out until a person puts it back. What a node may
 //!   legitimately refuse is an answer, not a fault.
 //! - **Order.** Releases of one channel are signed in the order of their sequence, because nodes keep marks that only go
@@ -21,10 +23,11 @@
 //! | [`queue`] | what waits, by lane and channel |
 //! | [`numbers`] | what is known of the numbers of channels |
 //! | [`open`] | one session under way |
+//! | [`costs`] | whose releases take nodes long to decide |
 //! | [`driver`] | tokio around it |
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -41,6 +44,7 @@ use crate::{
     limits,
 };
 
+pub mod costs;
 pub mod driver;
 pub mod nodes;
 pub mod numbers;
@@ -50,8 +54,9 @@ pub mod queue;
 pub use driver::{CancelError, Notice, Sessions, Stopped};
 pub use nodes::{KnownHead, NodeSnapshot, StreamId};
 
+use costs::Costs;
 use nodes::{Choice, Nodes};
-use open::Session;
+use open::{Said, Session};
 use queue::{Job, Lane, Queue};
 
 /// Milliseconds of a clock that never runs back; the driver's own.
@@ -79,7 +84,7 @@ pub struct Submission {
     pub entry: LoggedEntry,
     /// All evidence that there is for it, in the order in which it came.
     pub evidence: Vec<Bytes>,
-    /// Taken up again after a restart: a share may be out, so that it cannot be taken back any more.
+    /// Taken up again after a restart: nodes may have permitted it before.
     pub resumed: bool,
 }
 
@@ -155,6 +160,8 @@ pub enum Event {
     Commitments(NodeId, StreamId, KeyName, Vec<Commitment>),
     /// A node answered.
     Reply(NodeId, StreamId, BatchReply),
+    /// A node told its time, which is so many seconds ahead of the coordinator's.
+    Clock(NodeId, StreamId, i64),
     /// A node sent something that no honest node sends.
     Misbehaved(NodeId, String),
     /// A person put a node back.
@@ -191,12 +198,14 @@ pub enum Action {
     Finished(ReleaseId, Outcome),
     /// A node is left out from now on.
     Culprit(NodeId, String),
+    /// A node's clock differs from now on by so many seconds, ahead or behind; or no longer.
+    Clock(NodeId, i64),
 }
 
 /// Why a release cannot be taken back.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotCancelled {
-    /// A share of it may be out.
+    /// A session has it, or a part of it is signed.
     TooLate,
     /// Not known here: finished, or never submitted.
     Unknown,
@@ -212,6 +221,9 @@ pub struct Engine {
     nodes: Nodes,
     queue: Queue,
     sessions: HashMap<BatchId, Session>,
+    /// Sessions that are over without all answers, the newest last.
+    late: VecDeque<Session>,
+    costs: Costs,
     next_batch: u64,
     quorums: HashMap<(KeyName, Vec<u16>), Arc<QuorumKeys>>,
     /// What keeps a quorum from coming together now, for a person.
@@ -258,6 +270,11 @@ impl Engine {
                 }
             }
             Event::Reply(node, stream, reply) => self.reply(now, &node, stream, reply),
+            Event::Clock(node, stream, ahead_s) => {
+                if self.nodes.is_current(&node, stream) && self.nodes.told_time(&node, ahead_s) {
+                    self.actions.push(Action::Clock(node, ahead_s));
+                }
+            }
             Event::Misbehaved(node, reason) => self.blame(&node, reason),
             Event::Reinstate(node) => self.nodes.reinstate(&node),
             Event::Submit(submission) => self.submit(submission),
@@ -279,7 +296,7 @@ impl Engine {
         }
         self.close_overdue(now);
         if self.ask_later.take_if(|due| *due <= now).is_some() {
-            self.ask_again(|_, code| code == RefusalCode::NotYet);
+            self.ask_again(|_, code| code.waits_for_time());
         }
         for (id, signed) in self.queue.take_overtaken() {
             self.again.remove(&id);
@@ -289,7 +306,7 @@ impl Engine {
         std::mem::take(&mut self.actions)
     }
 
-    /// Takes a release back, as long as no node has it and no part of it can be signed already.
+    /// Takes a release back, as long as no signature of it exists or can come to be: see [`Job::may_be_taken_back`].
     pub fn cancel(&mut self, id: &ReleaseId) -> Result<Vec<Action>, NotCancelled> {
         let job = self.queue.job(id).ok_or(NotCancelled::Unknown)?;
         if !job.may_be_taken_back() {
@@ -355,60 +372,93 @@ impl Engine {
         }
     }
 
-    /// A node answered one of its sessions.
+    /// A node answered one of its sessions. What it decided is kept also if the session is over: nobody is to decide it twice.
     fn reply(&mut self, now: Millis, node: &NodeId, stream: StreamId, reply: BatchReply) {
         if !self.nodes.is_current(node, stream) {
             return;
         }
-        let Some(session) = self.sessions.get_mut(&reply.id).filter(|session| session.awaits(node)) else {
-            // Late: its session was closed, and its work goes on elsewhere.
-            return;
+        let BatchReply { id, answer, decision_ms, .. } = reply;
+        let is_late = !self.sessions.contains_key(&id);
+        let session = match self.sessions.get_mut(&id) {
+            Some(session) => Some(session),
+            None => self.late.iter_mut().find(|session| session.id() == id),
         };
-        if reply.answer.is_ok() {
-            self.nodes.replied(node, now.0.saturating_sub(session.started.0), session.slots());
-        }
-        for (item, answer) in session.items().iter().zip(item_answers(&reply.answer)) {
+        let Some(session) = session.filter(|session| session.awaits(node)) else { return };
+        let elapsed_ms = now.0.saturating_sub(session.started.0);
+        for (item, answer) in session.items().iter().zip(item_answers(&answer)) {
             self.queue.answered(&item.release_id, node, answer);
         }
-        let shaped = session.take_reply(node, reply.answer);
-        match shaped {
+        match session.take_reply(node, answer) {
             Err(fault) => {
                 self.blame(node, fault);
-                self.close(reply.id);
+                self.close(id);
             }
             Ok(Some(refusal)) => {
                 // The batch as a whole is refused, for a reason of the node's own.
                 let pool_differs = self.nodes.refused_batch(now, node, &refusal);
-                self.close(reply.id);
+                self.close(id);
                 if pool_differs {
                     self.disconnect(node, refusal.reason);
                 }
             }
-            Ok(None) if session.is_complete() => self.aggregate(now, reply.id),
-            Ok(None) => {}
+            Ok(None) => {
+                let said = Said::of(session, node, &decision_ms, elapsed_ms);
+                if is_late {
+                    self.nodes.answered_late(node, elapsed_ms, said.decided);
+                } else {
+                    self.nodes.replied(node, elapsed_ms, said.decided);
+                }
+                // Otherwise it would be asked, and answer so, again and again.
+                if said.is_partial && elapsed_ms < limits::UNDECIDED_LEAST_MS {
+                    self.nodes.suspend(now, node, "left a batch undecided before its time was over");
+                }
+                self.keep(now, node, said, is_late);
+                if self.sessions.get(&id).is_some_and(Session::is_complete) {
+                    self.aggregate(id);
+                }
+            }
+        }
+    }
+
+    /// Keeps what a node said of each release of a batch.
+    fn keep(&mut self, now: Millis, node: &NodeId, said: Said, is_late: bool) {
+        let Said { costs, refusals, outside, .. } = said;
+        for (requester, ms) in costs {
+            self.costs.note(now, &requester, ms);
+        }
+        let mut pool_differs = None;
+        for (release, shown, refusal) in refusals {
+            if nodes::is_pool_fault(refusal.code) {
+                pool_differs = Some(refusal.reason);
+                continue;
+            }
+            // It is asked again as if it had not been asked …
+            let says_nothing = refusal.code == RefusalCode::Undecided
+                // … and if it is right about malformed commitments, that is nothing against the release.
+                || (refusal.code == RefusalCode::Malformed && !outside.is_empty());
+            let Some(job) = self.queue.job_mut(&release).filter(|_| !says_nothing) else { continue };
+            // What it waits for may be what came while it was at it: it is asked again at once.
+            if refusal.code.waits() && shown < job.submission.evidence.len() {
+                continue;
+            }
+            if refusal.code.waits_for_time() {
+                self.ask_later.get_or_insert(now.plus(limits::ASK_LATER_MS));
+            }
+            job.refuse(node.clone(), refusal);
+            if is_late {
+                self.settle_refusals(&release);
+            }
+        }
+        for culprit in outside {
+            self.blame(&culprit, OUTSIDE_GROUP.to_owned());
+        }
+        if let Some(reason) = pool_differs {
+            self.disconnect(node, reason);
         }
     }
 
     /// All signers answered: what every one of them signed is aggregated, the rest goes on elsewhere.
-    fn aggregate(&mut self, now: Millis, id: BatchId) {
-        let Some(session) = self.sessions.get(&id) else { return };
-        let outside = session.outside_group();
-        for (release, shown, node, refusal) in session.refusals() {
-            if nodes::is_pool_fault(refusal.code) {
-                self.disconnect(&node, refusal.reason);
-            } else if refusal.code == RefusalCode::Malformed && outside.seen_by.contains(&node) {
-                // Right so, and nothing against the release: it goes on without the culprits.
-            } else if let Some(job) = self.queue.job_mut(&release) {
-                // What it waits for may be what came while it was at it: it is asked again at once.
-                if refusal.code.waits() && shown < job.submission.evidence.len() {
-                    continue;
-                }
-                if refusal.code == RefusalCode::NotYet {
-                    self.ask_later.get_or_insert(now.plus(limits::ASK_LATER_MS));
-                }
-                job.refuse(node, refusal);
-            }
-        }
+    fn aggregate(&mut self, id: BatchId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (job, put_back) = session.start_aggregation();
         let settled: Vec<ReleaseId> = put_back.iter().map(|(release, _)| release.clone()).collect();
@@ -423,9 +473,6 @@ impl Engine {
         }
         for release in settled {
             self.settle_refusals(&release);
-        }
-        for node in outside.culprits {
-            self.blame(&node, OUTSIDE_GROUP.to_owned());
         }
     }
 
@@ -564,6 +611,13 @@ impl Engine {
             self.queue.put_back(&item.release_id, &item.slots);
             self.settle_refusals(&item.release_id);
         }
+        // Its shares are never summed. What nodes decided is still good to know.
+        if !session.silent().is_empty() {
+            self.late.push_back(session);
+            if self.late.len() > limits::MAX_LATE_SESSIONS {
+                self.late.pop_front();
+            }
+        }
     }
 
     fn close_overdue(&mut self, now: Millis) {
@@ -575,8 +629,9 @@ impl Engine {
             .collect();
         for id in overdue {
             if let Some(session) = self.sessions.get(&id) {
+                let (elapsed_ms, slots) = (now.0.saturating_sub(session.started.0), session.slots());
                 for node in session.silent() {
-                    self.nodes.suspend(now, &node, "did not answer in time");
+                    self.nodes.timed_out(now, &node, elapsed_ms, slots);
                 }
             }
             self.close(id);
@@ -597,17 +652,18 @@ impl Engine {
         let missing = self.nodes.missing(now, &roster, self.sessions.is_empty());
         self.stall(missing);
         // Each session takes slots out of the queue, and there is room for few: this ends.
-        while self
-            .queue
-            .next_lanes(self.sessions.len(), self.sessions.values().filter(|s| s.lane == Lane::Bulk).count())
-            .into_iter()
-            .any(|lane| self.start_session(now, lane, &key, &roster))
-        {}
+        while self.next_lanes(now).into_iter().any(|lane| self.start_session(now, lane, &key, &roster)) {}
+    }
+
+    fn next_lanes(&self, now: Millis) -> Vec<Lane> {
+        let running: Vec<Lane> = self.sessions.values().map(|session| session.lane).collect();
+        self.queue.next_lanes(&running, |requester| self.costs.us(now, requester))
     }
 
     fn start_session(&mut self, now: Millis, lane: Lane, key: &KeyName, roster: &Arc<Roster>) -> bool {
         let choose = |refused: &BTreeMap<_, _>| self.nodes.choose(now, roster, key, refused);
-        let Some(plan) = self.queue.plan(lane, choose) else { return false };
+        let expected_us = |requester: &Requester| self.costs.us(now, requester);
+        let Some(plan) = self.queue.plan(lane, expected_us, choose) else { return false };
         let taken: Vec<_> =
             plan.1.iter().map(|(submission, slots)| (submission.release_id.clone(), slots.clone())).collect();
         let id = BatchId(self.next_batch);

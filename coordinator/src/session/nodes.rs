@@ -30,6 +30,8 @@ pub struct NodeSnapshot {
     pub culprit: Option<String>,
     /// Commitments at hand.
     pub commitments: usize,
+    /// Seconds by which its clock is ahead of this coordinator's, if they differ much; negative: behind.
+    pub clock_ahead_s: Option<i64>,
     /// What it keeps of the log, as the driver knows it.
     pub log: KnownHead,
 }
@@ -48,7 +50,7 @@ pub struct KnownHead {
 pub struct Choice {
     /// Roster indices in ascending order, with their nodes.
     pub signers: Vec<(u16, NodeId)>,
-    /// Signatures that all of them have commitments for; at least one.
+    /// Signatures that all of them have commitments for, and take in one batch; at least one.
     pub stock: usize,
 }
 
@@ -71,6 +73,10 @@ struct NodeState {
     log_gaps: u32,
     /// Microseconds per signature, moving average over its recent replies.
     pace_us: Option<u64>,
+    /// Signatures that it gets in one batch at most: half of what it did not answer in time, and twice what it did.
+    most: Option<usize>,
+    /// Seconds by which its clock is ahead, when it last told its time.
+    clock_ahead_s: Option<i64>,
     /// Sessions it takes part in now or took part in; spreads the load between equals.
     served: u64,
 }
@@ -90,6 +96,12 @@ pub fn is_hopeless(roster: &Roster, refused: &BTreeMap<NodeId, Refusal>) -> bool
     })
 }
 
+/// Whether a clock that is so far ahead or behind differs so much that people are told.
+#[must_use]
+pub fn clock_differs(ahead_s: i64) -> bool {
+    ahead_s.unsigned_abs() >= limits::CLOCK_WARNING_S
+}
+
 impl Nodes {
     pub(super) fn new(culprits: BTreeMap<NodeId, String>) -> Self {
         let state = |reason| NodeState { culprit: Some(reason), ..NodeState::default() };
@@ -104,6 +116,8 @@ impl Nodes {
         state.pools.clear();
         // What it took before says nothing about it now.
         state.pace_us = None;
+        state.most = None;
+        state.clock_ahead_s = None;
     }
 
     pub(super) fn detach(&mut self, node: &NodeId) {
@@ -160,16 +174,46 @@ impl Nodes {
         self.0.get(node).and_then(|state| state.pools.get(key)).map_or(0, VecDeque::len)
     }
 
-    /// A node answered: `elapsed_ms` for so many signatures.
+    /// A node answered in time: `elapsed_ms` for so many signatures.
     pub(super) fn replied(&mut self, node: &NodeId, elapsed_ms: u64, slots: usize) {
+        self.answered_late(node, elapsed_ms, slots);
+        if let Some(state) = self.0.get_mut(node) {
+            state.strikes = 0;
+            state.log_gaps = 0;
+            state.suspended = None;
+            state.most = state
+                .most
+                .map(|most| most.max(slots.saturating_mul(2)))
+                .filter(|most| *most < rutli_wire::limits::MAX_BATCH_SLOTS);
+        }
+    }
+
+    /// A node answered, perhaps when nobody waited for it any more.
+    pub(super) fn answered_late(&mut self, node: &NodeId, elapsed_ms: u64, slots: usize) {
         if let Some(state) = self.0.get_mut(node) {
             let slots = u64::try_from(slots).unwrap_or(u64::MAX).max(1);
             let pace = elapsed_ms.saturating_mul(1_000) / slots;
             state.pace_us = Some(state.pace_us.map_or(pace, |old| (old * 3).saturating_add(pace) / 4));
-            state.strikes = 0;
-            state.log_gaps = 0;
-            state.suspended = None;
         }
+    }
+
+    /// A node did not answer in time: it gets half as much, and about as much time for that.
+    pub(super) fn timed_out(&mut self, now: Millis, node: &NodeId, elapsed_ms: u64, slots: usize) {
+        self.suspend(now, node, "did not answer in time");
+        if let Some(state) = self.0.get_mut(node) {
+            state.most = Some(state.most.unwrap_or(usize::MAX).min((slots / 2).max(1)));
+            let slots = u64::try_from(slots).unwrap_or(u64::MAX).max(1);
+            let pace = elapsed_ms.saturating_mul(1_000) / slots / limits::REPLY_PATIENCE;
+            state.pace_us = Some(state.pace_us.unwrap_or(0).max(pace));
+        }
+    }
+
+    /// A node told its time. True if it differs much now and did not before, or the other way round.
+    pub(super) fn told_time(&mut self, node: &NodeId, ahead_s: i64) -> bool {
+        let Some(state) = self.0.get_mut(node) else { return false };
+        let differs = |ahead: Option<i64>| ahead.is_some_and(clock_differs);
+        let before = differs(state.clock_ahead_s.replace(ahead_s));
+        before != clock_differs(ahead_s)
     }
 
     pub(super) fn suspend(&mut self, now: Millis, node: &NodeId, reason: &str) {
@@ -312,7 +356,8 @@ impl Nodes {
             }
         }
         chosen.sort_unstable();
-        let stock = chosen.iter().map(|(_, node)| self.stocked(node, key)).min()?;
+        let most = |node: &NodeId| self.0.get(node).and_then(|state| state.most).unwrap_or(usize::MAX);
+        let stock = chosen.iter().map(|(_, node)| self.stocked(node, key).min(most(node))).min()?;
         Some(Choice { signers: chosen, stock })
     }
 
@@ -361,6 +406,7 @@ impl Nodes {
                 status: state.status.clone(),
                 culprit: state.culprit.clone(),
                 commitments: state.pools.values().map(VecDeque::len).sum(),
+                clock_ahead_s: state.clock_ahead_s.filter(|ahead| clock_differs(*ahead)),
                 log: KnownHead::default(),
             })
             .collect()

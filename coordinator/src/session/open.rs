@@ -8,7 +8,7 @@ use std::{
 };
 
 use rutli_keys::{KeyName, NodeId, Roster};
-use rutli_release::ReleaseId;
+use rutli_release::{ReleaseId, Requester};
 use rutli_wire::link::{Batch, BatchId, BatchItem, ItemReply, Refusal, RefusalCode};
 
 use super::{
@@ -37,13 +37,38 @@ pub struct Session {
     state: State,
 }
 
-/// What came of commitments that are not of the prime-order group.
-#[derive(Debug, Default)]
-pub(super) struct OutsideGroup {
-    /// Nodes that refused releases for them, as every honest node does.
-    pub(super) seen_by: BTreeSet<NodeId>,
-    /// Nodes that announced them.
-    pub(super) culprits: BTreeSet<NodeId>,
+/// What a node said of the releases of a batch.
+pub(super) struct Said {
+    /// Signatures for which it decided anything.
+    pub(super) decided: usize,
+    /// Whether it left some undecided.
+    pub(super) is_partial: bool,
+    /// Milliseconds that each decision took, by requester.
+    pub(super) costs: Vec<(Requester, u64)>,
+    /// Releases for which it gave no share, with how many pieces of evidence it was shown.
+    pub(super) refusals: Vec<(ReleaseId, usize, Refusal)>,
+    /// Nodes whose commitments it refused rightly.
+    pub(super) outside: BTreeSet<NodeId>,
+}
+
+impl Said {
+    /// No decision took longer than the answer: so nobody is slow by a node's word alone.
+    pub(super) fn of(session: &Session, node: &NodeId, decision_ms: &[u32], elapsed_ms: u64) -> Self {
+        let (mut decided, mut is_partial, mut costs, mut refusals) = (0, false, Vec::new(), Vec::new());
+        let took = decision_ms.iter().copied().chain(std::iter::repeat(0));
+        for ((item, answer), ms) in session.answers_of(node).zip(took) {
+            if let Err(refusal) = answer {
+                refusals.push((item.release_id.clone(), item.evidence.len(), refusal.clone()));
+                if refusal.code == RefusalCode::Undecided {
+                    is_partial = true;
+                    continue;
+                }
+            }
+            decided += item.slots.len();
+            costs.push((item.requester.clone(), u64::from(ms).min(elapsed_ms)));
+        }
+        Self { decided, is_partial, costs, refusals, outside: session.outside_group(node) }
+    }
 }
 
 #[derive(Debug)]
@@ -103,6 +128,10 @@ impl Session {
         Some((Self { id, lane, started: now, signers, quorum, items, commitments, state }, batch))
     }
 
+    pub(super) fn id(&self) -> BatchId {
+        self.id
+    }
+
     pub(super) fn items(&self) -> &[BatchItem] {
         &self.items
     }
@@ -157,40 +186,28 @@ impl Session {
         Ok(None)
     }
 
-    /// Every refusal of a single release in the answers, with how many pieces of evidence the node was shown.
-    pub(super) fn refusals(&self) -> Vec<(ReleaseId, usize, NodeId, Refusal)> {
-        let State::AwaitingShares { replies, .. } = &self.state else { return Vec::new() };
-        replies
-            .iter()
-            .flat_map(|(node, answers)| {
-                self.items.iter().zip(answers).filter_map(move |(item, answer)| {
-                    let refusal = answer.as_ref().err()?;
-                    Some((item.release_id.clone(), item.evidence.len(), node.clone(), refusal.clone()))
-                })
-            })
-            .collect()
+    /// What a node said about each release, with how many pieces of evidence it was shown.
+    pub(super) fn answers_of(&self, node: &NodeId) -> impl Iterator<Item = (&BatchItem, &ItemReply)> {
+        let answers = match &self.state {
+            State::AwaitingShares { replies, .. } => replies.get(node),
+            State::AwaitingAggregation => None,
+        };
+        self.items.iter().zip(answers.into_iter().flatten())
     }
 
-    /// Looks for commitments that are not of the prime-order group behind refusals as malformed. An honest node refuses a
-    /// release like that for nothing else that comes of us, so that its first one shows whether it is right: whoever refuses
-    /// for nothing has no more than one release looked through.
-    pub(super) fn outside_group(&self) -> OutsideGroup {
-        let mut found = OutsideGroup::default();
-        let State::AwaitingShares { replies, .. } = &self.state else { return found };
+    /// Nodes that announced commitments that are not of the prime-order group, if this node refused a release as malformed for
+    /// that. An honest node refuses a release like that for nothing else that comes of us, so that its first one shows whether
+    /// it is right: a node that refuses for nothing has no more than one release looked through.
+    pub(super) fn outside_group(&self, node: &NodeId) -> BTreeSet<NodeId> {
         let malformed =
             |answer: &ItemReply| answer.as_ref().is_err_and(|refusal| refusal.code == RefusalCode::Malformed);
-        for (node, answers) in replies {
-            let refused = answers.iter().position(malformed);
-            let Some(commitments) = refused.and_then(|place| self.commitments.get(place)) else { continue };
-            let drawn = self.signers.iter().cycle().zip(commitments);
-            let outside = drawn.filter(|(_, commitment)| commitment.to_frost().is_none());
-            let culprits: BTreeSet<NodeId> = outside.map(|(signer, _)| signer.clone()).collect();
-            if !culprits.is_empty() {
-                found.seen_by.insert(node.clone());
-                found.culprits.extend(culprits);
-            }
-        }
-        found
+        let refused = self.answers_of(node).position(|(_, answer)| malformed(answer));
+        let Some(commitments) = refused.and_then(|place| self.commitments.get(place)) else {
+            return BTreeSet::new();
+        };
+        let drawn = self.signers.iter().cycle().zip(commitments);
+        let outside = drawn.filter(|(_, commitment)| commitment.to_frost().is_none());
+        outside.map(|(signer, _)| signer.clone()).collect()
     }
 
     /// Keeps the items that every signer signed, and gives them to aggregation; the others leave the session with

@@ -3,16 +3,17 @@
 //! A **job** is one release with its open signatures. Jobs of one channel go in the order of their sequence. A sequence is
 //! **used** while a batch with it is under way: another job under it, or under a lower one, waits unsent. What is signed
 //! overtakes whatever is not at nodes by then under its sequence or a lower one.
-//! The **urgent** lane (AV databases) goes before the **bulk** lane (product builds), but not alone for ever.
+//! The **urgent** lane (AV databases) goes before the **bulk** lane (product builds), but not alone for ever. In each, requesters
+//! share the batches; and those whose releases take nodes long to decide have a lane of their own.
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
 };
 
 use prost::bytes::Bytes;
 use rutli_keys::{KeyName, NodeId, Roster};
-use rutli_release::{ChannelKey, Class, ReleaseId, Sequence, VerifiedSignature};
+use rutli_release::{ChannelKey, Class, ReleaseId, Requester, Sequence, VerifiedSignature};
 use rutli_wire::{
     limits as wire_limits,
     link::{CommitmentBytes, LoggedEvidence, Refusal, RefusalCode},
@@ -28,6 +29,25 @@ pub enum Lane {
     Urgent,
     /// Product builds.
     Bulk,
+    /// AV databases of requesters whose releases take nodes long to decide.
+    UrgentCostly,
+    /// Product builds of such requesters.
+    BulkCostly,
+}
+
+impl Lane {
+    /// Whether it is for requesters whose releases take nodes long to decide.
+    #[must_use]
+    pub fn is_costly(self) -> bool {
+        matches!(self, Self::UrgentCostly | Self::BulkCostly)
+    }
+
+    fn class(self) -> Class {
+        match self {
+            Self::Urgent | Self::UrgentCostly => Class::AvDatabase,
+            Self::Bulk | Self::BulkCostly => Class::ProductBuild,
+        }
+    }
 }
 
 /// One release with its open signatures.
@@ -76,8 +96,25 @@ pub struct Queue {
     behind: BTreeSet<ChannelKey>,
     /// Orders jobs under one sequence as they came.
     arrivals: u64,
+    /// Jobs of each requester.
+    requesters: HashMap<Requester, usize>,
     /// Sessions of the urgent lane in a row while the bulk lane waited.
     urgent_run: u32,
+}
+
+/// A batch that is being put together.
+#[derive(Default)]
+struct Planning {
+    choice: Option<Choice>,
+    /// Nodes that refused, and left too few: there may be many jobs with the same ones.
+    stuck: BTreeSet<Vec<NodeId>>,
+    planned: Vec<(Submission, Vec<u32>)>,
+    /// Releases that are in it as a whole.
+    ids: HashSet<ReleaseId>,
+    items_of: HashMap<Requester, usize>,
+    bytes: usize,
+    cost_us: u64,
+    room: usize,
 }
 
 /// The jobs of one channel by sequence, and under one sequence as they came.
@@ -114,6 +151,8 @@ impl Queue {
         let place = (job.submission.release.sequence(), self.arrivals);
         self.behind.insert(key.clone());
         self.channels.entry(key).or_default().jobs.insert(place, id.clone());
+        let count = self.requesters.entry(job.submission.requester.clone()).or_default();
+        *count = count.saturating_add(1);
         self.jobs.insert(id, job);
         true
     }
@@ -157,112 +196,133 @@ impl Queue {
         self.jobs.values_mut().filter(|job| !job.open.is_empty())
     }
 
-    /// The lanes that may start the next session while so many run (and so many of them of the bulk lane), the one whose
-    /// turn it is first.
+    /// The lanes that may start the next session while sessions of these lanes run, the one whose turn it is first. `expected_us`
+    /// tells what a decision about a requester's release is expected to take.
     #[must_use]
-    pub fn next_lanes(&self, sessions: usize, bulk_sessions: usize) -> Vec<Lane> {
-        let mut lanes = Vec::new();
-        if sessions < limits::MAX_SESSIONS && self.has_work(&self.urgent) {
-            lanes.push(Lane::Urgent);
-        }
-        if sessions < limits::MAX_SESSIONS
-            && bulk_sessions < limits::MAX_SESSIONS_BULK
-            && self.has_work(&self.bulk)
-        {
-            lanes.push(Lane::Bulk);
-        }
+    pub fn next_lanes(&self, running: &[Lane], expected_us: impl Fn(&Requester) -> u64) -> Vec<Lane> {
+        let run = |lane: Lane| running.iter().filter(|other| **other == lane).count();
+        let is_free = |lane: Lane| match lane {
+            Lane::Urgent => run(lane) + run(Lane::Bulk) < limits::MAX_SESSIONS,
+            Lane::Bulk => {
+                run(lane) < limits::MAX_SESSIONS_BULK && run(lane) + run(Lane::Urgent) < limits::MAX_SESSIONS
+            }
+            Lane::UrgentCostly | Lane::BulkCostly => run(lane) < limits::MAX_SESSIONS_COSTLY,
+        };
+        let mut lanes = vec![Lane::Urgent, Lane::Bulk];
         if self.urgent_run >= limits::URGENT_RUN {
             lanes.reverse();
         }
-        lanes
+        if self.requesters.keys().any(|requester| expected_us(requester) >= limits::COSTLY_US) {
+            lanes.extend([Lane::UrgentCostly, Lane::BulkCostly]);
+        }
+        lanes.into_iter().filter(|lane| is_free(*lane) && self.has_work(*lane, &expected_us)).collect()
     }
 
     /// A session of this lane was started.
     pub fn started(&mut self, lane: Lane) {
         self.urgent_run = match lane {
-            Lane::Urgent if self.has_work(&self.bulk) => self.urgent_run.saturating_add(1),
+            Lane::Urgent if self.has_work(Lane::Bulk, &|_: &Requester| 0) => {
+                self.urgent_run.saturating_add(1)
+            }
             Lane::Urgent | Lane::Bulk => 0,
+            Lane::UrgentCostly | Lane::BulkCostly => self.urgent_run,
         };
     }
 
     /// Plans the next session of a lane: the quorum that `choose` gives for the first job (by the nodes that refused
-    /// it), and as many slots of as many jobs as that quorum may sign and a batch may hold. The slots are taken.
+    /// it), and as many slots of as many jobs as that quorum may sign, a batch may hold, and nodes decide in the time that they
+    /// have for one (`expected_us`, as for [`Queue::next_lanes`]). Each requester has an equal share of it first, and then
+    /// what others leave. The slots are taken.
     pub fn plan(
         &mut self,
         lane: Lane,
+        expected_us: impl Fn(&Requester) -> u64,
         mut choose: impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
     ) -> Option<Plan> {
-        let mut choice: Option<Choice> = None;
-        // Nodes that refused, and left too few: there may be many jobs with the same ones.
-        let mut stuck: BTreeSet<Vec<NodeId>> = BTreeSet::new();
-        let mut planned = Vec::new();
-        let mut room = wire_limits::MAX_BATCH_SLOTS;
-        let mut bytes = 0;
-        for _ in 0..self.lane_mut(lane).len() {
-            if room == 0 || planned.len() >= wire_limits::MAX_BATCH_ITEMS {
-                break;
-            }
-            // Round robin over the channels: a busy one does not keep the others from their turn.
-            let Some(channel) = self.lane_mut(lane).pop_front() else { break };
-            self.lane_mut(lane).push_back(channel.clone());
-            let Some(waiting) = self.channels.get(&channel) else { continue };
-            let before = planned.len();
-            let mut full = false;
-            let mut used = waiting.used(&self.jobs);
-            for ((sequence, _), id) in &waiting.jobs {
-                let Some(job) = self.jobs.get_mut(id) else { break };
-                // It may wait for days, and must not hold back its whole channel.
-                if job.awaits_evidence {
-                    continue;
+        let mut planning = Planning { room: wire_limits::MAX_BATCH_SLOTS, ..Planning::default() };
+        let share = wire_limits::MAX_BATCH_ITEMS / self.requesters.len().max(1);
+        'shares: for share in [share.max(1), wire_limits::MAX_BATCH_ITEMS] {
+            for _ in 0..self.lane_mut(lane).len() {
+                if planning.is_full() {
+                    break 'shares;
                 }
-                if used.as_ref().is_some_and(|used| job.must_wait_for(used)) {
-                    continue;
-                }
-                if job.open.is_empty() {
-                    break;
-                }
-                if choice.is_none() && !stuck.contains(&job.refusals.keys().cloned().collect::<Vec<_>>()) {
-                    choice = choose(&job.refusals);
-                    room = choice.as_ref().map_or(room, |choice| room.min(choice.stock));
-                }
-                let Some(choice) = &choice else {
-                    if job.refusals.is_empty() {
-                        break;
+                // Round robin over the channels: a busy one does not keep the others from their turn.
+                let Some(channel) = self.lane_mut(lane).pop_front() else { break };
+                self.lane_mut(lane).push_back(channel.clone());
+                let before = planning.planned.len();
+                let fits =
+                    self.plan_channel(&channel, (lane, share), &expected_us, &mut choose, &mut planning);
+                if !fits {
+                    // A channel that had no turn has the next one, so that small releases do not keep a large one waiting.
+                    if planning.planned.len() == before {
+                        self.lane_mut(lane).rotate_right(1);
                     }
-                    // Too few are left for this one: whoever has them signed first holds up nobody.
-                    stuck.insert(job.refusals.keys().cloned().collect());
-                    continue;
-                };
-                if choice.signers.iter().any(|(_, node)| job.refusals.contains_key(node))
-                    || room == 0
-                    || planned.len() >= wire_limits::MAX_BATCH_ITEMS
-                {
-                    break;
+                    break 'shares;
                 }
-                let Some(fit) = job.fits(room, bytes, choice.signers.len()) else {
-                    full = true;
-                    break;
-                };
-                let was_busy = job.busy > 0;
-                let slots = job.take(fit.slots);
-                bytes += fit.bytes;
-                room = room.saturating_sub(slots.len());
-                planned.push((job.submission.clone(), slots));
-                used = used.max(Some((*sequence, id.clone())));
-                // A later sequence starts no earlier than in the same batch as the whole of its predecessor.
-                if was_busy || !job.open.is_empty() {
-                    break;
-                }
-            }
-            if full {
-                // A channel that had no turn has the next one, so that small releases do not keep a large one waiting.
-                if planned.len() == before {
-                    self.lane_mut(lane).rotate_right(1);
-                }
-                break;
             }
         }
-        choice.filter(|_| !planned.is_empty()).map(|choice| (choice, planned))
+        let Planning { choice, planned, .. } = planning;
+        choice.filter(|_| !planned.is_empty()).map(|choice| (choice, in_turns(planned)))
+    }
+
+    /// Adds to a plan what may go of one channel; false if there was no room for the next of it.
+    fn plan_channel(
+        &mut self,
+        channel: &ChannelKey,
+        (lane, share): (Lane, usize),
+        expected_us: &impl Fn(&Requester) -> u64,
+        choose: &mut impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
+        planning: &mut Planning,
+    ) -> bool {
+        let Some(waiting) = self.channels.get(channel) else { return true };
+        let mut used = waiting.used(&self.jobs);
+        for ((sequence, _), id) in &waiting.jobs {
+            let Some(job) = self.jobs.get_mut(id) else { break };
+            // It may wait for days, and must not hold back its whole channel.
+            if job.awaits_evidence || planning.ids.contains(id) {
+                continue;
+            }
+            if used.as_ref().is_some_and(|used| job.must_wait_for(used)) {
+                continue;
+            }
+            let us = expected_us(&job.submission.requester);
+            if (us >= limits::COSTLY_US) != lane.is_costly() {
+                // What is not at nodes holds up nobody in another lane.
+                if job.busy == 0 {
+                    continue;
+                }
+                break;
+            }
+            if job.open.is_empty() {
+                break;
+            }
+            planning.choose(&job.refusals, choose);
+            let Some(choice) = &planning.choice else {
+                if job.refusals.is_empty() {
+                    break;
+                }
+                // Too few are left for this one: whoever has them signed first holds up nobody.
+                continue;
+            };
+            if choice.signers.iter().any(|(_, node)| job.refusals.contains_key(node))
+                || planning.is_full()
+                || planning.items_of.get(&job.submission.requester).is_some_and(|items| *items >= share)
+            {
+                break;
+            }
+            let fit = job.fits(planning.room, planning.bytes, choice.signers.len());
+            let Some(fit) = fit.filter(|_| planning.has_time(us)) else { return false };
+            let was_busy = job.busy > 0;
+            let slots = job.take(fit.slots);
+            planning.add(job, slots, fit.bytes, us);
+            used = used.max(Some((*sequence, id.clone())));
+            // A later sequence starts no earlier than in the same batch as the whole of its predecessor.
+            if was_busy || !job.open.is_empty() {
+                break;
+            }
+            planning.ids.insert(id.clone());
+        }
+        true
     }
 
     /// Slots that a session did not sign.
@@ -299,16 +359,28 @@ impl Queue {
 
     /// A job ended without signatures.
     pub fn finish(&mut self, id: &ReleaseId) {
-        if let Some(job) = self.jobs.remove(id) {
+        if let Some(job) = self.remove(id) {
             self.numbers.left(&job.channel(), job.submission.release.sequence(), job.may_hold());
             self.leave_channel(id, &job.channel());
         }
     }
 
+    fn remove(&mut self, id: &ReleaseId) -> Option<Job> {
+        let job = self.jobs.remove(id)?;
+        let requester = &job.submission.requester;
+        if let Some(count) = self.requesters.get_mut(requester) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.requesters.remove(requester);
+            }
+        }
+        Some(job)
+    }
+
     /// A job is signed. Its channel goes on only once the result is durable: if it were lost now, the release would be
     /// signed again, and by then no node may have permitted a later sequence without having permitted this one.
     pub fn signed(&mut self, id: &ReleaseId) {
-        if let Some(job) = self.jobs.remove(id) {
+        if let Some(job) = self.remove(id) {
             self.publishing.insert(id.clone(), job.channel());
         }
     }
@@ -383,26 +455,87 @@ impl Queue {
     }
 
     fn lane_mut(&mut self, lane: Lane) -> &mut VecDeque<ChannelKey> {
-        match lane {
-            Lane::Urgent => &mut self.urgent,
-            Lane::Bulk => &mut self.bulk,
+        match lane.class() {
+            Class::AvDatabase => &mut self.urgent,
+            Class::ProductBuild => &mut self.bulk,
         }
     }
 
-    /// Whether some channel has a job that may go on.
-    fn has_work(&self, lane: &VecDeque<ChannelKey>) -> bool {
-        lane.iter().any(|channel| {
+    /// Whether some channel has a job of this lane that may go on.
+    fn has_work(&self, lane: Lane, expected_us: &impl Fn(&Requester) -> u64) -> bool {
+        let channels = match lane.class() {
+            Class::AvDatabase => &self.urgent,
+            Class::ProductBuild => &self.bulk,
+        };
+        channels.iter().any(|channel| {
             self.channels.get(channel).is_some_and(|waiting| {
                 let used = waiting.used(&self.jobs);
                 let is_free = |id: &ReleaseId| {
                     self.jobs.get(id).is_none_or(|job| {
-                        !job.awaits_evidence && used.as_ref().is_none_or(|used| !job.must_wait_for(used))
+                        let is_costly = expected_us(&job.submission.requester) >= limits::COSTLY_US;
+                        is_costly == lane.is_costly()
+                            && !job.awaits_evidence
+                            && used.as_ref().is_none_or(|used| !job.must_wait_for(used))
                     })
                 };
                 let first = waiting.jobs.iter().find(|(_, id)| is_free(id));
                 first.and_then(|(_, id)| self.jobs.get(id)).is_some_and(|job| !job.open.is_empty())
             })
         })
+    }
+}
+
+/// Nodes decide in this order, as far as their time goes: so requesters alternate. The releases of a channel keep their order.
+fn in_turns(planned: Vec<(Submission, Vec<u32>)>) -> Vec<(Submission, Vec<u32>)> {
+    let mut requesters: HashMap<Requester, usize> = HashMap::new();
+    let mut channels: HashMap<ChannelKey, usize> = HashMap::new();
+    let mut turns: Vec<_> = planned
+        .into_iter()
+        .map(|item| {
+            let next = requesters.entry(item.0.requester.clone()).or_default();
+            let before = channels.entry(item.0.release.channel_key()).or_default();
+            let turn = (*next).max(*before);
+            (*next, *before) = (turn.saturating_add(1), turn);
+            (turn, item)
+        })
+        .collect();
+    turns.sort_by_key(|(turn, _)| *turn);
+    turns.into_iter().map(|(_, item)| item).collect()
+}
+
+impl Planning {
+    /// Chooses the quorum for the first job that there is one for.
+    fn choose(
+        &mut self,
+        refusals: &BTreeMap<NodeId, Refusal>,
+        choose: &mut impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
+    ) {
+        if self.choice.is_some() || self.stuck.iter().any(|stuck| stuck.iter().eq(refusals.keys())) {
+            return;
+        }
+        self.choice = choose(refusals);
+        match &self.choice {
+            Some(choice) => self.room = self.room.min(choice.stock),
+            None => _ = self.stuck.insert(refusals.keys().cloned().collect()),
+        }
+    }
+
+    fn is_full(&self) -> bool {
+        self.room == 0 || self.planned.len() >= wire_limits::MAX_BATCH_ITEMS
+    }
+
+    /// Whether nodes have time for one more decision that takes so long. One release alone always goes.
+    fn has_time(&self, us: u64) -> bool {
+        self.planned.is_empty() || self.cost_us.saturating_add(us) <= limits::BATCH_COST_MS * 1_000
+    }
+
+    fn add(&mut self, job: &Job, slots: Vec<u32>, bytes: usize, us: u64) {
+        self.bytes = self.bytes.saturating_add(bytes);
+        self.cost_us = self.cost_us.saturating_add(us);
+        self.room = self.room.saturating_sub(slots.len());
+        let items = self.items_of.entry(job.submission.requester.clone()).or_default();
+        *items = items.saturating_add(1);
+        self.planned.push((job.submission.clone(), slots));
     }
 }
 
@@ -575,12 +708,19 @@ impl Job {
         self.awaits_evidence = true;
     }
 
-    /// Whether no quorum can have signed any of it: no node ever had it, or all that came of it are shares of sessions that
-    /// some node refused. What was taken up after a restart may have been signed before.
+    /// Whether no signature of it exists or can come to be.
+    ///
+    /// Shares become a signature in one place, the session that they were made for: a share fits no other one, for it is bound to
+    /// that session's commitments, and each node's part in it is used up by its one answer. A session lives in this process alone. So
+    /// a release is free as long as no session has any of it and none of its signatures is made:
+    ///
+    /// - A session that was closed sums nothing any more, whatever shares come late; nor does one of which a node refused.
+    /// - Sessions of an earlier process ended with it. Their shares cannot even arrive: streams ended with it too, a node answers on
+    ///   the stream that the batch came on or not at all, and its nonces belong to that stream.
+    /// - A signature that an earlier process made and did not store was shown to nobody: what is told is stored before.
     #[must_use]
     pub fn may_be_taken_back(&self) -> bool {
-        let unsigned = self.signatures.iter().all(Option::is_none);
-        !self.started || (self.awaits_evidence && unsigned && !self.submission.resumed)
+        self.busy == 0 && self.signatures.iter().all(Option::is_none)
     }
 
     /// Nodes that wait for something are as if they had never been asked. True if there are any.

@@ -1,6 +1,7 @@
 //! The engine against nodes that are as small as they can be: real keys, real shares, no policy.
 
 mod evidence;
+mod pace;
 mod sequences;
 mod waits;
 
@@ -137,7 +138,7 @@ impl Stage {
         self.event(Event::Reply(
             node.clone(),
             StreamId(1),
-            BatchReply { id: batch.id, answer, witnessed: None },
+            BatchReply { id: batch.id, answer, witnessed: None, decision_ms: Vec::new() },
         ));
         let jobs =
             self.seen.extract_if(.., |action| matches!(action, Action::Aggregate(_))).collect::<Vec<_>>();
@@ -486,7 +487,7 @@ fn a_replaced_stream_gives_its_work_to_others() {
     stage.event(Event::Reply(
         node.clone(),
         StreamId(1),
-        BatchReply { id: batch.id, answer: Ok(Vec::new()), witnessed: None },
+        BatchReply { id: batch.id, answer: Ok(Vec::new()), witnessed: None, decision_ms: Vec::new() },
     ));
     assert!(stage.engine.nodes().iter().all(|node| node.culprit.is_none()) && !stage.is_signed(&suite));
 }
@@ -523,19 +524,26 @@ fn product_builds_get_their_turn_under_steady_av_load() {
             resumed: false,
         }));
     }
+    let lanes = |queue: &Queue, urgent: usize, bulk: usize| {
+        let running = [vec![Lane::Urgent; urgent], vec![Lane::Bulk; bulk]].concat();
+        queue.next_lanes(&running, |_| 0)
+    };
     let most = limits::MAX_SESSIONS;
     // The last free session may be a product build's, as long as the others are not all theirs.
-    assert_eq!(queue.next_lanes(most - 1, 0), [Lane::Urgent, Lane::Bulk]);
-    assert_eq!(queue.next_lanes(most - 1, limits::MAX_SESSIONS_BULK), [Lane::Urgent]);
-    assert!(queue.next_lanes(most, 0).is_empty());
+    assert_eq!(lanes(&queue, most - 1, 0), [Lane::Urgent, Lane::Bulk]);
+    assert_eq!(
+        lanes(&queue, most - 1 - limits::MAX_SESSIONS_BULK, limits::MAX_SESSIONS_BULK),
+        [Lane::Urgent]
+    );
+    assert!(lanes(&queue, most, 0).is_empty());
     // Urgent, but not alone for ever: after a run of AV databases it is the product build's turn.
     for _ in 0..limits::URGENT_RUN {
-        assert_eq!(queue.next_lanes(0, 0).first(), Some(&Lane::Urgent));
+        assert_eq!(lanes(&queue, 0, 0).first(), Some(&Lane::Urgent));
         queue.started(Lane::Urgent);
     }
-    assert_eq!(queue.next_lanes(most - 1, 0).first(), Some(&Lane::Bulk));
+    assert_eq!(lanes(&queue, most - 1, 0).first(), Some(&Lane::Bulk));
     queue.started(Lane::Bulk);
-    assert_eq!(queue.next_lanes(most - 1, 0).first(), Some(&Lane::Urgent));
+    assert_eq!(lanes(&queue, most - 1, 0).first(), Some(&Lane::Urgent));
 }
 
 #[test]
@@ -551,23 +559,43 @@ fn a_later_ceremony_does_not_change_the_key_that_signs() {
     assert!(stage.is_signed(&suite));
 }
 
+/// Its sessions ended with the process that had them, so that no share of it can come: until a batch leaves again it is as free as
+/// one that nobody ever saw.
 #[test]
-fn a_release_taken_up_after_a_restart_cannot_be_taken_back() {
-    let mut stage = Stage::new();
-    let release_id = ReleaseId::new("suite-1").unwrap();
-    let requester = Requester::new("ci").unwrap();
-    let release = Arc::new(release(Class::ProductBuild, "suite", 1, 1));
-    let submission = Submission {
-        release_id: release_id.clone(),
-        requester,
-        release,
-        content_bytes: 100,
-        entry: entry(),
-        evidence: Vec::new(),
-        resumed: true,
+fn a_release_taken_up_after_a_restart_can_be_taken_back_until_a_node_has_it() {
+    let resumed = |stage: &mut Stage| {
+        let release_id = ReleaseId::new("suite-1").unwrap();
+        stage.event(Event::Submit(Submission {
+            release_id: release_id.clone(),
+            requester: Requester::new("ci").unwrap(),
+            release: Arc::new(release(Class::ProductBuild, "suite", 1, 1)),
+            content_bytes: 100,
+            entry: entry(),
+            evidence: Vec::new(),
+            resumed: true,
+        }));
+        release_id
     };
-    stage.event(Event::Submit(submission));
-    assert_eq!(stage.engine.cancel(&release_id).unwrap_err(), NotCancelled::TooLate);
+    let mut stage = Stage::new();
+    let suite = resumed(&mut stage);
+    assert!(matches!(&stage.engine.cancel(&suite).unwrap()[..], [Action::Finished(_, Outcome::Cancelled)]));
+    let mut stage = Stage::attended(8);
+    let suite = resumed(&mut stage);
+    assert_eq!(stage.engine.cancel(&suite).unwrap_err(), NotCancelled::TooLate);
+    let sent = stage.sent();
+    // Two gave their shares, and the third never answers: what they gave is of no use without it.
+    stage.reply_honestly(sent[..2].to_vec());
+    stage.now = stage.engine.next_deadline().unwrap().0;
+    for node in ["vendor-1", "vendor-2", "vendor-3"] {
+        stage.event(Event::Detached(id("vendor", node), StreamId(1)));
+    }
+    assert!(matches!(&stage.engine.cancel(&suite).unwrap()[..], [Action::Finished(_, Outcome::Cancelled)]));
+    // Its share comes too late, whatever stream it comes on, and makes no signature.
+    let (node, batch) = sent[2].clone();
+    let shares = stage.shares_of(&node, &batch);
+    stage.attach(&node, 1, 8);
+    stage.reply(&node, &batch, Ok(shares));
+    assert!(!stage.is_signed(&suite) && !stage.seen.iter().any(|seen| matches!(seen, Action::Aggregate(_))));
 }
 
 #[test]

@@ -69,15 +69,15 @@ impl Core {
         let keyring = Keyring::new(None);
         keyring.add(roster.clone());
         let log = store.log().clone();
+        let time = Arc::new(AtomicU64::new(NOW));
+        let shown = Arc::clone(&time);
+        let clock = Clock::new(move || shown.load(Ordering::Relaxed));
         let (sessions, mut notices) =
-            Sessions::start(vec![roster.clone()], BTreeMap::new(), None, log.clone());
+            Sessions::start(vec![roster.clone()], BTreeMap::new(), None, log.clone(), clock.clone());
         tokio::spawn(async move { while notices.recv().await.is_some() {} });
         // A quarter is the one pipeline's.
         let configured = Limits { max_waiting_releases: 400, ..Limits::default() };
         let waiting = Waiting::new(&configured);
-        let time = Arc::new(AtomicU64::new(NOW));
-        let shown = Arc::clone(&time);
-        let clock = Clock::new(move || shown.load(Ordering::Relaxed));
         let publisher = Publisher {
             store: store.clone(),
             sessions: sessions.clone(),
@@ -282,7 +282,7 @@ impl Work {
                     let offered = batch.head.clone().unwrap();
                     let answer = self.node.take(&offered).and_then(|head| self.answer(&head, &batch));
                     let witnessed = Some(self.witnessed(&offered));
-                    FromNode::Reply(BatchReply { id: batch.id, answer, witnessed })
+                    FromNode::Reply(BatchReply { id: batch.id, answer, witnessed, decision_ms: Vec::new() })
                 }
                 ToNode::Head(_) if self.node.conduct() == Conduct::Silent => continue,
                 ToNode::Head(offered) => {

@@ -166,6 +166,15 @@ impl Evidence {
         Sha256::digest(&self.bytes).into()
     }
 
+    /// Signatures on it, each of which is verified with every key that may have made it.
+    #[must_use]
+    pub fn signatures(&self) -> usize {
+        match &self.content {
+            Content::Envelope(envelope) => envelope.signatures.len(),
+            Content::Text(_) => 1,
+        }
+    }
+
     /// What it claims to be.
     #[must_use]
     pub fn kind(&self) -> Kind {

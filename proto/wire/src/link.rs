@@ -88,6 +88,8 @@ pub struct BatchReply {
     pub answer: Result<Vec<ItemReply>, Refusal>,
     /// What the node keeps of the log now; `None` only if the batch did not even parse.
     pub witnessed: Option<Witnessed>,
+    /// Milliseconds that the decision about each item took, in order; empty if none took one.
+    pub decision_ms: Vec<u32>,
 }
 
 /// A signature share for each slot of an item (32 bytes each, RFC 9591 section 5.2), or why there is none.
@@ -123,8 +125,11 @@ pub enum RefusalCode {
     SequenceConflict,
     /// The sequence is further above the node's high-water mark than its custodian permits.
     SequenceStep,
-    /// The statement's time is over, or lies in the node's future.
+    /// By the node's clock a time of the release is over or lies in the future, by more than clocks differ.
     OutOfTime,
+    /// By the node's clock a time of the release is over or lies in the future, by so little that it may be the clock that is
+    /// wrong. It waits until the clock is right.
+    ClockDiffers,
     /// The custodian paused the node.
     Paused,
     /// The node's shares are not unsealed.
@@ -171,22 +176,32 @@ pub enum RefusalCode {
     NotYet,
     /// A custodian whom the node trusts refused the release: for good, whatever comes.
     CustodianRefused,
+    /// The node has not looked at the release: its time for the batch was used up before. This says nothing about the
+    /// release; ask again with fresh commitments, in a smaller batch.
+    Undecided,
 }
 
 impl RefusalCode {
     /// Whether the same release may be permitted by the same node once something has come: evidence, or its time.
     #[must_use]
     pub fn waits(self) -> bool {
-        matches!(self, Self::EvidenceMissing | Self::NotYet)
+        self == Self::EvidenceMissing || self.waits_for_time()
+    }
+
+    /// Whether that comes with time alone.
+    #[must_use]
+    pub fn waits_for_time(self) -> bool {
+        matches!(self, Self::NotYet | Self::ClockDiffers)
     }
 
     /// Every code with its stable word.
-    pub const ALL: [(Self, &'static str); 28] = [
+    pub const ALL: [(Self, &'static str); 30] = [
         (Self::NotAllowed, "not-allowed"),
         (Self::SequenceBehind, "sequence-behind"),
         (Self::SequenceConflict, "sequence-conflict"),
         (Self::SequenceStep, "sequence-step"),
         (Self::OutOfTime, "out-of-time"),
+        (Self::ClockDiffers, "clock-differs"),
         (Self::Paused, "paused"),
         (Self::Sealed, "sealed"),
         (Self::Closed, "closed"),
@@ -210,6 +225,7 @@ impl RefusalCode {
         (Self::EvidenceMissing, "evidence-missing"),
         (Self::NotYet, "not-yet"),
         (Self::CustodianRefused, "custodian-refused"),
+        (Self::Undecided, "undecided"),
     ];
 
     /// The stable word for programs.
@@ -426,7 +442,13 @@ impl From<&BatchReply> for v1::BatchReply {
             Ok(items) => (items.iter().map(item_reply_to_wire).collect(), None),
             Err(refusal) => (Vec::new(), Some(refusal_to_wire(refusal))),
         };
-        Self { batch_id: reply.id.0, items, refusal, witnessed: reply.witnessed.map(Into::into) }
+        Self {
+            batch_id: reply.id.0,
+            items,
+            refusal,
+            witnessed: reply.witnessed.map(Into::into),
+            decision_ms: reply.decision_ms.clone(),
+        }
     }
 }
 
@@ -441,8 +463,9 @@ impl TryFrom<v1::BatchReply> for BatchReply {
                 Ok(reply.items.into_iter().map(item_reply_from_wire).collect::<Result<_, _>>()?)
             }
         };
+        within("decision_ms", reply.decision_ms.len(), 0, limits::MAX_BATCH_ITEMS)?;
         let witnessed = reply.witnessed.map(TryInto::try_into).transpose()?;
-        Ok(Self { id: BatchId(reply.batch_id), answer, witnessed })
+        Ok(Self { id: BatchId(reply.batch_id), answer, witnessed, decision_ms: reply.decision_ms })
     }
 }
 

@@ -228,7 +228,7 @@ impl World<'_> {
                     let delay = self.rng.gen_range(1..20);
                     self.at(delay, Step::Aggregated(life, aggregate(&job)));
                 }
-                Action::Progress(..) => {}
+                Action::Progress(..) | Action::Clock(..) => {}
                 Action::Finished(id, outcome) => {
                     let delay = self.rng.gen_range(1..50);
                     self.at(delay, Step::Durable(life, id, outcome));

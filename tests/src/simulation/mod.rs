@@ -24,6 +24,7 @@ use rutli_keys::{IdentityKey, IdentityPublic, NodeId, SignedRoster, SigningShare
 use rutli_log::{Hash, entry::RequestTerms};
 use rutli_release::{ChannelKey, ReleaseId, Requester, Sequence};
 use rutli_signer_node::{
+    clock::Reading,
     gate::{Gate, LogState, Unsaved},
     marks::{Mark, Marks},
     sign::{JournalRecord, Pending, PendingHead, Signer, StreamId as NodeStream, Verdict},
@@ -104,6 +105,8 @@ pub struct Report {
     pub crashes: usize,
     /// Messages lost, doubled or long delayed.
     pub mishaps: usize,
+    /// Releases that a node had no time for.
+    pub undecided: usize,
     /// Nodes named as culprits.
     pub culprits: BTreeSet<NodeId>,
     /// Every step in words; equal for equal seeds.
@@ -159,6 +162,10 @@ struct Node {
     /// The stream to the coordinator, while it is up.
     stream: Option<u64>,
     writing: BTreeMap<u64, (u64, Writing)>,
+    /// Batches that are open, as they came.
+    open: Vec<(u64, Batch)>,
+    /// Whether it is deciding.
+    deciding: bool,
 }
 
 /// What waits for a node's disk.
@@ -174,7 +181,15 @@ enum Step {
     Hello(NodeId, u64),
     LinkLost(NodeId, u64),
     Dial(NodeId),
-    Journaled { node: NodeId, life: u64, ticket: u64, fate: Fate },
+    /// A node looks for the next release to decide: it is decided a while later.
+    Decide(NodeId, u64),
+    Decided(NodeId, u64),
+    Journaled {
+        node: NodeId,
+        life: u64,
+        ticket: u64,
+        fate: Fate,
+    },
     Reopen(NodeId, u64),
     Aggregated(u64, AggregateResult),
     Durable(u64, ReleaseId, Outcome),
@@ -240,6 +255,7 @@ impl<'a> World<'a> {
                 overtaken: 0,
                 crashes: 0,
                 mishaps: 0,
+                undecided: 0,
                 culprits: BTreeSet::new(),
                 story: Vec::new(),
             },
@@ -326,6 +342,17 @@ impl<'a> World<'a> {
         self.agenda.insert((self.now + delay, self.next_step), step);
     }
 
+    /// What a node's clocks show.
+    fn reading(&self) -> Reading {
+        let ms = i64::try_from(self.now).unwrap();
+        let begun = Reading::at(EPOCH);
+        Reading {
+            wall_ms: begun.wall_ms + ms,
+            monotonic_ms: begun.monotonic_ms + ms,
+            boot_ms: begun.boot_ms + ms,
+        }
+    }
+
     fn tell(&mut self, what: impl Into<String>) {
         let line = format!("{:>6} ms  {}", self.now, what.into());
         self.report.story.push(line);
@@ -354,6 +381,8 @@ impl<'a> World<'a> {
             Step::Hello(node, stream) => self.hello(&node, stream)?,
             Step::Dial(node) => self.dial(&node),
             Step::LinkLost(node, stream) => self.link_lost(&node, stream)?,
+            Step::Decide(node, life) => self.decide(&node, life),
+            Step::Decided(node, life) => self.decided(&node, life),
             Step::Journaled { node, life, ticket, fate } => self.journaled(&node, life, ticket, fate)?,
             Step::Reopen(node, life) => self.with_signer(&node, life, Signer::reopen)?,
             Step::Aggregated(life, result) if life == self.coordinator.life => {

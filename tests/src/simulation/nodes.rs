@@ -2,7 +2,7 @@
 
 use curve25519_dalek::{constants::EIGHT_TORSION, edwards::CompressedEdwardsY};
 use rutli_signer_node::Locked;
-use rutli_wire::link::CommitmentBytes;
+use rutli_wire::link::{CommitmentBytes, Refusal};
 
 use super::*;
 
@@ -17,6 +17,8 @@ impl Node {
             paused: None,
             stream: None,
             writing: BTreeMap::new(),
+            open: Vec::new(),
+            deciding: false,
         }
     }
 
@@ -103,6 +105,8 @@ impl World<'_> {
         }
         node.life += 1;
         node.writing.clear();
+        node.open.clear();
+        node.deciding = false;
         let stream = node.stream.take();
         self.report.crashes += 1;
         self.tell(format!("{id} crashes"));
@@ -225,7 +229,31 @@ impl World<'_> {
     pub(super) fn arrive_at_node(&mut self, id: &NodeId, stream: u64, bytes: &[u8]) -> Result<(), String> {
         let message = v1::CoordinatorMessage::decode(bytes).map_err(|error| error.to_string())?;
         let message = ToNode::try_from(message).map_err(|error| error.to_string())?;
-        let now = EPOCH + self.now / 1_000;
+        let now = self.reading();
+        let node = self.node(id);
+        let Some(signer) = node.signer.as_mut().filter(|_| node.stream == Some(stream)) else {
+            return Ok(());
+        };
+        match message {
+            ToNode::Batch(batch) => {
+                signer.open(NodeStream(stream), batch.clone(), now);
+                node.open.push((stream, batch));
+                let life = node.life;
+                if !std::mem::replace(&mut node.deciding, true) {
+                    self.at(0, Step::Decide(id.clone(), life));
+                }
+            }
+            ToNode::Head(head) => {
+                let pending = signer.receive_head(&head, now.unix_s());
+                self.write(id, stream, Writing::Head(pending));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Puts something on the node's disk, which takes a while and may fail.
+    fn write(&mut self, id: &NodeId, stream: u64, writing: Writing) {
         let fate = match self.rng.gen_range(0..100) {
             0 if self.stormy => Fate::Failed,
             1 if self.stormy => Fate::WrittenButFailed,
@@ -233,20 +261,46 @@ impl World<'_> {
         };
         let (ticket, delay) = (self.next_step, self.rng.gen_range(1..10));
         let node = self.node(id);
-        let Some(signer) = node.signer.as_mut().filter(|_| node.stream == Some(stream)) else {
-            return Ok(());
-        };
-        let writing = match message {
-            ToNode::Batch(batch) => {
-                Writing::Batch(Box::new(signer.receive(NodeStream(stream), batch.clone(), now)), batch)
-            }
-            ToNode::Head(head) => Writing::Head(signer.receive_head(&head, now)),
-            _ => return Ok(()),
-        };
         node.writing.insert(ticket, (stream, writing));
         let life = node.life;
         self.at(delay, Step::Journaled { node: id.clone(), life, ticket, fate });
-        Ok(())
+    }
+
+    /// Usually a decision takes no time; in a storm some take longer than a batch may.
+    pub(super) fn decide(&mut self, id: &NodeId, life: u64) {
+        let takes = match self.rng.gen_range(0..10) {
+            0 if self.stormy => self.rng.gen_range(100..900),
+            1..3 if self.stormy => self.rng.gen_range(1..100),
+            _ => 0,
+        };
+        let now = self.reading();
+        let node = self.node(id);
+        let Some(signer) = node.signer.as_mut().filter(|_| node.life == life) else { return };
+        signer.decide_next(now);
+        self.at(takes, Step::Decided(id.clone(), life));
+    }
+
+    /// What is decided by now goes to the disk.
+    pub(super) fn decided(&mut self, id: &NodeId, life: u64) {
+        let now = self.reading();
+        let node = self.node(id);
+        let Some(signer) = node.signer.as_mut().filter(|_| node.life == life) else { return };
+        let ready = signer.take_decided(now);
+        node.deciding = signer.is_deciding();
+        if node.deciding {
+            self.at(0, Step::Decide(id.clone(), life));
+        }
+        for pending in ready {
+            let open = &mut self.node(id).open;
+            let of_it = |(stream, batch): &(u64, Batch)| {
+                NodeStream(*stream) == pending.stream() && batch.id == pending.id()
+            };
+            // A message that came twice has two answers, in the order in which it came.
+            if let Some(place) = open.iter().position(of_it) {
+                let (stream, batch) = open.remove(place);
+                self.write(id, stream, Writing::Batch(Box::new(pending), batch));
+            }
+        }
     }
 
     pub(super) fn journaled(
@@ -297,6 +351,10 @@ impl World<'_> {
     ) -> Result<FromNode, String> {
         let node = self.nodes.get_mut(id).unwrap();
         let mut reply = node.signer.as_mut().unwrap().release_shares(pending, result);
+        let undecided = |item: &&Result<_, Refusal>| {
+            item.as_ref().is_err_and(|refusal| refusal.code == RefusalCode::Undecided)
+        };
+        self.report.undecided += reply.answer.iter().flatten().filter(undecided).count();
         self.checks.replied(id, batch, &reply, &node.journal)?;
         self.checks.logged(id, batch, &reply, &self.coordinator.log)?;
         self.checks.witnessed(id, reply.witnessed.as_ref(), &node.log, &self.coordinator.log)?;

@@ -5,6 +5,7 @@
 
 mod access;
 mod approvals;
+mod batches;
 mod blame;
 mod bounds;
 mod by_examples;

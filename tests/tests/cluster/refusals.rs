@@ -22,7 +22,7 @@ use rutli_wire::{
     v1,
 };
 
-use super::{SOON, create};
+use super::{SOON, batches::costly, create};
 
 const NODE: &str = "vendor-1";
 
@@ -50,7 +50,7 @@ struct Stage {
 impl Stage {
     async fn new() -> Self {
         let mut cluster = Cluster::start(Setup::default()).await;
-        for (name, content) in rules(POLICY) {
+        for (name, content) in rules(&(POLICY.to_owned() + &costly("resource.channel == \"costly\""))) {
             fs::write(cluster.node_folder(NODE).join("policy").join(name), content).unwrap();
         }
         cluster.custodian(NODE).await.reload(v1::ReloadRequest {}).await.unwrap();
@@ -139,7 +139,12 @@ impl Stage {
             }
             RefusalCode::OutOfTime => {
                 self.sequence += 1;
-                let release = self.liar.release(build("stable", self.sequence, 1), 86_400);
+                let release = self.liar.release(build("stable", self.sequence, 1), 200_000);
+                self.ask_for(&release).await
+            }
+            RefusalCode::ClockDiffers => {
+                self.sequence += 1;
+                let release = self.liar.release(build("stable", self.sequence, 1), 3_600);
                 self.ask_for(&release).await
             }
             RefusalCode::Paused => {
@@ -267,7 +272,7 @@ impl Stage {
             }
             RefusalCode::LogTerms => {
                 let release = self.next("stable");
-                let terms = self.liar.terms(&release, -86_400);
+                let terms = self.liar.terms(&release, -200_000);
                 let batch = self.liar.batch_under(&release, &terms).await;
                 self.liar.ask(&batch).await
             }
@@ -279,6 +284,18 @@ impl Stage {
                 // What was permitted before counts: the hour is full.
                 let release = self.next("slow");
                 self.ask_for(&release).await
+            }
+            RefusalCode::Undecided => {
+                // More than can be decided in the time of a batch.
+                let mut batch = self.honest().await;
+                for _ in 0..30 {
+                    let release = self.next("costly");
+                    batch.items.extend(self.liar.batch(&release).await.items);
+                }
+                self.liar.log.complete(&mut batch, self.liar.size);
+                let mut reply = self.liar.ask(&batch).await;
+                reply.answer.iter_mut().for_each(|items| drop(items.drain(..items.len() - 1)));
+                reply
             }
             RefusalCode::CustodianRefused => {
                 self.changed(|batch, _, _| {

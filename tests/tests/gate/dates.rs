@@ -30,11 +30,11 @@ async fn a_release_is_not_dated_back_before_the_log_had_not_its_entry() {
     assert_eq!(story.show_at(&head, NOW + 1).await.1, None);
     for (sequence, at, code) in [
         (2, NOW - SKEW, None),
-        (3, NOW - SKEW - 1, Some(RefusalCode::OutOfTime)),
-        (4, NOW - 86_400, Some(RefusalCode::OutOfTime)),
+        (3, NOW - SKEW - 1, Some(RefusalCode::ClockDiffers)),
+        (4, NOW - 86_401, Some(RefusalCode::OutOfTime)),
         (5, 1, Some(RefusalCode::OutOfTime)),
         (6, NOW + SKEW, None),
-        (7, NOW + SKEW + 1, Some(RefusalCode::OutOfTime)),
+        (7, NOW + SKEW + 1, Some(RefusalCode::ClockDiffers)),
     ] {
         let answer = story.ask_issued(sequence, at).await;
         assert_eq!(answer.as_ref().err().map(|refusal| refusal.code), code, "{sequence}: {answer:?}");
@@ -46,7 +46,7 @@ async fn a_release_is_not_dated_back_before_the_log_had_not_its_entry() {
     // The journal has it: a restart changes nothing.
     story.restart().await;
     let again = story.ask_issued(8, NOW - SKEW - 1).await.unwrap_err();
-    assert_eq!(again.code, RefusalCode::OutOfTime, "{again:?}");
+    assert_eq!(again.code, RefusalCode::ClockDiffers, "{again:?}");
     story.ask_issued(9, NOW - SKEW).await.unwrap();
 }
 

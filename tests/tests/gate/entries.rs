@@ -132,13 +132,14 @@ async fn an_entry_that_comes_due_in_nobodys_time_is_refused() {
     let mut story = Story::new().await;
     let skew = rutli_signer_node::limits::MAX_CLOCK_SKEW_S;
     let latest = |most: u64| NOW + most + skew;
+    let long_ago = NOW - rutli_signer_node::limits::MAX_CLOCK_ERROR_S - 1;
     let (deadline, embargo) = (latest(MAX_DEADLINE_SECONDS), latest(MAX_EMBARGO_SECONDS));
     for (sequence, (what, deadline, disclose_by)) in (1..).zip([
-        ("a deadline that is past", NOW - skew - 1, None),
+        ("a deadline that is past", long_ago, None),
         ("a deadline at the beginning of time", 0, None),
         ("a deadline that is too far away", deadline + 1, None),
         ("a deadline at the end of numbers", MAX_TREE_SIZE, None),
-        ("an embargo that is over", DEADLINE, Some(NOW - skew - 1)),
+        ("an embargo that is over", DEADLINE, Some(long_ago)),
         ("an embargo that is too long", DEADLINE, Some(embargo + 1)),
         ("an embargo for ever", DEADLINE, Some(MAX_TREE_SIZE)),
         ("both for ever", MAX_TREE_SIZE, Some(MAX_TREE_SIZE)),
@@ -146,6 +147,16 @@ async fn an_entry_that_comes_due_in_nobodys_time_is_refused() {
         let batch = story.under(release(sequence), deadline, disclose_by);
         let refusal = story.refuses(what, batch, RefusalCode::LogTerms).await;
         assert!(refusal.reason.contains("compare the clocks"), "{}", refusal.reason);
+    }
+    // What is over by little may be over by this node's clock alone.
+    for (sequence, (what, deadline, disclose_by)) in (10..).zip([
+        ("a deadline that is just past", NOW - skew - 1, None),
+        ("an embargo that is just over", DEADLINE, Some(NOW - skew - 1)),
+    ]) {
+        let batch = story.under(release(sequence), deadline, disclose_by);
+        let (lines, reply) = (story.verdicts().await.len(), story.ask(batch).await);
+        assert_eq!(refusal(&reply), RefusalCode::ClockDiffers, "{what}");
+        assert_eq!(story.verdicts().await.len(), lines, "{what}: it waits, and leaves no line");
     }
     for (sequence, (deadline, disclose_by)) in (20..).zip([
         (NOW - skew, None),

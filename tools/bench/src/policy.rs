@@ -144,7 +144,6 @@ impl Scene {
         let marks = Marks::default();
         let start = thread_cpu();
         for _ in 0..times {
-            policy.begin_batch();
             policy
                 .decide(&self.item, &marks, NOW)
                 .map_err(|denied| anyhow!("not permitted: {}", denied.refusal.reason))?;

@@ -250,6 +250,7 @@ async fn nodes_of_one_batch_share_its_proofs_and_have_their_own_beginning() {
     let mut driver = Driver {
         engine: Engine::new(BTreeMap::new(), None),
         clock: Instant::now(),
+        time: Clock::new(|| 1),
         outboxes: HashMap::new(),
         waiting: HashMap::new(),
         notices,
@@ -262,7 +263,13 @@ async fn nodes_of_one_batch_share_its_proofs_and_have_their_own_beginning() {
     let (sender, _inbox) = mpsc::channel(4);
     let node = |name: &str| NodeId::new("vendor", name).unwrap();
     for (name, log_size) in [("vendor-1", 3), ("vendor-2", 7)] {
-        let way = Outbox { stream: StreamId(1), sender: sender.clone(), log_size, catching_up: false };
+        let way = Outbox {
+            stream: StreamId(1),
+            sender: sender.clone(),
+            log_size,
+            catching_up: false,
+            clock_differs: false,
+        };
         driver.outboxes.insert(node(name), way);
     }
     let id = core.ask(request("job-1", 1)).await.unwrap().release_id;

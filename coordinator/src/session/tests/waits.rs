@@ -181,7 +181,7 @@ fn what_awaits_evidence_can_be_taken_back() {
 
 /// A rule may be tightened, or an approval revoked, between the parts of a large release.
 #[test]
-fn what_is_signed_in_part_is_not_taken_back_nor_is_what_was_there_before_a_restart() {
+fn what_is_signed_in_part_is_not_taken_back() {
     let mut stage = Stage::attended(8);
     let release = stage.submit(Class::ProductBuild, "suite", 1, 9);
     let sent = stage.sent();
@@ -199,22 +199,6 @@ fn what_is_signed_in_part_is_not_taken_back_nor_is_what_was_there_before_a_resta
     answer_but(&mut stage, sent, &supervisor(), RefusalCode::EvidenceMissing);
     assert_eq!(stage.last_progress(&release).phase, Phase::AwaitingEvidence);
     assert_eq!(stage.engine.cancel(&release).unwrap_err(), NotCancelled::TooLate);
-
-    let mut stage = Stage::attended(64);
-    let release_id = ReleaseId::new("suite-1").unwrap();
-    stage.event(Event::Submit(Submission {
-        release_id: release_id.clone(),
-        requester: Requester::new("ci").unwrap(),
-        release: Arc::new(super::release(Class::ProductBuild, "suite", 1, 1)),
-        content_bytes: 100,
-        entry: entry(),
-        evidence: Vec::new(),
-        resumed: true,
-    }));
-    let sent = stage.sent();
-    answer_but(&mut stage, sent, &supervisor(), RefusalCode::EvidenceMissing);
-    assert_eq!(stage.last_progress(&release_id).phase, Phase::AwaitingEvidence);
-    assert_eq!(stage.engine.cancel(&release_id).unwrap_err(), NotCancelled::TooLate);
 }
 
 #[test]

@@ -1,0 +1,258 @@
+//! Nodes that are slow, and requesters whose releases take them long.
+
+use std::collections::BTreeSet;
+
+use super::*;
+
+impl Stage {
+    fn submit_by(&mut self, requester: &str, class: Class, product: &str) -> ReleaseId {
+        let release_id = ReleaseId::new(format!("{product}-1")).unwrap();
+        self.event(Event::Submit(Submission {
+            release_id: release_id.clone(),
+            requester: Requester::new(requester).unwrap(),
+            release: Arc::new(release(class, product, 1, 1)),
+            content_bytes: 100,
+            entry: entry(),
+            evidence: Vec::new(),
+            resumed: false,
+        }));
+        release_id
+    }
+
+    /// So many releases, each in a channel of its own.
+    fn flood(&mut self, requester: &str, class: Class, count: usize) -> Vec<ReleaseId> {
+        (0..count).map(|number| self.submit_by(requester, class, &format!("{requester}{number}"))).collect()
+    }
+
+    /// A node's answer, with the milliseconds that its decisions took.
+    fn reply_slowly(&mut self, node: &NodeId, batch: &Batch, answer: Vec<ItemReply>, decision_ms: Vec<u32>) {
+        let reply = BatchReply { id: batch.id, answer: Ok(answer), witnessed: None, decision_ms };
+        self.event(Event::Reply(node.clone(), StreamId(1), reply));
+    }
+
+    fn tick_at_deadline(&mut self) {
+        self.now = self.engine.next_deadline().unwrap().0;
+        self.event(Event::Tick);
+    }
+}
+
+fn supervisor() -> NodeId {
+    id("supervisor", "supervisor-1")
+}
+
+/// Releases in what was sent to the supervisor, batch by batch.
+fn batches(sent: &[(NodeId, Batch)]) -> Vec<Vec<ReleaseId>> {
+    let of_supervisor = sent.iter().filter(|(node, _)| *node == supervisor());
+    of_supervisor.map(|(_, batch)| batch.items.iter().map(|item| item.release_id.clone()).collect()).collect()
+}
+
+#[test]
+fn what_a_node_had_no_time_for_is_asked_again_and_nothing_is_held_against_it() {
+    let mut stage = Stage::attended(64);
+    let first = stage.submit(Class::ProductBuild, "a", 1, 1);
+    let second = stage.submit(Class::ProductBuild, "b", 1, 1);
+    stage.now += 500;
+    for (node, batch) in stage.sent() {
+        let mut answer = stage.shares_of(&node, &batch);
+        if batch.items[0].release_id == second && node == supervisor() {
+            answer[0] = Err(refusal(RefusalCode::Undecided));
+        }
+        stage.reply(&node, &batch, Ok(answer));
+    }
+    assert!(stage.is_signed(&first) && !stage.is_signed(&second));
+    assert!(stage.last_progress(&second).refusals.is_empty());
+    let sent = stage.sent();
+    assert_eq!(batches(&sent), [[second.clone()]], "the same node, at once");
+    let fresh: BTreeSet<_> = sent[0].1.items[0].commitments.iter().collect();
+    assert_eq!(fresh.len(), sent[0].1.items[0].commitments.len());
+    stage.reply_honestly(sent);
+    assert!(stage.is_signed(&second));
+}
+
+/// One that says so at once would be asked again at once, for ever.
+#[test]
+fn a_node_that_leaves_all_undecided_at_once_is_left_aside() {
+    let mut stage = Stage::attended(64);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let sent = stage.sent();
+    let idle = sent.last().unwrap().0.clone();
+    for (node, batch) in sent {
+        let shares = stage.shares_of(&node, &batch);
+        let undecided = vec![Err(refusal(RefusalCode::Undecided))];
+        stage.reply(&node, &batch, Ok(if node == idle { undecided } else { shares }));
+    }
+    let sent = stage.sent();
+    assert!(sent.len() == 3 && sent.iter().all(|(node, _)| *node != idle));
+    stage.reply_honestly(sent);
+    assert!(stage.is_signed(&suite));
+}
+
+/// Only where a session ended with all its answers were they looked at: whoever refused was asked again and again.
+#[test]
+fn what_nodes_decided_counts_though_another_one_is_silent() {
+    let mut stage = Stage::attended(64);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let sent = stage.sent();
+    let refuses = sent.iter().find(|(node, _)| *node == supervisor()).unwrap().clone();
+    stage.reply(&refuses.0, &refuses.1, Ok(vec![Err(refusal(RefusalCode::NotAllowed))]));
+    assert_eq!(stage.outcome(&suite), None, "others are at it");
+    stage.tick_at_deadline();
+    assert!(matches!(stage.outcome(&suite), Some(Outcome::Refused(_))));
+    assert!(stage.sent().is_empty());
+}
+
+#[test]
+fn what_a_node_decided_counts_also_when_it_comes_late() {
+    let mut stage = Stage::attended(64);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let sent = stage.sent();
+    let late = sent.iter().find(|(node, _)| *node == supervisor()).unwrap().clone();
+    stage.reply_honestly(sent.iter().filter(|(node, _)| *node != late.0).cloned().collect());
+    stage.tick_at_deadline();
+    assert!(stage.sent().is_empty() && stage.outcome(&suite).is_none(), "nobody can stand in for it");
+    stage.reply(&late.0, &late.1, Ok(vec![Err(refusal(RefusalCode::NotAllowed))]));
+    assert!(matches!(stage.outcome(&suite), Some(Outcome::Refused(_))));
+    // An answer is taken once, and shares that come late make no signature.
+    let suite = stage.submit(Class::ProductBuild, "suite", 2, 1);
+    stage.tick_at_deadline();
+    let sent = stage.sent();
+    stage.tick_at_deadline();
+    stage.reply_honestly(sent.clone());
+    stage.reply_honestly(sent);
+    assert!(!stage.is_signed(&suite));
+    assert!(stage.engine.nodes().iter().all(|node| node.culprit.is_none()));
+}
+
+#[test]
+fn a_batch_that_was_too_large_is_halved_and_grows_again() {
+    let mut stage = Stage::attended(2_000);
+    stage.flood("ci", Class::AvDatabase, 64);
+    let sent = stage.sent();
+    // The first release went at once, and alone; the second and the rest follow.
+    let sizes = |sent: &[(NodeId, Batch)]| batches(sent).iter().map(Vec::len).collect::<Vec<_>>();
+    assert_eq!(sizes(&sent), [1, 1, 1]);
+    stage.reply_honestly(sent);
+    let sent = stage.sent();
+    assert_eq!(sizes(&sent), [61]);
+    let mut largest: usize = 61;
+    for _ in 0..3 {
+        // Nobody answers in time, and nobody is asked for a while.
+        stage.tick_at_deadline();
+        while stage.sent.is_empty() {
+            stage.tick_at_deadline();
+        }
+        let sent = stage.sent();
+        let next = sizes(&sent).into_iter().max().unwrap();
+        // Of two signatures each; the last one may be in it with one of them.
+        assert!(next <= largest.div_ceil(2), "{next} after {largest}");
+        largest = next;
+    }
+    for _ in 0..8 {
+        stage.now += 1;
+        let sent = stage.sent();
+        stage.reply_honestly(sent);
+    }
+    stage.flood("other", Class::AvDatabase, 64);
+    let mut grown = 0;
+    for _ in 0..8 {
+        stage.now += 1;
+        let sent = stage.sent();
+        grown = sizes(&sent).into_iter().max().unwrap_or(0).max(grown);
+        stage.reply_honestly(sent);
+    }
+    assert!(grown > largest, "{grown} after {largest}");
+}
+
+/// All decisions about one requester's releases take long. Another's are never in a batch with them, nor behind them.
+#[test]
+fn who_costs_nodes_much_waits_for_nobody_but_itself() {
+    for class in [Class::AvDatabase, Class::ProductBuild] {
+        let mut stage = Stage::attended(2_000);
+        let flood: BTreeSet<ReleaseId> = stage.flood("flood", class, 100).into_iter().collect();
+        stage.now += 500;
+        for (node, batch) in stage.sent() {
+            let refused =
+                batch.items.iter().map(|_| Err(refusal(RefusalCode::Undecided))).collect::<Vec<_>>();
+            let mut answer = refused;
+            answer[0] = Err(refusal(RefusalCode::EvidenceMissing));
+            stage.reply_slowly(&node, &batch, answer, vec![50; batch.items.len()]);
+        }
+        let sent = stage.sent();
+        let most = usize::try_from(limits::BATCH_COST_MS / 25).unwrap();
+        assert_eq!(batches(&sent).len(), limits::MAX_SESSIONS_COSTLY, "{class:?}");
+        assert!(batches(&sent).iter().all(|batch| batch.len() <= most), "{class:?}: {:?}", batches(&sent));
+        let honest = stage.submit_by("honest", class, "honest");
+        let sent = stage.sent();
+        assert_eq!(batches(&sent), [[honest.clone()]], "{class:?}: at once, and alone");
+        stage.reply_honestly(sent);
+        assert!(stage.is_signed(&honest));
+        assert!(flood.iter().all(|id| stage.outcome(id).is_none()));
+    }
+}
+
+/// Cheap requests in great number do not delay another's either: each has a share of the next batch.
+#[test]
+fn requesters_share_a_batch() {
+    let mut stage = Stage::attended(2_000);
+    stage.flood("flood", Class::ProductBuild, 400);
+    let under_way = stage.sent();
+    assert_eq!(batches(&under_way).len(), limits::MAX_SESSIONS_BULK);
+    let honest = stage.flood("honest", Class::ProductBuild, 3);
+    assert!(stage.sent().is_empty());
+    stage.reply_honestly(under_way.into_iter().take(3).collect());
+    let next = batches(&stage.sent());
+    assert_eq!(next.len(), 1);
+    assert!(honest.iter().all(|id| next[0].contains(id)), "{next:?}");
+    assert_eq!(next[0].len(), rutli_wire::limits::MAX_BATCH_ITEMS, "and what they leave is used");
+}
+
+/// Nodes decide in the order of the batch, as far as they come.
+#[test]
+fn requesters_alternate_within_a_batch_and_channels_keep_their_order() {
+    let mut stage = Stage::new();
+    stage.flood("a", Class::ProductBuild, 3);
+    for sequence in 1..=3 {
+        stage.submit(Class::ProductBuild, "shared", sequence, 1);
+    }
+    stage.flood("b", Class::ProductBuild, 2);
+    for node in ["vendor-1", "vendor-2", "vendor-3"] {
+        stage.attach(&id("vendor", node), 1, 64);
+    }
+    stage.attach(&supervisor(), 1, 64);
+    let sent = stage.sent();
+    let order: Vec<_> = batches(&sent)[0].iter().map(ToString::to_string).collect();
+    let expected = ["a0-1", "shared-1", "b0-1", "a1-1", "shared-2", "b1-1", "a2-1", "shared-3"];
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn a_clock_that_differs_is_told_once_and_waits_with_it() {
+    let mut stage = Stage::attended(64);
+    let differs = |stage: &Stage| {
+        stage.engine.nodes().into_iter().filter_map(|node| node.clock_ahead_s).collect::<Vec<_>>()
+    };
+    let told = |stage: &mut Stage| {
+        let clock = |action: &mut Action| matches!(action, Action::Clock(..));
+        stage.seen.extract_if(.., clock).count()
+    };
+    for (ahead_s, count, differing) in
+        [(2, 0, vec![]), (-600, 1, vec![-600]), (-601, 0, vec![-601]), (1, 1, vec![])]
+    {
+        stage.event(Event::Clock(supervisor(), StreamId(1), ahead_s));
+        assert_eq!((told(&mut stage), differs(&stage)), (count, differing), "{ahead_s}");
+    }
+    // An old stream's word does not count.
+    stage.event(Event::Clock(supervisor(), StreamId(7), 600));
+    assert_eq!(told(&mut stage), 0);
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    for (node, batch) in stage.sent() {
+        let shares = stage.shares_of(&node, &batch);
+        let waits = vec![Err(refusal(RefusalCode::ClockDiffers))];
+        stage.reply(&node, &batch, Ok(if node == supervisor() { waits } else { shares }));
+    }
+    assert_eq!((stage.outcome(&suite), stage.last_progress(&suite).phase), (None, Phase::AwaitingEvidence));
+    stage.tick_at_deadline();
+    let sent = stage.sent();
+    stage.reply_honestly(sent);
+    assert!(stage.is_signed(&suite), "asked again by itself");
+}

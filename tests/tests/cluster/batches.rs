@@ -1,0 +1,120 @@
+//! Requests that nodes take long to decide; and releases that are taken back after the coordinator was killed.
+
+use std::{collections::BTreeMap, fs, time::Instant};
+
+use rutli::client;
+use rutli_tests::{
+    cluster::{Cluster, Setup, eventually},
+    evidence,
+    releases::{build, check, finished, sign},
+};
+use rutli_wire::v1;
+use tonic::Code;
+
+use super::{SOON, awaits, create, get, reason, refused};
+
+/// Forbidden requests: fewer where decisions are not optimised, for each takes a second there.
+const FLOOD: u64 = if cfg!(debug_assertions) { 24 } else { 256 };
+
+/// Seconds in which all of them are to be refused, and an honest one signed beside them: as the goals say where all is optimised, and
+/// as a busy machine of two cores needs otherwise.
+const REFUSED_S: u64 = if cfg!(debug_assertions) { 240 } else { 60 };
+const SIGNED_S: u64 = if cfg!(debug_assertions) { 30 } else { 2 };
+
+/// A policy that makes the search for what is missing go on to its end, wherever no other policy permits the release.
+pub(super) fn costly(when: &str) -> String {
+    let names: Vec<String> = (0..100).map(|number| format!("\"t{number}\"")).collect();
+    format!(
+        "@id(\"costly\") permit (principal, action == Action::\"sign\", resource) when {{
+            {when} && context.testsPassed.containsAll([{}]) && !context.testsPassed.contains(\"t0\") &&
+            context.time.hour < 12 }};",
+        names.join(", ")
+    )
+}
+
+/// Permits `suite`.
+fn costly_rules() -> BTreeMap<String, Vec<u8>> {
+    let suite = "@id(\"suite\") permit (principal, action == Action::\"sign\", resource) when {
+        resource.class == Class::\"product-build\" && resource.product == \"suite\" };\n";
+    evidence::rules(&(suite.to_owned() + &costly("resource.product == \"costly\"")))
+}
+
+/// 256 requests that no policy permits, with policies at the bound of a decision.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_that_nothing_permits_are_refused_and_delay_nobody() {
+    let cluster = Cluster::start(Setup::default()).await;
+    for node in cluster.nodes() {
+        let policy = cluster.node_folder(&node).join("policy");
+        for (name, bytes) in costly_rules() {
+            fs::write(policy.join(name), bytes).unwrap();
+        }
+        cluster.custodian(&node).await.reload(v1::ReloadRequest {}).await.unwrap();
+    }
+    let key = cluster.release_key().await;
+    sign(&cluster, build("before", 1, 1), SOON).await;
+
+    let begun = Instant::now();
+    let mut flood = Vec::new();
+    for number in 1..=FLOOD {
+        let product = "costly".to_owned();
+        flood.push(create(&cluster, v1::CreateReleaseRequest { product, ..build("flood", number, 1) }).await);
+    }
+    let mut other = client::releases(cluster.channel("pipeline-2").await);
+    let mut slowest = 0.0_f64;
+    for number in 1..=3 {
+        let asked = Instant::now();
+        let request = build("honest", number, 1);
+        let honest = other.create_release(request.clone()).await.unwrap().into_inner().release_id;
+        let release = finished(cluster.channel("pipeline-2").await, &honest, SOON).await;
+        check(&key, &request, &release);
+        slowest = slowest.max(asked.elapsed().as_secs_f64());
+    }
+    let channel = cluster.channel("pipeline").await;
+    for id in &flood {
+        let release = finished(channel.clone(), id, std::time::Duration::from_secs(REFUSED_S)).await;
+        assert_eq!(release.state(), v1::ReleaseState::Refused, "{release:?}");
+    }
+    let all = begun.elapsed().as_secs_f64();
+    println!("{FLOOD} requests refused within {all:.1} s, honest ones signed within {slowest:.2} s");
+    assert!(all < REFUSED_S as f64, "all refused after {all:.1} s");
+    assert!(slowest < SIGNED_S as f64, "signed after {slowest:.1} s");
+    let culprits =
+        cluster.operator().await.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner().nodes;
+    assert!(culprits.iter().all(|node| node.culprit.is_empty()), "{culprits:?}");
+}
+
+/// What a batch with it had left for nodes, and what had not: nothing that was before the coordinator was killed can become a signature
+/// after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_can_be_taken_back_after_the_coordinator_was_killed() {
+    let mut cluster = Cluster::start(Setup::default()).await;
+    // One is at nodes, of which one does not answer; the other waits behind it in its channel.
+    cluster.process("supervisor-1").freeze();
+    let at_nodes = create(&cluster, build("stable", 1, 1)).await;
+    eventually("nodes have it", SOON, async || match get(&cluster, &at_nodes).await {
+        release if release.state() == v1::ReleaseState::Signing => Ok(()),
+        release => Err(format!("{release:?}")),
+    })
+    .await;
+    let behind = create(&cluster, build("stable", 2, 1)).await;
+    let cancel = |id: &str| v1::CancelReleaseRequest { release_id: id.to_owned() };
+    let status = cluster.pipeline().await.cancel_release(cancel(&at_nodes)).await;
+    let status = refused(status, Code::FailedPrecondition);
+    assert_eq!(reason(&status), "TOO_LATE");
+
+    cluster.kill("coordinator");
+    cluster.start_party("coordinator");
+    awaits(&cluster, &at_nodes, &["supervisor-1"]).await;
+    for id in [&at_nodes, &behind] {
+        let release = cluster.pipeline().await.cancel_release(cancel(id)).await.unwrap().into_inner();
+        assert_eq!(release.state(), v1::ReleaseState::Cancelled, "{release:?}");
+    }
+    // The node that was asked before comes back: whatever it made of that batch, nobody has a use for it.
+    cluster.process("supervisor-1").thaw();
+    cluster.until_ready("supervisor-1").await;
+    sign(&cluster, build("stable", 3, 1), SOON).await;
+    for id in [&at_nodes, &behind] {
+        let release = get(&cluster, id).await;
+        assert!(release.state() == v1::ReleaseState::Cancelled && release.files.is_empty(), "{release:?}");
+    }
+}
