@@ -67,7 +67,9 @@ async fn taken(folder: &Path, witness: &JournalWitness) -> Result<String, String
     let opened = Journal::open(&folder.join("node.sqlite")).await;
     let (journal, recovered) = opened.map_err(|error| error.to_string())?;
     let everything = async {
-        let mut all = format!("{recovered:?}");
+        let Recovered { marks, paused, newest_at, counts } = &recovered;
+        let highest: Vec<_> = marks.highest().map(|highest| format!("{highest:?}")).collect();
+        let mut all = format!("{highest:?} {paused:?} {newest_at} {counts:?}");
         let rates = journal.rates(1_100).await.map_err(|error| error.to_string())?;
         let refusals = journal.refusals().await.map_err(|error| error.to_string())?;
         let log = journal.log(log_signer().public().origin()).await.map_err(|error| error.to_string())?;
