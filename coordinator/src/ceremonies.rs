@@ -227,7 +227,7 @@ impl Ceremonies {
         };
         ceremony.observer.tick(self.clock.now());
         self.commit(&id, &mut ceremony, Vec::new(), Some(bytes)).await?;
-        tracing::info!(ceremony = %id, proposer = %ceremony.proposer, "a ceremony is proposed: {}", id.words());
+        tracing::info!(ceremony = %id, proposer = %ceremony.proposer, "a ceremony is proposed");
         state.next = state.next.saturating_add(1);
         state.ceremonies.insert(id, ceremony);
         state.forget(self.clock.now());
@@ -512,7 +512,7 @@ impl Ceremony {
         let keys = self.observer.rosters().unwrap_or_default();
         v1::Ceremony {
             ceremony_id: id.to_string(),
-            words: id.words(),
+            words: self.observer.phrase().map(|phrase| phrase.words()).unwrap_or_default(),
             state: state.into(),
             proposal: proposal.encode().to_vec(),
             proposer: self.proposer.to_string(),

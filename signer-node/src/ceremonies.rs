@@ -24,12 +24,13 @@ use std::{
 use age::secrecy::SecretString;
 use rand::{RngCore as _, rngs::OsRng};
 use rutli_keys::{
-    CeremonyId, IdentityKey, IdentityPublic, KeyName, NodeId,
+    CeremonyId, IdentityKey, IdentityPublic, KeyName, NodeId, SignedRoster, SigningShare,
     ceremony::{
         CeremonyError, CeremonyMachine, CeremonyMessage, CeremonyObserver, Output, Proposal, SignedProposal,
         Step,
     },
 };
+use rutli_signer_secrets::{Locked, on_wiped_stack};
 use rutli_wire::{convert::key_to_wire, link::CeremonyEnvelope, v1};
 use tokio::{
     sync::{mpsc, oneshot},
@@ -61,7 +62,7 @@ mod view;
 pub enum Wish {
     /// Propose one, given as a person writes it, and join it.
     Propose(Vec<u8>),
-    /// Join; with the words that the custodians read to each other.
+    /// Join; with the verification phrase that the custodians read to each other.
     Join(CeremonyId, String),
     /// Do not join, and end it for everybody.
     Reject(CeremonyId, String),
@@ -270,7 +271,7 @@ impl Ceremonies {
             return Ok(());
         }
         self.accept(signed).await?;
-        tracing::info!(ceremony = %id, words = id.words(), "a ceremony is proposed; its custodian joins or rejects it");
+        tracing::info!(ceremony = %id, "a ceremony is proposed; its custodian joins or rejects it");
         Ok(())
     }
 
@@ -284,17 +285,37 @@ impl Ceremonies {
             return Err(Error::TooManyCeremonies(self.open.len()));
         }
         store::accept(&self.journal, &signed, now).await?;
-        self.open.insert(signed.proposal().id(), Open::new(signed));
+        let id = signed.proposal().id();
+        self.open.insert(id, Open::new(signed));
+        // What fails here is tried again every second.
+        if let Err(error) = self.begin(id).await {
+            tracing::error!(ceremony = %id, %error, "the ceremony cannot begin yet");
+        }
         Ok(())
+    }
+
+    /// Draws the seed of a ceremony that has none, and with it this node's part of the verification phrase. That needs no
+    /// custodian, but an unsealed node.
+    async fn begin(&mut self, id: CeremonyId) -> Result<(), Error> {
+        let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
+        if self.sealed || open.seed.is_some() || !matches!(open.part, Part::Looking(_)) {
+            return Ok(());
+        }
+        // A crash before the second line leaves a ceremony without a seed, one after it a ceremony that is taken up.
+        let mut seed = Zeroizing::new([0; 32]);
+        OsRng.fill_bytes(seed.as_mut());
+        let sealed = self.keys.seal(Label::Seed, id.as_bytes(), &seed)?;
+        store::keep_seed(&self.journal, id, &sealed).await?;
+        open.seed = Some(sealed);
+        open.take_part(&self.me, &self.identity, &seed).map_err(refused)?;
+        self.settle(id).await
     }
 
     async fn wish(&mut self, wish: Wish) -> Result<v1::Ceremony, Error> {
         let id = match wish {
             Wish::Propose(text) => self.propose(&text).await?,
             Wish::Join(id, words) => {
-                if !propose::same_words(&words, id) {
-                    return Err(Error::WrongWords(id));
-                }
+                self.check_phrase(id, &words)?;
                 self.join(id).await?;
                 id
             }
@@ -322,9 +343,19 @@ impl Ceremonies {
         // Before anything is durable: what is refused leaves nothing.
         self.check_names(signed.proposal())?;
         self.accept(signed).await?;
-        self.join(id).await?;
-        tracing::info!(ceremony = %id, words = id.words(), "proposed and joined");
+        tracing::info!(ceremony = %id, "proposed; this node joins once the verification phrase is known");
         Ok(id)
+    }
+
+    fn check_phrase(&self, id: CeremonyId, typed: &str) -> Result<(), Error> {
+        self.check_open(id)?;
+        let open = self.open.get(&id).ok_or_else(|| Error::UnknownCeremony(id.to_string()))?;
+        match open.part.phrase() {
+            Some(phrase) if phrase.is(typed) => Ok(()),
+            Some(_) => Err(Error::WrongWords(id)),
+            None if self.sealed => Err(Error::Sealed),
+            None => Err(Error::NoPhrase(open.missing())),
+        }
     }
 
     async fn join(&mut self, id: CeremonyId) -> Result<(), Error> {
@@ -334,25 +365,15 @@ impl Ceremonies {
         self.check_open(id)?;
         let unknown = || Error::UnknownCeremony(id.to_string());
         self.check_names(self.open.get(&id).ok_or_else(unknown)?.signed.proposal())?;
+        self.begin(id).await?;
         let open = self.open.get_mut(&id).ok_or_else(unknown)?;
-        if let Part::Looking(observer) = &open.part {
-            // A crash between here and the next line leaves a ceremony without a seed: not joined. After it, one with a
-            // seed and without a join: the custodian joins again.
-            let mut seed = Zeroizing::new([0; 32]);
-            OsRng.fill_bytes(seed.as_mut());
-            let sealed = self.keys.seal(Label::Seed, id.as_bytes(), &seed)?;
-            store::keep_seed(&self.journal, id, &sealed).await?;
-            open.seed = Some(sealed);
-            let (machine, outputs) =
-                resume(&open.signed, &self.me, &self.identity, &seed, observer.messages())
-                    .map_err(refused)?;
-            open.part = Part::Joined(Box::new(machine));
-            open.absorb(outputs);
+        if let Part::Looking(_) = &open.part {
+            return Err(Error::Ceremony("its seed does not open; reject it and propose a new one".into()));
         }
-        if let Part::Joined(machine) = &mut open.part {
+        if let Part::Acting(machine) = &mut open.part {
             machine.tick(Reading::now().unix_s()).map_err(refused).map(|outputs| open.absorb(outputs))?;
         }
-        if let Part::Joined(machine) = &mut open.part {
+        if let Part::Acting(machine) = &mut open.part {
             let outputs = machine.join().map_err(refused)?;
             open.absorb(outputs);
         }
@@ -372,7 +393,7 @@ impl Ceremonies {
 
     /// Two ceremonies that make a key of the same name would both be certified, and one of them be lost.
     fn check_names(&self, proposal: &Proposal) -> Result<(), Error> {
-        let joined = self.open.values().filter(|other| other.id() != proposal.id() && other.seed.is_some());
+        let joined = self.open.values().filter(|other| other.id() != proposal.id() && other.has_joined());
         let taken: BTreeSet<_> =
             joined.flat_map(|other| other.signed.proposal().keys()).map(|key| &key.name).collect();
         for key in proposal.keys() {
@@ -391,7 +412,7 @@ impl Ceremonies {
         self.check_open(id)?;
         let open = self.open.get_mut(&id).ok_or_else(|| Error::UnknownCeremony(id.to_string()))?;
         let outputs = match &mut open.part {
-            Part::Joined(machine) => how.run(machine),
+            Part::Acting(machine) => how.run(machine),
             Part::Looking(observer) => {
                 how.check(&self.me, observer).and_then(|()| {
                     // Leaving needs the identity key alone. This machine's seed is never used, and it sees no message: a
@@ -434,13 +455,13 @@ impl Ceremonies {
         let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
         let (end, keep_seed) = match &open.finish {
             Some(Finish::Done(keys)) => {
-                for OpenKey { roster, share } in keys {
+                for (roster, share) in keys {
                     self.keys.store(roster, share)?;
                 }
                 (End { done: true, reason: String::new(), culprits: Vec::new() }, false)
             }
             Some(Finish::Aborted(end)) => {
-                let certified = matches!(&open.part, Part::Joined(machine) if machine.has_certified());
+                let certified = matches!(&open.part, Part::Acting(machine) if machine.has_certified());
                 (end.clone(), certified)
             }
             None => return Ok(()),
@@ -453,9 +474,9 @@ impl Ceremonies {
         let ended = Ended { steps: view::last_steps(&messages), signed: open.signed, end, own: open.own };
         self.remember(id, ended);
         let Some(Finish::Done(keys)) = open.finish else { return Ok(()) };
-        for key in keys {
-            let name = key.roster.roster().key().clone();
-            if let Err(error) = self.node.ask(|answer| NodeEvent::Install(vec![key], answer)).await {
+        for (roster, share) in &keys {
+            let name = roster.roster().key().clone();
+            if let Err(error) = self.install_made(roster, share).await {
                 tracing::error!(
                     key = %name,
                     %error,
@@ -466,6 +487,12 @@ impl Ceremonies {
             }
         }
         Ok(())
+    }
+
+    async fn install_made(&self, roster: &SignedRoster, share: &SigningShare) -> Result<(), Error> {
+        let share = on_wiped_stack(|| Locked::new(share.duplicate()))?;
+        let key = OpenKey { roster: roster.clone(), share };
+        self.node.ask(|answer| NodeEvent::Install(vec![key], answer)).await
     }
 
     /// Takes keys from the store that the signer could not take before. Nothing secret was kept for that: with a
@@ -508,6 +535,9 @@ impl Ceremonies {
         let now = Reading::now().unix_s();
         let ids: Vec<_> = self.open.keys().copied().collect();
         for id in ids {
+            if let Err(error) = self.begin(id).await {
+                tracing::error!(ceremony = %id, %error, "the ceremony cannot begin yet; tried again in a second");
+            }
             if let Some(open) = self.open.get_mut(&id) {
                 match open.part.tick(now) {
                     Ok(outputs) => open.absorb(outputs),
@@ -543,6 +573,9 @@ impl Ceremonies {
             if let Err(error) = self.take_up(id, &opener) {
                 tracing::error!(ceremony = %id, %error, "the ceremony cannot be taken up");
             }
+            if let Err(error) = self.begin(id).await {
+                tracing::error!(ceremony = %id, %error, "the ceremony cannot begin yet; tried again in a second");
+            }
             self.settle_or_log(id).await;
         }
         Ok(())
@@ -551,15 +584,12 @@ impl Ceremonies {
     /// Makes the machine of a joined ceremony from its seed and its messages.
     fn take_up(&mut self, id: CeremonyId, opener: &Opener) -> Result<(), Error> {
         let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
-        let (Some(sealed), Part::Looking(observer)) = (&open.seed, &open.part) else { return Ok(()) };
+        let (Some(sealed), Part::Looking(_)) = (&open.seed, &open.part) else { return Ok(()) };
         let seed = opener
             .open(Label::Seed, id.as_bytes(), sealed)
             .map_err(|problem| Error::Ceremony(format!("its seed does not open: {problem}")))?;
-        let (machine, outputs) =
-            resume(&open.signed, &self.me, &self.identity, &seed, observer.messages()).map_err(refused)?;
+        open.take_part(&self.me, &self.identity, &seed).map_err(refused)?;
         tracing::info!(ceremony = %id, "took up the ceremony where it was");
-        open.part = Part::Joined(Box::new(machine));
-        open.absorb(outputs);
         Ok(())
     }
 
@@ -596,7 +626,7 @@ impl Ceremonies {
 
     fn view(&self, id: CeremonyId) -> Option<v1::Ceremony> {
         if let Some(open) = self.open.get(&id) {
-            return Some(view::open(&open.signed, &open.part.status(), &self.me, !self.streams.is_empty()));
+            return Some(view::open(open, &self.me, !self.streams.is_empty()));
         }
         let ended = self.ended.get(&id)?;
         let rosters = if ended.end.done { self.keys.rosters().unwrap_or_default() } else { Vec::new() };

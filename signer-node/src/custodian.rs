@@ -361,6 +361,7 @@ fn to_status(error: Error) -> Status {
         | Error::Sealed
         | Error::NotSealed
         | Error::NameInUse(_)
+        | Error::NoPhrase(_)
         | Error::Ceremony(_) => Code::FailedPrecondition,
         Error::TooManyCeremonies(_) => Code::ResourceExhausted,
         Error::Journal(_) | Error::File { .. } | Error::Stopping => Code::Unavailable,

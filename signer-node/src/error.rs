@@ -6,7 +6,9 @@ use rutli_keys::{CeremonyId, InvalidIdentity, InvalidRoster, KeyName, NodeId};
 use rutli_log::checkpoint::InvalidLogKey;
 use rutli_wire::tls::BadMaterial;
 
-use crate::{gate::CannotVouch, locked::CannotLock, sign::KeyError};
+use rutli_signer_secrets::CannotLock;
+
+use crate::{gate::CannotVouch, sign::KeyError};
 
 /// Everything that stops the daemon, or a request of its custodian.
 #[derive(Debug, thiserror::Error)]
@@ -225,9 +227,29 @@ pub enum Error {
     UnknownCeremony(String),
     /// The words are not those of this ceremony: a typing error, or another ceremony than the one talked about.
     #[error(
-        "these are not the words of ceremony {0}; read them from another custodian, and do not join if they differ"
+        "this is not the verification phrase of ceremony {0}; have another custodian read it, and do not join if it differs"
     )]
     WrongWords(CeremonyId),
+    /// The configuration changed since the key was made, or the roster file is another deployment's.
+    #[error(
+        "the roster of key {key} names {node} with identity {roster}, the configuration has {known}; put the configuration \
+         back, or the roster file of this deployment"
+    )]
+    RosterIdentity {
+        /// Which key.
+        key: KeyName,
+        /// Whose identity differs.
+        node: NodeId,
+        /// As the roster has it.
+        roster: String,
+        /// As the configuration has it.
+        known: String,
+    },
+    /// There is nothing to compare yet: not all members have added their part.
+    #[error(
+        "the verification phrase is not known yet: it needs {0} online and unsealed; join once the phrase was compared"
+    )]
+    NoPhrase(String),
     /// A proposal that this node does not take part in, whoever made it.
     #[error("{0}")]
     Proposal(String),

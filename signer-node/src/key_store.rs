@@ -26,6 +26,7 @@ use std::{
 
 use age::{DecryptError, Decryptor, Encryptor, armor::ArmoredReader, secrecy::SecretString, x25519};
 use rutli_keys::{KeyName, NodeId, Roster, SignedRoster, SigningShare};
+use rutli_signer_secrets::{Locked, on_wiped_stack};
 use zeroize::Zeroizing;
 
 use crate::{
@@ -141,7 +142,16 @@ impl KeyStore {
     }
 
     /// Opens the share of a key, and checks it against the roster's verifying share of this node.
-    pub fn share(&self, opener: &Opener, roster: &Roster, me: &NodeId) -> Result<SigningShare, Error> {
+    pub fn share(
+        &self,
+        opener: &Opener,
+        roster: &Roster,
+        me: &NodeId,
+    ) -> Result<Locked<SigningShare>, Error> {
+        on_wiped_stack(|| Ok(Locked::new(self.open_share(opener, roster, me)?)?))
+    }
+
+    fn open_share(&self, opener: &Opener, roster: &Roster, me: &NodeId) -> Result<SigningShare, Error> {
         let path = self.share_path(roster.key());
         let wrong = |problem: &str| Error::ShareFile { path: path.clone(), problem: problem.to_owned() };
         let sealed = read_limited(&path, limits::MAX_KEY_FILE_BYTES)?;
@@ -182,6 +192,10 @@ impl KeyStore {
 
     /// Seals 32 secret bytes to the node's recipient.
     pub fn seal(&self, label: Label, context: &[u8; 32], secret: &[u8; 32]) -> Result<Vec<u8>, Error> {
+        on_wiped_stack(|| self.sealed(label, context, secret))
+    }
+
+    fn sealed(&self, label: Label, context: &[u8; 32], secret: &[u8; 32]) -> Result<Vec<u8>, Error> {
         let failed = |problem: String| Error::Sealing(problem);
         let encryptor = Encryptor::with_recipients(iter::once(&self.seal.recipient as _))
             .map_err(|error| failed(error.to_string()))?;
@@ -205,10 +219,18 @@ impl KeyStore {
         let wrong = |problem: String| Error::SealIdentity { path: self.seal.identity_file.clone(), problem };
         let decryptor =
             Decryptor::new(ArmoredReader::new(bytes)).map_err(|error| wrong(error.to_string()))?;
-        if decryptor.is_scrypt() {
-            return Ok(decryptor);
+        if !decryptor.is_scrypt() {
+            return Err(wrong("it is encrypted, but not with a passphrase".to_owned()));
         }
-        Err(wrong("it is encrypted, but not with a passphrase".to_owned()))
+        match scrypt_log_n(bytes) {
+            Some(log_n) if log_n >= limits::MIN_SCRYPT_LOG_N => Ok(decryptor),
+            Some(log_n) => Err(wrong(format!(
+                "its passphrase can be guessed too cheaply: scrypt's work factor is 2^{log_n}, at least 2^{} is required; \
+                 encrypt it again with `age --passphrase`",
+                limits::MIN_SCRYPT_LOG_N
+            ))),
+            None => Err(wrong("its header does not say scrypt's work factor".to_owned())),
+        }
     }
 
     /// The first secret key of the file; comments and empty lines are left out. It must be the recipient's own, or what
@@ -297,6 +319,15 @@ pub(crate) fn sync_folder(path: &Path) -> Result<(), Error> {
     fs::File::open(path).and_then(|folder| folder.sync_all()).map_err(Error::file("sync", path))
 }
 
+/// From the second line of the header: `-> scrypt SALT LOG_N` (age-encryption.org/v1, "scrypt recipient type").
+fn scrypt_log_n(bytes: &[u8]) -> Option<u8> {
+    let mut start = Vec::new();
+    ArmoredReader::new(bytes).take(limits::SCRYPT_STANZA_BYTES).read_to_end(&mut start).ok()?;
+    let stanza = start.split(|byte| *byte == b'\n').nth(1)?;
+    let arguments = std::str::from_utf8(stanza).ok()?.strip_prefix("-> scrypt ")?;
+    arguments.split(' ').nth(1)?.parse().ok()
+}
+
 fn is_age_file(bytes: &[u8]) -> bool {
     bytes.starts_with(b"age-encryption.org/")
         || bytes.trim_ascii_start().starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----")
@@ -339,9 +370,9 @@ mod tests {
         }
 
         /// As `age -p` makes it, with a work factor for tests.
-        fn encrypt_identity(&self, armor: bool) {
+        fn encrypt_identity(&self, armor: bool, log_n: u8) {
             let mut recipient = age::scrypt::Recipient::new(SecretString::from(PASSPHRASE.to_owned()));
-            recipient.set_work_factor(4);
+            recipient.set_work_factor(log_n);
             let sealed = if armor {
                 age::encrypt_and_armor(&recipient, self.secret().as_bytes()).unwrap().into_bytes()
             } else {
@@ -443,7 +474,7 @@ mod tests {
     fn an_encrypted_identity_waits_for_its_passphrase() {
         for armor in [false, true] {
             let fixture = Fixture::new();
-            fixture.encrypt_identity(armor);
+            fixture.encrypt_identity(armor, limits::MIN_SCRYPT_LOG_N);
             let store = fixture.store();
             assert!(store.opener().unwrap().is_none());
             let wrong = store.unlock(SecretString::from("wrong".to_owned())).unwrap_err();
@@ -452,6 +483,20 @@ mod tests {
             let sealed = store.seal(Label::Seed, &[1; 32], &[2; 32]).unwrap();
             assert_eq!(*opener.open(Label::Seed, &[1; 32], &sealed).unwrap(), [2; 32]);
             assert_eq!(format!("{opener:?}"), "Opener(…)");
+        }
+    }
+
+    #[test]
+    fn a_passphrase_that_is_cheap_to_guess_is_refused_before_it_is_asked_for() {
+        for armor in [false, true] {
+            for log_n in [1, 4, limits::MIN_SCRYPT_LOG_N - 1] {
+                let fixture = Fixture::new();
+                fixture.encrypt_identity(armor, log_n);
+                let error = fixture.store().opener().unwrap_err();
+                assert!(error.to_string().contains(&format!("work factor is 2^{log_n}")), "{error}");
+                let error = fixture.store().unlock(SecretString::from(PASSPHRASE.to_owned())).unwrap_err();
+                assert!(matches!(error, Error::SealIdentity { .. }), "{error}");
+            }
         }
     }
 

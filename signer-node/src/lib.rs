@@ -7,7 +7,7 @@
 //! | [`policy`] | **what is permitted**: the custodian's rules over facts that the node established; sans-IO |
 //! | [`evidence`], [`marks`], [`versions`], [`rates`], [`refusals`] | those facts: documents that verify, sequences, versions, counts, custodians' refusals |
 //! | [`waits`] | what releases that wait were answered, for a while |
-//! | [`nonces`], [`locked`] | nonces of one use, locked memory |
+//! | `rutli-signer-secrets` | shares and nonces in locked memory, wiped: a crate of its own |
 //! | [`node`] | the driver: owns the heart on a thread of its own, between links, journal and custodian |
 //! | [`link`] | one task for each coordinator: dials, keeps the stream, comes back |
 //! | [`journal`] | decisions, marks, refusals, pause and ceremonies, durable |
@@ -15,7 +15,7 @@
 //! | [`key_store`] | shares and rosters on disk, sealed with `age` |
 //! | [`ceremonies`] | key ceremonies of this node, over restarts |
 //! | [`custodian`] | the Unix socket of the person in charge |
-//! | [`config`], [`clock`], [`hardening`], [`limits`], [`error`] | what the daemon stands on |
+//! | [`config`], [`clock`], [`entropy`], [`hardening`], [`limits`], [`error`] | what the daemon stands on |
 //!
 //! Out of scope: what signatures and rosters are (`rutli-keys`), what is signed (`rutli-release`), and what messages
 //! look like (`rutli-wire`), what documents say (`rutli-evidence`), and how policies decide (`rutli-policy`).
@@ -25,6 +25,7 @@ pub mod ceremonies;
 pub mod clock;
 pub mod config;
 pub mod custodian;
+pub mod entropy;
 pub mod error;
 pub mod evidence;
 pub mod gate;
@@ -34,10 +35,8 @@ pub mod journal_witness;
 pub mod key_store;
 pub mod limits;
 pub mod link;
-pub mod locked;
 pub mod marks;
 pub mod node;
-pub mod nonces;
 pub mod policy;
 pub mod rates;
 pub mod refusals;
@@ -52,3 +51,4 @@ mod testing;
 mod run;
 
 pub use run::{mark_restored, restore, run};
+pub use rutli_signer_secrets::{CannotLock, Locked, on_wiped_stack};

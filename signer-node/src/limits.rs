@@ -106,6 +106,10 @@ pub const MAX_JOURNAL_WITNESS_BYTES: u64 = 64 << 10;
 /// Milliseconds between two probes of a failed journal, and between two looks at the clocks.
 pub const TICK_MS: u64 = 1_000;
 
+/// Milliseconds after such a trace for which no nonces are made: until then the kernels of two copies of one machine may
+/// give the same randomness, for Linux reseeds once a minute.
+pub const NONCE_PAUSE_MS: i64 = 60_000;
+
 /// Seconds by which the wall clock may be behind the newest line of the journal: corrections of the time service.
 pub const MAX_CLOCK_BACKSTEP_S: u64 = 60;
 
@@ -163,8 +167,8 @@ pub const MAX_OPEN_CEREMONIES: usize = 16;
 /// Ended ceremonies that are remembered, so that a late peer still gets this node's messages.
 pub const MAX_ENDED_CEREMONIES: usize = 32;
 
-/// Messages that a ceremony's transcript may hold: six steps of 128 nodes, and a rejection or abort of each.
-pub const MAX_TRANSCRIPT_MESSAGES: u32 = 1_024;
+/// Messages that a ceremony's transcript may hold: eight steps of 128 nodes, and a rejection and abort of each.
+pub const MAX_TRANSCRIPT_MESSAGES: u32 = 1_280;
 
 /// Bytes of a Unix socket's path (`sun_path` of `unix(7)` has 108 with the closing zero).
 pub const MAX_SOCKET_PATH_BYTES: usize = 107;
@@ -206,6 +210,13 @@ pub const LINK_WINDOW_BYTES: u32 = 2 << 20;
 /// Work factor of a passphrase that is accepted: 2^20 takes about 1 GiB of memory while `unseal` runs, a usual one
 /// (2^18) a quarter of it.
 pub const MAX_SCRYPT_LOG_N: u8 = 20;
+
+/// Work factor below which a passphrase is refused: each step less halves the cost of guessing it. 2^15 takes a tenth of a
+/// second and 32 MiB for each guess; the `age` command writes 2^18.
+pub const MIN_SCRYPT_LOG_N: u8 = 15;
+
+/// Bytes of the beginning of an age file that have its work factor: two short lines.
+pub const SCRYPT_STANZA_BYTES: u64 = 256;
 
 /// Bytes of a journal in a backup: some 50 million permissions. What is beyond is no backup of a node.
 pub const MAX_BACKUP_JOURNAL_BYTES: u64 = 64 << 30;

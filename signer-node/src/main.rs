@@ -1,6 +1,7 @@
 //! The daemon `rutli-signer`: arguments, logs, signals; everything else is in the library.
 
 use std::{
+    alloc::System,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -12,6 +13,12 @@ use rutli_signer_node::{clock::Reading, config::Config, error::Error, hardening,
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
+use zeroizing_alloc::ZeroAlloc;
+
+/// Libraries free what held a share, a nonce or a passphrase as it is: age buffers plaintext, growing vectors move. So all
+/// memory is overwritten when it is freed.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// A signer node of Rütli: holds one share of each key, decides for itself what is signed, dials out.
 ///

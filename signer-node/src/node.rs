@@ -16,6 +16,7 @@ use rand::rngs::OsRng;
 use rutli_keys::{SignedRoster, SigningShare};
 use rutli_log::Head;
 use rutli_release::ChannelKey;
+use rutli_signer_secrets::Locked;
 use rutli_wire::link::{Batch, FromNode, LogHead, NodeStatus};
 use tokio::{
     sync::{mpsc, oneshot, watch},
@@ -25,6 +26,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::{self, Reading, Watch},
+    entropy::HedgedRng,
     error::Error,
     gate::{LogState, Unsaved},
     journal::{Counts, Journal},
@@ -58,8 +60,8 @@ impl Stream {
 pub struct OpenKey {
     /// Who holds what.
     pub roster: SignedRoster,
-    /// This node's.
-    pub share: SigningShare,
+    /// This node's, in memory that moves with it.
+    pub share: Locked<SigningShare>,
 }
 
 /// What the signer's thread answers its custodian.
@@ -171,12 +173,22 @@ impl NodeHandle {
 
 /// Starts the signer's thread; it ends when the last handle is dropped.
 pub fn start(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -> Result<NodeHandle, Error> {
-    let (events, inbox) = mpsc::channel(limits::NODE_QUEUE);
-    let (publish, status) = watch::channel(signer.status());
-    let (publish_size, log_size) = watch::channel(signer.gate().size());
     let thread_error = |source| Error::Thread { source };
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().build().map_err(thread_error)?;
+    let (node, handle) = ready(signer, journal, newest_at, counts);
+    std::thread::Builder::new()
+        .name("signer".into())
+        .spawn(move || runtime.block_on(node.run()))
+        .map_err(thread_error)?;
+    Ok(handle)
+}
+
+/// What the signer's thread will run, and the way to it.
+fn ready(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -> (Node, NodeHandle) {
+    let (events, inbox) = mpsc::channel(limits::NODE_QUEUE);
+    let (publish, status) = watch::channel(signer.status());
+    let (publish_size, log_size) = watch::channel(signer.gate().size());
     let node = Node {
         signer,
         journal,
@@ -186,17 +198,15 @@ pub fn start(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -
         streams: BTreeMap::new(),
         hungry: VecDeque::new(),
         watch: Watch::new(Reading::now(), clock::boot_id()),
+        rng: HedgedRng::new(OsRng, clock::boot_id()),
+        no_nonces_before_ms: 0,
         newest_at,
         counts,
         journal_failed: None,
         witness_failed: false,
         clock_behind: false,
     };
-    std::thread::Builder::new()
-        .name("signer".into())
-        .spawn(move || runtime.block_on(node.run()))
-        .map_err(thread_error)?;
-    Ok(NodeHandle { events, status, log_size })
+    (node, NodeHandle { events, status, log_size })
 }
 
 struct Node {
@@ -209,6 +219,9 @@ struct Node {
     /// Streams whose pools may have room.
     hungry: VecDeque<StreamId>,
     watch: Watch,
+    rng: HedgedRng<OsRng>,
+    /// No nonce is made before this moment of the clock that counts suspensions too, in milliseconds.
+    no_nonces_before_ms: i64,
     /// Highest time in the journal.
     newest_at: u64,
     /// Of the journal's lines.
@@ -271,7 +284,7 @@ impl Node {
             }
             Event::Install(keys, answer) => {
                 self.answer_all().await;
-                let installed = keys.iter().try_for_each(|key| self.install(key));
+                let installed = keys.into_iter().try_for_each(|key| self.install(key));
                 if installed.is_ok() {
                     self.signer.set_sealed(false);
                 }
@@ -465,10 +478,9 @@ impl Node {
         self.publish_status();
     }
 
-    /// A copy goes to the signer's locked memory; the vector that the key came in is wiped when it is dropped.
-    fn install(&mut self, key: &OpenKey) -> Result<(), Error> {
+    fn install(&mut self, key: OpenKey) -> Result<(), Error> {
         let name = key.roster.roster().key().clone();
-        self.signer.install_key(key.roster.clone(), key.share.duplicate())?;
+        self.signer.install_key(key.roster, key.share)?;
         tracing::info!(key = %name, "key ready");
         let streams: Vec<_> = self.streams.keys().copied().collect();
         streams.into_iter().for_each(|stream| self.make_hungry(stream));
@@ -511,6 +523,9 @@ impl Node {
         self.check_backstep(now);
         if self.journal_failed.is_some() {
             self.probe().await;
+        }
+        if now.monotonic_ms >= self.no_nonces_before_ms {
+            self.signer.set_lull(None);
         }
         self.check_witness();
         // Outboxes that were too full for commitments may have room again.
@@ -586,10 +601,16 @@ impl Node {
         }
     }
 
-    /// Every nonce may exist twice: none is used, and every stream begins anew.
+    /// Every nonce may exist twice: none is used, and every stream begins anew. So may the kernel's randomness, until it
+    /// reseeds: no nonce is made before that.
     fn forget_nonces(&mut self, why: &str) {
-        tracing::warn!("{why}: every nonce made before is forgotten, and every stream begins anew");
+        let pause_s = limits::NONCE_PAUSE_MS / 1_000;
+        tracing::warn!(
+            "{why}: every nonce made before is forgotten, every stream begins anew, and no nonces are made for {pause_s} s"
+        );
+        self.no_nonces_before_ms = Reading::now().monotonic_ms.saturating_add(limits::NONCE_PAUSE_MS);
         self.signer.forget_nonces();
+        self.signer.set_lull(Some(format!("no nonces are made for {pause_s} s: {why}")));
         let streams: Vec<_> = self.streams.keys().copied().collect();
         streams.into_iter().for_each(|stream| self.close_stream(stream));
     }
@@ -603,12 +624,20 @@ impl Node {
     /// Makes some nonces for the stream whose turn it is.
     fn feed(&mut self, most: usize) {
         let Some(id) = self.hungry.pop_front() else { return };
+        // Each tick asks again.
+        if Reading::now().monotonic_ms < self.no_nonces_before_ms {
+            return;
+        }
         let Some(stream) = self.streams.get(&id) else { return };
         // Answers come first: a full outbox means that the coordinator does not keep up, not that it wants more.
         if stream.outbox.capacity() < limits::OUTBOX_RESERVE {
             return;
         }
-        let announcements = self.signer.announce(id, most, &mut OsRng);
+        let announcements = match self.signer.announce(id, most, &mut self.rng) {
+            Ok(announcements) => announcements,
+            // Tried again with the next tick.
+            Err(error) => return tracing::error!(%error, "no nonces can be made"),
+        };
         if !announcements.is_empty() {
             announcements.into_iter().for_each(|announcement| self.send(id, announcement));
             self.make_hungry(id);

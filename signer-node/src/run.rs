@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use rutli_keys::{IdentityKey, NodeId};
+use rutli_keys::{IdentityKey, IdentityPublic, NodeId, Roster};
 use rutli_wire::role::Party;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -124,6 +124,9 @@ async fn start_signer(
     let loaded = config.policy.load()?;
     loaded.rules.warnings().iter().for_each(|warning| tracing::warn!("rules: {warning}"));
     let rosters = keys.rosters()?;
+    for signed in &rosters {
+        check_identities(signed.roster(), &config.me, identity, &config.peers)?;
+    }
     let (journal, recovered, lost) = open_journal(config, witness, !rosters.is_empty()).await?;
     let gate = open_gate(config, &journal, Arc::clone(identity)).await?;
     let now = Reading::now().unix_s();
@@ -284,7 +287,7 @@ fn read_identity(config: &Config) -> Result<Arc<IdentityKey>, Error> {
 fn check_own_entry(
     me: &NodeId,
     identity: &IdentityKey,
-    peers: &BTreeMap<NodeId, rutli_keys::IdentityPublic>,
+    peers: &BTreeMap<NodeId, IdentityPublic>,
 ) -> Result<(), Error> {
     match peers.get(me) {
         Some(listed) if *listed != identity.public() => Err(Error::OwnIdentity {
@@ -294,6 +297,28 @@ fn check_own_entry(
         }),
         _ => Ok(()),
     }
+}
+
+/// The members of a key are those that the configuration lists, by the same identity keys: the gate counts these peers'
+/// cosignatures, and a roster of other people's nodes was made under another configuration.
+fn check_identities(
+    roster: &Roster,
+    me: &NodeId,
+    own: &IdentityKey,
+    peers: &BTreeMap<NodeId, IdentityPublic>,
+) -> Result<(), Error> {
+    for node in roster.nodes() {
+        let known = if node.id == *me { Some(own.public()) } else { peers.get(&node.id).copied() };
+        if known != Some(node.identity) {
+            return Err(Error::RosterIdentity {
+                key: roster.key().clone(),
+                node: node.id.clone(),
+                roster: node.identity.to_string(),
+                known: known.map_or_else(|| "no such [[peer]]".to_owned(), |known| known.to_string()),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// The TLS files fit, and the certificate names this node: otherwise every coordinator would refuse it.
@@ -363,6 +388,36 @@ mod tests {
             peers: BTreeMap::new(),
             log: log_signer().public(),
             policy: RulesFolder::new(rules),
+        }
+    }
+
+    #[test]
+    fn a_roster_of_other_identities_than_the_configurations_is_refused() {
+        let rehearsed = rutli_keys::rehearsal::Cast::new(
+            &[("supervisor", 1, 1), ("vendor", 2, 3)],
+            &["release"],
+            [5; 32],
+        )
+        .unwrap();
+        let identity = |id: &NodeId| Arc::clone(&rehearsed.identities[id]);
+        let made = rehearsed.run().unwrap();
+        let roster = made.rosters[0].roster();
+        let me = NodeId::new("vendor", "vendor-1").unwrap();
+        let peers: BTreeMap<_, _> =
+            roster.nodes().map(|node| (node.id.clone(), identity(&node.id).public())).collect();
+        check_identities(roster, &me, &identity(&me), &peers).unwrap();
+        let other = IdentityKey::from_bytes(&[9; 32]);
+        let problem = |own: &IdentityKey, peers: &BTreeMap<_, _>| {
+            check_identities(roster, &me, own, peers).unwrap_err().to_string()
+        };
+        assert!(problem(&other, &peers).contains("vendor/vendor-1"));
+        for id in peers.keys().filter(|id| **id != me) {
+            let mut missing = peers.clone();
+            missing.remove(id);
+            assert!(problem(&identity(&me), &missing).contains(&format!("{id}")));
+            let mut changed = peers.clone();
+            changed.insert(id.clone(), other.public());
+            assert!(problem(&identity(&me), &changed).contains(&other.public().to_string()));
         }
     }
 

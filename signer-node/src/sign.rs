@@ -23,6 +23,7 @@ use rand::{CryptoRng, RngCore};
 use rutli_keys::{KeyName, NodeId, RosterHash, SignedRoster, SigningShare};
 use rutli_log::Head;
 use rutli_release::{ReleaseId, VerifiedRelease};
+use rutli_signer_secrets::{CannotLock, Locked, NoncePool};
 use rutli_wire::link::{
     Batch, BatchId, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, LogHead,
     NodeStatus, Refusal, RefusalCode, Witnessed,
@@ -32,9 +33,7 @@ use crate::{
     clock::Reading,
     gate::{Gate, Unsaved, out_of_time},
     limits,
-    locked::{CannotLock, Locked},
     marks::{Marks, Novelty},
-    nonces::NoncePool,
     policy::{Change, Denied, PermittedRelease, Policy},
     rates::RateCounter,
 };
@@ -65,6 +64,8 @@ pub struct Signer {
     open: OpenBatches,
     paused: Option<String>,
     closed: Option<String>,
+    /// Why it makes no nonces at the moment.
+    lull: Option<String>,
     /// Its memory is not all there, until its custodian decides to go on.
     lost: Option<String>,
     /// Until its custodian has opened the seal identity; also while there is no key yet.
@@ -81,9 +82,6 @@ pub enum KeyError {
     /// The share does not fit the roster. The file is damaged, or belongs to another epoch.
     #[error("the share of key {0} does not fit its roster; restore the share file of this roster's epoch")]
     WrongShare(KeyName),
-    /// See [`CannotLock`].
-    #[error(transparent)]
-    CannotLock(#[from] CannotLock),
 }
 
 /// A batch that is decided as far as it will be, but whose records are not durable yet.
@@ -157,6 +155,7 @@ impl Signer {
             open: OpenBatches::default(),
             paused,
             closed: None,
+            lull: None,
             lost: None,
             sealed: false,
             shares_made: 0,
@@ -281,7 +280,7 @@ impl Signer {
         let Pending { id, at, records, log, work, decision_ms, .. } = pending;
         self.settle(log.as_ref(), journaled);
         let answer =
-            self.condition().and(work).and_then(|work| self.check_gate().map(|()| work)).map(|work| {
+            self.condition().and(work).and_then(|work| self.check_still(&work).map(|()| work)).map(|work| {
                 for record in &records {
                     self.settle_record(record);
                 }
@@ -375,7 +374,7 @@ impl Signer {
         let Some(pool) = self.pools.get_mut(&(stream, batch.key.clone())) else { return };
         for commitment in batch.items.iter().flat_map(|item| &item.commitments) {
             // Most are other nodes'.
-            drop(pool.take(commitment));
+            drop(pool.take(&commitment.0));
         }
     }
 
@@ -425,13 +424,13 @@ impl Signer {
             .zip(item.commitments.chunks(signers))
             .map(|(slot, commitments)| {
                 let own = commitments.get(place).copied().unwrap_or(CommitmentBytes([0; 64]));
-                pool.take(&own).map(|pair| SlotWork { slot: *slot, pair, commitments: commitments.to_vec() })
+                match pool.take(&own.0) {
+                    Some(pair) => Ok(SlotWork { slot: *slot, pair, commitments: commitments.to_vec() }),
+                    None => Err(unknown_commitment(&own)),
+                }
             })
             .collect();
-        drawn
-            .into_iter()
-            .collect::<Result<_, _>>()
-            .map_err(|unknown| refuse(RefusalCode::UnknownCommitment, unknown.to_string()))
+        drawn.into_iter().collect()
     }
 
     fn condition(&self) -> Result<(), Refusal> {
@@ -452,6 +451,13 @@ impl Signer {
 
     fn unsound(&self) -> Option<&String> {
         self.lost.as_ref().or(self.closed.as_ref())
+    }
+
+    /// What was found when the batch came must hold when its shares leave: the journal was written in between.
+    fn check_still(&self, work: &Work) -> Result<(), Refusal> {
+        self.check_gate()?;
+        let held = self.keys.get(&work.key).map(|held| held.roster.hash());
+        if held == Some(work.roster) { Ok(()) } else { Err(other_roster(work, held)) }
     }
 
     /// Another batch or head may have shown since that the log forked, or that this node was restored.
@@ -488,7 +494,7 @@ impl Signer {
             (own, None) => own,
         };
         let keys = self.keys.iter().map(|(name, held)| (name.clone(), held.roster.hash())).collect();
-        let warning = self.policy.problem().map(str::to_owned).unwrap_or_default();
+        let warning = self.policy.problem().or(self.lull.as_deref()).unwrap_or_default().to_owned();
         NodeStatus { condition, reason, keys, warning }
     }
 
@@ -565,19 +571,17 @@ impl Signer {
     }
 
     /// A key with its share. The share must fit the roster's verifying share of this node.
-    pub fn install_key(&mut self, roster: SignedRoster, share: SigningShare) -> Result<(), KeyError> {
+    pub fn install_key(&mut self, roster: SignedRoster, share: Locked<SigningShare>) -> Result<(), KeyError> {
         self.install(roster, Some(share))
     }
 
-    fn install(&mut self, roster: SignedRoster, share: Option<SigningShare>) -> Result<(), KeyError> {
+    fn install(&mut self, roster: SignedRoster, share: Option<Locked<SigningShare>>) -> Result<(), KeyError> {
         let roster = roster.into_roster();
         let name = roster.key().clone();
         let index = roster.index_of(&self.me).ok_or_else(|| KeyError::NotAMember(name.clone()))?;
-        let share = match share {
-            Some(share) if !fits(&share, &roster, index) => return Err(KeyError::WrongShare(name)),
-            Some(share) => Some(Locked::new(share)?),
-            None => None,
-        };
+        if share.as_ref().is_some_and(|share| !fits(share, &roster, index)) {
+            return Err(KeyError::WrongShare(name));
+        }
         // Nonces made with another share or for another roster are of no use any more.
         self.pools.retain(|(_, key), _| *key != name);
         self.keys.insert(name, HeldKey { roster, index, share, effective: HashMap::new() });
@@ -604,28 +608,39 @@ impl Signer {
         self.open.forget();
     }
 
-    /// Makes up to `most` nonce pairs where a stream's pool has room, for announcement on that stream.
+    /// Why no nonces are made for a while, for everybody to see; `None` once they are made again.
+    pub fn set_lull(&mut self, why: Option<String>) {
+        self.lull = why;
+    }
+
+    /// Makes up to `most` nonce pairs where a stream's pool has room, for announcement on that stream. An error means
+    /// that none could be made, for want of memory that can be locked.
     pub fn announce(
         &mut self,
         stream: StreamId,
         most: usize,
         rng: &mut (impl RngCore + CryptoRng),
-    ) -> Vec<FromNode> {
+    ) -> Result<Vec<FromNode>, CannotLock> {
         if !self.streams.contains(&stream) {
-            return Vec::new();
+            return Ok(Vec::new());
         }
         let mut left = most;
         let mut announcements = Vec::new();
         for (name, held) in &self.keys {
             let Some(share) = &held.share else { continue };
             let pool = self.pools.entry((stream, name.clone())).or_default();
-            let made = pool.top_up(&share.to_frost(), limits::NONCE_POOL, left, rng);
+            let made = match pool.top_up(share.expose(), limits::NONCE_POOL, left, rng) {
+                Ok(made) => made,
+                Err(error) if announcements.is_empty() => return Err(error),
+                Err(_) => break,
+            };
             left = left.saturating_sub(made.len());
             if !made.is_empty() {
+                let made = made.into_iter().map(CommitmentBytes).collect();
                 announcements.push(FromNode::Commitments(name.clone(), made));
             }
         }
-        announcements
+        Ok(announcements)
     }
 }
 
@@ -661,6 +676,27 @@ fn is_unlogged(item: &ItemReply) -> bool {
 
 fn refuse(code: RefusalCode, reason: String) -> Refusal {
     Refusal::new(code, reason)
+}
+
+/// Either the coordinator erred or lies, or the stream was lost in between; a fresh session with fresh commitments is the
+/// way out.
+fn unknown_commitment(commitment: &CommitmentBytes) -> Refusal {
+    let reason = format!(
+        "commitment {commitment} is not in this connection's pool: used already, another node's, or of an earlier connection"
+    );
+    refuse(RefusalCode::UnknownCommitment, reason)
+}
+
+/// The key was exchanged for that of another epoch while the journal was written.
+fn other_roster(work: &Work, held: Option<RosterHash>) -> Refusal {
+    let now = held.map_or("none".to_owned(), |hash| hash.to_string());
+    refuse(
+        RefusalCode::WrongRoster,
+        format!(
+            "the batch was decided under roster {} of key {}, this node's is {now} now",
+            work.roster, work.key
+        ),
+    )
 }
 
 fn malformed(problem: &str) -> Refusal {

@@ -344,12 +344,15 @@ impl Cluster {
 
     /// A node's custodian joins a ceremony, once the node has heard of it.
     pub async fn join(&self, node: &str, ceremony: &v1::Ceremony) {
-        self.ceremony_at(node, &ceremony.ceremony_id, "known", |_| true).await;
-        let request = v1::JoinCeremonyRequest {
-            ceremony_id: ceremony.ceremony_id.clone(),
-            words: ceremony.words.clone(),
-        };
+        let words = self.phrase_at(node, ceremony).await;
+        let request = v1::JoinCeremonyRequest { ceremony_id: ceremony.ceremony_id.clone(), words };
         self.custodian(node).await.join_ceremony(request).await.unwrap();
+    }
+
+    /// The verification phrase, once a node knows it: all nodes must be online and unsealed for that.
+    pub async fn phrase_at(&self, node: &str, ceremony: &v1::Ceremony) -> String {
+        let known = |ceremony: &v1::Ceremony| !ceremony.words.is_empty();
+        self.ceremony_at(node, &ceremony.ceremony_id, "ready to be compared", known).await.words
     }
 
     /// Waits until a ceremony is like this at a node.
@@ -448,7 +451,7 @@ impl Drop for Cluster {
 pub fn encrypt_identity(path: &Path, passphrase: &str) {
     let plain = fs::read(path).unwrap();
     let mut recipient = age::scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
-    recipient.set_work_factor(8);
+    recipient.set_work_factor(rutli_signer_node::limits::MIN_SCRYPT_LOG_N);
     fs::write(path, age::encrypt(&recipient, &plain).unwrap()).unwrap();
 }
 

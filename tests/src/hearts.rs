@@ -15,6 +15,7 @@ use rutli_release::{
     Class, Format, ReleaseId, ReleaseKey, Requester, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
 };
 use rutli_signer_node::{
+    Locked,
     gate::{Gate, LogState},
     marks::Marks,
     policy::Policy,
@@ -247,7 +248,7 @@ pub fn signer(rehearsed: &Deployment, signed: &SignedRoster, gate: Gate) -> Sign
     let node = gate.me().clone();
     let mut signer = Signer::new(node.clone(), policy(SUITE), Marks::default(), gate, None);
     let share: &SigningShare = rehearsed.keys.shares.get(&(node, signed.roster().key().clone())).unwrap();
-    signer.install_key(signed.clone(), share.duplicate()).unwrap();
+    signer.install_key(signed.clone(), Locked::new(share.duplicate()).unwrap()).unwrap();
     signer
 }
 
@@ -257,6 +258,7 @@ pub fn open(signer: &mut Signer, stream: StreamId, rng: &mut StdRng) -> Vec<Comm
     signer.stream_opened(stream);
     signer
         .announce(stream, 48, rng)
+        .unwrap()
         .into_iter()
         .flat_map(|message| match message {
             FromNode::Commitments(_, commitments) => commitments,

@@ -148,7 +148,7 @@ fn shares(reply: &mut BatchReply) -> impl Iterator<Item = &mut Vec<[u8; 32]>> {
 }
 
 async fn announce(signer: &mut Signer, stream: StreamId, outbox: &mpsc::Sender<FromNode>) {
-    for announcement in signer.announce(stream, 256, &mut OsRng) {
+    for announcement in signer.announce(stream, 256, &mut OsRng).unwrap() {
         // The coordinator may have gone.
         let _ = outbox.send(announcement).await;
     }

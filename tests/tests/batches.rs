@@ -134,7 +134,7 @@ impl World {
     }
 
     fn announce(&mut self, place: usize) {
-        for message in self.nodes.signers[place].announce(STREAM, 4_096, &mut self.nodes.rng) {
+        for message in self.nodes.signers[place].announce(STREAM, 4_096, &mut self.nodes.rng).unwrap() {
             self.at(STEP_MS, Step::ToCoordinator(place, message));
         }
     }

@@ -9,6 +9,7 @@
 use rutli_keys::{KeyName, Roster};
 use rutli_release::{Class, Timestamp, UnverifiedRelease, VerifiedRelease};
 use rutli_signer_node::{
+    Locked,
     clock::Reading,
     limits::{MAX_CLOCK_ERROR_S, MAX_OPEN_BATCHES},
     sign::{Signer, StreamId, Verdict},
@@ -145,6 +146,22 @@ fn another_roster_is_refused() {
     assert_eq!(refusal(&nodes.ask(3, &batch)), RefusalCode::UnknownKey);
     let batch = nodes.batch(&[0, 1, 3, 4], &[release(1)]);
     nodes.sign(&batch);
+}
+
+/// The roster is looked at again when shares leave: a key exchanged while the journal was written signs nothing that was
+/// decided before.
+#[test]
+fn a_roster_exchanged_while_the_journal_is_written_is_refused() {
+    let mut nodes = Nodes::new();
+    let batch = nodes.batch(&[0, 1, 3, 4], &[release(1)]);
+    let batch = nodes.complete(3, &batch);
+    let other = rehearse([2; 32], &["release"]);
+    let signer = nodes.signers.get_mut(3).unwrap();
+    let pending = signer.receive(STREAM, batch, NOW);
+    let signed = other.keys.rosters.first().unwrap();
+    let share = other.keys.shares.get(&(signer.me().clone(), signed.roster().key().clone())).unwrap();
+    signer.install_key(signed.clone(), Locked::new(share.duplicate()).unwrap()).unwrap();
+    assert_eq!(refusal(&signer.release_shares(pending, Ok(()))), RefusalCode::WrongRoster);
 }
 
 /// The hash of the same roster, one epoch later.

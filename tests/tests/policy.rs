@@ -10,6 +10,7 @@ use rutli_log::{Hash, entry::RequestTerms};
 use rutli_policy::Rules;
 use rutli_release::{UnverifiedRelease, VerifiedRelease};
 use rutli_signer_node::{
+    Locked,
     gate::LogState,
     journal::Journal,
     policy::{Change, Policy},
@@ -75,7 +76,9 @@ impl Story {
         let policy = Policy::new(rules, self.now, rates, self.journal.refusals().await.unwrap());
         let mut reborn = Signer::new(id.clone(), policy, recovered.marks, gate, recovered.paused);
         let share = &self.deployment.keys.shares[&(id, key())];
-        reborn.install_key(self.deployment.keys.rosters[0].clone(), share.duplicate()).unwrap();
+        reborn
+            .install_key(self.deployment.keys.rosters[0].clone(), Locked::new(share.duplicate()).unwrap())
+            .unwrap();
         self.nodes.announced[usize::from(ME)] = hearts::open(&mut reborn, STREAM, &mut self.nodes.rng);
         self.nodes.signers[usize::from(ME)] = reborn;
     }

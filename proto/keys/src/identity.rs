@@ -1,7 +1,7 @@
 //! The long-lived Ed25519 key by which a node signs its ceremony messages and rosters.
 //!
-//! Every signature is made over `"rutli/" ‖ domain ‖ "/v1" ‖ 0x00 ‖ message`, so that a text signed for one purpose is
-//! never valid for another, and never for a release.
+//! [`SignedText`] lists all that it signs. Each kind begins in its own way, and none of these is a prefix of another, so
+//! that a text signed for one purpose is never valid for another, and never for a release.
 
 use std::fmt;
 use std::str::FromStr;
@@ -16,6 +16,38 @@ use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
 use crate::error::InvalidIdentity;
+
+/// Every kind of text that an identity key signs: the key signs nothing that does not begin with one of these.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedText {
+    /// A key's roster, by its hash.
+    Roster,
+    /// A message of a ceremony.
+    Ceremony,
+    /// A proposal of a ceremony, by its id.
+    Proposal,
+    /// A head of the log (c2sp.org/tlog-cosignature).
+    Cosignature,
+}
+
+impl SignedText {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Roster, Self::Ceremony, Self::Proposal, Self::Cosignature];
+
+    /// How such a text begins.
+    pub const fn start(self) -> &'static [u8] {
+        match self {
+            Self::Roster => b"rutli/roster/v1\0",
+            Self::Ceremony => b"rutli/ceremony/v1\0",
+            Self::Proposal => b"rutli/proposal/v1\0",
+            Self::Cosignature => b"cosignature/v1\n",
+        }
+    }
+
+    fn with(self, message: &[u8]) -> Vec<u8> {
+        [self.start(), message].concat()
+    }
+}
 
 /// A node's secret identity key. Wiped on drop.
 pub struct IdentityKey(SigningKey);
@@ -48,15 +80,14 @@ impl IdentityKey {
         IdentityPublic(self.0.verifying_key())
     }
 
-    /// Signs `message` in `domain` (see the module).
-    pub fn sign(&self, domain: &str, message: &[u8]) -> [u8; 64] {
-        self.0.sign(&separated(domain, message)).to_bytes()
+    /// Signs `message` as a text of this kind.
+    pub fn sign(&self, kind: SignedText, message: &[u8]) -> [u8; 64] {
+        self.0.sign(&kind.with(message)).to_bytes()
     }
 
-    /// Cosigns a checkpoint of the log at a time in Unix seconds (c2sp.org/tlog-cosignature): what is signed begins with
-    /// `cosignature/v1`, and so is in no domain of [`IdentityKey::sign`].
+    /// Cosigns a checkpoint of the log at a time in Unix seconds (c2sp.org/tlog-cosignature).
     pub fn cosign(&self, time: u64, checkpoint: &str) -> [u8; 64] {
-        self.0.sign(format!("cosignature/v1\ntime {time}\n{checkpoint}").as_bytes()).to_bytes()
+        self.sign(SignedText::Cosignature, format!("time {time}\n{checkpoint}").as_bytes())
     }
 }
 
@@ -84,9 +115,14 @@ impl IdentityPublic {
     }
 
     /// Verifies strictly: the usual equation without cofactor, canonical values, no small order.
-    pub fn verify(&self, domain: &str, message: &[u8], signature: &[u8; 64]) -> Result<(), InvalidIdentity> {
+    pub fn verify(
+        &self,
+        kind: SignedText,
+        message: &[u8],
+        signature: &[u8; 64],
+    ) -> Result<(), InvalidIdentity> {
         self.0
-            .verify_strict(&separated(domain, message), &Signature::from_bytes(signature))
+            .verify_strict(&kind.with(message), &Signature::from_bytes(signature))
             .map_err(|_| InvalidIdentity::Signature)
     }
 }
@@ -126,27 +162,51 @@ impl From<IdentityPublic> for String {
     }
 }
 
-fn separated(domain: &str, message: &[u8]) -> Vec<u8> {
-    let mut text = Vec::with_capacity(domain.len() + message.len() + 10);
-    text.extend_from_slice(b"rutli/");
-    text.extend_from_slice(domain.as_bytes());
-    text.extend_from_slice(b"/v1\0");
-    text.extend_from_slice(message);
-    text
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_signature_is_bound_to_domain_message_and_key() {
+    fn a_signature_is_bound_to_kind_message_and_key() {
         let key = IdentityKey::from_bytes(&[7; 32]);
-        let signature = key.sign("roster", b"text");
-        key.public().verify("roster", b"text", &signature).unwrap();
-        assert!(key.public().verify("ceremony", b"text", &signature).is_err());
-        assert!(key.public().verify("roster", b"Text", &signature).is_err());
-        assert!(IdentityKey::from_bytes(&[8; 32]).public().verify("roster", b"text", &signature).is_err());
+        for kind in SignedText::ALL {
+            let signature = key.sign(kind, b"text");
+            for other in SignedText::ALL {
+                assert_eq!(key.public().verify(other, b"text", &signature).is_ok(), other == kind);
+            }
+            assert!(key.public().verify(kind, b"Text", &signature).is_err());
+            assert!(IdentityKey::from_bytes(&[8; 32]).public().verify(kind, b"text", &signature).is_err());
+        }
+    }
+
+    /// Whatever follows, a text of one kind is never a text of another. What a node signs with its shares and what a
+    /// release key signs are other keys' texts, but are kept apart too.
+    #[test]
+    fn no_text_begins_like_another() {
+        // A new kind does not compile without a line here, and is not tested without a place in `ALL`.
+        let place = |kind: SignedText| match kind {
+            SignedText::Roster => 0,
+            SignedText::Ceremony => 1,
+            SignedText::Proposal => 2,
+            SignedText::Cosignature => 3,
+        };
+        assert!(SignedText::ALL.iter().enumerate().all(|(at, kind)| place(*kind) == at));
+        let others: [&[u8]; 3] = [b"rutli/ceremony-prove/v1\0", b"SSHSIG", b"DSSEv1 "];
+        let starts: Vec<&[u8]> = SignedText::ALL.into_iter().map(SignedText::start).chain(others).collect();
+        for (at, start) in starts.iter().enumerate() {
+            let like =
+                starts.iter().enumerate().find(|(other, text)| *other != at && text.starts_with(start));
+            assert_eq!(like, None, "{:?}", String::from_utf8_lossy(start));
+        }
+    }
+
+    /// The bytes themselves: other programs verify them.
+    #[test]
+    fn texts_are_these() {
+        assert_eq!(SignedText::Roster.with(b"x"), b"rutli/roster/v1\0x");
+        let key = IdentityKey::from_bytes(&[7; 32]);
+        let text = b"cosignature/v1\ntime 5\nlog\n1\n";
+        assert_eq!(key.cosign(5, "log\n1\n"), key.0.sign(text).to_bytes());
     }
 
     #[test]

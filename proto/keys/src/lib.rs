@@ -40,8 +40,8 @@ mod curve;
 
 pub use effective::{effective_key_package, effective_public_package};
 pub use error::{EffectiveError, InvalidIdentity, InvalidName, InvalidRoster, InvalidShare, QuorumError};
-pub use identity::{IdentityKey, IdentityPublic};
-pub use names::{CeremonyId, KeyName, NodeId, NodeName, OrgName, Purpose, RosterHash};
+pub use identity::{IdentityKey, IdentityPublic, SignedText};
+pub use names::{CeremonyId, KeyName, NodeId, NodeName, OrgName, Purpose, RosterHash, VerificationPhrase};
 pub use quorum::Quorum;
 pub use roster::{Roster, RosterNode, RosterOrganisation, SignedRoster};
 pub use share::SigningShare;

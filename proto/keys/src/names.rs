@@ -105,10 +105,6 @@ macro_rules! hash {
                 &self.0
             }
 
-            /// Eight English BIP 39 words, the first 88 bits, for people to read to each other.
-            pub fn words(&self) -> String {
-                words(&self.0)
-            }
         }
 
         impl fmt::Display for $type {
@@ -156,6 +152,30 @@ hash!(
     /// A roster is known by the SHA-256 of its canonical encoding.
     RosterHash
 );
+hash!(
+    /// Covers a ceremony's proposal and a nonce of every member, each of which was committed to before: nobody can choose
+    /// its value.
+    VerificationPhrase
+);
+
+impl RosterHash {
+    /// Eight English BIP 39 words, the first 88 bits, for people to read to each other.
+    pub fn words(&self) -> String {
+        words(&self.0)
+    }
+}
+
+impl VerificationPhrase {
+    /// Eight English BIP 39 words, the first 88 bits, for people to read to each other.
+    pub fn words(&self) -> String {
+        words(&self.0)
+    }
+
+    /// Whether a person typed these words, with any spaces and letters.
+    pub fn is(&self, typed: &str) -> bool {
+        typed.split_whitespace().map(str::to_lowercase).eq(self.words().split(' '))
+    }
+}
 
 /// A node and the organisation that runs it. As text `organisation/node`.
 ///
@@ -317,7 +337,9 @@ mod tests {
     /// The official BIP 39 vector for 16 bytes of 0x7f: its first eight words cover the first 88 bits.
     #[test]
     fn words_are_those_of_bip_39() {
-        let words = CeremonyId::from_bytes([0x7f; 32]).words();
-        assert_eq!(words, "legal winner thank year wave sausage worth useful");
+        let phrase = VerificationPhrase::from_bytes([0x7f; 32]);
+        assert_eq!(phrase.words(), "legal winner thank year wave sausage worth useful");
+        assert!(phrase.is("  Legal winner thank\tyear WAVE sausage worth useful"));
+        assert!(!phrase.is("legal winner thank year wave sausage worth"));
     }
 }

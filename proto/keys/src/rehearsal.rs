@@ -120,6 +120,7 @@ pub fn run(
     for (id, machine) in &mut machines {
         messages.extend(take(id, machine.join()?, &mut rehearsed)?);
     }
+    // Each goes on by itself: the phrase is there before the first of them joins.
     while let Some(message) = messages.pop_front() {
         for (id, machine) in machines.iter_mut().filter(|(id, _)| *id != message.from) {
             messages.extend(take(id, machine.receive(&message)?, &mut rehearsed)?);

@@ -30,12 +30,9 @@ use sha2::{Digest, Sha256};
 use crate::canonical::{self, hex_array};
 use crate::curve::{self, Element, Scalar};
 use crate::error::InvalidRoster;
-use crate::identity::{IdentityKey, IdentityPublic};
+use crate::identity::{IdentityKey, IdentityPublic, SignedText};
 use crate::limits::{MAX_NODES_PER_ORGANISATION, MAX_ORGANISATIONS, MAX_ROSTER_BYTES, MAX_SAFE_INTEGER};
 use crate::names::{CeremonyId, KeyName, NodeId, NodeName, OrgName, Purpose, RosterHash};
-
-/// Domain of the nodes' signatures under a roster's hash.
-pub const ROSTER_DOMAIN: &str = "roster";
 
 const ROSTER_TYPE: &str = "rutli-roster/v1";
 
@@ -210,7 +207,7 @@ impl Roster {
 
     /// This node's signature under the roster.
     pub fn sign(&self, identity: &IdentityKey) -> [u8; 64] {
-        identity.sign(ROSTER_DOMAIN, self.hash.as_bytes())
+        identity.sign(SignedText::Roster, self.hash.as_bytes())
     }
 
     /// Makes the roster of a ceremony's result, with all the checks of [`Roster::parse`].
@@ -345,7 +342,7 @@ pub(crate) fn verify_roster_signature(
     signature: &[u8; 64],
 ) -> Result<(), InvalidRoster> {
     node.identity
-        .verify(ROSTER_DOMAIN, roster.hash().as_bytes(), signature)
+        .verify(SignedText::Roster, roster.hash().as_bytes(), signature)
         .map_err(|_| InvalidRoster::Signature(node.id.clone()))
 }
 

@@ -60,6 +60,33 @@ fn assert_blamed(stage: &Stage, liar: &str, says: &str) {
     assert!(reason.to_string().contains(says), "{reason} does not say {says:?}");
 }
 
+/// A node that chooses its nonce once it has seen the others' could look for a phrase.
+#[test]
+fn another_nonce_than_committed_to_is_found() {
+    for liar in ["vendor/vendor-3", SUPERVISOR] {
+        let change = |body: &mut Value| body["nonce"] = json!("07".repeat(32));
+        let stage = with_liar(REFERENCE, liar, Step::NonceReveal, Box::new(change));
+        assert_blamed(&stage, liar, "revealed another nonce than it had committed to");
+        assert!(stage.relay.phrase().is_none());
+    }
+}
+
+/// Two nonces of one node, shown to different members.
+#[test]
+fn two_nonces_of_one_node_are_found() {
+    let change = |body: &mut Value| body["nonce"] = json!("07".repeat(32));
+    let mut stage = Stage::new(REFERENCE, &["release"], 21);
+    stage.join_all();
+    stage.run();
+    let honest = honest_message(REFERENCE, 21, SUPERVISOR, Step::NonceReveal);
+    let second = stage.forge(&honest, change);
+    let mut fresh = CeremonyObserver::new(stage.proposal.clone());
+    assert_eq!(fresh.receive(&honest), Ok(Received::New));
+    fresh.receive(&second).unwrap();
+    let CeremonyState::Aborted { reason } = fresh.status().state else { panic!("{:?}", fresh.status()) };
+    assert_eq!(reason.culprits(), [SUPERVISOR.parse().unwrap()]);
+}
+
 fn point(hex_digits: &Value) -> <Ed25519Group as Group>::Element {
     let bytes: [u8; 32] = hex::decode(hex_digits.as_str().unwrap()).unwrap().try_into().unwrap();
     Ed25519Group::deserialize(&bytes).unwrap()

@@ -72,7 +72,7 @@ pub enum InvalidRelease {
         actual: usize,
     },
     /// Two artifacts have the same name. Each name is one file.
-    #[error("an earlier artifact has the same name: name each file once")]
+    #[error("an earlier artifact has the same name, or one that looks the same: name each file once")]
     RepeatedArtifactName,
     /// Two artifacts of different directories have the same file name, and SSHSIG files are named after it.
     #[error(

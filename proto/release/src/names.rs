@@ -2,8 +2,9 @@
 //!
 //! Products, channels, versions and ids use small ASCII alphabets, because they go into file names, URLs, purls, policy rules
 //! and terminals. Artifact names are the pipeline's file names and so may be any UTF-8, but only as a relative path that
-//! stays below the directory it is unpacked into.
+//! stays below the directory it is unpacked into, and without characters that cannot be seen.
 
+use alloc::borrow::Cow;
 use alloc::format;
 use alloc::string::{String, ToString};
 use core::fmt;
@@ -11,6 +12,7 @@ use core::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use unicode_normalization::UnicodeNormalization as _;
 
 use crate::invalid::InvalidRelease;
 use crate::limits;
@@ -278,6 +280,8 @@ fn artifact_name(text: &str) -> Result<(), InvalidRelease> {
         "is longer than 255 bytes"
     } else if text.chars().any(char::is_control) {
         "has a control character"
+    } else if text.chars().any(is_invisible) {
+        "has a character that cannot be seen"
     } else if text.contains('\\') {
         "has a backslash"
     } else if text.split('/').any(str::is_empty) {
@@ -288,6 +292,21 @@ fn artifact_name(text: &str) -> Result<(), InvalidRelease> {
         return Ok(());
     };
     Err(InvalidRelease::ArtifactName { problem })
+}
+
+/// Characters that are shown as nothing, or that turn the direction of text: Unicode's `Default_Ignorable_Code_Point`, and
+/// the separators of lines and paragraphs.
+pub(crate) fn is_invisible(c: char) -> bool {
+    matches!(c,
+        '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
+        | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{3164}'
+        | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}' | '\u{1bca0}'..='\u{1bca3}'
+        | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// What names are compared by: those that differ in nothing but Unicode's normalisation look the same (NFKC, UAX #15).
+pub(crate) fn normalized(name: &str) -> Cow<'_, str> {
+    if name.is_ascii() { Cow::Borrowed(name) } else { Cow::Owned(name.nfkc().collect()) }
 }
 
 #[cfg(test)]
@@ -341,6 +360,11 @@ mod tests {
             "a\0",
             "a\u{7f}",
             "a\u{85}",
+            "a\u{200b}b",
+            "a\u{202e}exe.b",
+            "a\u{ad}",
+            "\u{feff}a",
+            "a\u{e0041}",
             &"a".repeat(256),
         ] {
             assert!(ArtifactName::new(bad).is_err(), "{bad:?}");

@@ -16,7 +16,7 @@ use sha2::{Digest, Sha256};
 use crate::class::Class;
 use crate::format::Format;
 use crate::invalid::InvalidRelease;
-use crate::names::{ArtifactName, Channel, Product, Sequence, Timestamp, Version};
+use crate::names::{ArtifactName, Channel, Product, Sequence, Timestamp, Version, normalized};
 use crate::namespace::SshNamespace;
 use crate::statement::{self, Predicate};
 use crate::{canonical, dsse, limits, sshsig};
@@ -450,7 +450,7 @@ pub(crate) fn check_unique<'a>(
 ) -> Result<(), InvalidRelease> {
     let mut seen = BTreeSet::new();
     for (index, name) in names.enumerate() {
-        if !seen.insert(name) {
+        if !seen.insert(normalized(name)) {
             return Err(in_artifact(index, repeated));
         }
     }
@@ -551,6 +551,15 @@ mod tests {
     fn files_that_would_overwrite_each_other_are_refused() {
         let same_name = |r: &mut UnverifiedRelease| r.artifacts[1].name = r.artifacts[0].name.clone();
         assert_eq!(refused(same_name), in_second(InvalidRelease::RepeatedArtifactName));
+
+        // Written in another way, and shown as the same.
+        for (one, other) in [("Rütli", "Ru\u{308}tli"), ("a\u{fb01}le", "afile"), ("\u{ff41}", "a")] {
+            let looks_the_same = |r: &mut UnverifiedRelease| {
+                r.artifacts[0].name = one.into();
+                r.artifacts[1].name = other.into();
+            };
+            assert_eq!(refused(looks_the_same), in_second(InvalidRelease::RepeatedArtifactName));
+        }
 
         let same_file_name = |r: &mut UnverifiedRelease| r.artifacts[1].name = "macos/rutli-1".into();
         assert_eq!(refused(same_file_name), in_second(InvalidRelease::RepeatedFileName));

@@ -1,21 +1,26 @@
 //! One ceremony: what this node knows of it, what it has to say, what is durable of both.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rutli_keys::{
-    CeremonyId, NodeId, SignedRoster, SigningShare,
+    CeremonyId, IdentityKey, NodeId, SignedRoster, SigningShare, VerificationPhrase,
     ceremony::{
         CeremonyError, CeremonyMachine, CeremonyMessage, CeremonyObserver, CeremonyStatus, Output,
         SignedProposal, Step,
     },
 };
+use rutli_signer_secrets::on_wiped_stack;
 use rutli_wire::{
     limits as wire,
     link::{CeremonyEnvelope, FromNode},
 };
 
+use zeroize::Zeroizing;
+
 use super::store::End;
-use crate::node::OpenKey;
 
 /// A ceremony under way.
 #[derive(Debug)]
@@ -36,16 +41,17 @@ pub(super) struct Open {
 /// How this node takes part.
 #[derive(Debug)]
 pub(super) enum Part {
-    /// Not joined, or sealed: it looks on.
+    /// Sealed: it looks on.
     Looking(Box<CeremonyObserver>),
     /// With its secrets.
-    Joined(Box<CeremonyMachine>),
+    Acting(Box<CeremonyMachine>),
 }
 
 /// What is still to be made durable at the end.
 #[derive(Debug)]
 pub(super) enum Finish {
-    Done(Vec<OpenKey>),
+    /// As they came: what is moved out of a vector stays behind in its memory, what is dropped in it is wiped.
+    Done(Vec<(SignedRoster, SigningShare)>),
     Aborted(End),
 }
 
@@ -61,21 +67,29 @@ impl Part {
     pub(super) fn status(&self) -> CeremonyStatus {
         match self {
             Self::Looking(observer) => observer.status(),
-            Self::Joined(machine) => machine.status(),
+            Self::Acting(machine) => machine.status(),
+        }
+    }
+
+    /// What custodians compare, once it is known.
+    pub(super) fn phrase(&self) -> Option<VerificationPhrase> {
+        match self {
+            Self::Looking(observer) => observer.phrase(),
+            Self::Acting(machine) => machine.phrase(),
         }
     }
 
     pub(super) fn messages(&self) -> Vec<&CeremonyMessage> {
         match self {
             Self::Looking(observer) => observer.messages().collect(),
-            Self::Joined(machine) => machine.messages().collect(),
+            Self::Acting(machine) => machine.messages().collect(),
         }
     }
 
     pub(super) fn receive(&mut self, message: &CeremonyMessage) -> Result<Vec<Output>, CeremonyError> {
         match self {
             Self::Looking(observer) => observer.receive(message).map(|_| Vec::new()),
-            Self::Joined(machine) => machine.receive(message),
+            Self::Acting(machine) => on_wiped_stack(|| machine.receive(message)),
         }
     }
 
@@ -85,7 +99,7 @@ impl Part {
                 observer.tick(now);
                 Ok(Vec::new())
             }
-            Self::Joined(machine) => machine.tick(now),
+            Self::Acting(machine) => on_wiped_stack(|| machine.tick(now)),
         }
     }
 }
@@ -108,20 +122,43 @@ impl Open {
         self.signed.proposal().id()
     }
 
+    /// Whether this node's custodian has joined.
+    pub(super) fn has_joined(&self) -> bool {
+        self.own.iter().any(|message| message.step == Step::Join)
+    }
+
+    /// Who has not done what is awaited, for people.
+    pub(super) fn missing(&self) -> String {
+        let missing = self.part.status().waiting_for;
+        missing.iter().map(|(node, _)| node.to_string()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Goes on with secrets from where it looks on. Who proposes a ceremony joins it, also after a restart.
+    pub(super) fn take_part(
+        &mut self,
+        me: &NodeId,
+        identity: &Arc<IdentityKey>,
+        seed: &Zeroizing<[u8; 32]>,
+    ) -> Result<(), CeremonyError> {
+        let Part::Looking(observer) = &self.part else { return Ok(()) };
+        let (mut machine, outputs) = on_wiped_stack(|| {
+            let (machine, outputs) = super::resume(&self.signed, me, identity, seed, observer.messages())?;
+            Ok::<_, CeremonyError>((Box::new(machine), outputs))
+        })?;
+        let proposed = self.signed.proposer() == me && !machine.has_joined() && observer.ended().is_none();
+        let joined = if proposed { machine.join()? } else { Vec::new() };
+        self.part = Part::Acting(machine);
+        self.absorb(outputs);
+        self.absorb(joined);
+        Ok(())
+    }
+
     /// Notes what a machine wants done; [`Ceremonies::settle`] does it, durable things first.
     pub(super) fn absorb(&mut self, outputs: Vec<Output>) {
         for output in outputs {
             match output {
                 Output::Send(message) => self.own.push(message),
-                Output::Done { keys } => {
-                    // Copied, not moved: what is moved out of a vector stays behind in its memory, what is dropped is
-                    // wiped.
-                    let copy = |(roster, share): &(SignedRoster, SigningShare)| OpenKey {
-                        roster: roster.clone(),
-                        share: share.duplicate(),
-                    };
-                    self.finish = Some(Finish::Done(keys.iter().map(copy).collect()));
-                }
+                Output::Done { keys } => self.finish = Some(Finish::Done(keys)),
                 Output::Aborted { reason, culprits } => {
                     self.finish =
                         Some(Finish::Aborted(End { done: false, reason: reason.to_string(), culprits }));
@@ -133,7 +170,7 @@ impl Open {
     /// A ceremony that was only looked at ends with what is seen.
     pub(super) fn look_for_end(&mut self) {
         if let Part::Looking(observer) = &self.part
-            && self.seed.is_none()
+            && !self.has_joined()
             && self.finish.is_none()
             && let Some(reason) = observer.ended()
         {

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use rutli_keys::{
-    CeremonyId, IdentityPublic, KeyName, NodeId,
+    IdentityPublic, KeyName, NodeId,
     ceremony::{KeySpec, OrganisationSpec, Proposal, ProposalSpec, SignedProposal},
 };
 use serde::Deserialize;
@@ -19,6 +19,9 @@ struct Written {
     organisations: Vec<OrganisationSpec>,
     #[serde(default = "one_hour")]
     deadline_minutes: u64,
+    /// One organisation with a threshold of one: said on purpose.
+    #[serde(default)]
+    lone: bool,
 }
 
 fn one_hour() -> u64 {
@@ -29,6 +32,15 @@ fn one_hour() -> u64 {
 pub(super) fn read(text: &[u8], now: u64) -> Result<Proposal, Error> {
     let written: Written = serde_json::from_slice(text)
         .map_err(|error| Error::Proposal(format!("this does not read as a proposal: {error}")))?;
+    if let ([organisation], false) = (written.organisations.as_slice(), written.lone)
+        && organisation.threshold == 1
+    {
+        return Err(Error::Proposal(format!(
+            "{} alone with a threshold of 1: each of its nodes holds the whole key, and could sign without any other. Add an \
+             organisation or raise the threshold; or propose it with `--lone`",
+            organisation.name
+        )));
+    }
     let spec = ProposalSpec {
         deadline: now.saturating_add(written.deadline_minutes.saturating_mul(60)),
         keys: written.keys,
@@ -68,10 +80,4 @@ pub(super) fn check(
         return Err(Error::Proposal("the deadline of the proposal has passed; propose it again".into()));
     }
     Ok(())
-}
-
-/// People type words with any spaces and letters.
-pub(super) fn same_words(given: &str, id: CeremonyId) -> bool {
-    let given: Vec<_> = given.split_whitespace().map(str::to_lowercase).collect();
-    given.join(" ") == id.words()
 }

@@ -10,10 +10,11 @@ use rutli_keys::{
 use rutli_wire::link::{Condition, FromNode};
 use tokio_util::sync::CancellationToken;
 
+use rutli_signer_secrets::CannotLock;
+
 use super::*;
 use crate::{
     config::Seal,
-    locked::CannotLock,
     node,
     sign::Signer,
     testing::{PATIENCE, gate, nothing_permitted},
@@ -55,7 +56,7 @@ impl Disk {
         let identity_file = folder.path().join("seal.txt");
         let text = age::secrecy::ExposeSecret::expose_secret(&secret.to_string()).to_owned();
         let mut recipient = age::scrypt::Recipient::new(SecretString::from(PASSPHRASE.to_owned()));
-        recipient.set_work_factor(2);
+        recipient.set_work_factor(limits::MIN_SCRYPT_LOG_N);
         let file =
             if encrypted { age::encrypt(&recipient, text.as_bytes()).unwrap() } else { text.into_bytes() };
         std::fs::write(&identity_file, file).unwrap();
@@ -211,9 +212,15 @@ impl Cluster {
     }
 
     async fn join_all(&self, id: CeremonyId) {
-        for process in &self.processes[1..] {
-            process.ceremonies.wish(Wish::Join(id, id.words())).await.unwrap();
+        for index in 1..self.processes.len() {
+            self.join(index, id).await.unwrap();
         }
+    }
+
+    /// With the phrase that the first node shows.
+    async fn join(&self, index: usize, id: CeremonyId) -> Result<v1::Ceremony, Error> {
+        let phrase = self.processes[0].ceremonies.wish(Wish::Get(id)).await.unwrap().words;
+        self.processes[index].ceremonies.wish(Wish::Join(id, phrase)).await
     }
 
     async fn states(&self, id: CeremonyId) -> Vec<v1::CeremonyState> {
@@ -258,12 +265,16 @@ async fn a_ceremony_makes_keys_at_all_nodes() {
     let mut cluster = Cluster::new(false).await;
     let id = cluster.propose(&["release", "second"]).await;
     assert_eq!(cluster.states(id).await, [v1::CeremonyState::Proposed; 4]);
+    let shown = cluster.processes[1].ceremonies.wish(Wish::Get(id)).await.unwrap();
+    assert_eq!(shown.words.split(' ').count(), 8);
     let wrong =
         cluster.processes[1].ceremonies.wish(Wish::Join(id, "some other words".into())).await.unwrap_err();
     assert!(matches!(wrong, Error::WrongWords(_)), "{wrong}");
-    assert_eq!(cluster.processes[1].seeds().await, 0);
+    let reversed: Vec<_> = shown.words.split(' ').rev().collect();
+    let wrong = cluster.processes[1].ceremonies.wish(Wish::Join(id, reversed.join(" "))).await.unwrap_err();
+    assert!(matches!(wrong, Error::WrongWords(_)), "{wrong}");
     cluster.join_all(id).await;
-    let again = cluster.processes[1].ceremonies.wish(Wish::Join(id, id.words())).await.unwrap_err();
+    let again = cluster.join(1, id).await.unwrap_err();
     assert!(again.to_string().contains("already joined"), "{again}");
     cluster.relay(&mut Vec::new()).await;
     assert_eq!(cluster.states(id).await, [v1::CeremonyState::Done; 4]);
@@ -288,11 +299,11 @@ async fn a_ceremony_makes_keys_at_all_nodes() {
 #[tokio::test]
 async fn every_node_restarts_in_every_step() {
     let mut cluster = Cluster::new(false).await;
-    let id = cluster.propose(&["release"]).await;
-    for index in 0..4 {
-        cluster.restart(index).await;
-    }
-    cluster.relay(&mut Vec::new()).await;
+    let text = cluster.text(&["release"]);
+    let proposed = cluster.processes[0].ceremonies.wish(Wish::Propose(text)).await.unwrap();
+    let id = proposed.ceremony_id.parse().unwrap();
+    let mut restarts: Vec<usize> = (0..3).flat_map(|_| [0, 1, 2, 3]).collect();
+    cluster.relay(&mut restarts).await;
     cluster.join_all(id).await;
     let mut restarts: Vec<usize> = (0..8).flat_map(|_| [0, 1, 2, 3]).collect();
     cluster.relay(&mut restarts).await;
@@ -305,7 +316,7 @@ async fn a_sealed_node_looks_on_and_goes_on_when_it_is_unsealed() {
     let mut cluster = Cluster::new(true).await;
     let id = cluster.propose(&["release"]).await;
     cluster.restart(1).await;
-    let sealed = cluster.processes[1].ceremonies.wish(Wish::Join(id, id.words())).await.unwrap_err();
+    let sealed = cluster.join(1, id).await.unwrap_err();
     assert!(matches!(sealed, Error::Sealed), "{sealed}");
     cluster.processes[1].unseal().await;
     cluster.join_all(id).await;
@@ -359,7 +370,7 @@ async fn a_refused_proposal_leaves_nothing() {
 async fn a_sealed_node_that_has_joined_can_abort() {
     let mut cluster = Cluster::new(true).await;
     let id = cluster.propose(&["release"]).await;
-    cluster.processes[1].ceremonies.wish(Wish::Join(id, id.words())).await.unwrap();
+    cluster.join(1, id).await.unwrap();
     cluster.relay(&mut Vec::new()).await;
     cluster.restart(1).await;
     let reason = || "the wrong day".to_owned();
@@ -416,7 +427,7 @@ async fn a_custodians_no_ends_it_for_everybody() {
 
     let aborted = cluster.propose(&["release"]).await;
     assert_ne!(aborted, rejected);
-    cluster.processes[1].ceremonies.wish(Wish::Join(aborted, aborted.words())).await.unwrap();
+    cluster.join(1, aborted).await.unwrap();
     cluster.processes[1].ceremonies.wish(Wish::Abort(aborted, reason())).await.unwrap();
     cluster.relay(&mut vec![0, 1, 2, 3]).await;
     assert_eq!(cluster.states(aborted).await, [v1::CeremonyState::Aborted; 4]);
@@ -424,7 +435,7 @@ async fn a_custodians_no_ends_it_for_everybody() {
         assert_eq!(process.seeds().await, 0);
         assert_eq!(process.ceremonies.list().await.unwrap().len(), 2);
     }
-    let over = cluster.processes[3].ceremonies.wish(Wish::Join(aborted, aborted.words())).await.unwrap_err();
+    let over = cluster.join(3, aborted).await.unwrap_err();
     assert!(over.to_string().contains("it has ended: vendor/vendor-1 ended it"), "{over}");
 }
 
@@ -477,7 +488,7 @@ async fn strangers_and_wrong_times_are_not_followed() {
 
 #[tokio::test]
 async fn an_overdue_ceremony_ends_by_itself() {
-    let cluster = Cluster::new(false).await;
+    let mut cluster = Cluster::new(false).await;
     let now = Reading::now().unix_s();
     let mut spec: ProposalSpec = {
         let proposal = propose::read(&cluster.text(&["release"]), now).unwrap();
@@ -489,20 +500,21 @@ async fn an_overdue_ceremony_ends_by_itself() {
             proposed_at: now,
         }
     };
-    let disk = &cluster.disks[1];
-    // On a busy machine two seconds may be over before anybody can join.
+    let (me, identity) = (cluster.disks[1].me.clone(), Arc::clone(&cluster.disks[1].identity));
+    // On a busy machine four seconds may be over before anybody can join.
     let mut joined = None;
-    for seconds in [2, 20, 200] {
+    for seconds in [4, 20, 200] {
         spec.proposed_at = Reading::now().unix_s();
         spec.deadline = spec.proposed_at + seconds;
         let proposal = Proposal::new(spec.clone()).unwrap();
-        let signed = SignedProposal::sign(proposal, disk.me.clone(), &disk.identity).unwrap();
+        let signed = SignedProposal::sign(proposal, me.clone(), &identity).unwrap();
         let id = signed.proposal().id();
         let envelope = CeremonyEnvelope { proposal: Some(signed.encode()), messages: Vec::new() };
         for process in &cluster.processes {
             process.ceremonies.received(envelope.clone()).await;
         }
-        if cluster.processes[2].ceremonies.wish(Wish::Join(id, id.words())).await.is_ok() {
+        cluster.relay(&mut Vec::new()).await;
+        if cluster.join(2, id).await.is_ok() {
             joined = Some(id);
             break;
         }
@@ -549,12 +561,21 @@ async fn nothing_is_sent_before_it_is_durable() {
     assert_eq!(cluster.states(id).await, [v1::CeremonyState::Done; 4]);
 }
 
-#[test]
-fn words_are_read_with_any_spaces_and_letters() {
-    let id = CeremonyId::from_bytes([7; 32]);
-    let words = id.words();
-    assert!(propose::same_words(&words, id));
-    assert!(propose::same_words(&format!("  {}\n", words.to_uppercase().replace(' ', "  ")), id));
-    assert!(!propose::same_words("", id));
-    assert!(!propose::same_words(words.rsplit_once(' ').unwrap().0, id));
+/// The phrase needs a nonce of every node: while one is sealed nobody can compare, or join.
+#[tokio::test]
+async fn there_is_no_phrase_while_a_node_is_sealed() {
+    let mut cluster = Cluster::new(true).await;
+    cluster.restart(3).await;
+    let id = cluster.propose(&["release"]).await;
+    let shown = cluster.processes[1].ceremonies.wish(Wish::Get(id)).await.unwrap();
+    assert_eq!(shown.words, "");
+    assert_eq!(shown.waiting_for, ["vendor/vendor-3: online and unsealed, for the verification phrase"]);
+    let early = cluster.join(1, id).await.unwrap_err();
+    assert!(matches!(&early, Error::NoPhrase(missing) if missing == "vendor/vendor-3"), "{early}");
+    assert!(matches!(cluster.join(3, id).await.unwrap_err(), Error::Sealed));
+    cluster.processes[3].unseal().await;
+    cluster.relay(&mut Vec::new()).await;
+    cluster.join_all(id).await;
+    cluster.relay(&mut Vec::new()).await;
+    assert_eq!(cluster.states(id).await, [v1::CeremonyState::Done; 4]);
 }

@@ -4,19 +4,15 @@ use std::collections::BTreeMap;
 
 use rutli_keys::{
     NodeId,
-    ceremony::{AbortReason, CeremonyMessage, CeremonyState, CeremonyStatus, SignedProposal, Step},
+    ceremony::{AbortReason, CeremonyMessage, CeremonyState, SignedProposal, Step},
 };
 use rutli_wire::v1;
 
-use super::store::End;
+use super::{open::Open, store::End};
 
 /// One under way. `me` is the only node whose connection this node knows of.
-pub(super) fn open(
-    signed: &SignedProposal,
-    status: &CeremonyStatus,
-    me: &NodeId,
-    connected: bool,
-) -> v1::Ceremony {
+pub(super) fn open(open: &Open, me: &NodeId, connected: bool) -> v1::Ceremony {
+    let status = open.part.status();
     let (state, reason, culprits) = match &status.state {
         CeremonyState::Proposed => (v1::CeremonyState::Proposed, String::new(), Vec::new()),
         CeremonyState::Running { .. } => (v1::CeremonyState::Running, String::new(), Vec::new()),
@@ -32,7 +28,8 @@ pub(super) fn open(
         .map(|progress| node(&progress.node, progress.step, progress.node == *me && connected))
         .collect();
     let waiting_for = status.waiting_for.iter().map(|(node, step)| awaited(node, *step)).collect();
-    v1::Ceremony { reason, culprits, waiting_for, ..base(signed, state, nodes) }
+    let words = open.part.phrase().map(|phrase| phrase.words()).unwrap_or_default();
+    v1::Ceremony { words, reason, culprits, waiting_for, ..base(&open.signed, state, nodes) }
 }
 
 /// One that has ended, with the keys that it made and that are still here.
@@ -67,7 +64,6 @@ fn base(signed: &SignedProposal, state: v1::CeremonyState, nodes: Vec<v1::Ceremo
     let proposal = signed.proposal();
     v1::Ceremony {
         ceremony_id: proposal.id().to_string(),
-        words: proposal.id().words(),
         state: state.into(),
         proposal: proposal.encode().to_vec(),
         proposer: signed.proposer().to_string(),
@@ -84,6 +80,9 @@ fn node(id: &NodeId, step: Option<Step>, connected: bool) -> v1::CeremonyNode {
 
 fn awaited(node: &NodeId, step: Step) -> String {
     match step {
+        Step::NonceCommit | Step::NonceReveal => {
+            format!("{node}: online and unsealed, for the verification phrase")
+        }
         Step::Join => format!("{node}: its custodian joins or rejects"),
         step => format!("{node}: its {step}"),
     }

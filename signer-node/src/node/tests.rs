@@ -12,7 +12,13 @@ use rutli_wire::link::{
 use tokio::time::timeout;
 
 use super::*;
-use crate::testing::{PATIENCE, TestNode, entry, entry_of, log_head, log_signer, logged, lone_key, release};
+use crate::{
+    marks::Marks,
+    testing::{
+        PATIENCE, TestNode, entry, entry_of, gate, log_head, log_signer, logged, lone_key, nothing_permitted,
+        release,
+    },
+};
 
 /// A node with a key of its own organisation alone, and the coordinator's end of a stream.
 struct Fixture {
@@ -36,7 +42,7 @@ impl Fixture {
         let (roster, share, _) = lone_key("release");
         let node = TestNode::start(folder.path()).await;
         node.keys.store(&roster, &share).unwrap();
-        let key = OpenKey { roster: roster.clone(), share };
+        let key = OpenKey { roster: roster.clone(), share: Locked::new(share).unwrap() };
         node.node.ask(|answer| Event::Install(vec![key], answer)).await.unwrap();
         let (stream, outbox) = stream(1);
         node.node.send(Event::Opened(stream.clone(), node.node.status())).await.unwrap();
@@ -398,4 +404,36 @@ async fn a_forked_log_closes_the_node_over_restarts_until_the_custodian_vouches(
     let node = TestNode::start(folder.path()).await;
     let report = node.node.report().await.unwrap();
     assert_eq!((report.log.state, report.log.head.size), ("following", 2), "the own head stays");
+}
+
+/// Two copies of a machine draw the same from their kernels, for up to a minute.
+#[tokio::test]
+async fn no_nonces_are_made_for_a_minute_after_an_anomaly() {
+    let folder = tempfile::tempdir().unwrap();
+    let (journal, _) = Journal::open(&folder.path().join("node.sqlite")).await.unwrap();
+    let (roster, share, me) = lone_key("release");
+    let mut signer = Signer::new(me.clone(), nothing_permitted(), Marks::default(), gate(&me), None);
+    signer.install_key(roster, Locked::new(share).unwrap()).unwrap();
+    let (mut node, handle) = ready(signer, journal, 0, Counts::default());
+    let announced = |node: &mut Node, id: u64| {
+        let (stream, mut outbox) = stream(id);
+        node.opened(stream, &handle.status());
+        node.feed(8);
+        let mut messages = std::iter::from_fn(|| outbox.try_recv().ok());
+        messages.any(|message| matches!(message, FromNode::Commitments(..)))
+    };
+    assert!(announced(&mut node, 1));
+    node.forget_nonces("the machine was suspended for 9000 ms");
+    assert!(!announced(&mut node, 2));
+    let warning = node.signer.status().warning;
+    assert_eq!(warning, "no nonces are made for 60 s: the machine was suspended for 9000 ms");
+    node.tick().await;
+    assert!(!announced(&mut node, 3));
+    // A minute later.
+    let now = Reading::now().monotonic_ms;
+    assert!((now + 30_000..=now + 60_000).contains(&node.no_nonces_before_ms));
+    node.no_nonces_before_ms = now;
+    node.tick().await;
+    assert_eq!(node.signer.status().warning, "");
+    assert!(announced(&mut node, 4));
 }

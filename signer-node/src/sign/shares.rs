@@ -10,11 +10,12 @@ use frost_ed25519::{
     keys::KeyPackage,
     round1::{NonceCommitment, SigningCommitments},
 };
-use rutli_keys::{Quorum, Roster, SigningShare, effective_key_package};
+use rutli_keys::{KeyName, Quorum, Roster, RosterHash, SigningShare, effective_key_package};
+use rutli_signer_secrets::{Locked, NoncePair, on_wiped_stack};
 use rutli_wire::link::{CommitmentBytes, ItemReply, Refusal, RefusalCode};
 
 use super::{malformed, refuse};
-use crate::{limits, locked::Locked, nonces::NoncePair, policy::PermittedRelease};
+use crate::{limits, policy::PermittedRelease};
 
 /// A key of this node.
 #[derive(Debug)]
@@ -39,6 +40,9 @@ pub(super) struct Effective {
 /// A batch that was opened: what is to be signed for it.
 #[derive(Debug)]
 pub(super) struct Work {
+    pub(super) key: KeyName,
+    /// What the key's roster was then.
+    pub(super) roster: RosterHash,
     pub(super) effective: Arc<Effective>,
     pub(super) items: Vec<Result<ItemWork, Refusal>>,
 }
@@ -75,9 +79,11 @@ impl HeldKey {
             .share
             .as_ref()
             .ok_or_else(|| refuse(RefusalCode::Sealed, "the share of this key is sealed".to_owned()))?;
-        let package = effective_key_package(&self.roster, self.index, share, &quorum)
-            .map_err(|error| wrong(error.to_string()))?;
-        let package = Locked::new(package).map_err(|error| refuse(RefusalCode::Closed, error.to_string()))?;
+        let package = on_wiped_stack(|| {
+            let package = effective_key_package(&self.roster, self.index, share, &quorum)
+                .map_err(|error| wrong(error.to_string()))?;
+            Locked::new(package).map_err(|error| refuse(RefusalCode::Closed, error.to_string()))
+        })?;
         let identifiers =
             signers.iter().filter_map(|index| self.roster.identifier(*index).copied()).collect();
         if self.effective.len() >= limits::MAX_CACHED_QUORUMS {
@@ -132,5 +138,6 @@ fn parse_commitment(bytes: &CommitmentBytes) -> Result<SigningCommitments, Refus
 }
 
 pub(super) fn fits(share: &SigningShare, roster: &Roster, index: u16) -> bool {
-    roster.node(index).is_some_and(|node| node.verifying_share == share.verifying_share())
+    let verifying_share = on_wiped_stack(|| share.verifying_share());
+    roster.node(index).is_some_and(|node| node.verifying_share == verifying_share)
 }

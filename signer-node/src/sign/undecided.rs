@@ -103,7 +103,7 @@ impl OpenBatch {
 impl Content {
     /// What is to be signed; what was not decided is not, and its nonces are wiped here, unused.
     pub(super) fn into_work(self) -> (Work, Vec<u32>) {
-        let Self { effective, undecided, mut decided, mut decision_ms, .. } = self;
+        let Self { key, roster, effective, undecided, mut decided, mut decision_ms, .. } = self;
         decided.extend(undecided.into_iter().map(|(_, nonces)| {
             drop(nonces);
             Err(refuse(
@@ -114,7 +114,7 @@ impl Content {
         if decision_ms.iter().all(|ms| *ms == 0) {
             decision_ms.clear();
         }
-        (Work { effective, items: decided }, decision_ms)
+        (Work { key, roster, effective, items: decided }, decision_ms)
     }
 }
 

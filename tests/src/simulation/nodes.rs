@@ -1,6 +1,7 @@
 //! The nodes' side of a story: their hearts while they run, their journals, their streams.
 
 use curve25519_dalek::{constants::EIGHT_TORSION, edwards::CompressedEdwardsY};
+use rutli_signer_node::Locked;
 use rutli_wire::link::{CommitmentBytes, Refusal};
 
 use super::*;
@@ -91,7 +92,7 @@ impl World<'_> {
         let gate = Gate::new(log, id.clone(), identity, &peers, node.log.clone()).unwrap();
         let policy = hearts::policy(requests::POLICY);
         let mut signer = Signer::new(id.clone(), policy, node.marks(), gate, node.paused.clone());
-        signer.install_key(roster, share).unwrap();
+        signer.install_key(roster, Locked::new(share).unwrap()).unwrap();
         node.signer = Some(signer);
         self.tell(format!("{id} starts"));
         self.at(10, Step::Dial(id.clone()));
@@ -193,7 +194,7 @@ impl World<'_> {
         let mut rng = ChaCha20Rng::from_rng(&mut self.rng).unwrap();
         let node = self.node(id);
         let (Some(stream), Some(signer)) = (node.stream, &mut node.signer) else { return };
-        let announced = signer.announce(NodeStream(stream), ANNOUNCED, &mut rng);
+        let announced = signer.announce(NodeStream(stream), ANNOUNCED, &mut rng).unwrap();
         for mut message in announced {
             if self.liar.as_ref() == Some(id)
                 && let FromNode::Commitments(_, commitments) = &mut message

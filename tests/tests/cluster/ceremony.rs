@@ -1,18 +1,18 @@
 //! Key ceremonies that end otherwise than planned, and one that is done in spite of everything.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use rutli::client::{self, Profile};
 use rutli_keys::{
-    CeremonyId, IdentityKey,
-    ceremony::{Proposal, ProposalSpec, SignedProposal},
+    IdentityKey, NodeId,
+    ceremony::{CeremonyMachine, CeremonyMessage, Output, Proposal, ProposalSpec, SignedProposal},
 };
 use rutli_tests::{
     cluster::{Cluster, Setup, eventually},
     releases::{build, sign},
 };
 use rutli_wire::{
-    link::{CeremonyEnvelope, Condition, FromNode, NodeStatus},
+    link::{CeremonyEnvelope, Condition, FromNode, NodeStatus, ToNode},
     v1::{self, CeremonyState},
 };
 use tokio_stream::StreamExt as _;
@@ -157,14 +157,14 @@ async fn strange_proposals(cluster: &Cluster) {
 }
 
 async fn wrong_words(cluster: &Cluster, ceremony: &v1::Ceremony) {
-    cluster.ceremony_at("vendor-2", &ceremony.ceremony_id, "known", |_| true).await;
+    let phrase = cluster.phrase_at("vendor-2", ceremony).await;
     let mut custodian = cluster.custodian("vendor-2").await;
     let mut wrong = join(ceremony);
-    wrong.words = wrong.words.split(' ').rev().collect::<Vec<_>>().join(" ");
+    wrong.words = phrase.split(' ').rev().collect::<Vec<_>>().join(" ");
     refused(custodian.join_ceremony(wrong).await, Code::InvalidArgument);
     let mut unknown = join(ceremony);
     unknown.ceremony_id = "ab".repeat(32);
-    unknown.words = unknown.ceremony_id.parse::<CeremonyId>().unwrap().words();
+    unknown.words = phrase;
     refused(custodian.join_ceremony(unknown).await, Code::NotFound);
 }
 
@@ -202,8 +202,9 @@ async fn joined_in_time(cluster: &Cluster, nodes: &[&str]) -> (Proposer, v1::Cer
         let seen = cluster.ceremony_at(nodes[0], &proposer.id, "known", |_| true).await;
         let mut in_time = true;
         for node in nodes {
-            cluster.ceremony_at(node, &seen.ceremony_id, "known", |_| true).await;
-            in_time &= cluster.custodian(node).await.join_ceremony(join(&seen)).await.is_ok();
+            let ready = |now: &v1::Ceremony| !now.words.is_empty() || now.state() == CeremonyState::Aborted;
+            let now = cluster.ceremony_at(node, &seen.ceremony_id, "ready to be compared", ready).await;
+            in_time &= cluster.custodian(node).await.join_ceremony(join(&now)).await.is_ok();
         }
         if in_time {
             return (proposer, seen);
@@ -214,10 +215,11 @@ async fn joined_in_time(cluster: &Cluster, nodes: &[&str]) -> (Proposer, v1::Cer
     panic!("nobody joins")
 }
 
-/// An attachment in place of vendor-1 that has proposed a ceremony and says nothing more.
+/// An attachment in place of vendor-1 that has proposed a ceremony, adds its nonce, and says nothing more.
 struct Proposer {
     id: String,
-    _stream: tonic::Streaming<v1::CoordinatorMessage>,
+    /// Aborted with it.
+    _attachment: tokio::task::JoinSet<()>,
 }
 
 async fn propose_for_seconds(cluster: &Cluster, seconds: u64) -> Proposer {
@@ -243,13 +245,41 @@ async fn propose_for_seconds(cluster: &Cluster, seconds: u64) -> Proposer {
         keys: Vec::new(),
         warning: String::new(),
     };
-    let envelope = CeremonyEnvelope { proposal: Some(signed.encode()), messages: Vec::new() };
+    let me: NodeId = "vendor/vendor-1".parse().unwrap();
+    let seed = rand::random();
+    let mut machine = CeremonyMachine::new(signed.proposal().clone(), me, Arc::new(identity), seed).unwrap();
+    let committed = sent(machine.tick(now).unwrap());
+    let envelope = CeremonyEnvelope { proposal: Some(signed.encode()), messages: committed };
     let messages =
         [FromNode::Hello { version: "stand-in".into(), status, log_size: 0 }, FromNode::Ceremony(envelope)];
     let mut profile = Profile::read(&cluster.profile("pipeline")).unwrap();
     profile.tls.certificate = folder.join("tls.pem");
     profile.tls.key = folder.join("tls.key");
-    let up = tokio_stream::iter(messages.map(v1::NodeMessage::from)).chain(tokio_stream::pending());
-    let stream = client::nodes(profile.connect().await.unwrap()).attach(up).await.unwrap().into_inner();
-    Proposer { id, _stream: stream }
+    let (say, said) = tokio::sync::mpsc::channel(16);
+    let up = tokio_stream::iter(messages.map(v1::NodeMessage::from))
+        .chain(tokio_stream::wrappers::ReceiverStream::new(said));
+    let mut stream = client::nodes(profile.connect().await.unwrap()).attach(up).await.unwrap().into_inner();
+    let mut attachment = tokio::task::JoinSet::new();
+    attachment.spawn(async move {
+        while let Some(Ok(message)) = stream.next().await {
+            let Ok(ToNode::Ceremony(envelope)) = ToNode::try_from(message) else { continue };
+            for bytes in envelope.messages {
+                let outputs = machine.receive(&CeremonyMessage::parse(&bytes).unwrap()).unwrap_or_default();
+                let messages = sent(outputs);
+                if !messages.is_empty() {
+                    let envelope = CeremonyEnvelope { proposal: None, messages };
+                    say.send(FromNode::Ceremony(envelope).into()).await.unwrap();
+                }
+            }
+        }
+    });
+    Proposer { id, _attachment: attachment }
+}
+
+fn sent(outputs: Vec<Output>) -> Vec<Vec<u8>> {
+    let message = |output| match output {
+        Output::Send(message) => Some(message.encode()),
+        _ => None,
+    };
+    outputs.into_iter().filter_map(message).collect()
 }

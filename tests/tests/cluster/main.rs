@@ -16,6 +16,7 @@ mod disk;
 mod idempotency;
 mod interop;
 mod limits;
+mod locked;
 mod log;
 mod memory;
 mod python;

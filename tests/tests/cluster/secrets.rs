@@ -154,7 +154,7 @@ async fn seed(cluster: &Cluster, node: &str) -> Vec<u8> {
 }
 
 /// Each node's share of the key. The sealed supervisor's are opened with its passphrase, as its custodian would.
-fn shares(cluster: &Cluster) -> Vec<(String, Vec<u8>)> {
+pub(super) fn shares(cluster: &Cluster) -> Vec<(String, Vec<u8>)> {
     cluster
         .nodes()
         .iter()

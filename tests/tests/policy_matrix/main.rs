@@ -16,6 +16,7 @@ use rutli_log::{
 use rutli_policy::Rules;
 use rutli_release::{Format, ReleaseId, Requester, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease};
 use rutli_signer_node::{
+    Locked,
     gate::LogState,
     policy::Policy,
     refusals::Refusals,
@@ -238,7 +239,9 @@ impl Desk {
         let gate = hearts::gate(&self.deployment, &self.nodes.log, &id, LogState::default());
         let mut signer = Signer::new(id.clone(), policy, sequence.marks(&release, now), gate, None);
         let share = &self.deployment.keys.shares[&(id, key())];
-        signer.install_key(self.deployment.keys.rosters[0].clone(), share.duplicate()).unwrap();
+        signer
+            .install_key(self.deployment.keys.rosters[0].clone(), Locked::new(share.duplicate()).unwrap())
+            .unwrap();
         signer.stream_opened(STREAM);
         self.nodes.signers[me] = signer;
         self.nodes.announced[me].clear();

@@ -286,13 +286,15 @@ async fn assemble(written: &Written, processes: &mut [Process]) -> Result<(Profi
     Ok((pipeline, operator, ReleaseKey::from_bytes(&public)?))
 }
 
-/// The first custodian proposes, the others compare the words and join.
+/// The first custodian proposes, the others compare the phrase and join.
 async fn hold_ceremony(proposal: &Path, nodes: &[Channel], processes: &mut [Process]) -> Result<()> {
     let (first, others) = nodes.split_first().context("a deployment without nodes")?;
-    let proposed = ceremonies::propose(&Place::Node(first.clone()), proposal).await.map_err(failure)?.json;
+    let proposed =
+        ceremonies::propose(&Place::Node(first.clone()), proposal, false).await.map_err(failure)?.json;
     let text =
         |field: &str| proposed.get(field).and_then(Value::as_str).map(str::to_owned).context("no ceremony");
-    let (id, words) = (text("ceremony_id")?, text("words")?);
+    let id = text("ceremony_id")?;
+    let words = ceremonies::with_phrase(&Place::Node(first.clone()), &id).await.map_err(failure)?.words;
     for node in others {
         let place = Place::Node(node.clone());
         until(processes, "a node's joining", async || {

@@ -18,6 +18,7 @@ use rutli_log::{Entry, Frontier, Hash, LogSigner, Origin, Tiles, entry::RequestT
 use rutli_policy::Rules;
 use rutli_release::{Class, ReleaseId, ReleaseKey, Requester, VerifiedRelease, VerifiedSignature, files_of};
 use rutli_signer_node::{
+    Locked,
     gate::{Gate, LogState},
     marks::Marks,
     policy::Policy,
@@ -125,7 +126,7 @@ impl Quorum {
             let identity = Arc::new(IdentityKey::from_bytes(&[3; 32]));
             let gate = Gate::new(log.public(), id.clone(), identity, &BTreeMap::new(), LogState::default())?;
             let mut node = Signer::new(id, policy()?, Marks::default(), gate, None);
-            node.install_key(signed.clone(), share)?;
+            node.install_key(signed.clone(), Locked::new(share)?)?;
             node.stream_opened(STREAM);
             nodes.push(node);
         }
@@ -349,7 +350,7 @@ fn announce(quorum: &mut Quorum, wanted: usize, meter: &mut Meter) -> Result<Vec
         let mut of_node: Vec<Commitment> = Vec::new();
         while of_node.len() < wanted {
             let most = ANNOUNCED.min(wanted - of_node.len());
-            let announced = meter.run(ANNOUNCE, most, || node.announce(STREAM, most, &mut OsRng));
+            let announced = meter.run(ANNOUNCE, most, || node.announce(STREAM, most, &mut OsRng))?;
             let commitments = announced.into_iter().flat_map(|message| match message {
                 FromNode::Commitments(_, commitments) => commitments,
                 _ => Vec::new(),

@@ -1,7 +1,7 @@
 //! Key ceremonies: what a custodian does at the own node's socket, and how everybody follows.
 //!
-//! What is shown comes from the proposal itself, read and hashed here, and not from what somebody says about it: the
-//! words that custodians compare are computed from what each of them is asked to agree to.
+//! What is shown comes from the proposal itself, read and hashed here, and not from what somebody says about it. The
+//! verification phrase that custodians compare is computed by the own node, from the proposal and a nonce of each member.
 
 use std::{
     io::{BufRead, IsTerminal, Write},
@@ -23,6 +23,9 @@ use crate::{
 /// How often a ceremony is looked at while one follows it: people make its steps, and a restarted node or coordinator
 /// is met again without ado.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
+
+/// How long a phrase is waited for: nodes that are online know it within a second.
+const PHRASE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where one asks.
 #[derive(Clone, Debug)]
@@ -47,7 +50,7 @@ impl Place {
 pub async fn run(command: cli::Ceremony, place: &Place) -> Result<Report, Failure> {
     use cli::Ceremony::{Abort, Join, List, Propose, Reject, Show, Status, Watch};
     match command {
-        Propose { proposal } => propose(place, &proposal).await,
+        Propose { proposal, lone } => propose(place, &proposal, lone).await,
         Join { ceremony, words } => join(place, ceremony, words).await,
         Reject { ceremony, reason } => end(place, ceremony, reason, End::Reject).await,
         Abort { ceremony, reason } => end(place, ceremony, reason, End::Abort).await,
@@ -67,30 +70,71 @@ pub async fn run(command: cli::Ceremony, place: &Place) -> Result<Report, Failur
     }
 }
 
-/// Signs a proposal with the node's identity, sends it to all, and joins it.
+/// Signs a proposal with the node's identity, and sends it to all. The node joins once the phrase is known.
 ///
 /// # Errors
 /// What the node answers.
-pub async fn propose(place: &Place, path: &Path) -> Result<Report, Failure> {
-    let request = v1::ProposeCeremonyRequest { proposal: files::read(path)? };
+pub async fn propose(place: &Place, path: &Path, lone: bool) -> Result<Report, Failure> {
+    let mut proposal = files::read(path)?;
+    if lone {
+        // What is wrong with it the node says.
+        if let Ok(Value::Object(mut written)) = serde_json::from_slice(&proposal) {
+            written.insert("lone".to_owned(), Value::Bool(true));
+            proposal = Value::Object(written).to_string().into_bytes();
+        }
+    }
+    let request = v1::ProposeCeremonyRequest { proposal };
     let ceremony =
         node(place)?.propose_ceremony(request).await.map_err(|status| status::failure(&status))?.into_inner();
     let text = format!(
-        "{}\n\nProposed and joined. The other custodians join with `rutli ceremony join`, after comparing the words.",
+        "{}\n\nProposed. This node joins by itself. The other custodians compare the verification phrase, which `rutli \
+         ceremony show` prints once all nodes are online, and join with `rutli ceremony join`.",
         describe(place, &ceremony)
     );
     Ok(Report::new(text, to_json(place, &ceremony)))
 }
 
+/// The ceremony once its verification phrase is known, which takes all nodes online and unsealed.
+///
+/// # Errors
+/// What the place answers; exit code 4 when the phrase is not known in time, 1 when the ceremony has ended.
+pub async fn with_phrase(place: &Place, id: &str) -> Result<v1::Ceremony, Failure> {
+    let known = async {
+        loop {
+            let ceremony = get(place, id).await.map_err(|status| status::failure(&status))?;
+            if !ceremony.words.is_empty() {
+                return Ok(ceremony);
+            }
+            if is_final(&ceremony) {
+                return Err(Failure::failed(format!("the ceremony is over: {}", describe_state(&ceremony)))
+                    .help("propose a new one")
+                    .with(to_json(place, &ceremony)));
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    };
+    match releases::within(Some(PHRASE_PATIENCE), known).await {
+        Some(known) => known,
+        None => {
+            let ceremony = get(place, id).await.map_err(|status| status::failure(&status))?;
+            Err(Failure::waiting(format!("no verification phrase yet: {}", describe_state(&ceremony)))
+                .help("every node must be online and unsealed; then join again")
+                .with(to_json(place, &ceremony)))
+        }
+    }
+}
+
 /// Joins a ceremony. Without `words`, asks on the terminal whether they match.
 ///
 /// # Errors
-/// What the node answers; words that do not match.
+/// What the node answers; a phrase that does not match; see [`with_phrase`].
 pub async fn join(place: &Place, wanted: Option<String>, words: Option<String>) -> Result<Report, Failure> {
     let mut node = node(place)?;
     let ceremony = find(place, wanted, Wanted::UnderWay).await?;
+    let ceremony = with_phrase(place, &ceremony.ceremony_id).await?;
     let proposal = read_proposal(&ceremony)?;
-    let own_words = proposal.id().words();
+    // The phrase covers every node's nonce, and so it is the own node that computes it.
+    let own_words = text::printable(&ceremony.words);
     let words = match words {
         Some(words) => words,
         None => {
@@ -98,14 +142,16 @@ pub async fn join(place: &Place, wanted: Option<String>, words: Option<String>) 
             for warning in proposal.warnings() {
                 eprintln!("warning: {}", text::printable(&warning));
             }
-            confirm(&own_words)?;
+            confirm(&own_words, &proposal.rule())?;
             own_words.clone()
         }
     };
     if !words.split_whitespace().map(str::to_lowercase).eq(own_words.split_whitespace().map(str::to_owned)) {
-        return Err(Failure::failed(format!("the words do not match: this node sees {own_words:?}"))
-            .help("do not join: somebody sees another ceremony; find out who, and reject it")
-            .with(to_json(place, &ceremony)));
+        return Err(Failure::failed(format!(
+            "the verification phrase does not match: this node sees {own_words:?}"
+        ))
+        .help("do not join: somebody sees another ceremony; find out who, and reject it")
+        .with(to_json(place, &ceremony)));
     }
     let request = v1::JoinCeremonyRequest { ceremony_id: ceremony.ceremony_id, words: own_words };
     let ceremony = node.join_ceremony(request).await.map_err(|status| status::failure(&status))?.into_inner();
@@ -324,12 +370,16 @@ fn node(place: &Place) -> Result<v1::custodian_service_client::CustodianServiceC
 }
 
 /// Asks the custodian, who alone can compare with the others.
-fn confirm(words: &str) -> Result<(), Failure> {
+fn confirm(words: &str, rule: &str) -> Result<(), Failure> {
     if !std::io::stdin().is_terminal() {
-        return Err(Failure::usage("the words must be compared before joining, and stdin is no terminal")
-            .help("give the words that the other custodians read with --words \"…\""));
+        return Err(Failure::usage(
+            "the verification phrase must be compared before joining, and stdin is not a terminal",
+        )
+        .help("give the phrase that the other custodians read with --words \"…\""));
     }
-    eprint!("Do all other custodians see these words?\n\n    {words}\n\nType yes to join: ");
+    eprint!(
+        "Do all other custodians see this phrase and this rule?\n\n    {words}\n    {rule}\n\nType yes to join: "
+    );
     let _ = std::io::stderr().flush();
     let mut answer = String::new();
     std::io::stdin()
@@ -339,8 +389,7 @@ fn confirm(words: &str) -> Result<(), Failure> {
     if answer.trim().eq_ignore_ascii_case("yes") {
         return Ok(());
     }
-    Err(Failure::failed("not joined")
-        .help("if the words differ, reject the ceremony: somebody sees another one"))
+    Err(Failure::failed("not joined").help("if they differ, reject the ceremony: somebody sees another one"))
 }
 
 /// The proposal, whose hash must be the ceremony's id.
@@ -365,25 +414,13 @@ fn describe_with(ceremony: &v1::Ceremony, links: bool) -> String {
     let mut rows = vec![("ceremony", text::printable(&ceremony.ceremony_id))];
     match read_proposal(ceremony) {
         Ok(proposal) => {
-            let rule: Vec<_> = proposal
-                .organisations()
-                .iter()
-                .map(|organisation| {
-                    format!(
-                        "{} of {} of {}",
-                        organisation.threshold,
-                        organisation.nodes.len(),
-                        organisation.name
-                    )
-                })
-                .collect();
             let keys: Vec<_> =
                 proposal.keys().iter().map(|key| format!("{} (for {})", key.name, key.purpose)).collect();
             rows.extend([
                 ("name", proposal.name().to_string()),
-                ("words", proposal.id().words()),
+                ("phrase", text::or_dash(&ceremony.words)),
+                ("needs", proposal.rule()),
                 ("keys", keys.join(", ")),
-                ("needs", rule.join(" and ")),
             ]);
         }
         Err(failure) => rows.push(("proposal", failure.problem)),

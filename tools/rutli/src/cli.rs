@@ -189,12 +189,15 @@ pub enum Ceremony {
     Propose {
         /// The proposal, as `rutli init` writes it to proposal.json.
         proposal: PathBuf,
+        /// Allow a single organisation with a threshold of 1, whose nodes hold the whole key each.
+        #[arg(long)]
+        lone: bool,
     },
-    /// Join a ceremony, after the custodians have compared its words (with --socket).
+    /// Join a ceremony, after the custodians have compared its verification phrase (with --socket).
     Join {
         /// Its id or the beginning of it. Default: the only one under way.
         ceremony: Option<String>,
-        /// The words as the other custodians read them. Default: asks.
+        /// The verification phrase as the other custodians read it. Default: asks.
         #[arg(long)]
         words: Option<String>,
     },

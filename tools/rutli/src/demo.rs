@@ -139,17 +139,20 @@ impl Stage {
         Ok(Self { custodians, operator, pipeline })
     }
 
-    /// The ceremony, at the nodes' sockets: one custodian proposes, the others compare the words and join.
+    /// The ceremony, at the nodes' sockets: one custodian proposes, the others compare the phrase and join.
     async fn make_keys(&self, deployment: &processes::Deployment) -> Result<(), Failure> {
         let mut custodians = self.custodians.iter();
         let (first, connection) =
             custodians.next().ok_or_else(|| Failure::failed("the deployment has no nodes"))?;
         let proposed =
-            ceremonies::propose(&Place::Node(connection.clone()), &deployment.written.proposal).await?;
+            ceremonies::propose(&Place::Node(connection.clone()), &deployment.written.proposal, false)
+                .await?;
         let field =
             |name: &str| proposed.json.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-        let (id, words) = (field("ceremony_id"), field("words"));
-        step(&format!("{} proposed the ceremony with the words: {words}", first.id));
+        let id = field("ceremony_id");
+        step(&format!("{} proposed the ceremony", first.id));
+        let words = ceremonies::with_phrase(&Place::Node(connection.clone()), &id).await?.words;
+        step(&format!("all nodes added their nonces; the phrase is: {words}"));
         for (node, connection) in custodians {
             let place = Place::Node(connection.clone());
             eventually(&format!("the proposal reaches {}", node.id), async || {
@@ -162,7 +165,7 @@ impl Stage {
             })
             .await?;
             ceremonies::join(&place, Some(id.clone()), Some(words.clone())).await?;
-            step(&format!("{} joined, seeing the same words", node.id));
+            step(&format!("{} joined, seeing the same phrase", node.id));
         }
         let coordinator = Place::Coordinator(self.operator.clone());
         let ceremony = releases::within(Some(STEP_TIMEOUT), ceremonies::follow(&coordinator, &id, |_| ()))

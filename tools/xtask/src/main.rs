@@ -1,5 +1,6 @@
 //! Rütli's task runner, behind `cargo xtask`: the few things that take more than one cargo command.
 
+mod supply;
 mod verifiers;
 
 use std::{
@@ -80,9 +81,12 @@ fn demo(args: &[OsString]) -> Result<()> {
 fn test(args: &[OsString]) -> Result<()> {
     verifiers::install(&target()?)?;
     run(cargo().args(["fmt", "--all", "--check"]))?;
+    supply::check(workspace())?;
     run(cargo().args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]))?;
     // Tests start the daemons as processes: they must be there before the first test runs.
     run(cargo().args(["build", "--workspace", "--all-targets"]))?;
+    // What an optimising compiler leaves of secrets is to be seen in the profile that is shipped.
+    run(cargo().args(["test", "--release", "--package", "rutli-signer-secrets", "--test", "wiped"]))?;
     let mut runner = cargo();
     if has_nextest() {
         // nextest does not run examples in documentation.

@@ -2,8 +2,9 @@
 //!
 //! # How a driver uses it
 //!
-//! - Before [`CeremonyMachine::join`], draw 32 random bytes, and store them sealed: the **seed** is all that must
+//! - Before [`CeremonyMachine::new`], draw 32 random bytes, and store them sealed: the **seed** is all that must
 //!   survive a crash. A seed is used for one ceremony.
+//! - The first [`CeremonyMachine::tick`] sends what needs no custodian. [`CeremonyMachine::join`] sends the rest.
 //! - Pass every message that arrives to [`CeremonyMachine::receive`], and tell the time by
 //!   [`CeremonyMachine::tick`]. Do what the [`Output`]s say, in their order.
 //! - After a restart make a new machine with the same seed by [`CeremonyMachine::resume`], and give it all messages
@@ -24,7 +25,7 @@ use super::secrets::{BadDeal, NoShare, Secrets};
 use super::status::{AbortReason, CeremonyStatus};
 use crate::identity::IdentityKey;
 use crate::limits::{MAX_ACCUSED, MAX_REASON_BYTES};
-use crate::names::NodeId;
+use crate::names::{NodeId, VerificationPhrase};
 use crate::roster::SignedRoster;
 use crate::share::SigningShare;
 
@@ -108,7 +109,7 @@ impl CeremonyMachine {
         Ok((machine, outputs))
     }
 
-    /// The custodian agrees.
+    /// The custodian agrees. What it says goes out once the verification phrase is known.
     pub fn join(&mut self) -> Result<Vec<Output>, CeremonyError> {
         if self.observer.status().state.as_str() == "aborted" || self.observer.has_ended_itself(self.own) {
             return Err(CeremonyError::Over);
@@ -163,6 +164,11 @@ impl CeremonyMachine {
         self.observer.status()
     }
 
+    /// See [`CeremonyObserver::phrase`].
+    pub fn phrase(&self) -> Option<VerificationPhrase> {
+        self.observer.phrase()
+    }
+
     /// The proposal.
     pub fn proposal(&self) -> &Proposal {
         self.observer.proposal()
@@ -173,9 +179,9 @@ impl CeremonyMachine {
         self.observer.messages()
     }
 
-    /// Whether this node has joined.
+    /// Whether this node has joined, or will as soon as the verification phrase is known.
     pub fn has_joined(&self) -> bool {
-        self.observer.body(Step::Join, self.own).is_some()
+        self.wants_to_join || self.observer.body(Step::Join, self.own).is_some()
     }
 
     /// Whether this node has signed the rosters. From then on others may have the keys.
@@ -255,6 +261,8 @@ impl CeremonyMachine {
         let proposal = self.observer.proposal();
         let keys = || self.observer.keys().ok_or_else(|| internal("the reveals are not verified"));
         match step {
+            Step::NonceCommit => Ok(self.secrets.nonce_commit(proposal)),
+            Step::NonceReveal => Ok(self.secrets.nonce_reveal(proposal)),
             Step::Join => self.secrets.join(proposal),
             Step::Commit => self.secrets.commit(proposal),
             Step::Reveal => self.secrets.reveal(proposal),

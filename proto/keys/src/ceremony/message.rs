@@ -4,7 +4,8 @@
 //!
 //! Canonical JSON (RFC 8785). The envelope is
 //! `{"body":"<base64>","ceremony":"<hex>","from":"organisation/node","signature":"<hex>","step":"join"}`.
-//! The sender's identity key signs `ceremony id ‖ from ‖ 0x00 ‖ step ‖ 0x00 ‖ SHA-256(body)` in the domain `ceremony`.
+//! The sender's identity key signs `ceremony id ‖ from ‖ 0x00 ‖ step ‖ 0x00 ‖ SHA-256(body)` as a
+//! [`SignedText::Ceremony`].
 //! A body is canonical JSON too, and lists the keys of the proposal in their order.
 
 use std::fmt;
@@ -15,17 +16,18 @@ use sha2::{Digest, Sha256};
 use super::error::CeremonyError;
 use super::proposal::{Member, Proposal};
 use crate::canonical::{self, Hex, base64_bytes, hex_array};
-use crate::identity::IdentityKey;
+use crate::identity::{IdentityKey, SignedText};
 use crate::limits::{MAX_ACCUSED, MAX_CIPHERTEXT_BYTES, MAX_MESSAGE_BYTES, MAX_REASON_BYTES};
 use crate::names::{CeremonyId, KeyName, NodeId, NodeName};
 
-/// Domain of the identity signatures under ceremony messages.
-const MESSAGE_DOMAIN: &str = "ceremony";
-
 /// The steps of a ceremony in their order, and the two ways out of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Step {
+    /// Binds the node to its part of the verification phrase, before it sees the others'.
+    NonceCommit,
+    /// The node's part of the verification phrase.
+    NonceReveal,
     /// The custodian agreed. Carries a recipient for this ceremony's encrypted shares.
     Join,
     /// Binds the node to what it will reveal, before it sees what others reveal.
@@ -45,13 +47,23 @@ pub enum Step {
 }
 
 impl Step {
-    /// The six steps that everybody takes, in their order.
-    pub const ALL: [Self; 6] =
-        [Self::Join, Self::Commit, Self::Reveal, Self::Deal, Self::Prove, Self::Certify];
+    /// The steps that everybody takes, in their order.
+    pub const ALL: [Self; 8] = [
+        Self::NonceCommit,
+        Self::NonceReveal,
+        Self::Join,
+        Self::Commit,
+        Self::Reveal,
+        Self::Deal,
+        Self::Prove,
+        Self::Certify,
+    ];
 
     /// The step as text.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::NonceCommit => "nonce-commit",
+            Self::NonceReveal => "nonce-reveal",
             Self::Join => "join",
             Self::Commit => "commit",
             Self::Reveal => "reveal",
@@ -63,7 +75,7 @@ impl Step {
         }
     }
 
-    /// Place among the six steps; none for the ways out.
+    /// Place among these steps; none for the ways out.
     pub(crate) fn position(self) -> Option<usize> {
         Self::ALL.iter().position(|step| *step == self)
     }
@@ -110,7 +122,7 @@ impl CeremonyMessage {
     pub(crate) fn sign(ceremony: CeremonyId, from: NodeId, body: &Body, identity: &IdentityKey) -> Self {
         let step = body.step();
         let body = body.encode();
-        let signature = identity.sign(MESSAGE_DOMAIN, &signed_text(&ceremony, &from, step, &body));
+        let signature = identity.sign(SignedText::Ceremony, &signed_text(&ceremony, &from, step, &body));
         Self { body, ceremony, from, signature, step }
     }
 
@@ -118,7 +130,7 @@ impl CeremonyMessage {
         member
             .identity
             .verify(
-                MESSAGE_DOMAIN,
+                SignedText::Ceremony,
                 &signed_text(&self.ceremony, &self.from, self.step, &self.body),
                 &self.signature,
             )
@@ -145,6 +157,8 @@ fn signed_text(ceremony: &CeremonyId, from: &NodeId, step: Step, body: &[u8]) ->
 /// The body of a message, parsed and of the shape that the proposal asks for; its claims are not verified.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Body {
+    NonceCommit(CommitBody),
+    NonceReveal(NonceBody),
     Join(JoinBody),
     Commit(CommitBody),
     Reveal(RevealBody),
@@ -153,6 +167,12 @@ pub(crate) enum Body {
     Certify(ProofsBody),
     Reject(RejectBody),
     Abort(AbortBody),
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NonceBody {
+    pub(crate) nonce: Hex<32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -240,6 +260,8 @@ pub(crate) struct AbortBody {
 impl Body {
     pub(crate) fn step(&self) -> Step {
         match self {
+            Self::NonceCommit(_) => Step::NonceCommit,
+            Self::NonceReveal(_) => Step::NonceReveal,
             Self::Join(_) => Step::Join,
             Self::Commit(_) => Step::Commit,
             Self::Reveal(_) => Step::Reveal,
@@ -253,8 +275,9 @@ impl Body {
 
     pub(crate) fn encode(&self) -> Vec<u8> {
         match self {
+            Self::NonceReveal(body) => canonical::encode(body),
             Self::Join(body) => canonical::encode(body),
-            Self::Commit(body) => canonical::encode(body),
+            Self::NonceCommit(body) | Self::Commit(body) => canonical::encode(body),
             Self::Reveal(body) => canonical::encode(body),
             Self::Deal(body) => canonical::encode(body),
             Self::Prove(body) | Self::Certify(body) => canonical::encode(body),
@@ -271,6 +294,8 @@ impl Body {
         member: &Member,
     ) -> Result<Self, String> {
         let body = match step {
+            Step::NonceCommit => Self::NonceCommit(canonical::parse(bytes)?),
+            Step::NonceReveal => Self::NonceReveal(canonical::parse(bytes)?),
             Step::Join => Self::Join(canonical::parse(bytes)?),
             Step::Commit => Self::Commit(canonical::parse(bytes)?),
             Step::Reveal => Self::Reveal(canonical::parse(bytes)?),
@@ -291,7 +316,7 @@ impl Body {
                 .parse::<age::x25519::Recipient>()
                 .map(drop)
                 .map_err(|error| format!("its recipient: {error}")),
-            Self::Commit(_) => Ok(()),
+            Self::NonceCommit(_) | Self::NonceReveal(_) | Self::Commit(_) => Ok(()),
             Self::Reveal(body) => {
                 check_keys(proposal, body.keys.iter().map(|entry| &entry.key))?;
                 body.keys.iter().try_for_each(|entry| check_revealed(member, entry))

@@ -3,11 +3,14 @@
 //! # The steps
 //!
 //! A member proposes; the proposal is signed and says everything: keys, organisations, thresholds, nodes, deadline.
-//! Custodians read the words of the [`CeremonyId`](crate::CeremonyId) to each other, and join or reject. Then the nodes
-//! go on by themselves, each step when the one before is there from **all** members:
+//! Each step is made when the one before is there from **all** members. The nodes make the first two by themselves; then
+//! custodians read the [`VerificationPhrase`](crate::VerificationPhrase) to each other, and join or reject. From then on
+//! the nodes go on by themselves:
 //!
 //! | step | each node sends |
 //! | --- | --- |
+//! | [`NonceCommit`](Step::NonceCommit) | a hash of its next message, so that nobody chooses a nonce knowing the others' |
+//! | [`NonceReveal`](Step::NonceReveal) | a random nonce: the phrase covers proposal and nonces |
 //! | [`Join`](Step::Join) | a recipient for this ceremony's encrypted shares |
 //! | [`Commit`](Step::Commit) | a hash of its next message, so that nobody chooses a key knowing the others' |
 //! | [`Reveal`](Step::Reveal) | commitments to the polynomials by which it will deal, with proofs of knowledge |
@@ -18,6 +21,13 @@
 //! An organisation with a threshold of two or more runs the crate's key generation (FROST, figure 1, by Komlo and
 //! Goldberg) among its nodes. In an organisation with a threshold of one, its first node makes the key and sends it,
 //! encrypted, to the other nodes, if there are any.
+//!
+//! # The phrase
+//!
+//! A phrase over the proposal alone could be ground: who proposes tries proposals until two have the same words, some
+//! 2^44 of them for eight words, and shows each to one half. Here every honest node adds a nonce that it reveals only
+//! after everybody is bound to theirs. So whatever somebody shows to two nodes, the two phrases are as good as random,
+//! and each try is a ceremony that people see.
 //!
 //! # What is verified, by every node of every organisation
 //!

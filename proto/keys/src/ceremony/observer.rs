@@ -21,7 +21,11 @@ use super::message::{
 use super::proposal::{Member, Proposal};
 use super::status::{AbortReason, CeremonyState, CeremonyStatus, NodeProgress};
 use super::verify::{self, Finding, KeyMaterial};
+use crate::names::VerificationPhrase;
 use crate::roster::SignedRoster;
+
+/// Steps that the transcript covers: all up to [`Step::Reveal`].
+const TRANSCRIPT_STEPS: usize = 5;
 
 /// Follows one ceremony.
 pub struct CeremonyObserver {
@@ -30,6 +34,8 @@ pub struct CeremonyObserver {
     steps: Vec<Vec<Option<Filed>>>,
     /// `Reject` or `Abort`, by member.
     ends: Vec<Option<Filed>>,
+    /// Once all nonces are there and verified.
+    phrase: Option<VerificationPhrase>,
     /// Once all reveals are there and verified.
     keys: Option<Vec<KeyMaterial>>,
     proved: bool,
@@ -60,6 +66,7 @@ impl CeremonyObserver {
         Self {
             steps: Step::ALL.iter().map(|_| empty()).collect(),
             ends: empty(),
+            phrase: None,
             keys: None,
             proved: false,
             certified: None,
@@ -88,6 +95,11 @@ impl CeremonyObserver {
         &self.proposal
     }
 
+    /// What the custodians read to each other before they join, once every member has added its nonce.
+    pub fn phrase(&self) -> Option<VerificationPhrase> {
+        self.phrase
+    }
+
     /// The signed rosters, in the order of the proposal's keys, once the ceremony is done.
     pub fn rosters(&self) -> Option<&[SignedRoster]> {
         self.certified.as_deref()
@@ -114,7 +126,7 @@ impl CeremonyObserver {
             CeremonyState::Done
         } else {
             match self.awaited() {
-                Some(Step::Join) | None => CeremonyState::Proposed,
+                Some(Step::NonceCommit | Step::NonceReveal | Step::Join) | None => CeremonyState::Proposed,
                 Some(step) => CeremonyState::Running { step },
             }
         };
@@ -310,7 +322,12 @@ impl CeremonyObserver {
     }
 
     fn verify(&mut self) -> Result<(), Finding> {
-        if self.keys.is_none()
+        if self.phrase.is_none() && self.is_complete(Step::NonceCommit) && self.is_complete(Step::NonceReveal)
+        {
+            self.phrase = Some(self.verify_nonces()?);
+        }
+        if self.phrase.is_some()
+            && self.keys.is_none()
             && [Step::Join, Step::Commit, Step::Reveal].iter().all(|step| self.is_complete(*step))
         {
             self.keys = Some(self.verify_reveals()?);
@@ -332,6 +349,21 @@ impl CeremonyObserver {
         Ok(())
     }
 
+    fn verify_nonces(&self) -> Result<VerificationPhrase, Finding> {
+        let commits = self.bodies(Step::NonceCommit, |body| match body {
+            Body::NonceCommit(body) => Some(body),
+            _ => None,
+        });
+        let reveals = self.bodies(Step::NonceReveal, |body| match body {
+            Body::NonceReveal(body) => Some(body),
+            _ => None,
+        });
+        let commits: Vec<&CommitBody> = commits.into_iter().map(|(body, _)| body).collect();
+        verify::check_nonces(&self.proposal, &commits, &reveals)?;
+        let nonces = reveals.iter().map(|(body, _)| &body.nonce.0);
+        Ok(verify::phrase(&self.proposal.id(), nonces))
+    }
+
     fn verify_reveals(&self) -> Result<Vec<KeyMaterial>, Finding> {
         let commits = self.bodies(Step::Commit, |body| match body {
             Body::Commit(body) => Some(body),
@@ -343,7 +375,7 @@ impl CeremonyObserver {
             _ => None,
         });
         verify::check_openings(&self.proposal, &commits, &reveals)?;
-        let first_steps = self.steps.iter().take(3).flatten().flatten();
+        let first_steps = self.steps.iter().take(TRANSCRIPT_STEPS).flatten().flatten();
         let transcript =
             verify::transcript(&self.proposal.id(), first_steps.map(|filed| filed.message.body.as_slice()));
         let reveals: Vec<_> = reveals.into_iter().map(|(body, _)| body).collect();

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 
 use super::error::InvalidProposal;
 use crate::canonical::{self, hex_array};
-use crate::identity::{IdentityKey, IdentityPublic};
+use crate::identity::{IdentityKey, IdentityPublic, SignedText};
 use crate::limits::{
     MAX_BODY_BYTES, MAX_CEREMONY_SECONDS, MAX_KEYS, MAX_NODES_PER_ORGANISATION, MAX_ORGANISATIONS,
     MAX_PROPOSAL_BYTES, MAX_SAFE_INTEGER,
@@ -19,9 +19,6 @@ use crate::names::{CeremonyId, KeyName, NodeId, NodeName, OrgName, Purpose};
 use crate::roster::derive_identifier;
 
 const PROPOSAL_TYPE: &str = "rutli-proposal/v1";
-
-/// Domain of the proposer's signature.
-const PROPOSAL_DOMAIN: &str = "proposal";
 
 /// What a person writes to propose a ceremony, in any order. [`Proposal::new`] checks and sorts it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -129,7 +126,7 @@ impl Proposal {
         &self.encoded
     }
 
-    /// SHA-256 of the canonical bytes. Its words are what custodians read to each other before they join.
+    /// SHA-256 of the canonical bytes.
     pub fn id(&self) -> CeremonyId {
         self.id
     }
@@ -169,6 +166,15 @@ impl Proposal {
         self.members.iter().position(|member| member.id == *id)
     }
 
+    /// The access rule in words, for people to read to each other: `supervisor one of one, vendor two of three`.
+    pub fn rule(&self) -> String {
+        let of = |organisation: &OrganisationSpec| {
+            let (threshold, nodes) = (usize::from(organisation.threshold), organisation.nodes.len());
+            format!("{} {} of {}", organisation.name, number(threshold), number(nodes))
+        };
+        self.organisations().iter().map(of).collect::<Vec<_>>().join(", ")
+    }
+
     /// What a custodian should know before joining, in sentences.
     pub fn warnings(&self) -> Vec<String> {
         let warning = |organisation: &OrganisationSpec| match (
@@ -198,7 +204,15 @@ impl Proposal {
              quorums without a common node, and have each sign another content for one sequence. Raise one threshold."
                 .to_owned()
         });
-        self.organisations().iter().filter_map(warning).chain(disjoint).collect()
+        let lone = match self.organisations() {
+            [only] if only.threshold == 1 => Some(format!(
+                "{} is the only organisation, with a threshold of 1: a share of it is the key itself, and signs without any \
+                 log. Add an organisation, or raise the threshold.",
+                only.name
+            )),
+            _ => None,
+        };
+        self.organisations().iter().filter_map(warning).chain(disjoint).chain(lone).collect()
     }
 
     /// The identifier of a member for a key.
@@ -262,7 +276,7 @@ impl SignedProposal {
         proposer: NodeId,
         identity: &IdentityKey,
     ) -> Result<Self, InvalidProposal> {
-        let signature = identity.sign(PROPOSAL_DOMAIN, proposal.id().as_bytes());
+        let signature = identity.sign(SignedText::Proposal, proposal.id().as_bytes());
         Self::new(proposal, proposer, signature)
     }
 
@@ -299,7 +313,7 @@ impl SignedProposal {
         let member = member.ok_or_else(|| InvalidProposal::StrangeProposer(proposer.clone()))?;
         member
             .identity
-            .verify(PROPOSAL_DOMAIN, proposal.id().as_bytes(), &signature)
+            .verify(SignedText::Proposal, proposal.id().as_bytes(), &signature)
             .map_err(|_| InvalidProposal::Signature(proposer.clone()))?;
         Ok(Self { proposal, proposer, signature })
     }
@@ -339,6 +353,16 @@ impl From<ProposalSpec> for Record {
             kind: PROPOSAL_TYPE.to_owned(),
         }
     }
+}
+
+/// Up to the most nodes that an organisation may have.
+const NUMBERS: [&str; 1 + MAX_NODES_PER_ORGANISATION] = [
+    "zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven",
+    "twelve", "thirteen", "fourteen", "fifteen", "sixteen",
+];
+
+fn number(number: usize) -> &'static str {
+    NUMBERS.get(number).copied().unwrap_or("too many")
 }
 
 fn check_structure(record: &Record) -> Result<(), InvalidProposal> {

@@ -18,8 +18,8 @@ use zeroize::{Zeroize as _, Zeroizing};
 
 use super::error::CeremonyError;
 use super::message::{
-    Body, CommitBody, DealBody, DealtKey, DealtShare, JoinBody, ProofsBody, RevealBody, RevealedKey,
-    RosterProof, dealt_to,
+    Body, CommitBody, DealBody, DealtKey, DealtShare, JoinBody, NonceBody, ProofsBody, RevealBody,
+    RevealedKey, RosterProof, dealt_to,
 };
 use super::proposal::{Member, Proposal};
 use super::verify::{self, KeyMaterial};
@@ -62,6 +62,22 @@ pub(crate) enum NoShare {
 impl Secrets {
     pub(crate) fn new(seed: [u8; 32], own: usize, member: Member) -> Self {
         Self { seed: Zeroizing::new(seed), own, member }
+    }
+
+    pub(crate) fn nonce_commit(&self, proposal: &Proposal) -> Body {
+        let commitment = verify::nonce_commitment(&proposal.id(), &self.member.id, &self.nonce(proposal));
+        Body::NonceCommit(CommitBody { commitment: Hex(commitment) })
+    }
+
+    pub(crate) fn nonce_reveal(&self, proposal: &Proposal) -> Body {
+        Body::NonceReveal(NonceBody { nonce: Hex(self.nonce(proposal)) })
+    }
+
+    /// This node's part of the verification phrase.
+    fn nonce(&self, proposal: &Proposal) -> [u8; 32] {
+        let mut nonce = [0; 32];
+        self.rng(proposal, "nonce", &[]).fill_bytes(&mut nonce);
+        nonce
     }
 
     pub(crate) fn join(&self, proposal: &Proposal) -> Result<Body, CeremonyError> {

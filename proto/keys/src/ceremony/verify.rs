@@ -8,10 +8,10 @@ use frost_ed25519::keys::{PublicKeyPackage, VerifiableSecretSharingCommitment};
 use frost_ed25519::{Ciphersuite, Ed25519Sha512, Identifier, Signature};
 use sha2::{Digest, Sha256};
 
-use super::message::{CommitBody, ProofsBody, RevealBody, RevealedKey, RosterProof};
+use super::message::{CommitBody, NonceBody, ProofsBody, RevealBody, RevealedKey, RosterProof};
 use super::proposal::{Member, OrganisationSpec, Proposal};
 use crate::curve;
-use crate::names::{CeremonyId, KeyName, NodeId};
+use crate::names::{CeremonyId, KeyName, NodeId, VerificationPhrase};
 use crate::roster::{Roster, RosterNode, RosterOrganisation, RosterParts, verify_roster_signature};
 
 /// Something that must not be, and who did it, as far as that can be known.
@@ -39,7 +39,44 @@ pub(crate) fn commitment(ceremony: &CeremonyId, from: &NodeId, reveal: &[u8]) ->
     hash.finalize().into()
 }
 
-/// Hash of the bodies of all `Join`, `Commit` and `Reveal` messages, in the order of step and member.
+/// The value of a `NonceCommit`: binds the sender to its `NonceReveal`, and the nonce to the sender and the proposal.
+pub(crate) fn nonce_commitment(ceremony: &CeremonyId, from: &NodeId, nonce: &[u8; 32]) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    hash.update(b"rutli/ceremony-nonce/v1\0");
+    hash.update(ceremony.as_bytes());
+    hash.update(from.to_string().as_bytes());
+    hash.update([0]);
+    hash.update(nonce);
+    hash.finalize().into()
+}
+
+/// What custodians read to each other: covers the proposal and every member's nonce, in the order of the members.
+pub(crate) fn phrase<'a>(
+    ceremony: &CeremonyId,
+    nonces: impl Iterator<Item = &'a [u8; 32]>,
+) -> VerificationPhrase {
+    let mut hash = Sha256::new();
+    hash.update(b"rutli/ceremony-phrase/v1\0");
+    hash.update(ceremony.as_bytes());
+    nonces.for_each(|nonce| hash.update(nonce));
+    VerificationPhrase::from_bytes(hash.finalize().into())
+}
+
+/// Verifies that every nonce is the one that its sender committed to.
+pub(crate) fn check_nonces(
+    proposal: &Proposal,
+    commits: &[&CommitBody],
+    reveals: &[(&NonceBody, &[u8])],
+) -> Result<(), Finding> {
+    for ((member, commit), (reveal, _)) in proposal.members().iter().zip(commits).zip(reveals) {
+        if nonce_commitment(&proposal.id(), &member.id, &reveal.nonce.0) != commit.commitment.0 {
+            return Err(by(member, "revealed another nonce than it had committed to"));
+        }
+    }
+    Ok(())
+}
+
+/// Hash of the bodies of all messages up to `Reveal`, in the order of step and member.
 ///
 /// A `Deal` is not in it: its recipient checks it against the reveals, its ciphertext is random, and so a node that
 /// crashed between making and publishing it may make it again.

@@ -184,7 +184,7 @@ pub fn signed(cast: &Cast, message: &CeremonyMessage, body: Vec<u8>) -> Ceremony
     let mut text = message.ceremony.as_bytes().to_vec();
     text.extend(format!("{}\0{}\0", message.from, message.step).bytes());
     text.extend(Sha256::digest(&body));
-    let signature = cast.identities[&message.from].sign("ceremony", &text);
+    let signature = cast.identities[&message.from].sign(rutli_keys::SignedText::Ceremony, &text);
     CeremonyMessage { body, signature, ..message.clone() }
 }
 

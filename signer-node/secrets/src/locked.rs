@@ -3,9 +3,12 @@
 //! Keeping it out of core dumps is the whole process's business (`hardening.rs`): one switch covers every page, also
 //! those that a secret only passes through.
 
-use std::{fmt, ops::Deref};
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+};
 
-use zeroize::Zeroize;
+use zeroize::{Zeroize, optimization_barrier};
 
 /// The system does not let this process lock memory. The operator raises `LimitMEMLOCK` (systemd) or `ulimit -l`.
 #[derive(Debug, thiserror::Error)]
@@ -26,7 +29,8 @@ pub struct Locked<T: Zeroize> {
 struct Page<T>(T);
 
 impl<T: Zeroize> Locked<T> {
-    /// Moves a secret into locked memory. The caller's own copy is the caller's to wipe.
+    /// Moves a secret into locked memory. The move leaves a copy on the caller's stack: call it within
+    /// [`on_wiped_stack`](crate::on_wiped_stack).
     pub fn new(secret: T) -> Result<Self, CannotLock> {
         let mut page = Box::new(Page(secret));
         match region::lock(std::ptr::from_ref(&*page), size_of::<Page<T>>()) {
@@ -47,9 +51,17 @@ impl<T: Zeroize> Deref for Locked<T> {
     }
 }
 
+impl<T: Zeroize> DerefMut for Locked<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        &mut self.page.0
+    }
+}
+
 impl<T: Zeroize> Drop for Locked<T> {
     fn drop(&mut self) {
         self.page.0.zeroize();
+        // Some types wipe themselves by an ordinary assignment. Without this the compiler leaves it out.
+        optimization_barrier(&*self.page);
     }
 }
 

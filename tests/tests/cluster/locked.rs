@@ -1,0 +1,85 @@
+//! Where the shares of real nodes are in their memory.
+
+use std::{
+    fs::{self, File},
+    io::{Read as _, Seek as _, SeekFrom},
+    ops::Range,
+};
+
+use memchr::memmem;
+use rutli_tests::{
+    cluster::{Cluster, Setup},
+    releases::{build, sign},
+};
+
+use super::{SOON, secrets::shares};
+
+/// A share is in locked pages and nowhere else: after the ceremony that made it, after a restart that read it from its
+/// file, and after signing with it. Only root reads the memory of a hardened process, so others skip this.
+#[tokio::test(flavor = "multi_thread")]
+async fn shares_are_in_locked_memory_alone() {
+    if !nix::unistd::geteuid().is_root() {
+        eprintln!("SKIPPED: only root can read a node's memory");
+        return;
+    }
+    let mut cluster = Cluster::start(Setup::default()).await;
+    sign(&cluster, build("stable", 1, 2), SOON).await;
+    assert_locked(&mut cluster, "after the ceremony");
+    for node in cluster.nodes() {
+        cluster.kill(&node);
+        cluster.start_party(&node);
+    }
+    cluster.ready().await;
+    for sequence in 2..6 {
+        sign(&cluster, build("stable", sequence, 2), SOON).await;
+    }
+    assert_locked(&mut cluster, "after a restart and signing");
+}
+
+fn assert_locked(cluster: &mut Cluster, when: &str) {
+    for (what, share) in shares(cluster) {
+        let node = what.rsplit(' ').next().unwrap().to_owned();
+        let pid = cluster.process(&node).pid().unwrap();
+        let (mut locked, mut elsewhere) = (0, Vec::new());
+        for (range, is_locked) in writable(pid) {
+            let found = memmem::find_iter(&read(pid, &range), &share).count();
+            if is_locked {
+                locked += found;
+            } else if found > 0 {
+                elsewhere.push(format!("{found} in {range:x?}"));
+            }
+        }
+        assert!(locked > 0, "{what} is not found {when}: the search does not work");
+        assert!(elsewhere.is_empty(), "{what} {when}: {elsewhere:?}");
+    }
+}
+
+fn read(pid: u32, range: &Range<u64>) -> Vec<u8> {
+    let mut memory = vec![0; usize::try_from(range.end - range.start).unwrap()];
+    let mut file = File::open(format!("/proc/{pid}/mem")).unwrap();
+    file.seek(SeekFrom::Start(range.start)).unwrap();
+    // A part may be gone since its address was read, and with it what was in it.
+    match file.read_exact(&mut memory) {
+        Ok(()) => memory,
+        Err(_) => Vec::new(),
+    }
+}
+
+/// The writable parts of a process's memory, and whether they are locked.
+fn writable(pid: u32) -> Vec<(Range<u64>, bool)> {
+    let maps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap();
+    let mut parts = Vec::new();
+    let mut range = None;
+    for line in maps.lines() {
+        let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
+        if let Some((start, end)) = first.split_once('-') {
+            let address = |text| u64::from_str_radix(text, 16).unwrap();
+            range = rest.starts_with("rw").then(|| address(start)..address(end));
+        } else if first == "VmFlags:"
+            && let Some(range) = range.take()
+        {
+            parts.push((range, rest.split(' ').any(|flag| flag == "lo")));
+        }
+    }
+    parts
+}
