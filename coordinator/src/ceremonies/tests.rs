@@ -195,7 +195,7 @@ async fn a_ceremony_goes_on_after_a_restart_in_its_middle() {
     drop(relay);
     let relay = Relay::open(folder.path()).await;
     let shown = relay.ceremonies.get(&proposal.id()).await.unwrap();
-    assert_eq!(shown.waiting_for, ["vendor/v-2: join"]);
+    assert_eq!(shown.waiting_for, ["vendor/v-2: nonce-commit"]);
     // Joining again with the same seed says the same again, which changes nothing.
     assert_eq!(run(&relay, &proposal, &[&supervisor, &first, &second]).await, [true, true, true]);
 }
@@ -270,7 +270,7 @@ async fn what_is_not_wanted_is_not_taken() {
     let shown = relay.ceremonies.get(&genesis.id()).await.unwrap();
     assert_eq!(
         shown.nodes.iter().map(|node| node.step.as_str()).collect::<Vec<_>>(),
-        ["none", "none", "join"]
+        ["none", "none", "nonce-commit"]
     );
 
     // Once there is a key, nobody makes one without an organisation that has a part in it.

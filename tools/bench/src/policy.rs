@@ -12,10 +12,11 @@ use rutli_evidence::{
     APPROVAL_NAMESPACE, AttestationSigner, Build, Established, Evidence, File, SourceDigest, approval_text,
     provenance_statement, sign_dsse, verify,
 };
+use rutli_log::{Hash, sha256};
 use rutli_policy::{Facts, PolicySet, Rates, Rules};
 use rutli_release::{Class, ReleaseId, Requester, UnverifiedRelease, VerifiedRelease};
 use rutli_signer_node::{marks::Marks, policy::Policy, rates::RateCounter, refusals::Refusals};
-use rutli_wire::link::BatchItem;
+use rutli_wire::link::{BatchItem, LoggedEntry};
 use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 use ssh_key::{HashAlg, LineEnding, PrivateKey, private::Ed25519Keypair};
@@ -109,7 +110,7 @@ impl Scene {
             release: Arc::new(release),
             slots: Vec::new(),
             commitments: Vec::new(),
-            entry: None,
+            entry: Some(entry_naming(&documents)),
             evidence: documents.into_iter().map(Into::into).collect(),
         };
         Ok(Self { item, established, files, policies })
@@ -158,6 +159,19 @@ fn release() -> Result<VerifiedRelease> {
     let renamed = UnverifiedRelease { product: PRODUCT.to_owned(), ..UnverifiedRelease::from(&like) };
     ensure!(renamed.class == Class::ProductBuild, "the rules want a product build");
     Ok(renamed.verify()?)
+}
+
+/// The entry of a request that came with these documents. A decision looks at what it names alone: its place in the log is the gate's.
+fn entry_naming(documents: &[Vec<u8>]) -> LoggedEntry {
+    LoggedEntry {
+        index: 0,
+        leaf: Hash([0; 32]),
+        proof: Vec::new(),
+        deadline: NOW + 3_600,
+        embargo: None,
+        evidence: documents.iter().map(|document| sha256(document)).collect(),
+        added: Vec::new(),
+    }
 }
 
 /// A provenance, a rebuild of the same source, and a custodian's approval.

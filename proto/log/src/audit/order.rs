@@ -118,7 +118,9 @@ impl Order {
         let (before, after) = neighbours(&self.signed, said.place);
         let before = before.and_then(|place| self.signed.get(&place)).map(|signed| &signed.highest);
         let after = after.and_then(|place| self.signed.get(&place)).map(|signed| &signed.this);
-        for other in before.into_iter().chain(after) {
+        // Of two under one sequence neither is the later one: that there are two is said above.
+        let others = before.into_iter().chain(after).filter(|other| other.sequence != sequence);
+        for other in others {
             let (lower, higher) =
                 if other.sequence < this.sequence { (other, &this) } else { (&this, other) };
             if compare_versions(&lower.version, &higher.version) == Some(Ordering::Greater) {
