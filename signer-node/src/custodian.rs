@@ -513,13 +513,18 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let mut served = serve(folder.path()).await;
         let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
-        let proposal = format!(
-            r#"{{"name":"genesis","keys":[{{"name":"release","purpose":"release"}}],"organisations":[
-                {{"name":"vendor","threshold":1,"nodes":[{{"name":"vendor-1","identity":"{}"}}]}}]}}"#,
-            status.identity
-        );
-        let proposed = v1::ProposeCeremonyRequest { proposal: proposal.into_bytes() };
-        let ceremony = served.client.propose_ceremony(proposed).await.unwrap().into_inner();
+        let proposed = |lone: &str| {
+            let proposal = format!(
+                r#"{{"name":"genesis",{lone}"keys":[{{"name":"release","purpose":"release"}}],"organisations":[
+                    {{"name":"vendor","threshold":1,"nodes":[{{"name":"vendor-1","identity":"{}"}}]}}]}}"#,
+                status.identity
+            );
+            v1::ProposeCeremonyRequest { proposal: proposal.into_bytes() }
+        };
+        let refused = served.client.propose_ceremony(proposed("")).await.unwrap_err();
+        assert_eq!(refused.code(), tonic::Code::InvalidArgument, "only where it is meant");
+        let meant = proposed(r#""lone":true,"#);
+        let ceremony = served.client.propose_ceremony(meant).await.unwrap().into_inner();
         assert_eq!((ceremony.state(), ceremony.keys.len()), (v1::CeremonyState::Done, 1));
         let status = served.client.status(v1::StatusRequest {}).await.unwrap().into_inner();
         assert_eq!((status.state.as_str(), status.keys.len()), ("ready", 1));

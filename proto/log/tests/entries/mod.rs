@@ -40,7 +40,7 @@ pub fn request(sequence: u64) -> Request {
         signables: Signables::default(),
         statement: sha256(&sequence.to_be_bytes()),
         time: 0,
-        version: Version::new("1").unwrap(),
+        version: Version::new(format!("1.{sequence}")).unwrap(),
     }
 }
 
