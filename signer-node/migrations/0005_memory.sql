@@ -18,7 +18,8 @@ CREATE TABLE custodian_refusals (
 ) STRICT;
 
 -- One row, from the first start on. `name` is drawn then: no other journal has it. `rest` covers the tables that are
--- small, `seal` all of it; it changes with every transaction.
+-- small, and `changes` counts the transactions that wrote to any of these; `seal` covers all of it, and changes with every
+-- transaction.
 CREATE TABLE memory (
     id              INTEGER PRIMARY KEY CHECK (id = 1),
     name            BLOB    NOT NULL CHECK (length(name) = 32),
@@ -27,5 +28,6 @@ CREATE TABLE memory (
     custodians      BLOB    NOT NULL CHECK (length(custodians) = 32),
     custodian_count INTEGER NOT NULL CHECK (custodian_count >= 0),
     rest            BLOB    NOT NULL CHECK (length(rest) = 32),
+    changes         INTEGER NOT NULL CHECK (changes >= 0),
     seal            BLOB    NOT NULL CHECK (length(seal) = 32)
 ) STRICT;

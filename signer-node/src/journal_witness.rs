@@ -146,7 +146,8 @@ impl JournalWitness {
         };
         let counted = behind("permissions", own.permitted.count, known.permitted.count)
             .or_else(|| behind("refusals", own.refused.count, known.refused.count))
-            .or_else(|| behind("custodians' refusals", own.custodians.count, known.custodians.count));
+            .or_else(|| behind("custodians' refusals", own.custodians.count, known.custodians.count))
+            .or_else(|| behind("other changes", own.changes, known.changes));
         if counted.is_some() {
             return Ok(counted);
         }
@@ -246,6 +247,7 @@ impl JournalWitness {
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {
+    changes: u64,
     custodians: BodyChain,
     heads: BTreeMap<String, BodyHead>,
     journal: Hash,
@@ -275,6 +277,7 @@ impl Body {
             (origin.clone(), BodyHead { root: head.root, size: head.size })
         };
         Self {
+            changes: point.changes,
             custodians: chain(point.custodians),
             heads: point.heads.iter().map(head).collect(),
             journal: point.journal,
@@ -292,6 +295,7 @@ impl Body {
             permitted: chain(self.permitted),
             refused: chain(self.refused),
             custodians: chain(self.custodians),
+            changes: self.changes,
             heads: self.heads.into_iter().map(head).collect(),
         }
     }

@@ -258,6 +258,7 @@ mod tests {
         assert!(!is_refused(&refusals, "other", 3), "another product");
         assert!(refusals.of(&release("suite", 1, 1), &[7; 32]).is_some(), "the statement that was looked at");
         // What shares nothing with the release it came with is not about it.
+        let mut refusals = Refusals::default();
         learn(&mut refusals, 2, &refused(8, &[50]));
         assert!(!is_refused(&refusals, "suite", 51));
     }
@@ -313,7 +314,7 @@ mod tests {
         };
         let most = limits::MAX_REFUSED_FILES;
         let half = most / 2;
-        let rows = [row(0, 0..1), row(1, 1..1 + half), row(2, 1 + half..most), row(3, most..most + 2)];
+        let rows = [row(0, 0..1), row(1, 1..1 + half), row(2, 1 + half..most), row(3, most..most + 1)];
         let refusals = Refusals::from_rows(rows, PermittedFiles::default());
         assert_eq!(refusals.kept.keys().collect::<Vec<_>>(), [&1, &2, &3], "one file, and there is room");
         let sum = |refusals: &Refusals| refusals.files.values().map(HashMap::len).sum::<usize>();

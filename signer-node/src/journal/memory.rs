@@ -57,6 +57,8 @@ pub struct Point {
     pub refused: Chain,
     /// What custodians refused.
     pub custodians: Chain,
+    /// Transactions so far that changed something else: ceremonies, forks, a pause, what a custodian vouched for.
+    pub changes: u64,
     /// By origin: the newest head of each log that was taken.
     pub heads: BTreeMap<String, Head>,
 }
@@ -83,6 +85,7 @@ pub(super) struct Memory {
     /// The newest point of each log in `log_reached` that this process wrote.
     reached: BTreeMap<String, Reached>,
     rest: Hash,
+    changes: u64,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -123,13 +126,14 @@ impl Memory {
             heads: BTreeMap::new(),
             reached: BTreeMap::new(),
             rest: Hash([0; 32]),
+            changes: 0,
         }
     }
 
     /// What the journal's own rows say, as long as the seal fits; `None` if it has not begun.
     pub(super) async fn load(connection: &mut SqliteConnection) -> Result<Option<Self>, Error> {
         let row = sqlx::query(
-            "SELECT name, permitted, refused, custodians, custodian_count, rest, seal FROM memory WHERE id = 1",
+            "SELECT name, permitted, refused, custodians, custodian_count, rest, changes, seal FROM memory WHERE id = 1",
         )
         .fetch_optional(&mut *connection)
         .await?;
@@ -139,11 +143,12 @@ impl Memory {
         let mut memory = Self::begin(hash(0)?);
         memory.permitted.head = hash(1)?;
         memory.refused.head = hash(2)?;
-        let count = row.get(4).map_or(Err(short()), Value::as_number)?;
-        memory.custodians = Chain { count, head: hash(3)? };
+        let number = |place: usize| row.get(place).map_or(Err(short()), Value::as_number);
+        memory.custodians = Chain { count: number(4)?, head: hash(3)? };
         memory.rest = hash(5)?;
+        memory.changes = number(6)?;
         memory.read_state(connection).await?;
-        if memory.seal() != hash(6)? {
+        if memory.seal() != hash(7)? {
             return Err(Error::JournalDamaged("its rows are not those of one and the same time".into()));
         }
         Ok(Some(memory))
@@ -171,8 +176,12 @@ impl Memory {
 
     /// Seals what the tables hold now, within their transaction.
     pub(super) async fn reseal(&mut self, connection: &mut SqliteConnection) -> Result<(), Error> {
+        let before = (self.rest, self.paused.clone());
         self.read_state(connection).await?;
         self.rest = rest(connection).await?;
+        if before != (self.rest, self.paused.clone()) {
+            self.changes = self.changes.saturating_add(1);
+        }
         let mut script = QueryBuilder::new("");
         self.write(&mut script);
         script.build().execute(connection).await?;
@@ -210,6 +219,7 @@ impl Memory {
             .push_bind(bytes(&self.custodians.head))
             .push_bind(super::integer(self.custodians.count))
             .push_bind(bytes(&self.rest))
+            .push_bind(super::integer(self.changes))
             .push_bind(bytes(&self.seal()));
         script.push(");");
     }
@@ -224,6 +234,7 @@ impl Memory {
         Value::integer(self.newest_at).hash_into(&mut hasher);
         Value::optional(self.paused.as_ref(), Value::text).hash_into(&mut hasher);
         hasher.update(self.rest.as_bytes());
+        Value::integer(self.changes).hash_into(&mut hasher);
         for (origin, sealed) in &self.heads {
             Value::text(origin).hash_into(&mut hasher);
             hasher.update(sealed.row.as_bytes());
@@ -241,6 +252,7 @@ impl Memory {
             permitted: self.permitted,
             refused: self.refused,
             custodians: self.custodians,
+            changes: self.changes,
             heads: self.heads.iter().map(|(origin, sealed)| (origin.clone(), sealed.head)).collect(),
         }
     }

@@ -90,6 +90,7 @@ async fn an_old_copy_and_another_history_are_told_from_the_newest() {
         (Point { refused: Chain { count: 9, ..late.refused }, ..late.clone() }, "refusals"),
         (Point { custodians: Chain { count: 9, ..late.custodians }, ..late.clone() }, "custodians' refusals"),
         (Point { heads: heads(&late, 9), ..late.clone() }, "entries of its log"),
+        (Point { changes: 9, ..late.clone() }, "other changes"),
     ] {
         desk.witness.write(&point).unwrap();
         let lost = desk.lost().await.unwrap();
