@@ -266,7 +266,7 @@ impl Store {
         release: NewRelease,
         admitted: impl FnOnce(u64) + Send + 'static,
     ) -> Result<Admission> {
-        match self.write(Op::Admit(release), Told::Admitted(Box::new(admitted))).await? {
+        match self.write(Op::Admit(Box::new(release)), Told::Admitted(Box::new(admitted))).await? {
             Done::Admitted(admission) => Ok(admission),
             Done::Evidence(_) | Done::Written => Err(unanswered()),
         }

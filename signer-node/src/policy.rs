@@ -294,9 +294,15 @@ impl Policy {
     }
 }
 
+impl From<Refusal> for Denied {
+    fn from(refusal: Refusal) -> Self {
+        Self { refusal, basis: None, refused_by: Vec::new() }
+    }
+}
+
 impl From<Refusal> for Box<Denied> {
     fn from(refusal: Refusal) -> Self {
-        Self::new(Denied { refusal, basis: None, refused_by: Vec::new() })
+        Self::new(refusal.into())
     }
 }
 

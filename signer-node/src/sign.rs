@@ -226,7 +226,7 @@ impl Signer {
                 if refusal.code != RefusalCode::LogGap {
                     let refused = batch.items.iter();
                     records.extend(
-                        refused.map(|item| refused_line(item, &batch.key, at, refusal.clone().into())),
+                        refused.map(|item| refused_line(item, &batch.key, at, Denied::from(refusal.clone()))),
                     );
                 }
             })?;

@@ -64,7 +64,7 @@ impl Job {
 
 /// What is to be changed.
 pub(super) enum Op {
-    Admit(NewRelease),
+    Admit(Box<NewRelease>),
     Finish(Arc<Ending>),
     Culprit { node: String, named: Option<(String, u64)>, entry: Vec<u8> },
     Ceremony(CeremonyChange),
@@ -339,8 +339,10 @@ async fn transact(
         None => None,
     };
     let mut done: Vec<Result<Done>> = ops.iter().map(|_| Ok(Done::Written)).collect();
-    let admits: Vec<&NewRelease> =
-        ops.iter().filter_map(|op| if let Op::Admit(release) = op { Some(release) } else { None }).collect();
+    let admits: Vec<&NewRelease> = ops
+        .iter()
+        .filter_map(|op| if let Op::Admit(release) = op { Some(release.as_ref()) } else { None })
+        .collect();
     if let (false, Some(spent)) = (admits.is_empty(), &mut spent) {
         let mut admitted = admit(&mut transaction, &admits, &mut log, spent).await?.into_iter();
         for (op, done) in ops.iter().zip(&mut done) {

@@ -80,12 +80,12 @@ pub(super) fn record(
             Some(line(item, key, now, Verdict::Permitted, Some(permitted.basis().clone())))
         }
         Err(denied) if denied.refusal.code.waits() => None,
-        Err(denied) => Some(refused_line(item, key, now, denied.clone())),
+        Err(denied) => Some(refused_line(item, key, now, Denied::clone(denied))),
     }
 }
 
-pub(super) fn refused_line(item: &BatchItem, key: &KeyName, now: u64, denied: Box<Denied>) -> JournalRecord {
-    let Denied { refusal, basis, refused_by } = *denied;
+pub(super) fn refused_line(item: &BatchItem, key: &KeyName, now: u64, denied: Denied) -> JournalRecord {
+    let Denied { refusal, basis, refused_by } = denied;
     JournalRecord { refused_by, ..line(item, key, now, Verdict::Refused(refusal), basis) }
 }
 
