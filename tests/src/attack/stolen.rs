@@ -19,6 +19,9 @@ const POLICY: &str = r#"
 };
 "#;
 
+/// What is done to the request of an earlier release.
+type Change = fn(&mut v1::CreateReleaseRequest);
+
 /// What has to come of a change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Right {
@@ -145,9 +148,9 @@ impl Stage {
 
     async fn fields(&mut self) -> Vec<Row> {
         let documents = self.earlier[0].1.clone();
-        let mut changes: Vec<(&str, Right, Box<dyn Fn(&mut v1::CreateReleaseRequest)>)> = Vec::new();
-        let mut change = |what, right, change: fn(&mut v1::CreateReleaseRequest)| {
-            changes.push((what, right, Box::new(change)));
+        let mut changes: Vec<(&str, Right, Change)> = Vec::new();
+        let mut change = |what, right, change: Change| {
+            changes.push((what, right, change));
         };
         // Whoever adds a field adds a line: without it this does not compile.
         let v1::CreateReleaseRequest {

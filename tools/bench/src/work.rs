@@ -155,7 +155,7 @@ pub fn verify(key: &ReleaseKey, release: &v1::Release) -> Result<()> {
             rutli_release::Format::Sshsig => {
                 for artifact in content.artifacts() {
                     let armour = std::str::from_utf8(file(&format!("{}.sig", artifact.name.file_name()))?)?;
-                    verify_sshsig(key, armour, &artifact.sha256)?.namespace;
+                    verify_sshsig(key, armour, &artifact.sha256)?;
                 }
             }
         }
