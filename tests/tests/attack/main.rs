@@ -1,8 +1,6 @@
 //! Attacks on whole deployments of real processes, in a short form: see [`rutli_tests::attack`]. `cargo
 //! xtask attack` runs the long one.
 
-#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-
 use rutli_tests::attack::{
     Row, Scale, damage, known_open, rogue,
     starve::{Stage, Way},

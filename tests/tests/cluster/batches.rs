@@ -1,6 +1,6 @@
 //! Requests that nodes take long to decide; and releases that are taken back after the coordinator was killed.
 
-use std::{collections::BTreeMap, fs, time::Instant};
+use std::{collections::BTreeMap, fs};
 
 use rutli::client;
 use rutli_tests::{
@@ -9,6 +9,7 @@ use rutli_tests::{
     releases::{build, check, finished, sign},
 };
 use rutli_wire::v1;
+use tokio::time::Instant;
 use tonic::Code;
 
 use super::{SOON, awaits, create, get, reason, refused};
