@@ -207,7 +207,8 @@ impl Desk {
         let documents = papers.documents(self.lane, (&batch.items[0], &other), known);
         self.notes = documents.iter().filter_map(|(_, note)| *note).collect();
         self.notes.truncate(rutli_signer_node::limits::MAX_NOTES);
-        batch.items[0].evidence = documents.into_iter().map(|(document, _)| document.into()).collect();
+        let evidence: Vec<Vec<u8>> = documents.into_iter().map(|(document, _)| document).collect();
+        self.nodes.bring(&mut batch.items[0], &evidence);
 
         let me = u16::try_from(self.me()).unwrap();
         let batch = self.nodes.complete(me, &batch);
