@@ -422,8 +422,9 @@ impl Node {
         if status != *told {
             stream.send(FromNode::Status(status));
         }
-        self.make_hungry(stream.id);
-        self.streams.insert(stream.id, stream);
+        let id = stream.id;
+        self.streams.insert(id, stream);
+        self.make_hungry(id);
     }
 
     fn close_stream(&mut self, stream: StreamId) {

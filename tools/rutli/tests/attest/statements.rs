@@ -66,7 +66,7 @@ fn test_results_count_if_everything_passed() {
     let (result, established) = run(&["--passed", "install", "--warned", "slow"]);
     assert!(result == "WARNED" && matches!(established, Err(NotEstablished::TestsNotPassed { .. })));
     let (result, established) = run(&["--passed", "install", "--failed", "update"]);
-    assert!(result == "FAILED" && matches!(established, Err(NotEstablished::TestsNotPassed { .. })));
+    assert!(result == "FAILED" && matches!(established, Ok(Established::TestsFailed { .. })));
 }
 
 #[test]
