@@ -148,7 +148,7 @@ fn signed(
         signer.reload(rutli_signer_node::policy::Change::Rules(Box::new(rules)), NOW);
     }
     let mut batch = nodes.batch(&QUORUM, std::slice::from_ref(release));
-    batch.items[0].evidence = evidence.iter().cloned().map(Into::into).collect();
+    nodes.bring(&mut batch.items[0], evidence);
     let replies: Vec<_> = QUORUM.iter().map(|index| nodes.ask(*index, &batch)).collect();
     let items: Vec<_> = replies.into_iter().map(|reply| reply.answer.unwrap().remove(0)).collect();
     let permitted = items.iter().filter(|item| item.is_ok()).count();

@@ -418,7 +418,9 @@ async fn no_nonces_are_made_for_a_minute_after_an_anomaly() {
     let announced = |node: &mut Node, id: u64| {
         let (stream, mut outbox) = stream(id);
         node.opened(stream, &handle.status());
-        node.feed(8);
+        for _ in 0..node.hungry.len() {
+            node.feed(8);
+        }
         let mut messages = std::iter::from_fn(|| outbox.try_recv().ok());
         messages.any(|message| matches!(message, FromNode::Commitments(..)))
     };
