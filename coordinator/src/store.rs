@@ -107,7 +107,7 @@ pub struct NewRelease {
     pub charge: Charge,
 }
 
-/// The log's side of a release that is admitted, or logged anew.
+/// The log's side of a release that is admitted.
 #[derive(Clone, Debug)]
 pub struct NewLogged {
     /// Its `request` entry, encoded.
