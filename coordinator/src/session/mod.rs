@@ -652,7 +652,23 @@ impl Engine {
         let missing = self.nodes.missing(now, &roster, self.sessions.is_empty());
         self.stall(missing);
         // Each session takes slots out of the queue, and there is room for few: this ends.
-        while self.next_lanes(now).into_iter().any(|lane| self.start_session(now, lane, &key, &roster)) {}
+        while self.next_lanes(now).into_iter().any(|lane| self.start_session(now, lane, &key, &roster))
+            || self.hear_the_others(now, &key, &roster)
+        {}
+    }
+
+    /// A release that some refused, and that too few others are left for, is asked for once more with some of those who refused it, if
+    /// that is how another node is heard: so it ends as soon as enough refuse it, although a node is away or excluded. True if
+    /// there is one.
+    fn hear_the_others(&mut self, now: Millis, key: &KeyName, roster: &Arc<Roster>) -> bool {
+        let mut is_any = false;
+        for id in self.queue.take_short() {
+            let Some(job) = self.queue.job_mut(&id).filter(|job| !job.in_sessions()) else { continue };
+            let completing = self.nodes.to_complete(now, roster, key, &job.refusals, &job.permitted_by);
+            is_any |= !completing.is_empty();
+            job.complete_with(completing);
+        }
+        is_any
     }
 
     fn next_lanes(&self, now: Millis) -> Vec<Lane> {

@@ -1,7 +1,7 @@
 //! What the engine knows of each node, and the choice of a quorum among them.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -297,6 +297,35 @@ impl Nodes {
                 organisation.nodes.iter().filter(|node| self.is_at_hand(&node.id, roster, key, refused));
             at_hand.count() >= usize::from(organisation.threshold)
         })
+    }
+
+    /// For a release that too few nodes are left for because some refused it: which of these complete a quorum, so that a node that
+    /// has not said anything about the release yet is asked. Once all are heard it is clear whether it can ever be signed. Empty if
+    /// nobody is left to hear, or no quorum is available that way either.
+    pub(super) fn to_complete(
+        &mut self,
+        now: Millis,
+        roster: &Arc<Roster>,
+        key: &KeyName,
+        refused: &BTreeMap<NodeId, Refusal>,
+        permitted: &BTreeSet<NodeId>,
+    ) -> Vec<NodeId> {
+        self.end_suspensions(now);
+        let (mut completing, mut is_one_unheard) = (Vec::new(), false);
+        for organisation in roster.organisations() {
+            let available = organisation.nodes.iter().map(|node| &node.id);
+            let available = available.filter(|node| self.is_at_hand(node, roster, key, &BTreeMap::new()));
+            let (refusers, others): (Vec<_>, Vec<_>) =
+                available.partition(|node| refused.contains_key(*node));
+            let missing = usize::from(organisation.threshold).saturating_sub(others.len());
+            if refusers.len() < missing {
+                return Vec::new();
+            }
+            // Where nobody is missing, another one may be chosen in its place, and it stays unheard.
+            is_one_unheard |= missing > 0 && others.iter().any(|node| !permitted.contains(*node));
+            completing.extend(refusers.into_iter().take(missing).cloned());
+        }
+        if is_one_unheard { completing } else { Vec::new() }
     }
 
     fn is_at_hand(

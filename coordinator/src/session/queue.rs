@@ -67,6 +67,10 @@ pub struct Job {
     pub key: Option<KeyName>,
     /// Nodes that refused it, for good or until something has come.
     pub refusals: BTreeMap<NodeId, Refusal>,
+    /// Of these, the ones that are asked once more, so that others are heard: see [`Nodes::to_complete`](super::nodes::Nodes).
+    completing: BTreeSet<NodeId>,
+    /// Nodes that gave shares when they answered last.
+    pub permitted_by: BTreeSet<NodeId>,
     /// Whether a node refused it for good since it was last found out what that means.
     refused_for_good: bool,
     /// Whether it cannot be signed before something has come that those nodes want.
@@ -94,6 +98,8 @@ pub struct Queue {
     numbers: Numbers,
     /// Channels in which something may be overtaken.
     behind: BTreeSet<ChannelKey>,
+    /// Jobs for which no quorum was found without nodes that refused them, since this was last asked.
+    short: BTreeSet<ReleaseId>,
     /// Orders jobs under one sequence as they came.
     arrivals: u64,
     /// Jobs of each requester.
@@ -296,15 +302,17 @@ impl Queue {
             if job.open.is_empty() {
                 break;
             }
-            planning.choose(&job.refusals, choose);
+            let not_asked = job.not_asked();
+            planning.choose(&not_asked, choose);
             let Some(choice) = &planning.choice else {
-                if job.refusals.is_empty() {
+                if not_asked.is_empty() {
                     break;
                 }
                 // Too few are left for this one: whoever has them signed first holds up nobody.
+                self.short.insert(id.clone());
                 continue;
             };
-            if choice.signers.iter().any(|(_, node)| job.refusals.contains_key(node))
+            if choice.signers.iter().any(|(_, node)| not_asked.contains_key(node))
                 || planning.is_full()
                 || planning.items_of.get(&job.submission.requester).is_some_and(|items| *items >= share)
             {
@@ -413,6 +421,11 @@ impl Queue {
         overtaken
     }
 
+    /// Jobs for which no quorum was found without nodes that refused them, since this was last asked.
+    pub fn take_short(&mut self) -> BTreeSet<ReleaseId> {
+        std::mem::take(&mut self.short)
+    }
+
     /// A node answered about a job's release: its mark, if it told one, and whether it holds nothing of that release.
     pub fn answered(&mut self, id: &ReleaseId, node: &NodeId, refusal: Option<&Refusal>) {
         let Some(job) = self.jobs.get_mut(id) else { return };
@@ -420,9 +433,13 @@ impl Queue {
         let mark = match refusal {
             Some(refusal) => {
                 job.cleared(node);
+                job.permitted_by.remove(node);
                 refusal.mark
             }
-            None => Some(job.submission.release.sequence()),
+            None => {
+                job.permitted_by.insert(node.clone());
+                Some(job.submission.release.sequence())
+            }
         };
         if let Some(mark) = mark {
             self.numbers.told(&channel, node, mark);
@@ -570,6 +587,8 @@ impl Job {
             busy: 0,
             key: None,
             refusals: BTreeMap::new(),
+            completing: BTreeSet::new(),
+            permitted_by: BTreeSet::new(),
             refused_for_good: false,
             awaits_evidence: false,
             abandoned: false,
@@ -670,7 +689,19 @@ impl Job {
     /// A node refused it.
     pub fn refuse(&mut self, node: NodeId, refusal: Refusal) {
         self.refused_for_good |= !refusal.code.waits();
+        self.completing.remove(&node);
         self.refusals.insert(node, refusal);
+    }
+
+    /// These nodes refused it, and are in its next quorum all the same.
+    pub fn complete_with(&mut self, nodes: Vec<NodeId>) {
+        self.completing.extend(nodes);
+    }
+
+    /// Nodes that are not asked to sign it, by what they said.
+    fn not_asked(&self) -> BTreeMap<NodeId, Refusal> {
+        let others = self.refusals.iter().filter(|(node, _)| !self.completing.contains(*node));
+        others.map(|(node, refusal)| (node.clone(), refusal.clone())).collect()
     }
 
     /// Whether a node refused it for good since this was last asked.
