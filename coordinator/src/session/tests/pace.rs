@@ -258,3 +258,58 @@ fn a_clock_that_differs_is_told_once_and_waits_with_it() {
     stage.reply_honestly(sent);
     assert!(stage.is_signed(&suite), "asked again by itself");
 }
+
+/// vendor-1 is excluded. Of the two that are left one refuses, and the other's answer is lost.
+fn refused_by_one_of_two() -> (Stage, ReleaseId, NodeId) {
+    let mut stage = Stage::attended(64);
+    stage.event(Event::Misbehaved(id("vendor", "vendor-1"), "lied".to_owned()));
+    let suite = stage.submit(Class::ProductBuild, "suite", 1, 1);
+    let sent = stage.sent();
+    let refuses = id("vendor", "vendor-2");
+    for (node, batch) in sent.into_iter().filter(|(node, _)| *node != id("vendor", "vendor-3")) {
+        let shares = stage.shares_of(&node, &batch);
+        let answer = if node == refuses { vec![Err(refusal(RefusalCode::NotAllowed))] } else { shares };
+        stage.reply(&node, &batch, Ok(answer));
+    }
+    stage.tick_at_deadline();
+    assert!(stage.sent().is_empty(), "the silent one is suspended");
+    stage.tick_at_deadline();
+    (stage, suite, refuses)
+}
+
+/// Alone it is no quorum: it is asked together with the one that refused, and its answer ends the release.
+#[test]
+fn a_release_does_not_wait_for_an_excluded_node_while_another_was_not_heard() {
+    let (mut stage, suite, refuses) = refused_by_one_of_two();
+    let sent = stage.sent();
+    assert!(sent.iter().any(|(node, _)| *node == refuses));
+    assert_eq!(stage.last_progress(&suite).refusals.len(), 1, "it has refused all the same");
+    let unheard = id("vendor", "vendor-3");
+    let of_unheard: Vec<_> = sent.iter().filter(|(node, _)| *node == unheard).collect();
+    assert!(!of_unheard.is_empty());
+    for (node, batch) in of_unheard {
+        stage.reply(node, batch, Ok(vec![Err(refusal(RefusalCode::NotAllowed))]));
+    }
+    stage.tick_at_deadline();
+    assert!(matches!(stage.outcome(&suite), Some(Outcome::Refused(_))));
+}
+
+/// It may be signed once the excluded one is reinstated: until then nobody is asked again and again.
+#[test]
+fn a_release_that_the_others_permit_waits_for_the_excluded_node() {
+    let (mut stage, suite, refuses) = refused_by_one_of_two();
+    for (node, batch) in stage.sent() {
+        let shares = stage.shares_of(&node, &batch);
+        let refused = batch.items.iter().map(|_| Err(refusal(RefusalCode::NotAllowed))).collect();
+        stage.reply(&node, &batch, Ok(if node == refuses { refused } else { shares }));
+    }
+    for _ in 0..3 {
+        stage.now += 60_000;
+        stage.event(Event::Tick);
+        assert!(stage.sent().is_empty() && stage.outcome(&suite).is_none());
+    }
+    let excluded = id("vendor", "vendor-1");
+    stage.event(Event::Reinstate(excluded.clone()));
+    let sent = stage.sent();
+    assert!(sent.iter().any(|(node, _)| *node == excluded) && sent.iter().all(|(node, _)| *node != refuses));
+}
