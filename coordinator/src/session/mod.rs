@@ -664,7 +664,7 @@ impl Engine {
         let mut is_any = false;
         for id in self.queue.take_short() {
             let Some(job) = self.queue.job_mut(&id).filter(|job| !job.in_sessions()) else { continue };
-            let completing = self.nodes.to_complete(now, roster, key, &job.refusals, &job.permitted_by);
+            let completing = self.nodes.completing(now, roster, key, &job.refusals, &job.permitted_by);
             is_any |= !completing.is_empty();
             job.complete_with(completing);
         }

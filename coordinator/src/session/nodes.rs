@@ -302,7 +302,7 @@ impl Nodes {
     /// For a release that too few nodes are left for because some refused it: which of these complete a quorum, so that a node that
     /// has not said anything about the release yet is asked. Once all are heard it is clear whether it can ever be signed. Empty if
     /// nobody is left to hear, or no quorum is available that way either.
-    pub(super) fn to_complete(
+    pub(super) fn completing(
         &mut self,
         now: Millis,
         roster: &Arc<Roster>,

@@ -67,7 +67,7 @@ pub struct Job {
     pub key: Option<KeyName>,
     /// Nodes that refused it, for good or until something has come.
     pub refusals: BTreeMap<NodeId, Refusal>,
-    /// Of these, the ones that are asked once more, so that others are heard: see [`Nodes::to_complete`](super::nodes::Nodes).
+    /// Of these, the ones that are asked once more, so that others are heard: see [`Nodes::completing`](super::nodes::Nodes).
     completing: BTreeSet<NodeId>,
     /// Nodes that gave shares when they answered last.
     pub permitted_by: BTreeSet<NodeId>,

@@ -23,8 +23,8 @@ use crate::{
 const NODE: &str = "supervisor-1";
 
 const POLICY: &str = r#"
-@id("suite") permit (principal, action, resource) when { resource.product == "suite" };
-@id("tested") permit (principal, action, resource)
+@id("suite") permit (principal, action == Action::"sign", resource) when { resource.product == "suite" };
+@id("tested") permit (principal, action == Action::"sign", resource)
 when { resource.product == "tested" && context.testsPassed.contains("unit") };
 "#;
 

@@ -13,7 +13,7 @@ use crate::{
 };
 
 const POLICY: &str = r#"
-@id("audited") permit (principal, action, resource) when {
+@id("audited") permit (principal, action == Action::"sign", resource) when {
     resource.product == "suite" && context.builders.contains("ci") && context.rebuilders.contains("rebuild") &&
     context.testsPassed.contains("unit")
 };
