@@ -17,19 +17,16 @@ fn must_hold(rows: &[Row]) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to hold on this version; `cargo xtask attack` shows it"]
 async fn a_stolen_pipeline_with_earlier_evidence_gets_nothing_new_signed() {
     must_hold(&stolen::thefts(Scale::Short).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to hold on this version; `cargo xtask attack` shows it"]
 async fn a_coordinator_that_was_taken_over_gets_no_share() {
     must_hold(&rogue::lies(Scale::Short).await);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to hold on this version; `cargo xtask attack` shows it"]
 async fn damaged_files_are_never_a_first_start() {
     must_hold(&damage::damages(Scale::Short).await);
 }
@@ -48,31 +45,26 @@ async fn starved_by(attacker: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to hold on this version; `cargo xtask attack` shows it"]
 async fn an_auditor_starves_nobody() {
     starved_by("auditor").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to hold on this version; `cargo xtask attack` shows it"]
 async fn a_pipeline_starves_nobody() {
     starved_by("pipeline").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to hold on this version; `cargo xtask attack` shows it"]
 async fn a_custodian_starves_nobody() {
     starved_by("custodian").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to hold on this version; `cargo xtask attack` shows it"]
 async fn a_stranger_starves_nobody() {
     starved_by("stranger").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "not yet seen to hold on this version; `cargo xtask attack` shows it"]
 async fn a_stolen_node_starves_nobody() {
     starved_by("node").await;
 }
