@@ -75,7 +75,7 @@ struct Collecting {
 #[derive(Default)]
 struct Published {
     newest: Option<SignedCheckpoint>,
-    /// The newest that each node cosigned, since the start of this process.
+    /// The newest that each node cosigned.
     cosigned: BTreeMap<NodeId, SignedCheckpoint>,
 }
 
@@ -223,6 +223,18 @@ impl Log {
         let published = self.0.published.lock().unwrap_or_else(PoisonError::into_inner);
         let own = published.cosigned.get(node).filter(|checkpoint| checkpoint.head().size > size);
         own.or(published.newest.as_ref().filter(|checkpoint| checkpoint.head().size >= size)).cloned()
+    }
+
+    /// What was published and cosigned before this process.
+    fn recovered(&self, newest: Option<SignedCheckpoint>, cosigned: BTreeMap<NodeId, SignedCheckpoint>) {
+        *self.0.published.lock().unwrap_or_else(PoisonError::into_inner) = Published { newest, cosigned };
+    }
+
+    /// Entries under the newest published head that each node cosigned.
+    #[must_use]
+    pub fn cosigned_sizes(&self) -> BTreeMap<NodeId, u64> {
+        let published = self.0.published.lock().unwrap_or_else(PoisonError::into_inner);
+        published.cosigned.iter().map(|(node, checkpoint)| (node.clone(), checkpoint.head().size)).collect()
     }
 
     /// Says that somebody said something of the log.

@@ -25,7 +25,7 @@ use std::{
 
 use prost::Message as _;
 use rutli_keys::NodeId;
-use rutli_log::{Hash, Head, LogSigner, entry::Embargo};
+use rutli_log::{Hash, Head, LogSigner, SignedCheckpoint, entry::Embargo};
 use rutli_release::{ChannelKey, ReleaseId, RequestId, Requester, Sequence};
 use rutli_wire::v1;
 use sqlx::{
@@ -309,6 +309,15 @@ impl Store {
         Ok(())
     }
 
+    /// Makes durable that a head was published with the cosignatures of these nodes.
+    ///
+    /// # Errors
+    /// [`Error::StoreClosed`]
+    pub async fn cosigned(&self, published: &SignedCheckpoint, nodes: Vec<NodeId>) -> Result<()> {
+        let (size, note) = (published.head().size, published.to_note());
+        self.write(Op::Cosigned { size, note, nodes }, Told::Nobody).await.map(drop)
+    }
+
     /// Makes the proofs of signed releases durable: number and further files of each.
     ///
     /// # Errors
@@ -429,6 +438,7 @@ fn migrations() -> Migrator {
         (6, "budgets", include_str!("../migrations/0006_budgets.sql")),
         (7, "evidence entries", include_str!("../migrations/0007_evidence_entries.sql")),
         (9, "logged_once", include_str!("../migrations/0009_logged_once.sql")),
+        (10, "cosigned heads", include_str!("../migrations/0010_cosigned_heads.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)

@@ -94,7 +94,7 @@ impl Publisher {
         let (checkpoint, nodes, witnessed) = self.collect(newest, asked.len()).await;
         let sigstore = self.publish(&checkpoint, witnessed).await?;
         self.store.log().published(&checkpoint, &nodes);
-        self.unstage(checkpoint.head()).await?;
+        self.unstage(&checkpoint, nodes).await?;
         // A node that was restored takes a head only if its peers cosigned it later, by full seconds: it may want the next one.
         let catching_up = self.sessions.restored(checkpoint.clone()).await? > 0;
         let unproven = match sigstore {
@@ -134,10 +134,16 @@ impl Publisher {
         }
     }
 
-    /// Empties the staging of what lies in the folder and was published.
-    async fn unstage(&self, written: Head) -> Result<()> {
+    /// Empties the staging of what lies in the folder and was published, and keeps who cosigned it, in one transaction.
+    async fn unstage(&self, published: &SignedCheckpoint, nodes: Vec<NodeId>) -> Result<()> {
+        let done = || async {
+            tokio::try_join!(
+                self.store.unstage(published.head()),
+                self.store.cosigned(published, nodes.clone())
+            )
+        };
         // Crash boundary: before this the entries are staged and written; writing them again changes nothing.
-        while let Err(error) = self.store.unstage(written).await {
+        while let Err(error) = done().await {
             match error {
                 Error::StoreClosed { .. } => self.store.opened().await,
                 other => return Err(other),

@@ -3,9 +3,11 @@
 //! The head in memory follows the one in the store: [`Sequencer::committed`] after a commit, and
 //! [`Sequencer::catch_up`] when nobody knows whether a commit happened.
 
+use std::collections::BTreeMap;
+
 use futures::TryStreamExt as _;
-use rutli_keys::SignedRoster;
-use rutli_log::{Frontier, Hash, Head, LogSigner, SignedCheckpoint, leaf_hash};
+use rutli_keys::{NodeId, SignedRoster};
+use rutli_log::{Frontier, Hash, Head, LogKey, LogSigner, SignedCheckpoint, leaf_hash};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{
@@ -94,9 +96,7 @@ impl Sequencer {
         let log = Log::new(key, folder.clone(), newest, tiles, written.size);
         let published =
             folder.check_published(log.key(), head, |published| log.consistency(published, head.size))?;
-        if let Some(published) = published {
-            log.published(&published, &[]);
-        }
+        log.recovered(published, cosigned_heads(connection, log.key()).await?);
         Ok((Self { signer, frontier, note, log: log.clone() }, log, appender))
     }
 
@@ -224,6 +224,21 @@ async fn begin(connection: &mut SqliteConnection, signer: &LogSigner, folder: &L
 }
 
 /// The leaves of what is staged from an index on, without a gap.
+/// The newest published head that each node cosigned.
+async fn cosigned_heads(
+    connection: &mut SqliteConnection,
+    key: &LogKey,
+) -> Result<BTreeMap<NodeId, SignedCheckpoint>> {
+    let rows: Vec<(String, String)> = sqlx::query_as("SELECT node, note FROM cosigned_heads")
+        .fetch_all(connection)
+        .await
+        .map_err(failed)?;
+    let read = |(node, note): (String, String)| {
+        Ok((node.parse().map_err(failed)?, key.open(&note).map_err(failed)?))
+    };
+    rows.into_iter().map(read).collect()
+}
+
 async fn staged_leaves(connection: &mut SqliteConnection, from: u64) -> Result<Vec<Hash>> {
     let mut rows = sqlx::query("SELECT number, entry FROM log_entries WHERE number >= $1 ORDER BY number")
         .bind(signed(from))

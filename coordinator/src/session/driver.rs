@@ -111,6 +111,8 @@ impl Sessions {
         let (inbox, commands) = mpsc::channel(INBOX);
         let (notices, receiver) = mpsc::channel(NOTICES);
         let (internal, computed) = mpsc::unbounded_channel();
+        let known = |(node, size)| (node, KnownHead { size, ..KnownHead::default() });
+        let heads = log.cosigned_sizes().into_iter().map(known).collect();
         let driver = Driver {
             engine: Engine::new(culprits, release_key),
             clock: Instant::now(),
@@ -122,7 +124,7 @@ impl Sessions {
             log,
             proved: None,
             restored: None,
-            heads: BTreeMap::new(),
+            heads,
         };
         let task = driver.run(rosters, commands, computed);
         tokio::spawn(task);

@@ -2,6 +2,7 @@
 
 use futures::TryStreamExt as _;
 use prost::Message as _;
+use rutli_keys::NodeId;
 use rutli_log::{Entry, Hash, Head, entry::Embargo, sha256};
 use rutli_release::{ReleaseId, VerifiedRelease};
 use rutli_wire::{convert::release_from_content, v1};
@@ -188,6 +189,27 @@ pub(super) async fn unstage(connection: &mut SqliteConnection, written: Head) ->
             .bind(signed(written.size))
             .execute(connection)
             .await?;
+    }
+    Ok(())
+}
+
+/// The newest of each node stays.
+pub(super) async fn cosigned(
+    connection: &mut SqliteConnection,
+    size: u64,
+    note: &str,
+    nodes: &[NodeId],
+) -> sqlx::Result<()> {
+    for node in nodes {
+        sqlx::query(
+            "INSERT INTO cosigned_heads (node, size, note) VALUES ($1, $2, $3) ON CONFLICT (node) DO UPDATE
+             SET size = excluded.size, note = excluded.note WHERE excluded.size >= cosigned_heads.size",
+        )
+        .bind(node.to_string())
+        .bind(signed(size))
+        .bind(note)
+        .execute(&mut *connection)
+        .await?;
     }
     Ok(())
 }

@@ -17,6 +17,7 @@ use tokio::{
     time::Instant,
 };
 
+use rutli_keys::NodeId;
 use rutli_log::Head;
 use rutli_release::{Channel, ChannelKey, InvalidRelease, Product};
 
@@ -71,6 +72,7 @@ pub(super) enum Op {
     Disclose { number: ReleaseNumber, entries: Vec<Vec<u8>>, at: u64 },
     Evidence(NewEvidence),
     Unstage(Head),
+    Cosigned { size: u64, note: String, nodes: Vec<NodeId> },
     Prove { proofs: Vec<(ReleaseNumber, Vec<u8>)>, at: u64 },
 }
 
@@ -286,6 +288,7 @@ impl Op {
             | Self::Ceremony(_)
             | Self::Disclose { .. }
             | Self::Unstage(_)
+            | Self::Cosigned { .. }
             | Self::Prove { .. } => None,
         }
     }
@@ -309,6 +312,7 @@ impl Op {
             Self::Prove { proofs, .. } => proofs.iter().map(|(_, files)| files.len()).sum(),
             Self::Culprit { entry, .. } => entry.len(),
             Self::Disclose { entries, .. } => entries.iter().map(Vec::len).sum(),
+            Self::Cosigned { note, nodes, .. } => note.len().saturating_mul(nodes.len()),
             Self::Unstage(_) => 0,
         }
     }
@@ -382,6 +386,9 @@ async fn transact(
                 }
             }
             Op::Unstage(written) => staging::unstage(&mut transaction, *written).await?,
+            Op::Cosigned { size, note, nodes } => {
+                staging::cosigned(&mut transaction, *size, note, nodes).await?;
+            }
             Op::Prove { proofs, at } => staging::prove(&mut transaction, proofs, *at).await?,
             Op::Admit(_) | Op::Finish(_) => {}
         }

@@ -233,6 +233,10 @@ async fn a_row_that_was_changed_added_or_taken_away_is_found() {
         "UPDATE decisions SET digest = zeroblob(32) WHERE id = 3",
         "UPDATE decisions SET verdict = 'not-allowed' WHERE id = 1",
         "UPDATE decisions SET rules = zeroblob(32) WHERE id = 1",
+        // The newest of each chain: no line after it carries its hash.
+        "UPDATE decisions SET rules = zeroblob(32) WHERE id = (SELECT max(id) FROM decisions WHERE verdict = 'permitted')",
+        "UPDATE decisions SET reason = 'x' WHERE id = (SELECT max(id) FROM decisions WHERE verdict <> 'permitted')",
+        "UPDATE custodian_refusals SET custodian = 'beat' WHERE id = (SELECT max(id) FROM custodian_refusals)",
         "INSERT INTO decisions SELECT 99, at, release_id, requester, key, digest, class, product, channel, version, sequence,
             verdict, reason, artifacts, policies, evidence, rules, before, statement, files FROM decisions WHERE id = 1",
         "UPDATE decisions SET files = randomblob(16) WHERE id = 1",

@@ -123,6 +123,8 @@ async fn a_damaged_witness_says_nothing() {
     let desk = Desk::new();
     let journal = desk.open().await;
     desk.work(&journal, 1).await;
+    let lost = desk.witness.lost(&journal, false).await.unwrap();
+    assert!(matches!(lost, Some(Lost::NoWitness { .. })), "{lost:?}");
     desk.witness.write(&journal.point().borrow()).unwrap();
     assert_eq!(desk.witness.lost(&journal, true).await.unwrap(), None);
     let whole = fs::read(desk.witness.path()).unwrap();

@@ -179,9 +179,14 @@ async fn old_journals_four_ways_sign_nothing_before_they_have_caught_up() {
     cluster.ready().await;
 }
 
+/// The published head as it is, with everybody's cosignatures.
+fn published_note(cluster: &Cluster) -> String {
+    fs::read_to_string(cluster.data("coordinator").join("log/checkpoint")).unwrap()
+}
+
 /// Size and root of the published head.
 fn published(cluster: &Cluster) -> (u64, Vec<u8>) {
-    let note = fs::read_to_string(cluster.data("coordinator").join("log/checkpoint")).unwrap();
+    let note = published_note(cluster);
     let mut lines = note.lines().skip(1);
     let size = lines.next().unwrap().parse().unwrap();
     (size, rutli_log::Hash::from_base64(lines.next().unwrap()).unwrap().as_bytes().to_vec())
@@ -261,6 +266,48 @@ async fn a_node_put_back_with_its_witness_finds_its_own_cosignature() {
     let release = finished(cluster.channel("pipeline").await, &id, SOON).await;
     assert_eq!(release.state(), v1::ReleaseState::Signed);
     assert!(cluster.status("supervisor-1").await.log_size >= seen);
+}
+
+/// As above, and worse: the last head was published while the node was away, and the coordinator has been started again since. It
+/// still knows the last one that the node cosigned.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_was_killed_still_knows_what_a_node_cosigned() {
+    let mut cluster = Cluster::start(Setup::default()).await;
+    sign(&cluster, build("stable", 1, 1), SOON).await;
+    cluster.stop("supervisor-1");
+    let folder = cluster.node_folder("supervisor-1");
+    copy_folder(&folder, &cluster.folder().join("machine"));
+    cluster.start_party("supervisor-1");
+    let second = sign(&cluster, build("stable", 2, 1), SOON).await;
+    eventually("it is proved", SOON, async || {
+        let release = get(&cluster, &second.release_id).await;
+        if release.proven_at == 0 { Err("not yet".to_owned()) } else { Ok(()) }
+    })
+    .await;
+    let seen = cluster.status("supervisor-1").await.log_size;
+    cluster.stop("supervisor-1");
+    // Without it nothing is signed, but what is asked for is logged and published, with its peers' cosignatures alone.
+    create(&cluster, build("stable", 3, 1)).await;
+    eventually("its peers go on", SOON, async || {
+        let (note, (size, _)) = (published_note(&cluster), published(&cluster));
+        let is_without = note.contains("vendor/vendor-1") && !note.contains("supervisor/supervisor-1");
+        if size > seen && is_without { Ok(()) } else { Err(format!("{size} {seen} {note}")) }
+    })
+    .await;
+    cluster.kill("coordinator");
+    fs::remove_dir_all(&folder).unwrap();
+    copy_folder(&cluster.folder().join("machine"), &folder);
+    for node in ["vendor-1", "vendor-2", "vendor-3"] {
+        cluster.stop(node);
+    }
+    cluster.start_party("coordinator");
+    cluster.start_party("supervisor-1");
+    eventually("it catches up", PATIENCE, async || {
+        let status = cluster.status("supervisor-1").await;
+        if status.log_state == "catching-up" { Ok(()) } else { Err(format!("{status:?}")) }
+    })
+    .await;
+    assert!(cluster.log("coordinator").contains("the node's head of the log went down"));
 }
 
 fn signer(cluster: &Cluster, node: &str, arguments: &[&str]) -> (bool, String) {
