@@ -67,7 +67,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Connections are file descriptors, and shells give a process few of them.
+/// Each connection is a file descriptor, and shells allow a process few of them.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

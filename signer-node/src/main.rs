@@ -15,8 +15,8 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use zeroizing_alloc::ZeroAlloc;
 
-/// Libraries free what held a share, a nonce or a passphrase as it is: age buffers plaintext, growing vectors move. So all
-/// memory is overwritten when it is freed.
+/// Libraries free memory that held a share, a nonce or a passphrase without wiping it: age buffers plaintext,
+/// growing vectors move. So all memory is overwritten when it is freed.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
@@ -118,7 +118,7 @@ fn serve(config: Config) -> Result<(), Error> {
     served
 }
 
-/// For what is done once, and alone.
+/// For commands that run once and then end.
 fn one_thread() -> Result<tokio::runtime::Runtime, Error> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().map_err(|source| Error::Thread { source })

@@ -239,8 +239,8 @@ impl Signer {
         let content = opened.map(|(effective, head)| {
             let Batch { key, roster, items, signers, .. } = batch;
             let draw = |item: BatchItem| {
-                // Nonces leave the pool first, so that none of a refused or undecided release can be asked
-                // for again.
+                // Nonces leave the pool first, so that no nonce of a refused or undecided release can be used
+                // again.
                 let nonces = self.draw(stream, &key, signers.len(), effective.place, &item);
                 (item, nonces)
             };
