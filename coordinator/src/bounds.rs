@@ -1,6 +1,6 @@
 //! The bounds of a running coordinator: one [`Bound`] for each thing that peers hold at the same time.
 //!
-//! Nodes have a [`Pool`] of their own, so that no client, whatever it holds, keeps a node out.
+//! Nodes have a separate [`Pool`], so that no client can keep a node out.
 
 use std::{sync::Arc, time::Duration};
 
@@ -36,19 +36,19 @@ pub struct Bounds {
 pub struct Pool {
     /// Connections.
     pub connections: Arc<Bound>,
-    /// Calls with one answer, from their beginning until that is sent.
+    /// Unary calls, from their beginning until the answer is sent.
     pub calls: Arc<Bound>,
-    /// Calls that are worked on. Others wait for their turn.
+    /// Calls that are being processed. Others wait for their turn.
     pub turns: Arc<Bound>,
     /// Calls with a stream of answers.
     pub streams: Arc<Bound>,
-    /// Bytes of requests that are being received and worked on.
+    /// Bytes of requests that are being received and processed.
     pub bodies: Arc<Bound>,
     /// Bytes of answers, from before they are made until they are sent.
     pub answers: Arc<Bound>,
 }
 
-/// What a full bound says of the time to come back.
+/// The retry time that a full bound reports.
 const SOON: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_secs(10);
 
@@ -85,7 +85,7 @@ impl Bounds {
         })
     }
 
-    /// The pool of a party. Certificates that name nobody are clients'.
+    /// The pool of a party. Certificates that name no party count as clients.
     #[must_use]
     pub fn pool(&self, party: Result<&Party, UnknownParty>) -> &Pool {
         match party {

@@ -1,5 +1,5 @@
-//! Who may ask for what, by the operator's configuration. What is signed the nodes decide; this keeps the urgent lane, and
-//! the room that is left for it, for those who need it.
+//! Which pipeline may request what, by the operator's configuration. Nodes decide what is signed; this
+//! reserves the urgent lane, and the room kept free for it, for those who need it.
 
 use rutli_release::{Class, Product, Requester};
 use serde::Deserialize;
@@ -9,7 +9,7 @@ use crate::{
     limits,
 };
 
-/// `[[client]]`: what a pipeline may ask for. A name may have several.
+/// `[[client]]`: what a pipeline may request. A name may have several entries.
 #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
 #[serde(deny_unknown_fields)]
 pub struct Client {
@@ -22,7 +22,7 @@ pub struct Client {
     pub products: Option<Vec<Product>>,
 }
 
-/// All entries. A name that has none may ask for product builds, of every product.
+/// All entries. A name without an entry may request product builds, of every product.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Eq)]
 #[serde(transparent)]
 pub struct Clients(pub Vec<Client>);
@@ -94,7 +94,7 @@ mod tests {
         assert!(may("av", Class::ProductBuild, "suite"));
         assert!(!may("av", Class::ProductBuild, "avdb"));
         assert!(may("both", Class::AvDatabase, "suite"));
-        // Without an entry: builds alone.
+        // Without an entry: builds only.
         assert!(may("ci", Class::ProductBuild, "suite"));
         let refused = clients.may_ask(
             &Requester::new("ci").unwrap(),

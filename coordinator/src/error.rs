@@ -35,7 +35,7 @@ pub enum Error {
         release_id: String,
     },
 
-    /// The caller erred: sequences go up in each channel of a class and product. It takes a higher one.
+    /// The caller erred: sequences go up in each channel of a class and product. It uses a higher one.
     #[error(
         "sequence {sequence} of {channel} does not go up: {highest} was signed already, give a higher one"
     )]
@@ -105,8 +105,7 @@ pub enum Error {
     #[error("your certificate is of the right authority but names no party: {0}")]
     Unknown(#[from] UnknownParty),
 
-    /// The operator decides who may ask for what: no entry of the configuration lets this pipeline ask for this. The same
-    /// again fails again, until there is one.
+    /// No `[[client]]` entry lets this pipeline request this. It fails again until the operator adds one.
     #[error(
         "no [[client]] entry in coordinator.toml lets {requester:?} ask for {class} releases of {product:?}: have the \
          operator add name = \"{requester}\", classes = [\"{class}\"], products = [\"{product}\"]"
@@ -124,7 +123,8 @@ pub enum Error {
     #[error(transparent)]
     Full(#[from] Full),
 
-    /// Nobody erred: others had fewer streams open and needed room. The caller polls, or watches again later.
+    /// Nobody erred: this name had most streams open, and others needed room. The caller polls, or watches
+    /// again later.
     #[error("this stream was ended to make room: its name had most of them open; poll, or watch again later")]
     Revoked,
 
@@ -135,8 +135,8 @@ pub enum Error {
         seconds: u64,
     },
 
-    /// Nobody erred: the log's disk does not take what is to be written. Trying again is safe, and works by itself once
-    /// the disk does.
+    /// Nobody erred: the log's disk does not accept writes. Trying again is safe, and succeeds once the disk
+    /// works again.
     #[error(
         "{entries} log entries wait to be written: try again in a few seconds, or look after the log's disk"
     )]
@@ -181,15 +181,16 @@ pub enum Error {
     #[error("the coordinator is stopping: try again in a moment")]
     Stopping,
 
-    /// The node erred: it broke the order of the link. It connects anew.
+    /// The node erred: it broke the order of the link. It reconnects.
     #[error("the node link: {0}")]
     Link(String),
 
-    /// Nobody erred: the node attached again, or its stream had to begin anew. It connects anew, or has.
+    /// Nobody erred: the node attached again, or its stream had to start over. The node reconnects, or has
+    /// reconnected.
     #[error("this stream is over: the node attached again, or its commitments did not fit; connect anew")]
     Replaced,
 
-    /// A node erred: a ceremony message or proposal that no honest node sends. It connects anew.
+    /// A node erred: a ceremony message or proposal that no honest node sends. It reconnects.
     #[error("the ceremony: {0}")]
     Ceremony(String),
 

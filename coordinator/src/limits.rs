@@ -1,5 +1,5 @@
-//! Bounds of the coordinator, each with its reason. What crosses the wire is bounded in [`rutli_wire::limits`]. What peers
-//! hold is a share of a bound, see [`crate::share`].
+//! Bounds of the coordinator, each with its reason. What crosses the wire is bounded in
+//! [`rutli_wire::limits`]. What a peer uses is a share of a bound, see [`crate::share`].
 
 use rutli_wire::limits as wire_limits;
 
@@ -7,13 +7,14 @@ use rutli_wire::limits as wire_limits;
 /// task and its content in memory.
 pub const DEFAULT_WAITING_RELEASES: u32 = 10_000;
 
-/// Embargoes that have not ended, at most and when the configuration does not say: half of what monitors keep in mind, for as many may be admitted while they are counted.
+/// Pending embargoes: the default, and the most that a configuration may allow. Half of what monitors keep in
+/// mind, because as many again may be admitted while they are counted.
 pub const MAX_EMBARGOES: u32 = 10_000;
 
-/// Seconds after which it is worth asking again for an embargo where there are too many: they end by the day.
+/// Seconds after which a client may retry when too many embargoes are pending: they end by the day.
 pub const EMBARGO_RETRY_SECONDS: u64 = 3_600;
 
-/// Most unfinished releases that a configuration may ask for: as many as monitors keep in mind
+/// Most unfinished releases that a configuration may allow: as many as monitors keep in mind
 /// ([`rutli_log::limits::MAX_OPEN`]).
 pub const MAX_WAITING_RELEASES: u32 = 20_000;
 const _: () = assert!(MAX_WAITING_RELEASES as usize <= rutli_log::limits::MAX_OPEN);
@@ -27,42 +28,42 @@ pub const DEFAULT_WAITING_MEBIBYTES: u32 = 64;
 /// by what they ask for.
 pub const WAITING_BYTES_FOR_CUSTODIANS: u64 = 4 << 20;
 
-/// The least for what is counted in MiB, as a quarter is one name's: the largest message has to fit into that.
+/// Least value of bounds in MiB: the largest message has to fit into a quarter, one name's share.
 pub const LEAST_MEBIBYTES: u32 = 48;
 const _: () = assert!(LEAST_MEBIBYTES as usize * (1 << 20) / 4 >= wire_limits::MAX_MESSAGE_BYTES);
 
-/// The most for what is counted in MiB: more would not fit into a small machine.
+/// Largest value of bounds in MiB: more would not fit into a small machine.
 pub const MOST_MEBIBYTES: u32 = 4_096;
 
-/// MiB of requests on their way in when the configuration does not say: two of the largest for one name.
+/// Default MiB of requests that are being received: two of the largest for one name.
 pub const DEFAULT_REQUEST_MEBIBYTES: u32 = 64;
 
-/// MiB of answers on their way out when the configuration does not say: one of the largest for one name (12 MB, see
+/// Default MiB of answers that are being sent: one of the largest for one name (12 MB, see
 /// [`wire_limits::MAX_RESPONSE_BYTES`]).
 pub const DEFAULT_ANSWER_MEBIBYTES: u32 = 64;
 
-/// Seconds that a request may take to arrive, when the configuration does not say: the largest over 7 Mbit/s.
+/// Default seconds that a request may take to arrive: the largest over 7 Mbit/s.
 pub const DEFAULT_REQUEST_SECONDS: u32 = 10;
 
-/// Seconds that an answer may go without being read, when the configuration does not say: a reader that is stopped for a
-/// moment, or loses its network for one.
+/// Default seconds that an answer may go without being read: a reader may stop, or lose its network, for a
+/// moment.
 pub const DEFAULT_ANSWER_SECONDS: u32 = 30;
 
-/// The most for either.
+/// Largest value for either.
 pub const MAX_SECONDS: u32 = 600;
 
-/// Bytes of an answer that are handed to HTTP/2 at a time. What is handed over is not counted any more.
+/// Bytes of an answer that are handed to HTTP/2 at a time. Bytes that are handed over are no longer counted.
 pub const ANSWER_PIECE_BYTES: usize = 32 << 10;
 
-/// Releases and documents of evidence that may be asked for in an hour when the configuration does not say: a mass rebuild
-/// of a distribution is one name's quarter.
+/// Default number of releases and documents of evidence in an hour: a mass rebuild of a distribution fits
+/// into one name's quarter.
 pub const DEFAULT_REQUESTS_PER_HOUR: u32 = 40_000;
 
 /// The most of these.
 pub const MAX_REQUESTS_PER_HOUR: u32 = 100_000_000;
 
-/// MiB by which store and log may grow in an hour by what is asked for, when the configuration does not say. A quarter is one
-/// name's: 30,000 releases of one file, or some fifty of 5,000.
+/// Default MiB by which requests may make store and log grow in an hour. One name's quarter is 30,000
+/// releases of one file, or some fifty of 5,000.
 pub const DEFAULT_MEBIBYTES_PER_HOUR: u32 = 2_048;
 
 /// The most of these.
@@ -93,73 +94,73 @@ pub const MAX_EVIDENCE_BYTES_OF_SUBMITTER: usize = rutli_wire::limits::MAX_EVIDE
 /// than 4 KiB each, and one refusal that names the most files, 78 bytes each. Two parties together could fill the rest.
 pub const EVIDENCE_BYTES_FOR_WORDS: usize = rutli_wire::limits::MAX_EVIDENCE * (4 << 10) + (384 << 10);
 
-/// The part of the queue that product builds leave free, as a divisor: a mass rebuild must not lock out the next
-/// update of an anti-virus database.
+/// The part of the queue that is reserved for AV databases, as a divisor: a mass rebuild must not lock out
+/// the next update of an anti-virus database.
 pub const RESERVED_FOR_AV: u64 = 10;
 
-/// Seconds after which it is worth asking again for a place in a full queue.
+/// Seconds after which a client may retry when the queue is full.
 pub const QUEUE_RETRY_SECONDS: u64 = 2;
 
 /// Hours after which an unsigned release expires, when the configuration does not say: a long weekend of approvals.
 pub const DEFAULT_LIFETIME_HOURS: u32 = 168;
 
-/// Longest lifetime of a release that a configuration may ask for: a year.
+/// Longest lifetime of a release that a configuration may allow: a year.
 pub const MAX_LIFETIME_HOURS: u32 = 8_760;
 
 /// Seconds between two looks at the clock while a release waits to expire, so that a clock set by hand is noticed.
 pub const EXPIRY_LOOK_SECONDS: u64 = 600;
 
-/// Connections of clients when the configuration does not say.
+/// Default number of client connections.
 pub const DEFAULT_CONNECTIONS: u32 = 1_000;
 
-/// Connections of nodes when the configuration does not say: a quarter is one node's, which has one, and a second while it
+/// Default number of node connections. A node's quarter is far more than it needs: one, and a second while it
 /// attaches again.
 pub const DEFAULT_NODE_CONNECTIONS: u32 = 256;
 
-/// Most connections that a configuration may ask for: each costs a file descriptor and some 50 KiB.
+/// Most connections that a configuration may allow: each costs a file descriptor and some 50 KiB.
 pub const MAX_CONNECTIONS: u32 = 100_000;
 
-/// Connections whose handshake is under way, when the configuration does not say: a flood of 400 a second from one block of
-/// addresses leaves each half a second to say its first word, and all the time that a handshake may take once it did.
+/// Default number of handshakes under way. A flood of 400 a second from one address block leaves each half a
+/// second to send its first bytes, and the whole time of a handshake after that.
 pub const DEFAULT_HANDSHAKES: u32 = 1_024;
 
-/// Most handshakes that a configuration may ask for: each costs a file descriptor and some 50 KiB.
+/// Most handshakes that a configuration may allow: each costs a file descriptor and some 50 KiB.
 pub const MAX_HANDSHAKES: u32 = 16_384;
 
 /// HTTP/2 streams that a peer may have open on one connection.
 pub const MAX_STREAMS_PER_CONNECTION: u32 = 256;
 
-/// Bytes that a peer may send on one connection, and on one stream of it, before they are read: calls that wait for their
-/// turn are not.
+/// Bytes that a peer may send on one connection, and on one stream of it, before they are read. Calls that
+/// wait for their turn are not read.
 pub const CONNECTION_WINDOW_BYTES: u32 = 256 << 10;
 
 /// Bytes of HTTP/2 headers of one call.
 pub const MAX_HEADER_BYTES: u32 = 16 << 10;
 
-/// Calls with one answer, when the configuration does not say: from their beginning until the answer is sent. A quarter is
-/// one name's, as many as one connection has.
+/// Default number of unary calls, from their beginning until the answer is sent. One name's quarter is as
+/// many as one connection has.
 pub const DEFAULT_CALLS: u32 = 1_024;
 
-/// Most calls that a configuration may ask for.
+/// Most calls that a configuration may allow.
 pub const MAX_CALLS: u32 = 65_536;
 
-/// Calls that are worked on at the same time; a quarter is one name's, and its others wait. So many share one commit of the
-/// store, and nobody waits long behind another name's.
+/// Calls that are processed at the same time. One name has a quarter, and its other calls wait. This many
+/// calls share one commit of the store, and nobody waits long behind another name's.
 pub const MAX_TURNS: u64 = 256;
 
 /// Seconds that a call waits for its turn, behind others of its own name.
 pub const TURN_SECONDS: u64 = 10;
 
-/// A call must be read and answered within so many seconds (streams: begun).
+/// Seconds within which a call must be read and answered (a stream: begun).
 pub const CALL_TIMEOUT_SECONDS: u64 = 60;
 
-/// Streams of answers, of those who watch, when the configuration does not say.
+/// Default number of watchers' streams.
 pub const DEFAULT_WATCHERS: u32 = 4_096;
 
-/// Most watchers that a configuration may ask for.
+/// Most watchers that a configuration may allow.
 pub const MAX_WATCHERS: u32 = 65_536;
 
-/// Entries of who may ask for what.
+/// `[[client]]` entries in the configuration.
 pub const MAX_CLIENTS: usize = 10_000;
 
 /// Seconds after which a connection is asked to end (no new calls), so that withdrawn or renewed certificates take
@@ -198,11 +199,11 @@ pub const MAX_OPEN_CEREMONIES: usize = 8;
 /// Unfinished ceremonies of one proposer, so that a single node cannot use up all of them.
 pub const MAX_OPEN_CEREMONIES_PER_NODE: usize = 2;
 
-/// Finished ceremonies kept at hand for nodes that missed the end, and shown to operators.
+/// Finished ceremonies that are kept in memory for nodes that missed the end, and shown to operators.
 pub const KEPT_CEREMONIES: usize = 32;
 
-/// Ceremonies at hand, open and finished: a finished one is not forgotten before its deadline, for nodes propose again
-/// what they believe to be under way.
+/// Ceremonies in memory, open and finished. A finished one is not forgotten before its deadline, because
+/// nodes propose again what they believe to be under way.
 pub const MAX_CEREMONIES: usize = 128;
 
 /// Aborted ceremonies that the store keeps; those that made keys are kept for ever.
@@ -302,7 +303,7 @@ pub const MAX_PAGE_BYTES: usize = 3 << 20;
 /// so that a release of 5,000 files does not hold up the others.
 pub const INLINE_SIGNATURES: usize = 32;
 
-/// Seconds before a release is signed anew whose signatures turned out not to fit it.
+/// Seconds before a release is signed again whose signatures turned out not to fit it.
 pub const RESIGN_SECONDS: u64 = 10;
 
 /// Seconds that the process waits at its end for open streams after it said goodbye.
@@ -329,21 +330,21 @@ pub const LONE_COMMITMENT_BYTES: usize = 1 << 20;
 /// Batches of AV databases in a row before product builds that wait get one: urgent, but never alone in the world.
 pub const URGENT_RUN: u32 = 8;
 
-/// Sessions of requesters whose releases take nodes long to decide, beside those above: one for each class, so that a database
-/// never waits for a build here either.
+/// Extra sessions for requesters whose releases take nodes long to decide: one for each class, so that here,
+/// too, a database never waits for a build.
 pub const MAX_SESSIONS_COSTLY: usize = 1;
 
-/// Microseconds for a decision from which a requester's releases are kept apart from those of others: usual ones take
-/// fewer than a thousand, large evidence that is new some thousands.
+/// Microseconds for a decision from which a requester's releases are kept apart from those of others. Usual
+/// decisions take less than a thousand; new and large evidence takes some thousands.
 pub const COSTLY_US: u64 = 10_000;
 
-/// Milliseconds in which what is known of a requester's costs halves.
+/// Milliseconds after which the recorded cost of a requester has halved.
 pub const COST_HALVES_MS: u64 = 30_000;
 
-/// What is known of a requester's costs moves to a lower one by this fraction, with each decision.
+/// With each cheaper decision, the recorded cost of a requester goes down by this fraction of the difference.
 pub const COST_FADES: u64 = 16;
 
-/// Microseconds for a decision below which nothing is remembered of a requester: what a node's clock does not tell apart.
+/// Microseconds for a decision below which nothing is recorded: below the resolution of a node's clock.
 pub const COST_FORGOTTEN_US: u64 = 1_000;
 
 /// Requesters whose costs are known at one time: each has a certificate.
@@ -353,11 +354,11 @@ pub const MAX_KNOWN_COSTS: usize = 1_024;
 /// is as fast as the one that said how long it took.
 pub const BATCH_COST_MS: u64 = 250;
 
-/// Milliseconds that a node works at a batch before it leaves the rest undecided, at least: half of its `BATCH_MS`. One that does so
-/// sooner is not chosen for a while.
+/// Least milliseconds that a node must work on a batch before it leaves the rest undecided: half of its
+/// `BATCH_MS`. A node that gives up sooner is not chosen for a while.
 pub const UNDECIDED_LEAST_MS: u64 = 250;
 
-/// Sessions that are over but for answers that still may come: what nodes decided counts also when it comes late.
+/// Ended sessions that may still get answers: a node's decision counts even if it arrives late.
 pub const MAX_LATE_SESSIONS: usize = 16;
 
 /// Seconds by which a node's clock may differ before operators are warned: well below what nodes refuse for.
@@ -394,7 +395,7 @@ pub const MAX_POOLS_PER_NODE: usize = 64;
 /// Quorums whose keys are kept ready.
 pub const MAX_CACHED_QUORUMS: usize = 64;
 
-/// Seconds between two words to the engine that an expired release is no longer wanted.
+/// Seconds between two messages to the engine that an expired release is no longer wanted.
 pub const ABANDON_AGAIN_SECONDS: u64 = 5;
 
 /// Bytes of a request that only names something.
@@ -447,9 +448,9 @@ pub const WITNESS_RETRY_SECONDS: u64 = 2;
 /// … up to this.
 pub const WITNESS_RETRY_MOST_SECONDS: u64 = 600;
 
-/// Channels of whose numbers the engine remembers what nodes told: what is forgotten is told again.
+/// Channels whose high-water marks the engine remembers: nodes report a forgotten mark again.
 pub const KNOWN_CHANNELS: usize = 4_096;
 
-/// How far above what is signed a number that is asked for counts when the next free one is looked for: a node's step
-/// where its custodian says nothing else, so that what is given is within it.
+/// How far above the signed ones a requested number counts in the search for the next free one. It is the
+/// default step of a node, so nodes permit the number that is given.
 pub const NEXT_REACH: u64 = 1_000;

@@ -64,7 +64,7 @@ impl Peer {
         &self.0.owner
     }
 
-    /// Ends its connection, and all that is open on it.
+    /// Ends its connection, and everything that is open on it.
     pub fn cut(&self) {
         self.0.cut.cancel();
     }
@@ -126,7 +126,7 @@ pub fn accept(
                 }
             };
             let (block, revoked) = (Owner::block(address.ip()), CancellationToken::new());
-            // Whoever has most of them makes room, with those that have not said a word first.
+            // The block that has most of them makes room, starting with those that have sent nothing yet.
             let Ok(share) = bounds.handshakes.take_revocable(&block, revoked.clone(), true) else { continue };
             let (ready, config, bounds) = (ready.clone(), Arc::clone(&tls.borrow()), Arc::clone(&bounds));
             tokio::spawn(async move {

@@ -70,8 +70,8 @@ struct Collecting {
     cosignatures: BTreeMap<NodeId, Cosignature>,
 }
 
-/// What the world has seen: shown first to every node that attaches, for a node that was restored from an old copy knows
-/// itself by its own cosignature beyond its head.
+/// The published head. Every node that attaches is shown it first: a node restored from an old copy
+/// recognises that by its own cosignature beyond its head.
 #[derive(Default)]
 struct Published {
     newest: Option<SignedCheckpoint>,

@@ -13,7 +13,7 @@ use sd_notify::NotifyState;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing_subscriber::EnvFilter;
 
-/// Admits releases, gathers the quorum of signer nodes, and publishes what they signed.
+/// Rütli coordinator: admits releases, forms quorums of signer nodes, and publishes what they signed.
 #[derive(Parser)]
 #[command(version, subcommand_negates_reqs = true, args_conflicts_with_subcommands = true)]
 struct Cli {
@@ -40,8 +40,9 @@ enum Command {
         /// Configuration of the coordinator, TOML
         #[arg(long, value_name = "FILE")]
         config: PathBuf,
-        /// The copy; must not exist yet. To restore, stop the coordinator and put it in place of coordinator.sqlite,
-        /// without -wal and -shm files beside it
+        /// Output file. It must not exist. To restore, stop the coordinator and replace coordinator.sqlite
+        /// with it, without
+        /// -wal and -shm files next to it
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
     },
@@ -66,7 +67,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// Connections are file descriptors, and shells give a process few of them.
+/// Each connection is a file descriptor, and shells allow a process few of them.
 fn raise_descriptor_limit() {
     let raised = getrlimit(Resource::RLIMIT_NOFILE)
         .and_then(|(_, hard)| setrlimit(Resource::RLIMIT_NOFILE, hard, hard));

@@ -95,8 +95,8 @@ enum Step<S, T> {
     End,
 }
 
-/// A stream of messages made one by one, each only when the one before was taken, so that a slow reader skips what is
-/// out of date. Ended by `stopping` and by age, both as `UNAVAILABLE`: the client watches anew.
+/// A stream of messages made one by one, each only when the one before was taken, so that a slow reader skips
+/// what is out of date. Ended by `stopping` and by age, both as `UNAVAILABLE`: the client watches again.
 fn states<S, T, F, W>(first: S, stopping: CancellationToken, next: F) -> impl Stream<Item = Result<T, Status>>
 where
     F: Fn(S) -> W + Clone,

@@ -1,10 +1,10 @@
-//! A bound as a share: what one party may have of something that there is only so much of.
+//! Bounds as shares: how much of a limited resource one party may use.
 //!
-//! Every bound is kept first for the **name** in a certificate, then for the **authority** that issued it, then for
-//! **all**: no name holds more than a quarter, no authority more than three quarters, and the last tenth of both is for
-//! names that hold less than a hundredth. So nobody can take what is another's, and somebody new always gets in.
-//! Before a certificate is verified, a block of addresses stands in for the name ([`Owner::block`]); never after it, for
-//! many parties share an address.
+//! Every bound applies first to the **name** in a certificate, then to the **authority** that issued it, then
+//! to **all**. A name may hold at most a quarter, an authority at most three quarters, and the last tenth of
+//! both is for names that hold less than a hundredth. So nobody can take another's share, and a newcomer
+//! always gets in. Before a certificate is verified, an address block stands in for the name
+//! ([`Owner::block`]). It never does afterwards, because many parties share an address.
 //!
 //! [`check`] is the rule, on numbers. [`Bound`] counts in memory what is held now; a [`Share`] gives back what it holds
 //! when it is dropped. What lasts (hourly budgets, embargoes) is counted in the store and checked by the same rule.
@@ -26,7 +26,7 @@ use tokio_util::sync::CancellationToken;
 /// A name holds at most this part of a bound.
 const PARTS_OF_A_NAME: u64 = 4;
 
-/// Names of one authority hold at most so many of these parts.
+/// Names of one authority together hold at most this many of these parts.
 const PARTS_OF_AN_AUTHORITY: u64 = 3;
 
 /// This part is left to names that hold little …
@@ -35,7 +35,8 @@ const RESERVE: u64 = 10;
 /// … which is less than this part of the bound.
 const LITTLE: u64 = 100;
 
-/// Bits of an address that one party usually has all of: what is behind one router, or one site's prefix.
+/// Prefix length of an address block that usually belongs to one party: the addresses behind one router, or
+/// one site's prefix.
 const BLOCK_BITS_V4: u32 = 24;
 const BLOCK_BITS_V6: u32 = 48;
 
@@ -75,7 +76,7 @@ impl Owner {
         &self.name
     }
 
-    /// The authority, by what its certificates say of their issuer.
+    /// The authority, as its certificates name their issuer.
     #[must_use]
     pub fn authority(&self) -> Option<&str> {
         self.authority.as_deref()
@@ -104,7 +105,7 @@ pub enum Whose {
     All,
 }
 
-/// A bound that is not kept in memory alone: what it is of, how it is called in the configuration, and how much there is.
+/// A bound that is not only in memory: what it bounds, its key in the configuration, and how much there is.
 #[derive(Clone, Copy, Debug)]
 pub struct Limit {
     /// What is bounded, in the plural.
@@ -113,11 +114,11 @@ pub struct Limit {
     pub key: &'static str,
     /// How much there is, for all.
     pub most: u64,
-    /// When it is worth trying again.
+    /// When to try again.
     pub retry: Duration,
 }
 
-/// A share is full. Whoever wants it comes back later.
+/// A share is full. The caller comes back later.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub struct Full {
     /// What is bounded.
@@ -162,7 +163,7 @@ pub fn name_share(most: u64) -> u64 {
     most.div_ceil(PARTS_OF_A_NAME)
 }
 
-/// The rule: whether a name may have `amount` more of `most` while so much is held.
+/// The rule: whether a name may take `amount` more of `most`, given what is held now.
 ///
 /// # Errors
 /// Whose share is full, what that holder has, and what it may have.
@@ -208,7 +209,7 @@ impl Limit {
     }
 }
 
-/// A bound on what is held at the same time. One of each per process.
+/// A bound on what is held at one time. One of each kind per process.
 #[derive(Debug)]
 pub struct Bound {
     limit: Limit,
@@ -220,7 +221,7 @@ struct State {
     all: u64,
     names: HashMap<Arc<str>, u64>,
     authorities: HashMap<Arc<str>, u64>,
-    /// Those who wait for room, name by name; the name whose turn it is first.
+    /// The calls that wait for room, by name; the name whose turn it is comes first.
     waiting: VecDeque<(Owner, VecDeque<Waiter>)>,
     /// What may be taken from its holder, by name, oldest first.
     revocable: HashMap<Arc<str>, VecDeque<Revocable>>,
@@ -237,7 +238,7 @@ struct Waiter {
 struct Revocable {
     id: u64,
     owner: Owner,
-    /// Whether its holder has begun to use it: others go first.
+    /// Whether its holder has begun to use it. Unused ones are revoked first.
     in_use: bool,
     revoked: CancellationToken,
 }
@@ -286,7 +287,8 @@ impl Bound {
         self.share(owner, amount)
     }
 
-    /// Takes `amount` as soon as it may be had: names take turns, and each name's wishes are met in their order.
+    /// Takes `amount` as soon as it is available. Names take turns, and each name's requests are met in their
+    /// order.
     ///
     /// # Errors
     /// [`Full`] once `patience` is over.
@@ -309,7 +311,7 @@ impl Bound {
                 let held = self.state().held(owner);
                 Err(match self.limit.check(owner, held, amount) {
                     Err(full) => full,
-                    // Room came with the last moment, and others were before.
+                    // Room became free at the last moment, but others were first.
                     Ok(()) => Full {
                         what: self.limit.what,
                         key: self.limit.key,
@@ -324,9 +326,10 @@ impl Bound {
         }
     }
 
-    /// Takes one of something that is long held, and that may be taken back (`revoked`) when others need room. Where all is
-    /// full, or all of one authority, the name that holds most loses its oldest; with `replace_own` a name whose own share
-    /// is full loses its oldest, too, and there is always room.
+    /// Takes one of a resource that is held for long, and that may be revoked (`revoked`) when others need
+    /// room. If everything is in use, or everything of one authority, the name that holds most loses its
+    /// oldest. With `replace_own`, a name whose own share is full loses its own oldest, so there is always
+    /// room.
     ///
     /// # Errors
     /// [`Full`], also if nobody holds more than the one that asks.
@@ -380,7 +383,7 @@ impl Bound {
         Share { bound: Arc::clone(self), owner: owner.clone(), amount: AtomicU64::new(amount), id: None }
     }
 
-    /// Gives back, and hands on to those who wait.
+    /// Gives back, and hands over to calls that wait.
     fn give_back(self: &Arc<Self>, owner: &Owner, amount: u64, id: Option<u64>) {
         let granted = {
             let mut state = self.state();
@@ -396,7 +399,7 @@ impl Bound {
 
     fn hand_out(self: &Arc<Self>, granted: Vec<(Owner, Waiter)>) {
         for (owner, Waiter { amount, granted }) in granted {
-            // Who does not wait any more gives it back here.
+            // A call that no longer waits gives it back here.
             drop(granted.send(self.share(&owner, amount)));
         }
     }
@@ -454,7 +457,7 @@ impl State {
         receiver
     }
 
-    /// What may be had now by those who wait, taken for them: one for each name in turn, until none fits.
+    /// Takes what is available now for the calls that wait: one for each name in turn, until none fits.
     fn grant(&mut self, limit: &Limit) -> Vec<(Owner, Waiter)> {
         let mut granted = Vec::new();
         let mut passed_over = 0;

@@ -43,7 +43,7 @@ pub struct SignRelease {
     pub sessions: Sessions,
     /// Bounds, and tells watchers.
     pub waiting: Arc<Waiting>,
-    /// Who may ask for what.
+    /// Which pipeline may request what.
     pub clients: Clients,
     /// How much may be stored and logged in an hour.
     pub hourly: Hourly,
@@ -117,7 +117,7 @@ impl SignRelease {
                 let release = &submission.release;
                 self.sessions.signed(release.channel_key(), release.sequence()).await;
             }
-            // The next release of the channel may start; with an unfit result, this one anew.
+            // The next release of the channel may start; if the result does not fit, this one starts again.
             self.sessions.published(&submission.release_id).await;
             match published {
                 Ok(ended) => return release.slot.finished(ended),
@@ -300,8 +300,8 @@ impl SignRelease {
         Ok(Admitted::Known(Box::new(message)))
     }
 
-    /// What is to be carried on, under the very entry that it has. A request is logged once: an entry at another time would date it
-    /// back, and nodes take none that names another roster than theirs.
+    /// Resumes an unfinished release, under its own entry. A request is logged once: an entry at another time
+    /// would backdate it, and nodes accept no entry that names a roster other than theirs.
     async fn restore(&self, stored: StoredRelease, mut slot: Slot) -> Result<Unfinished> {
         let (release, terms) = stored.request()?;
         let channel = release.channel_key();
@@ -387,8 +387,8 @@ impl SignRelease {
         async move {
             let id = submission.release_id.clone();
             let outcome = sessions.submit(submission).await?;
-            // What was added since it was submitted first, and while the engine did not know it.
-            // The entries first: a document that comes between is told of by who adds it.
+            // What was added since it was submitted first, and while the engine did not know it. The entries
+            // first: a document that arrives in between is reported by the call that adds it.
             let all = async {
                 Ok::<_, Error>((store.evidence_entries(number).await?, store.evidence(number).await?))
             };
@@ -477,8 +477,8 @@ impl Order {
     }
 }
 
-/// By how much store and log may grow by a release, whatever becomes of it: its content and entry (`recorded`), its evidence,
-/// its statement, and what a signature of each of its files adds.
+/// By how much a release may make store and log grow, however it ends: its content and entry (`recorded`),
+/// its evidence, its statement, and what a signature of each of its files adds.
 fn lasting_bytes(release: &VerifiedRelease, recorded: usize, documents: &[Document]) -> u64 {
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let statements = count(release.statement().len()).saturating_mul(limits::CHARGED_STATEMENTS);

@@ -339,7 +339,7 @@ impl Store {
         self.write(Op::Finish(ending), Told::Nobody).await.map(drop)
     }
 
-    /// Remembers that a node is left out, or forgets it (`None`); `entry` is what the log says of it.
+    /// Records that a node is excluded, or reinstates it (`None`); `entry` is its log entry.
     ///
     /// # Errors
     /// [`Error::StoreClosed`]

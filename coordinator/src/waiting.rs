@@ -26,8 +26,8 @@ pub struct Waiting {
     places: Arc<Bound>,
     /// Bytes of content and evidence.
     bytes: Arc<Bound>,
-    /// Bytes of evidence that custodians bring: there is room for it also where pipelines have filled all of theirs, for it may
-    /// be the refusal of what they ask for.
+    /// Bytes of evidence from custodians. There is room for it even if pipelines have filled theirs, because
+    /// it may refuse what they request.
     words: Arc<Bound>,
     state: Mutex<State>,
 }
@@ -407,7 +407,8 @@ mod tests {
         assert_eq!(waiting.bytes.used(), 0);
     }
 
-    /// Whoever has a pipeline's certificate fills their share of what waits, and custodians refuse what they ask for all the same.
+    /// A pipeline's certificate can fill its share of the queue, and custodians can still refuse its
+    /// requests.
     #[test]
     fn there_is_room_for_a_custodians_word_where_pipelines_have_filled_theirs() {
         let waiting = waiting(10);

@@ -7,14 +7,15 @@
 //!
 //! - `backup.json`: whose it is, and when it was made
 //! - `identity.pem`
-//! - `keys/KEY.share.age`, `keys/KEY.roster.json`: as they lie in the data folder, the shares sealed once more inside
-//! - `node.sqlite`: the journal, whole, of one moment
+//! - `keys/KEY.share.age`, `keys/KEY.roster.json`: as they are in the data folder, with the shares still
+//!   sealed
+//! - `node.sqlite`: a consistent copy of the journal
 //!
-//! The seal's identity is not in it: with both, whoever has the backup's recipient would have the shares.
+//! The seal's identity is not in it: otherwise anybody with the backup's age identity would have the shares.
 //!
-//! A backup is always older than what the node has signed since. So a restored node knows that it was restored, and
-//! catches up with its peers before it signs; what the [witness](crate::journal_witness) knew of the time between is
-//! replaced, by the custodian's word.
+//! A backup is always older than what the node has signed since. So a restored node knows that it was
+//! restored, and catches up with its peers before it signs. The custodian decides to replace what the
+//! [witness](crate::journal_witness) knew of the time in between.
 
 use std::{
     collections::BTreeSet,
@@ -45,7 +46,7 @@ const KEYS: &str = "keys";
 const JOURNAL: &str = "node.sqlite";
 const FORMAT: &str = "rutli-signer-backup/v1";
 
-/// What stands beside the files.
+/// Metadata of the backup.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Manifest {
@@ -63,7 +64,7 @@ pub struct Restored {
     pub made_at: u64,
     /// Its keys.
     pub keys: usize,
-    /// What lay in the data folder before, if anything did.
+    /// Where the previous content of the data folder was moved, if there was any.
     pub before: Option<PathBuf>,
 }
 
@@ -92,8 +93,9 @@ pub async fn backup(
     seal(recipients, &manifest, &files, to)
 }
 
-/// Puts a backup in the place of what lies in the data folder, which is set aside. The node must be stopped, and its folder
-/// locked by the caller. `identity` is a plain age identity of one of the backup's recipients; `now` in Unix seconds.
+/// Replaces the content of the data folder with a backup; the previous content is moved aside. The node must
+/// be stopped, and its folder locked by the caller. `identity` is a plain age identity of one of the backup's
+/// recipients; `now` in Unix seconds.
 ///
 /// # Errors
 /// [`Error::Backup`] if it is not a backup of this node, or what it would replace is whole; nothing was changed then.
@@ -118,8 +120,8 @@ pub async fn restore(
     journal.close().await?;
     restore_identity(config, &staging.0.join(IDENTITY))?;
     let before = set_aside(&config.data_dir, now)?;
-    // Crash boundary: from here on the folder is empty or half full, and the witness knows of another journal: the node does
-    // not sign, and the same command begins again.
+    // Crash boundary: from here on the folder is empty or half full, and the witness belongs to another
+    // journal. The node does not sign, and the same command can be run again.
     for name in [KEYS, JOURNAL] {
         let (staged, place) = (staging.0.join(name), config.data_dir.join(name));
         sync_folder(&staged)?;
@@ -130,13 +132,13 @@ pub async fn restore(
     Ok(Restored { made_at: manifest.made_at, keys, before })
 }
 
-/// What is whole and the node's newest is not to be replaced by anything older.
+/// A valid journal that is the node's newest must not be replaced by an older one.
 async fn refuse_to_go_back(config: &Config, witness: &JournalWitness) -> Result<(), Error> {
     let path = config.data_dir.join(JOURNAL);
     if !fs::exists(&path).map_err(Error::file("look at", &path))? {
         return Ok(());
     }
-    // A damaged one is what restoring is for.
+    // Restoring is meant for damaged ones.
     let Ok((journal, _)) = Journal::open(&path).await else { return Ok(()) };
     let lost = witness.lost(&journal, true).await?;
     let is_blank = journal.point().borrow().is_blank();
@@ -150,7 +152,7 @@ async fn refuse_to_go_back(config: &Config, witness: &JournalWitness) -> Result<
     ))
 }
 
-/// A copy of one moment, looked at as a whole.
+/// A consistent copy, verified as a whole.
 async fn copy_journal(from: &Path, to: &Path) -> Result<(), Error> {
     let mut connection = SqliteConnectOptions::new()
         .filename(from)
@@ -184,7 +186,7 @@ fn is_key_file(name: &str) -> bool {
     key.is_some_and(|key| KeyName::new(key).is_ok())
 }
 
-/// The archive, sealed, durable under its name or not there.
+/// Writes the archive, encrypted: it is durable under its name, or does not exist.
 fn seal(
     recipients: &[x25519::Recipient],
     manifest: &[u8],
@@ -226,7 +228,7 @@ fn seal(
     sync_folder(to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
-/// Unpacks a backup: regular files by the names that there are, each once and within its bound.
+/// Unpacks a backup: only regular files with known names, each once and within its bound.
 fn unseal(from: &Path, identity: &Path, into: &Path) -> Result<(), Error> {
     let identity = read_identity(identity)?;
     let file = fs::File::open(from).map_err(Error::file("open", from))?;
@@ -263,7 +265,7 @@ fn unseal(from: &Path, identity: &Path, into: &Path) -> Result<(), Error> {
     }
 }
 
-/// Bytes that a file of this name may have; `None` if no backup holds one.
+/// Bytes that a file of this name may have; `None` if no backup contains it.
 fn most_bytes(name: &str) -> Option<u64> {
     match name {
         JOURNAL => Some(limits::MAX_BACKUP_JOURNAL_BYTES),
@@ -296,7 +298,7 @@ fn read_identity(path: &Path) -> Result<x25519::Identity, Error> {
     line.ok_or_else(|| problem("it is empty"))?.parse().map_err(problem)
 }
 
-/// The identity key where the configuration wants it. Another one there is not overwritten.
+/// Writes the identity key where the configuration expects it. A different one there is not overwritten.
 fn restore_identity(config: &Config, staged: &Path) -> Result<(), Error> {
     let path = &config.identity;
     let read = |path: &Path| -> Result<IdentityKey, Error> {
@@ -314,7 +316,7 @@ fn restore_identity(config: &Config, staged: &Path) -> Result<(), Error> {
     Err(wrong(path, "it is not the identity key of the backup; move it away first"))
 }
 
-/// Moves what lies in the data folder into one of its own.
+/// Moves the content of the data folder into a folder of its own.
 fn set_aside(data_dir: &Path, now: u64) -> Result<Option<PathBuf>, Error> {
     let names = [KEYS, JOURNAL, "node.sqlite-wal", "node.sqlite-shm"];
     let there = |name: &&str| fs::exists(data_dir.join(name)).unwrap_or(true);
@@ -338,7 +340,7 @@ fn set_aside(data_dir: &Path, now: u64) -> Result<Option<PathBuf>, Error> {
     Ok(Some(before))
 }
 
-/// A folder for what is not whole yet, removed in the end.
+/// A folder for incomplete files, removed at the end.
 struct Staging(PathBuf);
 
 impl Staging {

@@ -233,7 +233,7 @@ impl Ceremonies {
         self.streams.insert(stream.id, stream);
     }
 
-    /// What a coordinator relays. Everything in it is checked; what does not hold is left out.
+    /// What a coordinator relays. Everything in it is checked; invalid messages are skipped.
     async fn received(&mut self, envelope: CeremonyEnvelope) {
         if let Some(proposal) = envelope.proposal
             && let Err(error) = self.consider(&proposal).await
@@ -294,14 +294,15 @@ impl Ceremonies {
         Ok(())
     }
 
-    /// Draws the seed of a ceremony that has none, and with it this node's part of the verification phrase. That needs no
-    /// custodian, but an unsealed node.
+    /// Draws the seed of a ceremony that has none, and with it this node's part of the verification phrase.
+    /// This needs no custodian, but an unsealed node.
     async fn begin(&mut self, id: CeremonyId) -> Result<(), Error> {
         let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
         if self.sealed || open.seed.is_some() || !matches!(open.part, Part::Looking(_)) {
             return Ok(());
         }
-        // A crash before the second line leaves a ceremony without a seed, one after it a ceremony that is taken up.
+        // A crash before the second line leaves a ceremony without a seed, one after it a ceremony that is
+        // resumed.
         let mut seed = Zeroizing::new([0; 32]);
         OsRng.fill_bytes(seed.as_mut());
         let sealed = self.keys.seal(Label::Seed, id.as_bytes(), &seed)?;

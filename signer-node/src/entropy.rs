@@ -1,9 +1,10 @@
 //! Randomness for nonces that a copied machine does not repeat.
 //!
-//! Two copies of a running virtual machine draw the same bytes from their kernels until these reseed, and a nonce that
-//! meets two messages gives the share away. So what the system gives is hashed with all that tells the copies apart: the
-//! clocks to the nanosecond, a counter, the kernel's boot id, and the processor's own random seed where it has one.
-//! Nothing is lost by that: the output is as random as the best of its inputs. RFC 9591 calls it `random_bytes`.
+//! Two copies of a running virtual machine draw the same bytes from their kernels until these reseed, and a
+//! nonce used with two messages gives away the share. So the system's randomness is hashed with everything
+//! that distinguishes the copies: the clocks to the nanosecond, a counter, the kernel's boot id, and the
+//! processor's own random seed where it has one. This loses nothing: the output is as random as the best of
+//! its inputs. RFC 9591 calls it `random_bytes`.
 
 use nix::time::{ClockId, clock_gettime};
 use rand::{CryptoRng, Error, RngCore};

@@ -99,7 +99,7 @@ pub enum Error {
         /// What it names.
         problem: String,
     },
-    /// A bug. The service manager starts the process anew; report it.
+    /// A bug. The service manager restarts the process; report it.
     #[error("the {0} ended unexpectedly; the log above says why")]
     Gone(&'static str),
     /// The operator gave wrong TLS files.
@@ -136,7 +136,7 @@ pub enum Error {
     #[error("the journal holds a row that does not read: {0}; restore it from its backup")]
     JournalRow(String),
 
-    /// The journal is not what this node wrote: a failing disk, a copy that was cut short, or somebody changed it. The
+    /// The journal is not what this node wrote: a failing disk, a truncated copy, or somebody changed it. The
     /// node does not start with it.
     #[error(
         "the journal is damaged: {0}. Keep the file as it is for a look, and restore the newest backup with `rutli-signer \
@@ -145,7 +145,7 @@ pub enum Error {
     )]
     JournalDamaged(String),
 
-    /// The operator put the journal's witness where a copy of the data folder takes it along.
+    /// The operator put the journal's witness where it is copied together with the data folder.
     #[error(
         "invalid journal_witness {witness}: it is inside of data_dir, so an old copy of that folder brings an old witness \
          with it; give a file in another folder, best on another disk",
@@ -289,7 +289,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What SQLite says of a file that it cannot make sense of is damage; what it says of a disk is not.
+    /// An SQLite error about the file's content is damage; one about the disk is not.
     pub(crate) fn of_content(self) -> Self {
         /// `SQLITE_CORRUPT` and `SQLITE_NOTADB`, without what an extended code adds.
         const DAMAGE: [i32; 2] = [11, 26];

@@ -3,12 +3,13 @@
 //! Nothing that is sent as evidence fails anything: a document that does not parse, or does not verify, is no fact, and what is
 //! answered says which one was not counted and why.
 //!
-//! A document counts only if the log names it: with the request, or in an `evidence` entry that the gate found under the batch's
-//! head. So whatever a release is signed on, everybody can see. A custodian's refusal counts in any case: what takes trust back
-//! waits for nobody.
+//! A document counts only if the log names it: with the request, or in an `evidence` entry that the gate
+//! found under the batch's head. So everybody can see what a signature is based on. A custodian's refusal
+//! counts in any case: withdrawing trust waits for nobody.
 //!
-//! What attestations establish depends on keys, document and release alone, and is kept: a release that waits comes again every
-//! minute with all its documents. Approvals and refusals are verified anew each time, for their keys are valid for a time.
+//! What attestations establish depends on keys, document and release alone, and is kept: a release that waits
+//! comes again every minute with all its documents. Approvals and refusals are verified every time, because
+//! their keys are valid for a limited time.
 
 use std::{
     borrow::Cow,
@@ -43,7 +44,7 @@ pub struct NotCounted {
     pub why: String,
 }
 
-/// Verifies documents, and remembers what came of it. To be made anew with other keys.
+/// Verifies documents, and remembers the results. Replace it when the trusted keys change.
 #[derive(Debug, Default)]
 pub struct Examiner {
     known: HashMap<Known, Finding>,
@@ -94,7 +95,8 @@ impl Examiner {
         examined
     }
 
-    /// Of a document that the log does not name only a custodian's refusal counts. Nothing of it is kept: the log may name it yet.
+    /// If the log does not name a document, it counts only as a custodian's refusal. Its result is not
+    /// remembered, because the log may still name it.
     fn examine_unlogged(
         &mut self,
         bytes: &[u8],
@@ -115,7 +117,8 @@ impl Examiner {
         Some(finding.map_err(|error| (Some(Kind::Refusal), error.note())))
     }
 
-    /// Each key is tried on each signature: a release with many documents holds this node up, and others' releases with it.
+    /// Each key is tried on each signature: a release with many documents delays this node, and with it the
+    /// releases of others.
     fn has_time(&mut self, evidence: &Evidence, trust: &Trust) -> bool {
         let keys: usize = match evidence.kind() {
             Kind::Approval | Kind::Refusal => 1,
@@ -125,7 +128,7 @@ impl Examiner {
         self.tries <= limits::MAX_KEY_TRIES_PER_RELEASE
     }
 
-    /// `None` where the release has had all its time.
+    /// `None` if the release has used up its time.
     fn examine_one(
         &mut self,
         bytes: &[u8],
@@ -299,7 +302,8 @@ pub(crate) mod tests {
             assert_eq!((examined.established.len(), examined.not_counted.len()), (1, 1));
             assert_eq!(examiner.tries, tries, "one document with one signature, one key");
         }
-        // Of another release it is looked at anew: this one has the same file, and other digests will not.
+        // For another release it is verified again: this one has the same file, but others may have other
+        // digests.
         examiner.examine(&item, [1; 32], &trust(1), NOW);
         assert_eq!((examiner.tries, examiner.known.len()), (1, 4));
     }

@@ -69,7 +69,7 @@ pub struct LogState {
     pub catching_up: Option<u64>,
     /// Unix seconds of the newest line of the whole journal: times of cosignatures never go back behind it.
     pub newest_at: u64,
-    /// How far the log was, about once an hour, oldest first. Sizes never go down.
+    /// Sizes of the log, about one an hour, oldest first. They never go down.
     pub reached: Arc<Vec<Reached>>,
 }
 
@@ -363,8 +363,9 @@ impl Gate {
         }
     }
 
-    /// Notes, once an hour, how far the log was: not at this time but when this node was last shown a head before. A node that was
-    /// suspended for hours may find a head in its queue that is as old, and must not believe that it is of now.
+    /// Records the size of the log once an hour, with the time at which this node was last shown a head
+    /// before. A node that was suspended for hours may find an equally old head in its queue, and must not
+    /// take it for a current one.
     fn note_reached(&mut self, head: Head, now: u64) {
         let at = self.state.newest_at;
         if at == 0 || now < at || now < self.reached_due {
@@ -382,8 +383,8 @@ impl Gate {
         self.revision += 1;
     }
 
-    /// The last time at which this node knows that the log did not have this entry, in Unix seconds; `None` if it knows of none. What
-    /// the entry asks for was not issued before, but for the difference of the clocks.
+    /// The last time at which this node knows that the log did not have this entry, in Unix seconds; `None`
+    /// if it knows of none. The release was not issued before, except for the difference of the clocks.
     #[must_use]
     pub fn not_logged_at(&self, index: u64) -> Option<u64> {
         let before = self.state.reached.partition_point(|reached| reached.size <= index);
@@ -519,8 +520,8 @@ fn own_leaf(item: &BatchItem, logged: &LoggedEntry, roster: RosterHash) -> Hash 
     Entry::request(&item.release, &terms).leaf_hash()
 }
 
-/// Evidence that was added later is in the log under the same head, in an entry that this node encoded itself, for this very
-/// request: what a release is signed on, everybody can see.
+/// Evidence that was added later is in the log under the same head, in an entry that this node encoded
+/// itself, for this same request. So everybody can see what a signature is based on.
 fn check_added(head: &Head, request: u64, added: &LoggedEvidence) -> Result<(), Refusal> {
     check_inclusion(head, added.index, added.leaf, &added.proof).map_err(|error| {
         let problem =
@@ -553,7 +554,7 @@ fn check_terms(logged: &LoggedEntry, now: u64) -> Result<(), Refusal> {
         }
         let what = format!("entry {} of the log has {what}, due from {earliest} to {latest},", logged.index);
         let refusal = out_of_time((&what, time), ("this node's clock says", now), RefusalCode::LogTerms);
-        // What is due too late is no matter of clocks.
+        // An end too far in the future is not a matter of clocks.
         Err(if time < earliest { refusal } else { Refusal { code: RefusalCode::LogTerms, ..refusal } })
     };
     due("a deadline", logged.deadline, MAX_DEADLINE_SECONDS)?;
@@ -562,8 +563,8 @@ fn check_terms(logged: &LoggedEntry, now: u64) -> Result<(), Refusal> {
         .map_or(Ok(()), |embargo| due("an end of its embargo", embargo.disclose_by, MAX_EMBARGO_SECONDS))
 }
 
-/// A time that this node's clock does not permit. By a little, it may be the clock that is wrong: the release waits then, and
-/// nothing is decided about it. By more it is refused with this code.
+/// A time that this node's clock does not permit. If it is only a little outside, the clock may be wrong: the
+/// release then waits, undecided. Otherwise it is refused with this code.
 pub(crate) fn out_of_time(
     (what, time): (&str, u64),
     (clock, than): (&str, u64),

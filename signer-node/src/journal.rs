@@ -1,13 +1,14 @@
 //! The node's journal: one SQLite file (WAL, `synchronous=FULL`), one writer.
 //!
-//! [`Journal::record`] puts the decisions of all batches that wait, and the head of the log that they rest on, into one
-//! transaction: one fsync. What it has
-//! confirmed survives `kill -9` and power loss; what it has not confirmed may be there or not, and nothing has left the
-//! node for it. After any failure the connection is thrown away, for after a failed fsync nobody knows what the system
-//! has kept; the next use opens the file anew and finds its last durable state.
+//! [`Journal::record`] puts the decisions of all batches that wait, and the head of the log that they rest
+//! on, into one transaction: one fsync. What it has confirmed survives `kill -9` and power loss; what it has
+//! not confirmed may be there or not, and nothing has left the node for it. After any failure the connection
+//! is thrown away, for after a failed fsync nobody knows what the system has kept; the next use opens the
+//! file again and finds its last durable state.
 //!
-//! What was written can be told from what is left of it: see [`memory`]. A journal is looked at as a whole when it is
-//! opened ([`verify`]), and what it knew last is compared with a [witness](crate::journal_witness) outside of its folder.
+//! Lost or changed content is detected: see [`memory`]. A journal is verified as a whole when it is opened
+//! ([`verify`]), and its last state is compared with a [witness](crate::journal_witness) outside of its
+//! folder.
 //!
 //! Key ceremonies keep their rows in the same file, see [`crate::ceremonies`].
 
@@ -101,7 +102,7 @@ pub struct Counts {
 }
 
 impl Journal {
-    /// Opens or creates the file, brings it to this version, and looks at all of it.
+    /// Opens or creates the file, migrates it to this version, and verifies all of it.
     ///
     /// # Errors
     /// [`Error::JournalDamaged`] if it is not what was written, and others if it cannot be read.
@@ -220,7 +221,7 @@ impl Journal {
         Ok(Write { open: Some(open), slot, point: &self.0.point })
     }
 
-    /// After a failure: what the file holds now is what counts, whatever was believed before.
+    /// After a failure only the content of the file counts, whatever was believed before.
     async fn reopen(&self) -> Result<Open, Error> {
         let mut connection = self.0.options.connect().await?;
         match Memory::load(&mut connection).await.map_err(Error::of_content)? {
@@ -275,8 +276,8 @@ impl Journal {
         Ok(hash)
     }
 
-    /// Waits until the file is closed, one file that holds everything; a journal that is only dropped closes a little
-    /// later, on a thread of its own. Whoever uses it afterwards opens it again.
+    /// Waits until the journal is closed as one file with everything in it. A journal that is only dropped
+    /// closes a little later, on its own thread. A later use opens it again.
     pub async fn close(&self) -> Result<(), Error> {
         let Some(Open { mut connection, .. }) = self.0.open.lock().await.take() else { return Ok(()) };
         // Crash boundary: before, the journal is two files; after, one. Both hold the same.
@@ -322,7 +323,7 @@ impl Write<'_> {
         self.run(QueryBuilder::new("COMMIT")).await
     }
 
-    /// As another program writes it, which knows nothing of seals.
+    /// Writes as another program would, without seals.
     #[cfg(test)]
     pub(crate) async fn commit_unsealed(self) -> Result<(), Error> {
         self.run(QueryBuilder::new("COMMIT")).await
@@ -355,7 +356,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .disable_statement_logging()
 }
 
-/// What a file holds, once all of it was looked at. One that holds nothing begins a journal.
+/// The content of a file, once all of it was verified. An empty one begins a journal.
 async fn look(connection: &mut SqliteConnection, path: &Path) -> Result<(Memory, Recovered), Error> {
     verify::file(connection).await?;
     let broken = |error: sqlx::migrate::MigrateError| Error::Migration {

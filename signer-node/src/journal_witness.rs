@@ -1,10 +1,12 @@
-//! The witness of the journal: a small file outside of the data folder that says how far the journal was.
+//! The witness of the journal: a small file outside of the data folder that records how far the journal has
+//! got.
 //!
-//! An old copy of the data folder is whole in itself: only something that the copy does not bring back can tell that it
-//! is old. The file is replaced as a whole after commits, at most once in [`limits::JOURNAL_WITNESS_MS`], and at the stop,
-//! so no batch waits for it. At the start a journal that is behind it, or that is another one, is lost state
-//! ([`Lost`]), and so is any journal or key without it. What was written within that time before a crash may be missing from
-//! it, never more: a journal ahead of its witness is as it should be.
+//! An old copy of the data folder is consistent in itself. Only something that is not reverted together with
+//! it can show that it is old. The file is replaced as a whole after commits, at most once in
+//! [`limits::JOURNAL_WITNESS_MS`], and at the stop, so no batch waits for it. At startup, a journal that is
+//! behind its witness, or is a different one, counts as lost state ([`Lost`]), and so does any journal or key
+//! without a witness. The witness may lack only what was written within that time before a crash: a journal
+//! ahead of its witness is valid.
 //!
 //! ```text
 //! {"custodians":{…},"heads":{"log.example/1":{"root":"…","size":17}},"journal":"…","node":"vendor/vendor-1",…}
@@ -38,10 +40,11 @@ pub struct JournalWitness {
     node: NodeId,
 }
 
-/// Why a journal is not the node's newest. Nothing is signed until the custodian restores it, or decides to go on without.
+/// Why a journal is not the node's newest. Nothing is signed until the custodian restores it, or decides to
+/// go on without it.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Lost {
-    /// There is none, but there are keys, or a witness of one.
+    /// There is no journal, but there are keys, or a witness.
     #[error("the journal in {journal} is empty, and this node has {what} from before")]
     Empty {
         /// The file.
@@ -49,7 +52,7 @@ pub enum Lost {
         /// Keys, or a witness.
         what: &'static str,
     },
-    /// Nothing says whether it is the newest: moved to another machine, or the witness was removed.
+    /// Nothing shows whether it is the newest: it was moved to another machine, or the witness was removed.
     #[error("the journal has no witness at {witness}, so nothing says that it is the newest")]
     NoWitness {
         /// Where it should be.
@@ -135,7 +138,8 @@ impl JournalWitness {
         }
     }
 
-    /// A journal with what its witness knows: at least as far, and with the same lines up to there.
+    /// Compares a journal with its witness: it must have got at least as far, with the same lines up to
+    /// there.
     async fn compare(&self, known: &Point, own: &Point, journal: &Journal) -> Result<Option<Lost>, Error> {
         let witness = || self.path.clone();
         if own.journal != known.journal {
@@ -171,7 +175,7 @@ impl JournalWitness {
             .or_else(|| differs("custodians' refusals", own.custodians, known.custodians)))
     }
 
-    /// Makes a point durable, in the place of the one before.
+    /// Makes a point durable, replacing the previous one.
     ///
     /// # Errors
     /// What the disk says.

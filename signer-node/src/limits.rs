@@ -1,7 +1,7 @@
 //! Every bound of the node, with its reason.
 
-/// Nonce pairs at hand for each key and stream: so many that an AV database of 1,000 files beside other work is served
-/// from pairs made in idle time. About 300 bytes each.
+/// Nonce pairs kept ready for each key and stream: enough to sign an AV database of 1,000 files, next to
+/// other work, with pairs made in idle time. About 300 bytes each.
 pub const NONCE_POOL: usize = 2048;
 
 /// Nonce pairs made in one go, between two looks at what waits: about five milliseconds.
@@ -13,11 +13,11 @@ pub const NONCE_STEP_DURING_WRITE: usize = 16;
 /// Permitted sequences of a channel that are kept, so that a release whose quorum failed can come again.
 pub const RETRY_WINDOW: usize = 256;
 
-/// How far above its high-water mark a node permits a sequence where its custodian says nothing else: as many releases as may
-/// fail between two that succeed, and few enough that nobody uses up a channel's 2^53 numbers.
+/// Default step above its high-water mark that a node permits: room for releases that fail between two that
+/// succeed, and too little for anybody to use up a channel's 2^53 numbers.
 pub const MAX_STEP: u64 = 1_000;
 
-/// Channels of which a configuration says where their numbers begin.
+/// Channels in the configuration for which it says where their numbers begin.
 pub const MAX_FIRSTS: usize = 1_024;
 
 /// Versions of all channels that a node remembers: 14 MiB at most, and hourly releases for 29 years.
@@ -32,15 +32,15 @@ pub const MAX_CACHED_QUORUMS: usize = 64;
 /// Seconds that a coordinator's clock may be ahead of this node's.
 pub const MAX_CLOCK_SKEW_S: u64 = 300;
 
-/// Seconds between two points at which a node notes how far its log was. A release can be dated back by at most that, beside the
-/// difference of the clocks.
+/// Seconds between two points at which a node records the size of the log. A release can be backdated by at
+/// most that, plus the difference of the clocks.
 pub const REACHED_EVERY_S: u64 = 3_600;
 
 /// Seconds for which these points are kept: as long as a request may be valid in the log, and a leap day.
 pub const REACHED_KEPT_S: u64 = 366 * 86_400;
 
-/// Seconds by which a clock may be wrong for what is out of time by it to wait, until the clock is set: a wrong time zone, or a
-/// wrong day.
+/// Seconds by which a release may be out of time and still wait until the clock is set, instead of being
+/// refused: a wrong time zone, or a wrong day.
 pub const MAX_CLOCK_ERROR_S: u64 = 86_400;
 
 /// Refusals that the journal keeps; permissions it keeps for ever. A coordinator that asks for the same forbidden thing
@@ -50,8 +50,8 @@ pub const MAX_JOURNALED_REFUSALS: u32 = 100_000;
 /// Refusals journaled between two looks for old ones to delete, so that deleting costs little.
 pub const REFUSALS_BETWEEN_PRUNES: u32 = 1_000;
 
-/// Refusals of custodians that are remembered, in memory too: some 500 bytes each, 4 MB if custodians refuse so many, and on disk
-/// as much as their files take. People refuse a few a day: for some years …
+/// Custodians' refusals that are remembered, also in memory: some 500 bytes each, at most 4 MB; on disk, as
+/// much as their files take. At a few refusals a day they last for some years …
 pub const MAX_CUSTODIAN_REFUSALS: usize = 8_192;
 
 /// … and files that they name together, at most 60 bytes each in memory: 26 refusals of the largest releases, or sixteen files
@@ -62,9 +62,10 @@ pub const MAX_REFUSED_FILES: usize = 131_072;
 /// of product builds.
 pub const MAX_PERMITTED_FILES: usize = 131_072;
 
-/// Public keys tried on the evidence of one release at a time, each in some 50 µs for each signature: as long as the policies may take
-/// (`rutli_policy::limits::MAX_TRIALS`). Most releases need some dozen. What is beyond waits for the next time, and what was
-/// found out is remembered by then; approvals, which are not, need one each.
+/// Public keys tried on the evidence of one release at a time, each in some 50 µs for each signature: as much
+/// time as the policies may take (`rutli_policy::limits::MAX_TRIALS`). Most releases need some dozen. The
+/// rest waits for the next time, when the results so far are remembered; approvals are not remembered, and
+/// need one try each.
 pub const MAX_KEY_TRIES_PER_RELEASE: usize = 1_024;
 
 /// Documents of which it is remembered what they establish: a few for each of some thousand releases that wait …
@@ -90,14 +91,14 @@ pub const MAX_NOTE_BYTES: usize = 150;
 /// Bytes of a decision in words: policies have reasons of their own, and there may be many.
 pub const MAX_DECISION_BYTES: usize = 600;
 
-/// Milliseconds between two looks at the folder of rules: custodians who edit it wait no longer than twice this.
+/// Milliseconds between two looks at the policy directory: custodians who edit it wait at most twice as long.
 pub const RULES_LOOK_MS: u64 = 2_000;
 
 /// Bytes that the probe of a failed journal writes: more than a small hole on a full disk.
 pub const PROBE_BYTES: u32 = 256 << 10;
 
-/// Milliseconds between two writes of the journal's witness: one fsync of its own in so long, and what a crash leaves
-/// unwitnessed.
+/// Milliseconds between two writes of the journal's witness: at most one extra fsync in this time, and a
+/// crash leaves no more than this unwitnessed.
 pub const JOURNAL_WITNESS_MS: u64 = 1_000;
 
 /// Bytes of the journal's witness: three chains, and a head of some 200 bytes for each log that was ever followed.
@@ -120,24 +121,24 @@ pub const MAX_CLOCK_DRIFT_MS: i64 = 5_000;
 /// its coordinator back.
 pub const NODE_QUEUE: usize = 8;
 
-/// Batches that are open at one time, of all coordinators: each may have 8 MiB, and a coordinator has five under way at most.
-/// What is over it is answered at once, undecided.
+/// Batches that are open at one time, of all coordinators: each may have 8 MiB, and a coordinator has five
+/// under way at most. Further batches are answered at once as undecided.
 pub const MAX_OPEN_BATCHES: usize = 8;
 
-/// Milliseconds that the decisions of a batch may take, from when it came: what is not decided by then is answered so. With the
-/// journal, the shares and the way back an answer is there within a second, and a release that shares a batch with others that
-/// are costly to decide waits no longer than that.
+/// Milliseconds that the decisions of a batch may take from its arrival; the rest is answered as undecided.
+/// With journal, shares and the way back, an answer arrives within a second, and a release that shares a
+/// batch with expensive ones waits no longer than that.
 pub const BATCH_MS: i64 = 500;
 
-/// Milliseconds of decisions after which a batch gives way to those that have used less: one decision at its bound
-/// (`rutli_policy::limits::MAX_TRIALS`), or a whole batch of usual ones.
+/// Milliseconds of decisions after which a batch yields to those that have used less: one decision at its
+/// bound (`rutli_policy::limits::MAX_TRIALS`), or a whole batch of usual ones.
 pub const BATCH_TURN_MS: i64 = 50;
 
 /// Milliseconds of decisions after which a batch of AV databases no longer goes before product builds: usual ones take a few.
 pub const URGENT_MS: i64 = 250;
 
-/// Milliseconds that a batch that is decided waits for others that cost little, to share their write to the journal: what such a
-/// write takes.
+/// Milliseconds that a decided batch waits for other cheap ones to share one write to the journal: the time
+/// of such a write.
 pub const JOURNAL_GROUP_MS: i64 = 5;
 
 /// Messages that wait to be sent to one coordinator; one that does not read loses its stream.
@@ -211,12 +212,12 @@ pub const LINK_WINDOW_BYTES: u32 = 2 << 20;
 /// (2^18) a quarter of it.
 pub const MAX_SCRYPT_LOG_N: u8 = 20;
 
-/// Work factor below which a passphrase is refused: each step less halves the cost of guessing it. 2^15 takes a tenth of a
-/// second and 32 MiB for each guess; the `age` command writes 2^18.
+/// Work factor below which a passphrase is refused: each step down halves the cost of guessing it. 2^15 takes
+/// a tenth of a second and 32 MiB for each guess; the `age` command writes 2^18.
 pub const MIN_SCRYPT_LOG_N: u8 = 15;
 
 /// Bytes of the beginning of an age file that have its work factor: two short lines.
 pub const SCRYPT_STANZA_BYTES: u64 = 256;
 
-/// Bytes of a journal in a backup: some 50 million permissions. What is beyond is no backup of a node.
+/// Bytes of a journal in a backup: some 50 million permissions. Anything larger is not a backup of a node.
 pub const MAX_BACKUP_JOURNAL_BYTES: u64 = 64 << 30;

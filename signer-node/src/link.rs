@@ -1,9 +1,9 @@
 //! The link to one coordinator: dials, keeps the stream, comes back.
 //!
-//! TLS 1.3 with certificates on both sides, hybrid post-quantum key exchange first; the coordinator's certificate must
-//! name a coordinator. One stream at a time: the signer's pool of nonces belongs to it, a new stream means a new pool.
-//! An end without a goodbye is a loss. The files of the TLS side are read anew at each dial, so that a renewed
-//! certificate needs no restart.
+//! TLS 1.3 with certificates on both sides, hybrid post-quantum key exchange first; the coordinator's
+//! certificate must name a coordinator. One stream at a time: the signer's pool of nonces belongs to it, a
+//! new stream means a new pool. An end without a goodbye is a loss. The TLS files are read at each dial, so
+//! that a renewed certificate needs no restart.
 
 use std::{
     error::Error as StdError,
@@ -80,7 +80,7 @@ impl LinkState {
 enum Ended {
     /// The coordinator said goodbye.
     Goodbye(String),
-    /// This side ended it: its signer wants to begin anew, or the coordinator did not keep up.
+    /// This side ended it: its signer wants to start over, or the coordinator did not keep up.
     ByNode,
     /// This process stops.
     Shutdown,

@@ -15,21 +15,22 @@ use tokio_util::sync::CancellationToken;
 use tracing_subscriber::EnvFilter;
 use zeroizing_alloc::ZeroAlloc;
 
-/// Libraries free what held a share, a nonce or a passphrase as it is: age buffers plaintext, growing vectors move. So all
-/// memory is overwritten when it is freed.
+/// Libraries free memory that held a share, a nonce or a passphrase without wiping it: age buffers plaintext,
+/// growing vectors move. So all memory is overwritten when it is freed.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
-/// A signer node of Rütli: holds one share of each key, decides for itself what is signed, dials out.
+/// Rütli signer node: holds one share of each key, decides itself what is signed, dials out.
 ///
-/// Logs go to stderr; RUTLI_LOG filters them (error, warn, info, debug, trace, or per module). SIGTERM ends it in order.
+/// Logs go to stderr; RUTLI_LOG filters them (error, warn, info, debug, trace, or per module). SIGTERM stops
+/// it cleanly.
 #[derive(Parser)]
 #[command(name = "rutli-signer", version)]
 struct Arguments {
-    /// The node's configuration, a TOML file.
+    /// Configuration of the node, a TOML file.
     #[arg(long, value_name = "FILE")]
     config: PathBuf,
-    /// Logs as JSON, one object per line.
+    /// Write the log as JSON, one object per line.
     #[arg(long)]
     log_json: bool,
     #[command(subcommand)]
@@ -38,9 +39,10 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Write a backup: shares as sealed, rosters, identity and journal, encrypted to the recipients. The node may run.
+    /// Write a backup of sealed shares, rosters, identity and journal, encrypted to the recipients. The node
+    /// may run.
     ///
-    /// The seal's identity is not in it; keep a copy of that file somewhere else.
+    /// It does not contain the seal's identity; keep a copy of that file elsewhere.
     #[command(
         after_help = "Example:\n  rutli-signer --config node.toml backup --recipient age1… --to vendor-1.backup"
     )]
@@ -54,8 +56,8 @@ enum Command {
     },
     /// Restore a backup. The node must be stopped.
     ///
-    /// What is in the data folder is set aside. The node then neither signs nor cosigns, until it gets a head of the log that
-    /// its peers cosigned since; then it goes on by itself.
+    /// The previous content of the data folder is moved aside. The node then neither signs nor cosigns until
+    /// it gets a log head that its peers have cosigned since, and resumes automatically.
     #[command(
         after_help = "Example:\n  rutli-signer --config node.toml restore --from vendor-1.backup --identity age.txt"
     )]
@@ -67,10 +69,11 @@ enum Command {
         #[arg(long, value_name = "FILE")]
         identity: PathBuf,
     },
-    /// Say that this node's whole machine was restored from an old copy, before it is started again.
+    /// Record that this node's whole machine was reverted to an old copy, before it is started again.
     ///
-    /// It may have permitted and cosigned more than the copy knows. From now on it neither signs nor cosigns, until it gets a
-    /// head of the log that its peers cosigned since; then it goes on by itself. The node must be stopped.
+    /// The node may have permitted and cosigned more than the copy knows. It neither signs nor cosigns until
+    /// it gets a log head that its peers have cosigned since, and resumes automatically. The node must be
+    /// stopped.
     Restored,
 }
 
@@ -115,7 +118,7 @@ fn serve(config: Config) -> Result<(), Error> {
     served
 }
 
-/// For what is done once, and alone.
+/// For commands that run once and then end.
 fn one_thread() -> Result<tokio::runtime::Runtime, Error> {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     builder.enable_all().build().map_err(|source| Error::Thread { source })

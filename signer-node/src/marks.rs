@@ -1,6 +1,6 @@
-//! The node's own high-water marks: in each channel of a product and class the sequence goes up, never back, and no
-//! sequence is permitted twice with other content. It goes up by at most what the custodian permits ([`Steps`]): whoever
-//! can have one release permitted cannot use up a channel's numbers with it.
+//! The node's own high-water marks: in each channel of a product and class the sequence goes up, never back,
+//! and no sequence is permitted twice with other content. It goes up by at most what the custodian permits
+//! ([`Steps`]), so that one permitted release cannot use up a channel's numbers.
 //!
 //! A release that was permitted once may come again with the same content, for its quorum may have failed after this
 //! node signed: the last [`limits::RETRY_WINDOW`] permitted sequences of a channel are kept for that.
@@ -21,12 +21,12 @@ pub enum Novelty {
     Durable,
 }
 
-/// How far a sequence may go up at once, by the custodian's will.
+/// How far a sequence may go up at once, as the custodian configured it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Steps {
     /// Above the mark of the channel, or above what `first` says where that is higher.
     pub max_step: u64,
-    /// Where the numbers of a channel begin, or go on.
+    /// Where the numbers of a channel begin, or continue.
     pub first: BTreeMap<ChannelKey, Sequence>,
 }
 
@@ -65,8 +65,8 @@ pub struct Mark {
 /// What the marks say of a release before it is decided on.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct History {
-    /// The highest sequence that was permitted in its channel before it, with its version. A release that comes again is not
-    /// before itself, nor is what was permitted after it.
+    /// The highest sequence that was permitted in its channel before it, with its version. A release that
+    /// comes again does not precede itself, and neither does a later one.
     pub previous: Option<(Sequence, Version)>,
     /// Whether no other content was permitted under its version in its channel.
     pub version_is_new: bool,
@@ -81,7 +81,7 @@ impl Default for Steps {
 }
 
 impl Steps {
-    /// The highest sequence that may follow on a mark.
+    /// The highest sequence that is permitted after a mark.
     fn highest(&self, channel: &ChannelKey, mark: u64) -> u64 {
         let first = self.first.get(channel).map_or(0, |first| first.get());
         mark.max(first).saturating_add(self.max_step)
@@ -243,7 +243,7 @@ mod tests {
         assert_eq!(marks.highest().map(|(_, sequence)| sequence).collect::<Vec<_>>(), [6]);
         // Another product is another channel.
         assert_eq!(marks.admit(&release("avdb", 1, 1), [1; 32], 50), Ok(Novelty::New));
-        // And so is another class: a database's number raises no build's.
+        // Classes are separate too: a database's number does not raise a build's.
         let database = release_of(Class::AvDatabase, "suite", 900, 1);
         assert_eq!(marks.admit(&database, [1; 32], 50), Ok(Novelty::New));
         assert_eq!(admit(&mut marks, 7), Ok(Novelty::New));
@@ -262,7 +262,7 @@ mod tests {
         assert_eq!(admit(&mut marks, limits::MAX_STEP), Ok(Novelty::New));
         assert_eq!(admit(&mut marks, 2 * limits::MAX_STEP + 1), Err(RefusalCode::SequenceStep));
         assert_eq!(admit(&mut marks, 2 * limits::MAX_STEP), Ok(Novelty::New));
-        // By the custodian's will: another step, and numbers that begin, or go on, elsewhere.
+        // As the custodian configures it: another step, and numbers that begin, or continue, elsewhere.
         let channel = release("suite", 1, 1).channel_key();
         let first = [(channel, Sequence::new(20_260_000).unwrap())].into();
         let mut marks = marks.with_steps(Steps { max_step: 10, first });
@@ -271,7 +271,7 @@ mod tests {
         assert_eq!(admit(&mut marks, 20_260_021), Err(RefusalCode::SequenceStep));
     }
 
-    /// Refused is refused: it moves no mark and uses no version.
+    /// A refused release moves no mark and uses no version.
     #[test]
     fn what_is_refused_leaves_no_trace() {
         let mut marks = Marks::default();

@@ -1,8 +1,8 @@
 //! The driver of the [`Signer`]: owns it on a thread of its own, between the links, the custodian and the journal.
 //!
-//! What waits is taken together: all batches that are there are opened, decided release by release with a look at the inbox
-//! after each, journaled in one transaction where they are ready together, and only then answered. In idle time, and while
-//! the disk works, it makes nonces ahead in small steps.
+//! Waiting batches are handled together: they are opened, decided release by release with a look at the inbox
+//! after each, journaled in one transaction where they are ready together, and only then answered. In idle
+//! time, and while the disk works, the node makes nonces ahead in small steps.
 //!
 //! It is also the one who looks at the clocks, closes the node when the journal fails, and opens it again when a write
 //! succeeds.
@@ -220,7 +220,7 @@ struct Node {
     hungry: VecDeque<StreamId>,
     watch: Watch,
     rng: HedgedRng<OsRng>,
-    /// No nonce is made before this moment of the clock that counts suspensions too, in milliseconds.
+    /// No nonce is made before this time in milliseconds, by the clock that also counts suspensions.
     no_nonces_before_ms: i64,
     /// Highest time in the journal.
     newest_at: u64,
@@ -306,7 +306,7 @@ impl Node {
         let mut next = Some((stream, batch));
         while let Some((stream, batch)) = next.take() {
             let now = self.look_at_clocks();
-            // A batch of a stream that has ended meanwhile has no nonces left here, and nobody to answer to.
+            // A batch whose stream has ended has no nonces left here, and nobody to answer to.
             if self.streams.contains_key(&stream) {
                 self.signer.open(stream, batch, now);
             }
@@ -327,7 +327,7 @@ impl Node {
         self.answer(decided).await;
     }
 
-    /// Answers all open batches: something changes on which their decisions rest.
+    /// Answers all open batches: something that their decisions depend on changes.
     async fn answer_all(&mut self) {
         let now = self.look_at_clocks();
         let all = self.signer.take_all(now);
@@ -446,7 +446,7 @@ impl Node {
         self.newest_at = self.newest_at.min(now);
         self.clock_behind = false;
         self.signer.resume(vouched);
-        // Whatever the witness knew: from now on it follows this journal.
+        // Whatever the witness said before, from now on it follows this journal.
         self.journal.accept();
         self.signer.recount(rates, now);
         self.reopen_if_sound();
@@ -555,7 +555,7 @@ impl Node {
         }
     }
 
-    /// Without its witness an old copy of the journal would pass for the newest one day.
+    /// Without its witness, an old copy of the journal could later be taken for the newest.
     fn check_witness(&mut self) {
         let problem = self.journal.witness_problem();
         let failed = problem.is_some();
@@ -602,8 +602,8 @@ impl Node {
         }
     }
 
-    /// Every nonce may exist twice: none is used, and every stream begins anew. So may the kernel's randomness, until it
-    /// reseeds: no nonce is made before that.
+    /// Every nonce may exist twice: none is used, and every stream starts over. The kernel's randomness may
+    /// repeat until it reseeds, so no nonce is made before that.
     fn forget_nonces(&mut self, why: &str) {
         let pause_s = limits::NONCE_PAUSE_MS / 1_000;
         tracing::warn!(

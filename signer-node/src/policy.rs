@@ -41,7 +41,7 @@ pub struct Policy {
 pub enum Change {
     /// Other policies and trust.
     Rules(Box<Rules>),
-    /// It has changed, and another look will show whether that is all of it.
+    /// It has changed, and another look will show whether the change is complete.
     UnderWay {
         /// Whom it trusts now, if that can be read.
         trust: Option<Trust>,
@@ -69,7 +69,7 @@ pub struct Denied {
     pub refusal: Refusal,
     /// What policies based it on; `None` if none was asked.
     pub basis: Option<Basis>,
-    /// Custodians' refusals that the journal must hold from now on.
+    /// Custodians' refusals that the journal must contain from now on.
     pub refused_by: Vec<CustodianRefusal>,
 }
 
@@ -147,7 +147,7 @@ impl Policy {
             return Err(waits.into());
         }
         let history = marks.history(release, digest);
-        // What is left of refusals is about files that other releases share with the refused one.
+        // The remaining refusals are about files that other releases share with the refused one.
         let counts =
             |established: &&([u8; 32], Established)| !matches!(established.1, Established::Refusal { .. });
         let (evidence, established): (Vec<_>, Vec<_>) =
@@ -191,8 +191,8 @@ impl Policy {
         Err(Box::new(denied))
     }
 
-    /// A custodian's refusal is permanent, also if its document does not come any more. What the journal does not have of it, and of
-    /// those that came with the release, is written.
+    /// A custodian's refusal is permanent, even if its document never arrives again. Refusals that came with
+    /// the release and are not in the journal yet are written to it.
     fn refused(&self, refusal: &CustodianRefusal, examined: &Examined) -> Box<Denied> {
         let evidence = vec![refusal.document];
         let basis = Basis { policies: Vec::new(), evidence, rules: self.rules.digest() };
@@ -218,10 +218,11 @@ impl Policy {
         self.refusals.settle(&refusal.document);
     }
 
-    /// The policy directory changed, at a time in Unix seconds. Nothing that was found by earlier rules counts any more.
+    /// The policy directory changed, at a time in Unix seconds. Results under earlier policies no longer
+    /// count.
     ///
-    /// What the directory takes back works at once: whoever it does not name any more does not count, whatever else is wrong with it.
-    /// What it gives works once it parses.
+    /// Withdrawn trust takes effect at once, whatever else is wrong with the directory. A grant takes effect
+    /// once the directory parses.
     pub fn reload(&mut self, change: Change, now: u64) {
         match change {
             Change::Rules(rules) => {
@@ -250,7 +251,7 @@ impl Policy {
         self.waits = Waits::default();
     }
 
-    /// The earlier policies, for whoever is still trusted; or why nothing can be permitted by them.
+    /// The earlier policies, for those who are still trusted; or why they can permit nothing.
     fn restrict(&mut self, trust: Option<&Trust>, now: u64) -> Option<String> {
         let Some(trust) = trust else {
             return Some(
@@ -306,7 +307,8 @@ impl From<Refusal> for Box<Denied> {
     }
 }
 
-/// The log says which documents there are for the request: whoever sends a node less takes something away, perhaps a refusal.
+/// The log names the documents of the request. A coordinator that sends fewer withholds something, perhaps a
+/// refusal.
 fn withheld(item: &BatchItem, examined: &Examined) -> Option<Refusal> {
     let established = examined.established.iter().map(|(digest, _)| digest);
     let sent: BTreeSet<&[u8; 32]> =
@@ -379,7 +381,7 @@ mod tests {
         assert!(denied.refusal.reason.contains("4 files"), "{denied:?}");
     }
 
-    /// What nobody has looked at may be a refusal.
+    /// A document that has not been looked at may be a refusal.
     #[test]
     fn nothing_is_permitted_before_all_documents_were_looked_at() {
         let mut policy =

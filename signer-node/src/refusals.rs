@@ -1,8 +1,9 @@
-//! What this node remembers of files: which of them custodians refused, and which it permitted before.
+//! Files that this node remembers: those that custodians refused, and those that it permitted before.
 //!
-//! A refusal is about a product and files. Any release of that product with one of those files is refused, whatever else it says and
-//! whoever takes the document away afterwards: another time or sequence, other formats, a file less. Files that this node permitted in
-//! an earlier release do not count, or a refusal would take back what other releases share with the refused one; unless all of them are
+//! A refusal is about a product and files. Any release of that product with one of those files is refused,
+//! whatever else it says (another time or sequence, other formats, a file fewer), and even if the document is
+//! removed afterwards. Files that this node permitted in an earlier release do not count, because a refusal
+//! would otherwise also refuse what other releases share with the refused one; unless all of its files are
 //! such files.
 //!
 //! Everything here is bounded: the oldest is forgotten first.
@@ -32,14 +33,14 @@ pub struct CustodianRefusal {
     pub document: [u8; 32],
 }
 
-/// What custodians refused, and what was permitted.
+/// Refused and permitted files.
 #[derive(Debug, Default)]
 pub struct Refusals {
     kept: BTreeMap<u64, Kept>,
     documents: HashMap<[u8; 32], u64>,
     statements: HashMap<[u8; 32], u64>,
     files: HashMap<Product, HashMap<FileKey, u64>>,
-    /// Of the next refusal: older ones have lower numbers.
+    /// Number of the next refusal: older ones have lower numbers.
     next: u64,
     permitted: PermittedFiles,
 }
@@ -58,7 +59,7 @@ pub struct PermittedFiles {
     order: VecDeque<FileKey>,
 }
 
-/// The first half of a SHA-256: nobody finds another file with it.
+/// The first half of a SHA-256: nobody can find another file with the same half.
 pub type FileKey = [u8; 16];
 
 impl Refusals {
@@ -85,7 +86,8 @@ impl Refusals {
         self.kept.get(number).map(|kept| &kept.refusal)
     }
 
-    /// A refusal of this document from now on, if it is about the release. It is durable once [`Refusals::settle`] says so.
+    /// Records this document's refusal, if it is about the release. It is durable once [`Refusals::settle`]
+    /// is called.
     pub fn learn(
         &mut self,
         release: &VerifiedRelease,
@@ -116,7 +118,7 @@ impl Refusals {
         });
     }
 
-    /// Of these documents the refusals that the journal does not have yet: they must be written.
+    /// The refusals of these documents that are not in the journal yet, and must be written.
     #[must_use]
     pub fn unsaved(&self, documents: impl Iterator<Item = [u8; 32]>) -> Vec<CustodianRefusal> {
         let kept = documents.filter_map(|document| self.kept.get(self.documents.get(&document)?));
@@ -180,7 +182,8 @@ impl PermittedFiles {
         permitted
     }
 
-    /// How many files of a release were permitted in an earlier one. A release that comes again is not before itself.
+    /// How many files of a release were permitted in an earlier one. A release that comes again does not
+    /// precede itself.
     #[must_use]
     pub fn count(&self, release: &VerifiedRelease, statement: &[u8; 32]) -> u64 {
         let files: BTreeSet<_> = release.artifacts().iter().map(|artifact| &artifact.sha256).collect();
@@ -257,7 +260,7 @@ mod tests {
         assert!(!is_refused(&refusals, "suite", 2), "without that file");
         assert!(!is_refused(&refusals, "other", 3), "another product");
         assert!(refusals.of(&release("suite", 1, 1), &[7; 32]).is_some(), "the statement that was looked at");
-        // What shares nothing with the release it came with is not about it.
+        // A refusal that shares no file with the release it came with is not about it.
         let mut refusals = Refusals::default();
         learn(&mut refusals, 2, &refused(8, &[50]));
         assert!(!is_refused(&refusals, "suite", 51));
@@ -301,7 +304,7 @@ mod tests {
         digest
     }
 
-    /// The files of a release are always in memory; what is bounded is what refusals name.
+    /// The files of a release are always in memory; only the files that refusals name are bounded.
     #[test]
     fn refusals_and_their_files_are_bounded_and_the_newest_stay() {
         let row = |number: usize, files: std::ops::Range<usize>| CustodianRefusal {

@@ -1,9 +1,10 @@
-//! The policy directory: read at the start, looked at again and again, and on request.
+//! Watches the policy directory: reads it at startup, at regular intervals, and on request.
 //!
-//! The files are the truth: nothing of them is kept elsewhere. What is wrong with them at the start stops the node; later it
-//! leaves in force what was there, without whoever the directory does not name any more, and the node says so. A change that is found
-//! by looking restricts at once, and is taken once two looks have seen the same, for half a file may be rules too: until then nothing
-//! is permitted. A change that the custodian announces is taken at once.
+//! The files are the truth: nothing of them is kept elsewhere. At startup a mistake stops the node. Later,
+//! the earlier policies stay in force, except for those whom the directory no longer names, and the node says
+//! so. A change that a look finds restricts at once, and takes effect once two looks have seen the same
+//! files, because half a file may be a valid policy too: until then nothing is permitted. A change that the
+//! custodian announces takes effect at once.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -22,7 +23,7 @@ use crate::{
     policy::Change,
 };
 
-/// Such a directory.
+/// A policy directory.
 #[derive(Clone, Debug)]
 pub struct RulesFolder(PolicyDir);
 
@@ -46,7 +47,7 @@ impl RulesFolder {
         Self(PolicyDir::new(path))
     }
 
-    /// The rules as they are there now.
+    /// Reads the policies and trust as they are now.
     pub fn load(&self) -> Result<Loaded, Error> {
         let seen = self.0.look();
         let wrong = |problem| Error::Rules { path: self.0.path().to_owned(), problem };
@@ -54,7 +55,7 @@ impl RulesFolder {
     }
 }
 
-/// The whole of it, or what can be taken back by it.
+/// The new policies, or, if they are invalid, the trust that can be withdrawn.
 fn change(seen: &Seen, folder: &PolicyDir) -> Change {
     match seen.rules() {
         Ok(rules) => Change::Rules(Box::new(rules)),
@@ -73,12 +74,13 @@ fn change(seen: &Seen, folder: &PolicyDir) -> Change {
     }
 }
 
-/// The way to the one who looks at the folder.
+/// A handle to the [`Keeper`].
 #[derive(Clone, Debug)]
 pub struct RulesHandle(mpsc::Sender<oneshot::Sender<()>>);
 
 impl RulesHandle {
-    /// Has the folder read and taken now, and waits until that is done; whether it holds, the node's report says.
+    /// Has the directory read and applied now, and waits for that. The node's report says whether it is
+    /// valid.
     pub async fn reload(&self) -> Result<(), Error> {
         let (done, waiting) = oneshot::channel();
         self.0.send(done).await.map_err(|_| Error::Stopping)?;
@@ -86,17 +88,17 @@ impl RulesHandle {
     }
 }
 
-/// Looks at the folder for as long as the process runs, and tells the node.
+/// Watches the directory for as long as the process runs, and notifies the node.
 #[derive(Debug)]
 pub struct Keeper {
     folder: RulesFolder,
     node: NodeHandle,
     wishes: mpsc::Receiver<oneshot::Sender<()>>,
-    /// What the node was told.
+    /// The look that the node knows.
     taken: Look,
     /// The last one.
     seen: Look,
-    /// Whether the node waits for the end of a change.
+    /// Whether a change is still under way.
     is_under_way: bool,
 }
 
@@ -109,7 +111,7 @@ impl Keeper {
         (keeper, RulesHandle(handle))
     }
 
-    /// Until the node or all who could wish for something are gone.
+    /// Runs until the node, or every handle, is gone.
     pub async fn keep(mut self) {
         let mut looks = interval(Duration::from_millis(limits::RULES_LOOK_MS));
         looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -126,7 +128,7 @@ impl Keeper {
             if self.look(at_once).await.is_err() {
                 return;
             }
-            // Who wished for it may have gone.
+            // The caller may have gone.
             _ = done.map(|done: oneshot::Sender<()>| done.send(()));
         }
     }
@@ -158,7 +160,7 @@ impl Keeper {
     }
 }
 
-/// SIGHUP, by custom: read the configuration again. Without it there are other ways.
+/// SIGHUP means, by convention, to read the configuration again. Without it there are other ways.
 async fn hangup(signal: Option<&mut Signal>) {
     match signal {
         Some(signal) => _ = signal.recv().await,
@@ -245,7 +247,7 @@ mod tests {
             keeper.look(false).await.unwrap();
             let report = node.node.report().await.unwrap().rules;
             assert_eq!(report.policies, in_force);
-            // What changes permits nothing meanwhile.
+            // Nothing is permitted while the directory changes.
             let changing = report.problem.is_some_and(|problem| problem.contains("is changing"));
             assert_eq!(changing, written.is_some());
         }
@@ -259,7 +261,8 @@ mod tests {
         assert_eq!(node.node.report().await.unwrap().rules.problem, None);
     }
 
-    /// Whoever is not named any more does not count from the first look on, and nobody does where that cannot be read.
+    /// Anybody who is no longer named stops counting at the first look; if the trust cannot be read, nobody
+    /// counts.
     #[tokio::test]
     async fn trust_is_taken_back_at_the_first_look() {
         let (folder, path) = folder();
@@ -287,7 +290,7 @@ mod tests {
         keeper.look(true).await.unwrap();
         let problem = node.node.report().await.unwrap().rules.problem.unwrap();
         assert!(problem.contains("nothing is permitted"), "{problem}");
-        // Broken, it gives nobody anything.
+        // An invalid directory gives nobody anything.
         fs::write(path.join("allowed_signers"), format!("clara {key}\n")).unwrap();
         keeper.look(true).await.unwrap();
         assert_eq!(trusts().await, Vec::<String>::new());

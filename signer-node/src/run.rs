@@ -84,7 +84,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
 
     let failed = tokio::select! {
         () = shutdown.cancelled() => None,
-        // A thread that is gone takes its nonces with it; the service manager starts the process anew.
+        // A thread that is gone takes its nonces with it; the service manager restarts the process.
         () = node.gone() => Some(Error::Gone("signer's thread")),
         () = ceremonies.gone() => Some(Error::Gone("ceremonies' task")),
     };
@@ -170,8 +170,8 @@ fn dial(
     links
 }
 
-/// Puts a backup in the place of what lies in the data folder, see [`backup::restore`]. The node must be stopped. `now` in
-/// Unix seconds.
+/// Replaces the content of the data folder with a backup, see [`backup::restore`]. The node must be stopped.
+/// `now` in Unix seconds.
 pub async fn restore(config: &Config, from: &Path, identity: &Path, now: u64) -> Result<Restored, Error> {
     make_private_folder(&config.data_dir)?;
     let _lock = lock(&config.data_dir)?;
@@ -187,7 +187,7 @@ pub async fn mark_restored(config: &Config, now: u64) -> Result<(), Error> {
     let (journal, _) = Journal::open(&journal_path(config)).await?;
     journal.set_catching_up(config.log.origin(), now).await?;
     journal.close().await?;
-    // The custodian's word: what the witness knew of a later time is what the node now catches up with.
+    // The custodian decides this: the node now catches up with what the witness knew of a later time.
     let point = journal.point().borrow().clone();
     witness.write(&point)
 }
@@ -196,7 +196,7 @@ fn journal_path(config: &Config) -> PathBuf {
     config.data_dir.join("node.sqlite")
 }
 
-/// The witness of the journal, in a folder that a copy of the data folder does not bring back.
+/// The witness of the journal, in a folder that is not reverted together with the data folder.
 fn witness(config: &Config) -> Result<JournalWitness, Error> {
     let path = &config.journal_witness;
     let folder = path.parent().unwrap_or(Path::new("."));
@@ -208,9 +208,9 @@ fn witness(config: &Config) -> Result<JournalWitness, Error> {
     Ok(JournalWitness::new(path.clone(), config.me.clone()))
 }
 
-/// A journal that is not this node's newest has lost marks: what it permitted before, and what it would sign twice. No doubt
-/// is resolved towards signing: the node is closed until its custodian restores it or goes on without, and then it catches
-/// up with its peers' view of the log.
+/// A journal that is not this node's newest has lost marks: what it permitted before, and what it would sign
+/// twice. When in doubt, nothing is signed: the node is closed until its custodian restores it or goes on
+/// without it, and then it catches up with its peers' view of the log.
 async fn open_journal(
     config: &Config,
     witness: &JournalWitness,
@@ -474,8 +474,8 @@ mod tests {
         assert!(problem(broken).await.contains("openssl genpkey -algorithm ed25519"));
     }
 
-    /// First start: no keys, no journal, no witness. Whatever else is missing, emptied or old is lost state, over restarts,
-    /// until the custodian goes on.
+    /// A first start has no keys, no journal and no witness. In any other case, missing, emptied or old state
+    /// is lost state, across restarts, until the custodian goes on.
     #[tokio::test]
     async fn what_is_lost_is_never_a_first_start() {
         let folder = tempfile::tempdir().unwrap();

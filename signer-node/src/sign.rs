@@ -2,9 +2,10 @@
 //!
 //! 1. [`Signer::open`]: the node's own condition, the key, the roster, the quorum, the head of the log; then all the
 //!    batch's nonces leave the pool, whatever becomes of them.
-//! 2. [`Signer::decide_next`], again and again: for one release its entry in the log, its time, policy and marks. Whose turn
-//!    it is says [`undecided`]; [`Signer::take_decided`] gives the batches that are to be answered. Each, a [`Pending`],
-//!    names what the journal must hold. What was not decided in the batch's time is answered so.
+//! 2. [`Signer::decide_next`], again and again: for one release its entry in the log, its time, policy and
+//!    marks. [`undecided`] chooses whose turn it is; [`Signer::take_decided`] returns the batches to be
+//!    answered. Each one, a [`Pending`], names what the journal must contain. Releases that were not decided
+//!    in the batch's time are answered as undecided.
 //! 3. The driver makes those records and the new head durable: one transaction, one fsync for all of them.
 //! 4. [`Signer::release_shares`]: encodes the bytes itself and computes one share for each signature (RFC 9591,
 //!    section 5.2). The cosignature of the head goes with them.
@@ -66,7 +67,7 @@ pub struct Signer {
     closed: Option<String>,
     /// Why it makes no nonces at the moment.
     lull: Option<String>,
-    /// Its memory is not all there, until its custodian decides to go on.
+    /// Its memory is incomplete, until its custodian decides to go on.
     lost: Option<String>,
     /// Until its custodian has opened the seal identity; also while there is no key yet.
     sealed: bool,
@@ -84,7 +85,7 @@ pub enum KeyError {
     WrongShare(KeyName),
 }
 
-/// A batch that is decided as far as it will be, but whose records are not durable yet.
+/// A batch whose decisions are done, but whose records are not durable yet.
 #[must_use = "make its records durable, then hand it to release_shares"]
 #[derive(Debug)]
 pub struct Pending {
@@ -162,7 +163,7 @@ impl Signer {
         }
     }
 
-    /// Looks at a batch as a whole and draws its nonces. Its releases are decided by [`Signer::decide_next`].
+    /// Checks a batch as a whole and draws its nonces. [`Signer::decide_next`] decides its releases.
     pub fn open(&mut self, stream: StreamId, batch: Batch, now: Reading) {
         let opened = if self.open.has_room() {
             self.open_batch(stream, batch, now)
@@ -204,7 +205,7 @@ impl Signer {
         ready.into_iter().map(|batch| self.finish(batch, now.unix_s())).collect()
     }
 
-    /// All open batches, however far they are: something changes on which decisions rest.
+    /// All open batches, however far they are: something that decisions depend on changes.
     pub fn take_all(&mut self, now: Reading) -> Vec<Pending> {
         let all = self.open.take_all();
         all.into_iter().map(|batch| self.finish(batch, now.unix_s())).collect()
@@ -238,7 +239,8 @@ impl Signer {
         let content = opened.map(|(effective, head)| {
             let Batch { key, roster, items, signers, .. } = batch;
             let draw = |item: BatchItem| {
-                // Nonces leave the pool first, so that nothing that is refused or left undecided can be asked for again.
+                // Nonces leave the pool first, so that no nonce of a refused or undecided release can be used
+                // again.
                 let nonces = self.draw(stream, &key, signers.len(), effective.place, &item);
                 (item, nonces)
             };
@@ -390,7 +392,7 @@ impl Signer {
         let not_logged_at = item.entry.as_ref().and_then(|entry| self.gate.not_logged_at(entry.index));
         check_time(&item.release, not_logged_at, now)?;
         let permitted = self.policy.decide(item, &self.marks, now).or_else(|denied| {
-            // Nothing that comes makes a number right that is wrong.
+            // No evidence can make a wrong number right.
             let waits = denied.refusal.code.waits();
             if waits {
                 self.marks.check(&item.release, item.release.digest())?
@@ -453,7 +455,8 @@ impl Signer {
         self.lost.as_ref().or(self.closed.as_ref())
     }
 
-    /// What was found when the batch came must hold when its shares leave: the journal was written in between.
+    /// What was true when the batch came must still be true when its shares leave: the journal was written in
+    /// between.
     fn check_still(&self, work: &Work) -> Result<(), Refusal> {
         self.check_gate()?;
         let held = self.keys.get(&work.key).map(|held| held.roster.hash());
@@ -545,7 +548,8 @@ impl Signer {
         self.marks.not_after(now);
     }
 
-    /// What the node knew is lost, and why: nothing is signed or cosigned before its custodian resumes it.
+    /// The node has lost its memory, for this reason: nothing is signed or cosigned before its custodian
+    /// resumes it.
     pub fn lose_memory(&mut self, reason: String) {
         self.lost = Some(reason);
     }
@@ -644,8 +648,9 @@ impl Signer {
     }
 }
 
-/// Bounded on both sides, for nothing else proves when a release was issued: not later than now, and not before the last time at
-/// which this node knows that the log did not have it. By a little, it may be a clock that is wrong.
+/// Bounded on both sides, because nothing else proves when a release was issued: not later than now, and not
+/// before the last time at which this node knows that the log did not have it. If it is only a little
+/// outside, a clock may be wrong.
 fn check_time(release: &VerifiedRelease, not_logged_at: Option<u64>, now: u64) -> Result<(), Refusal> {
     let issued = release.issued_at().0;
     let wrong = |what: &str, time, clock: &str, than| {
@@ -678,8 +683,8 @@ fn refuse(code: RefusalCode, reason: String) -> Refusal {
     Refusal::new(code, reason)
 }
 
-/// Either the coordinator erred or lies, or the stream was lost in between; a fresh session with fresh commitments is the
-/// way out.
+/// Either the coordinator is wrong or lies, or the stream was lost in between. A new session with new
+/// commitments resolves it.
 fn unknown_commitment(commitment: &CommitmentBytes) -> Refusal {
     let reason = format!(
         "commitment {commitment} is not in this connection's pool: used already, another node's, or of an earlier connection"

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::limits;
 
-/// Half of a SHA-256: enough to tell apart what nobody can make collide.
+/// Half of a SHA-256: nobody can make two contents collide in it.
 type Half = [u8; 16];
 
 /// See the module. In memory, for it is asked about with every decision.
@@ -15,8 +15,8 @@ type Half = [u8; 16];
 pub struct Versions(BTreeMap<Half, Half>);
 
 impl Versions {
-    /// Whether no other content than this one was permitted under a version. Where there is no room to remember more, what
-    /// is not known counts as used: no doubt is resolved towards signing.
+    /// Whether no other content than this one was permitted under a version. If there is no room to remember
+    /// more, an unknown version counts as used: when in doubt, nothing is signed.
     #[must_use]
     pub fn is_new(&self, channel: &ChannelKey, version: &Version, digest: &[u8; 32]) -> bool {
         match self.0.get(&name(channel, version)) {

@@ -14,7 +14,7 @@ use crate::{evidence::Examined, limits, marks::History, policy::Denied};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Question([u8; 32]);
 
-/// Answers to releases that wait. To be made anew with other rules.
+/// Answers to releases that wait. Replace it when the policies change.
 #[derive(Debug, Default)]
 pub struct Waits {
     answers: HashMap<Question, Denied>,

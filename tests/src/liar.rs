@@ -1,7 +1,8 @@
-//! A coordinator in other hands: it serves a real `rutli-signer` over the real link, with the real coordinator's
-//! certificate, address and log key, and sends what a test wants. The real coordinator and the other nodes must be stopped.
+//! A compromised coordinator: it serves a real `rutli-signer` over the real link, with the real coordinator's
+//! certificate, address and log key, and sends what a test wants. The real coordinator and the other nodes
+//! must be stopped.
 //!
-//! What it makes by itself is honest: the test changes one thing.
+//! Its default messages are honest; a test changes one thing.
 
 use std::sync::Arc;
 

@@ -8,7 +8,7 @@
 //! | [`hearts`] | the hearts of all nodes of a deployment, and the test as their coordinator |
 //! | [`evidence`] | attestations, approvals and refusals, and rules that trust them |
 //! | [`examples`] | the example policies, with keys that the tests have |
-//! | [`liar`] | a coordinator in other hands, for a real node over the real link |
+//! | [`liar`] | a compromised coordinator, for a real node over the real link |
 //! | [`log`] | a transparency log in memory, and its forger |
 //! | [`releases`] | requests with real files, and the check of everything that comes back |
 //! | [`stand_in`] | a node that is linked from the real library and lies |

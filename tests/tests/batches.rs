@@ -241,8 +241,8 @@ impl World {
     }
 }
 
-/// All of them are refused within a minute, and what another asks for beside them is signed within two seconds, whenever it
-/// comes: before anybody knows that the others are costly, and after.
+/// All of them are refused within a minute. Another requester's release is signed within two seconds,
+/// whenever it comes: before anybody knows that the others are expensive, and after.
 #[test]
 fn requests_that_nothing_permits_delay_nobody() {
     let mut world = World::new();

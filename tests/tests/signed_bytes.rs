@@ -1,4 +1,5 @@
-//! What is verified is what is signed: genuine evidence of one release, and a pipeline that asks for another one with it.
+//! What is verified is what is signed: a pipeline uses the genuine evidence of one release to request another
+//! one.
 //!
 //! The guard is over the **signed bytes**, not over what policies see: each field of a release is changed after its evidence was
 //! made, and the real hearts of a whole quorum are asked, with a policy that demands a build, a rebuild and a test. Allowed are exactly:

@@ -46,7 +46,7 @@ const ASK_AGAIN: &str = "no-cache";
 /// What is not there now may be soon.
 const NEVER: &str = "no-store";
 
-/// Whoever holds most makes room, by blocks of addresses, for readers have no certificates.
+/// The address block that holds most makes room; readers have no certificates.
 const CONNECTIONS: Limit = Limit {
     what: "connections to the log",
     key: "none",

@@ -188,7 +188,7 @@ where
     Ok(Response::from_parts(parts, Body::new(body)))
 }
 
-/// A call with a stream of answers. What comes up on it is bounded by who reads it.
+/// A call with a stream of answers. Its requests are bounded by its reader.
 async fn stream<S>(
     mut inner: S,
     request: Request<Body>,
@@ -204,7 +204,7 @@ where
     let turn = turn(pool, peer.owner()).await?;
     let Ok(response) = inner.call(request).await;
     drop(turn);
-    // A node's link is bounded by its own queues, and the engine looks after nodes that do not read.
+    // A node's link is bounded by its own queues, and the engine handles nodes that do not read.
     let counted = !matches!(peer.party(), Ok(Party::Node(_)));
     Ok(response.map(|body| {
         Body::new(Streamed {
@@ -388,7 +388,7 @@ fn next_piece(bytes: &mut Bytes) -> Option<Bytes> {
     (!piece.is_empty()).then_some(piece)
 }
 
-/// Looks whether somebody reads an answer; ends with it.
+/// Checks that an answer is being read; ends with it.
 struct Reading {
     moved: Arc<Moved>,
     _over: oneshot::Sender<()>,
@@ -403,8 +403,8 @@ struct Moved {
 }
 
 impl Reading {
-    /// A reader that takes nothing for `patience` loses its connection: HTTP/2 has no other way to give up what is
-    /// handed to it.
+    /// A reader that reads nothing for `patience` loses its connection: HTTP/2 has no other way to drop bytes
+    /// that were handed to it.
     fn begin(peer: &Peer, patience: Duration) -> Self {
         let (over, mut ended) = oneshot::channel::<()>();
         let moved = Arc::new(Moved { count: AtomicU64::new(0), unsent: AtomicBool::new(true) });

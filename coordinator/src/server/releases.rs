@@ -385,7 +385,7 @@ impl Api {
         Ok(with_room(v1::GetEvidenceResponse { evidence: evidence.collect() }, room))
     }
 
-    /// Takes back all that a requester has waiting, as far as that is possible.
+    /// Cancels everything that a requester has waiting, as far as possible.
     async fn cancel_all(
         &self,
         request: Request<v1::CancelReleasesRequest>,

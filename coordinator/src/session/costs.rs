@@ -1,7 +1,8 @@
-//! What decisions about each requester's releases cost the nodes, as they said lately.
+//! How long nodes recently took to decide each requester's releases.
 //!
-//! A decision that finds nothing that permits a release may take fifty milliseconds, and a usual one a tenth of one. Whose releases
-//! take long share batches among themselves, few at a time, so that nobody else waits for them.
+//! A decision that finds nothing that permits a release may take fifty milliseconds; a usual one takes a
+//! tenth of a millisecond. Requesters whose releases take long share batches only with each other, few at a
+//! time, so that nobody else waits for them.
 
 use std::collections::HashMap;
 
@@ -22,11 +23,11 @@ struct Cost {
 }
 
 impl Costs {
-    /// A node took so long for one decision about a release of this requester.
+    /// Records how long a node took for one decision about a release of this requester.
     pub fn note(&mut self, now: Millis, requester: &Requester, ms: u64) {
         let old = self.us(now, requester);
         let new = ms.saturating_mul(1_000);
-        // Learned quickly and forgotten slowly: a few cheap requests do not make up for many that are not.
+        // Learned quickly and forgotten slowly: a few cheap requests do not make up for many expensive ones.
         let us = if new > old {
             old.saturating_add(new.saturating_sub(old).div_ceil(2))
         } else {
@@ -64,7 +65,7 @@ impl Costs {
 }
 
 impl Cost {
-    /// It fades with time: whoever mended what was wrong is like all others after some minutes.
+    /// It fades with time: a requester who has fixed the cause is treated like all others after some minutes.
     fn us_at(&self, now: Millis) -> u64 {
         let halvings = now.0.saturating_sub(self.at.0) / limits::COST_HALVES_MS;
         u32::try_from(halvings).ok().and_then(|halvings| self.us.checked_shr(halvings)).unwrap_or(0)

@@ -61,7 +61,7 @@ pub enum CancelError {
 pub enum Notice {
     /// A release went on.
     Progress(ReleaseId, Progress),
-    /// A node is left out from now on.
+    /// A node is excluded from now on.
     Culprit {
         /// Which.
         node: NodeId,
@@ -156,7 +156,7 @@ impl Sessions {
         let _: Result<(), Stopped> = self.send(Command::Event(Event::Signed(channel, sequence))).await;
     }
 
-    /// The lowest sequence of a channel that nothing speaks against, see [`Engine::next_sequence`].
+    /// The lowest free sequence of a channel, see [`Engine::next_sequence`].
     pub async fn next_sequence(
         &self,
         channel: ChannelKey,
@@ -257,7 +257,7 @@ impl Sessions {
         }
     }
 
-    /// Puts a node back that was left out; false if it was not.
+    /// Reinstates an excluded node; false if it was not excluded.
     pub async fn reinstate(&self, node: &NodeId) -> bool {
         let culprit = self.nodes().await.iter().any(|known| known.node == *node && known.culprit.is_some());
         culprit && self.send(Command::Event(Event::Reinstate(node.clone()))).await.is_ok()
@@ -268,7 +268,7 @@ impl Sessions {
     }
 }
 
-/// Which way is wrong is not known here, only that the two clocks differ.
+/// Which clock is wrong is not known here, only that the two differ.
 fn tell_clock(node: &NodeId, ahead_s: i64) {
     if clock_differs(ahead_s) {
         tracing::warn!(
@@ -316,7 +316,7 @@ struct Driver {
     proved: Option<(BatchId, Proved)>,
     /// The newest head that was shown to nodes that were restored.
     restored: Option<SignedCheckpoint>,
-    /// What every node that was ever here kept of the log.
+    /// The newest log head that every node ever reported.
     heads: BTreeMap<NodeId, KnownHead>,
 }
 
@@ -328,7 +328,7 @@ struct Outbox {
     log_size: u64,
     /// It was restored, and waits for a head that its peers cosigned.
     catching_up: bool,
-    /// Its clock differed when it told its time last.
+    /// Its clock differed when it last reported its time.
     clock_differs: bool,
 }
 
@@ -388,7 +388,8 @@ impl Driver {
                     Outbox { stream, sender: outbox, log_size, catching_up: false, clock_differs: false };
                 self.outboxes.insert(node.clone(), way);
                 self.compare_head(&node, log_size);
-                // Before any work: a node whose data are an old copy finds its own cosignature here, and stops.
+                // Before any work: a node whose data is an old copy finds its own cosignature here, and
+                // stops.
                 if let Some(first) = self.log.first_for(&node, log_size) {
                     self.send_head(&node, &first);
                 }
@@ -563,7 +564,8 @@ impl Driver {
         Ok(Some(LogHead { checkpoint, from, consistency }))
     }
 
-    /// A log never gets shorter, and so do no node's heads: one that comes back with less runs on an old copy of its data.
+    /// A log never gets shorter, and neither do nodes' heads: a node that comes back with a shorter one runs
+    /// on an old copy of its data.
     fn compare_head(&mut self, node: &NodeId, log_size: u64) {
         let known = self.heads.entry(node.clone()).or_default();
         known.fell_from = (log_size < known.size).then_some(known.size);
@@ -576,8 +578,8 @@ impl Driver {
         known.size = known.size.max(log_size);
     }
 
-    /// A node that did not take what was sent keeps less than we believed. Its cosignature tells its time: an event, if its clock
-    /// differs, or no longer does.
+    /// A node that did not accept the head has an older one than we believed. Its cosignature contains its
+    /// time: an event, if the warning about its clock begins or ends.
     fn witnessed(
         &mut self,
         node: &NodeId,

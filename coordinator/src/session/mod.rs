@@ -9,9 +9,10 @@
 //!   new one with fresh commitments and other nodes (the idea of ROAST); a node is in one open session for a signature
 //!   at most. A node that was too slow gets half as much the next time, and more again as it is quick; what it decided
 //!   counts whenever it says so.
-//! - **Fair.** Requesters have their turns, and those whose releases take nodes long to decide share sessions of their own.
-//! - **Blame.** A node whose share does not verify is named and left out until a person puts it back. What a node may
-//!   legitimately refuse is an answer, not a fault.
+//! - **Fair.** Requesters take turns, and those whose releases take nodes long to decide share separate
+//!   sessions.
+//! - **Blame.** A node whose share does not verify is named, and excluded until an operator reinstates it.
+//!   What a node may legitimately refuse is an answer, not a fault.
 //! - **Order.** Releases of one channel are signed in the order of their sequence, because nodes keep marks that only go
 //!   up: a later one starts no earlier than in the same batch, or when its predecessor's result is durable. What waits
 //!   reserves nothing: once its own sequence or a later one is signed, it is over. AV databases go before product builds.
@@ -21,9 +22,9 @@
 //! | `mod.rs` | events, actions, and the engine that joins the others |
 //! | [`nodes`] | what is known of each node, and the choice of a quorum |
 //! | [`queue`] | what waits, by lane and channel |
-//! | [`numbers`] | what is known of the numbers of channels |
+//! | [`numbers`] | the known sequence numbers of channels |
 //! | [`open`] | one session under way |
-//! | [`costs`] | whose releases take nodes long to decide |
+//! | [`costs`] | which requesters' releases take nodes long to decide |
 //! | [`driver`] | tokio around it |
 
 use std::{
@@ -84,7 +85,7 @@ pub struct Submission {
     pub entry: LoggedEntry,
     /// All evidence that there is for it, in the order in which it came.
     pub evidence: Vec<Bytes>,
-    /// Taken up again after a restart: nodes may have permitted it before.
+    /// Resumed after a restart: nodes may have permitted it before.
     pub resumed: bool,
 }
 
@@ -175,7 +176,7 @@ pub enum Event {
     Abandon(ReleaseId),
     /// The result of a signed release is durable, so that the next of its channel may start.
     Published(ReleaseId),
-    /// A sequence was signed in a channel, durably: what waits there at or below it never will be.
+    /// A sequence was signed in a channel, durably: whatever waits there at or below it will never be signed.
     Signed(ChannelKey, Sequence),
     /// Shares were summed and verified.
     Aggregated(AggregateResult),
@@ -196,7 +197,7 @@ pub enum Action {
     Progress(ReleaseId, Progress),
     /// The release is over.
     Finished(ReleaseId, Outcome),
-    /// A node is left out from now on.
+    /// A node is excluded from now on.
     Culprit(NodeId, String),
     /// A node's clock differs from now on by so many seconds, ahead or behind; or no longer.
     Clock(NodeId, i64),
@@ -221,14 +222,14 @@ pub struct Engine {
     nodes: Nodes,
     queue: Queue,
     sessions: HashMap<BatchId, Session>,
-    /// Sessions that are over without all answers, the newest last.
+    /// Sessions that ended without all answers, the newest last.
     late: VecDeque<Session>,
     costs: Costs,
     next_batch: u64,
     quorums: HashMap<(KeyName, Vec<u16>), Arc<QuorumKeys>>,
     /// What keeps a quorum from coming together now, for a person.
     stalled: Vec<String>,
-    /// What is set aside, and is to be asked for again once a quorum is at hand.
+    /// Releases that are set aside, to be sent again once a quorum is available.
     again: BTreeSet<ReleaseId>,
     /// When nodes are asked again that permit something later.
     ask_later: Option<Millis>,
@@ -259,7 +260,7 @@ impl Engine {
                 }
             }
             Event::Status(node, stream, status) => {
-                // A node says it anew when its custodian has given it other rules.
+                // A node answers differently once its custodian has changed its policies.
                 self.ask_again(|refused, _| *refused == node);
                 self.nodes.set_status(&node, stream, status);
             }
@@ -306,7 +307,8 @@ impl Engine {
         std::mem::take(&mut self.actions)
     }
 
-    /// Takes a release back, as long as no signature of it exists or can come to be: see [`Job::may_be_taken_back`].
+    /// Cancels a release, as long as no signature of it exists or can still be made: see
+    /// [`Job::may_be_taken_back`].
     pub fn cancel(&mut self, id: &ReleaseId) -> Result<Vec<Action>, NotCancelled> {
         let job = self.queue.job(id).ok_or(NotCancelled::Unknown)?;
         if !job.may_be_taken_back() {
@@ -323,8 +325,8 @@ impl Engine {
         sessions.chain(self.nodes.next_return()).chain(self.ask_later).min()
     }
 
-    /// The lowest sequence of a channel that nothing speaks against, as far as is known; `signed` is the highest one there,
-    /// by the store.
+    /// The lowest free sequence of a channel, as far as is known; `signed` is the highest one there, by the
+    /// store.
     #[must_use]
     pub fn next_sequence(&self, channel: &ChannelKey, signed: Option<Sequence>) -> Option<Sequence> {
         let roster = self.active.as_ref().and_then(|key| self.keys.get(key));
@@ -372,7 +374,8 @@ impl Engine {
         }
     }
 
-    /// A node answered one of its sessions. What it decided is kept also if the session is over: nobody is to decide it twice.
+    /// A node answered one of its sessions. Its decisions are kept even if the session is over, so that no
+    /// node decides twice.
     fn reply(&mut self, now: Millis, node: &NodeId, stream: StreamId, reply: BatchReply) {
         if !self.nodes.is_current(node, stream) {
             return;
@@ -408,7 +411,7 @@ impl Engine {
                 } else {
                     self.nodes.replied(node, elapsed_ms, said.decided);
                 }
-                // Otherwise it would be asked, and answer so, again and again.
+                // Otherwise it would be asked again and again, with the same answer.
                 if said.is_partial && elapsed_ms < limits::UNDECIDED_LEAST_MS {
                     self.nodes.suspend(now, node, "left a batch undecided before its time was over");
                 }
@@ -420,7 +423,7 @@ impl Engine {
         }
     }
 
-    /// Keeps what a node said of each release of a batch.
+    /// Records a node's answer to each release of a batch.
     fn keep(&mut self, now: Millis, node: &NodeId, said: Said, is_late: bool) {
         let Said { costs, refusals, outside, .. } = said;
         for (requester, ms) in costs {
@@ -437,7 +440,7 @@ impl Engine {
                 // … and if it is right about malformed commitments, that is nothing against the release.
                 || (refusal.code == RefusalCode::Malformed && !outside.is_empty());
             let Some(job) = self.queue.job_mut(&release).filter(|_| !says_nothing) else { continue };
-            // What it waits for may be what came while it was at it: it is asked again at once.
+            // It may be waiting for evidence that arrived while it decided: it is asked again at once.
             if refusal.code.waits() && shown < job.submission.evidence.len() {
                 continue;
             }
@@ -457,7 +460,7 @@ impl Engine {
         }
     }
 
-    /// All signers answered: what every one of them signed is aggregated, the rest goes on elsewhere.
+    /// All signers answered: what all of them signed is aggregated, and the rest goes to other sessions.
     fn aggregate(&mut self, id: BatchId) {
         let Some(session) = self.sessions.get_mut(&id) else { return };
         let (job, put_back) = session.start_aggregation();
@@ -560,7 +563,7 @@ impl Engine {
         }
     }
 
-    /// Takes up again what is set aside, where a quorum is at hand.
+    /// Resumes releases that are set aside, where a quorum is available.
     fn take_up_again(&mut self, now: Millis, key: &KeyName, roster: &Arc<Roster>) {
         if self.again.is_empty() || !self.nodes.are_at_hand(now, roster, key, &BTreeMap::new()) {
             return;
@@ -611,7 +614,7 @@ impl Engine {
             self.queue.put_back(&item.release_id, &item.slots);
             self.settle_refusals(&item.release_id);
         }
-        // Its shares are never summed. What nodes decided is still good to know.
+        // Its shares are never summed, but the nodes' decisions are still useful.
         if !session.silent().is_empty() {
             self.late.push_back(session);
             if self.late.len() > limits::MAX_LATE_SESSIONS {
@@ -657,9 +660,9 @@ impl Engine {
         {}
     }
 
-    /// A release that some refused, and that too few others are left for, is asked for once more with some of those who refused it, if
-    /// that is how another node is heard: so it ends as soon as enough refuse it, although a node is away or excluded. True if
-    /// there is one.
+    /// If some nodes refused a release and too few others are left, it is sent once more, together with some
+    /// of those who refused it, so that another node is heard. It then ends as soon as enough nodes refuse
+    /// it, even if a node is away or excluded. True if there is such a release.
     fn hear_the_others(&mut self, now: Millis, key: &KeyName, roster: &Arc<Roster>) -> bool {
         let mut is_any = false;
         for id in self.queue.take_short() {

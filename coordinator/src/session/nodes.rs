@@ -26,22 +26,22 @@ pub struct NodeSnapshot {
     pub version: String,
     /// Its own word, when last seen.
     pub status: Option<NodeStatus>,
-    /// Why it is left out, if it is.
+    /// Why it is excluded, if it is.
     pub culprit: Option<String>,
-    /// Commitments at hand.
+    /// Available commitments.
     pub commitments: usize,
     /// Seconds by which its clock is ahead of this coordinator's, if they differ much; negative: behind.
     pub clock_ahead_s: Option<i64>,
-    /// What it keeps of the log, as the driver knows it.
+    /// Its log head, as the driver knows it.
     pub log: KnownHead,
 }
 
-/// What a node said to keep of the log.
+/// The log head that a node reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KnownHead {
-    /// Entries under the newest head that it ever said to keep.
+    /// Entries under the newest head that it ever reported.
     pub size: u64,
-    /// It came back with fewer than so many, which it kept before: its data are an old copy.
+    /// It came back with fewer entries than it had reported before: its data is an old copy.
     pub fell_from: Option<u64>,
 }
 
@@ -73,7 +73,8 @@ struct NodeState {
     log_gaps: u32,
     /// Microseconds per signature, moving average over its recent replies.
     pace_us: Option<u64>,
-    /// Signatures that it gets in one batch at most: half of what it did not answer in time, and twice what it did.
+    /// The most signatures that it gets in one batch: half of a batch that it did not answer in time, twice
+    /// one that it did.
     most: Option<usize>,
     /// Seconds by which its clock is ahead, when it last told its time.
     clock_ahead_s: Option<i64>,
@@ -96,7 +97,7 @@ pub fn is_hopeless(roster: &Roster, refused: &BTreeMap<NodeId, Refusal>) -> bool
     })
 }
 
-/// Whether a clock that is so far ahead or behind differs so much that people are told.
+/// Whether a clock differs by so much that operators are warned.
 #[must_use]
 pub fn clock_differs(ahead_s: i64) -> bool {
     ahead_s.unsigned_abs() >= limits::CLOCK_WARNING_S
@@ -188,7 +189,7 @@ impl Nodes {
         }
     }
 
-    /// A node answered, perhaps when nobody waited for it any more.
+    /// A node answered, perhaps when nobody waited for it any longer.
     pub(super) fn answered_late(&mut self, node: &NodeId, elapsed_ms: u64, slots: usize) {
         if let Some(state) = self.0.get_mut(node) {
             let slots = u64::try_from(slots).unwrap_or(u64::MAX).max(1);
@@ -208,7 +209,7 @@ impl Nodes {
         }
     }
 
-    /// A node told its time. True if it differs much now and did not before, or the other way round.
+    /// A node reported its time. True if the warning about its clock begins or ends.
     pub(super) fn told_time(&mut self, node: &NodeId, ahead_s: i64) -> bool {
         let Some(state) = self.0.get_mut(node) else { return false };
         let differs = |ahead: Option<i64>| ahead.is_some_and(clock_differs);
@@ -299,9 +300,10 @@ impl Nodes {
         })
     }
 
-    /// For a release that too few nodes are left for because some refused it: which of these complete a quorum, so that a node that
-    /// has not said anything about the release yet is asked. Once all are heard it is clear whether it can ever be signed. Empty if
-    /// nobody is left to hear, or no quorum is available that way either.
+    /// For a release that too few nodes are left for because some refused it: the refusing nodes that
+    /// complete a quorum, so that a node that has not answered yet is asked. Once all nodes are heard it is
+    /// clear whether the release can ever be signed. Empty if all are heard, or if there is no quorum that
+    /// way either.
     pub(super) fn completing(
         &mut self,
         now: Millis,
@@ -321,7 +323,7 @@ impl Nodes {
             if refusers.len() < missing {
                 return Vec::new();
             }
-            // Where nobody is missing, another one may be chosen in its place, and it stays unheard.
+            // If nobody is missing, another node may be chosen instead, and this one stays unheard.
             is_one_unheard |= missing > 0 && others.iter().any(|node| !permitted.contains(*node));
             completing.extend(refusers.into_iter().take(missing).cloned());
         }

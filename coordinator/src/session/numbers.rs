@@ -1,7 +1,7 @@
-//! What is known of the numbers of channels: what was signed, and what nodes have permitted.
+//! The known sequence numbers of channels: what was signed, and what nodes have permitted.
 //!
-//! Not durable, and bounded: nodes hold the real marks, and the store what was signed. What is forgotten here is told again by
-//! the next refusal.
+//! Not durable, and bounded: the nodes have the real marks, and the store has what was signed. The next
+//! refusal reports again what is forgotten here.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 
@@ -38,12 +38,12 @@ impl Numbers {
         self.channels.get(channel)?.signed
     }
 
-    /// A node told its mark, or permitted a sequence.
+    /// A node reported its mark, or permitted a sequence.
     pub fn told(&mut self, channel: &ChannelKey, node: &NodeId, mark: Sequence) {
         self.known(channel).marks.insert(node.clone(), mark);
     }
 
-    /// A release is over unsigned, and these nodes may have permitted it.
+    /// A release ended unsigned, and these nodes may have permitted it.
     pub fn left<'a>(
         &mut self,
         channel: &ChannelKey,
@@ -56,8 +56,8 @@ impl Numbers {
         }
     }
 
-    /// The lowest sequence above what is signed, above the marks, and above what is `used` within a step of these: who asks
-    /// for a number that is far away takes nobody's.
+    /// The lowest sequence above what is signed, above the marks, and above what is `used` within a step of
+    /// these. A request for a number far away therefore takes nobody's number.
     #[must_use]
     pub fn next(
         &self,
@@ -89,8 +89,8 @@ impl Numbers {
 }
 
 impl Known {
-    /// The highest sequence that some organisation's nodes have permitted so that too few are left below it. One node's word
-    /// alone closes a channel to nobody, but where its organisation cannot do without it.
+    /// The highest sequence that so many nodes of some organisation have permitted that too few are left
+    /// below it. A single node cannot close a channel, unless its organisation cannot do without it.
     fn quorum_mark(&self, roster: &Roster) -> Option<Sequence> {
         let of = |organisation: &rutli_keys::RosterOrganisation| {
             let mut marks: Vec<Option<Sequence>> =
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(next(&numbers, None, &[]), Some(1));
         assert_eq!(next(&numbers, Some(7), &[3, 9]), Some(10));
         assert_eq!(next(&numbers, Some(7), &[(1 << 53) - 1]), Some(8), "what is far away takes nobody's");
-        // A lying node closes nothing, as long as the others suffice.
+        // A lying node closes nothing as long as the others are enough.
         numbers.told(&suite, &node("vendor", "vendor-1"), number((1 << 53) - 1));
         assert_eq!(next(&numbers, Some(7), &[]), Some(8));
         numbers.told(&suite, &node("vendor", "vendor-2"), number(20));

@@ -37,7 +37,7 @@ pub struct Session {
     state: State,
 }
 
-/// What a node said of the releases of a batch.
+/// A node's answers to the releases of a batch.
 pub(super) struct Said {
     /// Signatures for which it decided anything.
     pub(super) decided: usize,
@@ -52,7 +52,7 @@ pub(super) struct Said {
 }
 
 impl Said {
-    /// No decision took longer than the answer: so nobody is slow by a node's word alone.
+    /// No decision took longer than the answer. So a node's claim alone makes no requester slow.
     pub(super) fn of(session: &Session, node: &NodeId, decision_ms: &[u32], elapsed_ms: u64) -> Self {
         let (mut decided, mut is_partial, mut costs, mut refusals) = (0, false, Vec::new(), Vec::new());
         let took = decision_ms.iter().copied().chain(std::iter::repeat(0));
@@ -195,9 +195,10 @@ impl Session {
         self.items.iter().zip(answers.into_iter().flatten())
     }
 
-    /// Nodes that announced commitments that are not of the prime-order group, if this node refused a release as malformed for
-    /// that. An honest node refuses a release like that for nothing else that comes of us, so that its first one shows whether
-    /// it is right: a node that refuses for nothing has no more than one release looked through.
+    /// Nodes that announced commitments outside of the prime-order group, if this node refused a release as
+    /// malformed because of them. An honest node has no other reason to call our releases malformed, so its
+    /// first one shows whether it is right. For a node that refuses without a reason, at most one release is
+    /// searched.
     pub(super) fn outside_group(&self, node: &NodeId) -> BTreeSet<NodeId> {
         let malformed =
             |answer: &ItemReply| answer.as_ref().is_err_and(|refusal| refusal.code == RefusalCode::Malformed);

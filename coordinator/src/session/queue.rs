@@ -1,10 +1,11 @@
 //! What waits to be signed: jobs, in channels, in lanes.
 //!
-//! A **job** is one release with its open signatures. Jobs of one channel go in the order of their sequence. A sequence is
-//! **used** while a batch with it is under way: another job under it, or under a lower one, waits unsent. What is signed
-//! overtakes whatever is not at nodes by then under its sequence or a lower one.
-//! The **urgent** lane (AV databases) goes before the **bulk** lane (product builds), but not alone for ever. In each, requesters
-//! share the batches; and those whose releases take nodes long to decide have a lane of their own.
+//! A **job** is one release with its open signatures. Jobs of one channel go in the order of their sequence.
+//! A sequence is **used** while a batch with it is under way: another job with it, or with a lower one, waits
+//! unsent. A signature overtakes every job with its sequence or a lower one that is not at nodes by then. The
+//! **urgent** lane (AV databases) goes before the **bulk** lane (product builds), but cannot block it
+//! permanently. In each lane requesters share the batches. Requesters whose releases take nodes long to
+//! decide have separate lanes.
 
 use std::{
     cmp::Ordering,
@@ -67,7 +68,8 @@ pub struct Job {
     pub key: Option<KeyName>,
     /// Nodes that refused it, for good or until something has come.
     pub refusals: BTreeMap<NodeId, Refusal>,
-    /// Of these, the ones that are asked once more, so that others are heard: see [`Nodes::completing`](super::nodes::Nodes).
+    /// Of these, the nodes that are asked once more, so that others are heard: see
+    /// [`Nodes::completing`](super::nodes::Nodes).
     completing: BTreeSet<NodeId>,
     /// Nodes that gave shares when they answered last.
     pub permitted_by: BTreeSet<NodeId>,
@@ -79,7 +81,7 @@ pub struct Job {
     abandoned: bool,
     /// Nodes that gave shares.
     signed_by: BTreeSet<NodeId>,
-    /// How many batches with it each node got and has not refused, or said that it waits.
+    /// How many batches with it each node got, and answered with neither a refusal nor a wait.
     asked: BTreeMap<NodeId, u32>,
     /// What keeps a quorum from coming together now.
     pub stalled: Vec<String>,
@@ -96,11 +98,11 @@ pub struct Queue {
     publishing: HashMap<ReleaseId, ChannelKey>,
     /// What is known of the numbers of channels.
     numbers: Numbers,
-    /// Channels in which something may be overtaken.
+    /// Channels in which a job may be overtaken.
     behind: BTreeSet<ChannelKey>,
     /// Jobs for which no quorum was found without nodes that refused them, since this was last asked.
     short: BTreeSet<ReleaseId>,
-    /// Orders jobs under one sequence as they came.
+    /// Orders jobs with one sequence by their arrival.
     arrivals: u64,
     /// Jobs of each requester.
     requesters: HashMap<Requester, usize>,
@@ -112,7 +114,7 @@ pub struct Queue {
 #[derive(Default)]
 struct Planning {
     choice: Option<Choice>,
-    /// Nodes that refused, and left too few: there may be many jobs with the same ones.
+    /// Sets of refusing nodes that leave too few: many jobs may have the same set.
     stuck: BTreeSet<Vec<NodeId>>,
     planned: Vec<(Submission, Vec<u32>)>,
     /// Releases that are in it as a whole.
@@ -235,10 +237,10 @@ impl Queue {
         };
     }
 
-    /// Plans the next session of a lane: the quorum that `choose` gives for the first job (by the nodes that refused
-    /// it), and as many slots of as many jobs as that quorum may sign, a batch may hold, and nodes decide in the time that they
-    /// have for one (`expected_us`, as for [`Queue::next_lanes`]). Each requester has an equal share of it first, and then
-    /// what others leave. The slots are taken.
+    /// Plans the next session of a lane: the quorum that `choose` gives for the first job (by the nodes that
+    /// refused it), and as many slots of as many jobs as that quorum may sign, a batch may hold, and nodes
+    /// decide in the time that they have for one (`expected_us`, as for [`Queue::next_lanes`]). Each
+    /// requester first gets an equal share, then what others leave. The slots are then taken.
     pub fn plan(
         &mut self,
         lane: Lane,
@@ -284,7 +286,7 @@ impl Queue {
         let mut used = waiting.used(&self.jobs);
         for ((sequence, _), id) in &waiting.jobs {
             let Some(job) = self.jobs.get_mut(id) else { break };
-            // It may wait for days, and must not hold back its whole channel.
+            // It may wait for days, and must not block its whole channel.
             if job.awaits_evidence || planning.ids.contains(id) {
                 continue;
             }
@@ -293,7 +295,7 @@ impl Queue {
             }
             let us = expected_us(&job.submission.requester);
             if (us >= limits::COSTLY_US) != lane.is_costly() {
-                // What is not at nodes holds up nobody in another lane.
+                // A job that is not at nodes delays no other lane.
                 if job.busy == 0 {
                     continue;
                 }
@@ -308,7 +310,7 @@ impl Queue {
                 if not_asked.is_empty() {
                     break;
                 }
-                // Too few are left for this one: whoever has them signed first holds up nobody.
+                // Too few commitments are left for this one; signing others first delays nobody.
                 self.short.insert(id.clone());
                 continue;
             };
@@ -393,21 +395,21 @@ impl Queue {
         }
     }
 
-    /// The result of a signed job is durable, or it must be signed anew.
+    /// The result of a signed job is durable, or the job must be signed again.
     pub fn published(&mut self, id: &ReleaseId) {
         if let Some(channel) = self.publishing.remove(id) {
             self.leave_channel(id, &channel);
         }
     }
 
-    /// Something is signed in a channel, durably.
+    /// A release of a channel is signed, durably.
     pub fn note_signed(&mut self, channel: ChannelKey, sequence: Sequence) {
         self.numbers.signed(&channel, sequence);
         self.behind.insert(channel);
     }
 
-    /// Ends jobs that are not at nodes and can never be signed any more, for what was signed in their channel: gives them
-    /// with that sequence.
+    /// Ends jobs that are not at nodes and can no longer be signed because of what was signed in their
+    /// channel. Returns them with that sequence.
     pub fn take_overtaken(&mut self) -> Vec<(ReleaseId, Sequence)> {
         let mut overtaken = Vec::new();
         for channel in std::mem::take(&mut self.behind) {
@@ -426,7 +428,8 @@ impl Queue {
         std::mem::take(&mut self.short)
     }
 
-    /// A node answered about a job's release: its mark, if it told one, and whether it holds nothing of that release.
+    /// A node answered about a job's release: its mark, if it reported one, and whether it has nothing of
+    /// that release.
     pub fn answered(&mut self, id: &ReleaseId, node: &NodeId, refusal: Option<&Refusal>) {
         let Some(job) = self.jobs.get_mut(id) else { return };
         let channel = job.channel();
@@ -446,8 +449,9 @@ impl Queue {
         }
     }
 
-    /// The lowest sequence that nothing speaks against, as far as is known here: above what is signed, above what as many
-    /// nodes of each organisation as must sign have permitted, and above what is at nodes now. `None`: there is none left.
+    /// The lowest free sequence, as far as is known here: above what is signed, above what as many nodes of
+    /// each organisation as must sign have permitted, and above what is at nodes now. `None`: there is none
+    /// left.
     #[must_use]
     pub fn next_sequence(
         &self,
@@ -502,7 +506,8 @@ impl Queue {
     }
 }
 
-/// Nodes decide in this order, as far as their time goes: so requesters alternate. The releases of a channel keep their order.
+/// Nodes decide in this order until their time is used up, so requesters alternate. The releases of a channel
+/// keep their order.
 fn in_turns(planned: Vec<(Submission, Vec<u32>)>) -> Vec<(Submission, Vec<u32>)> {
     let mut requesters: HashMap<Requester, usize> = HashMap::new();
     let mut channels: HashMap<ChannelKey, usize> = HashMap::new();
@@ -521,7 +526,7 @@ fn in_turns(planned: Vec<(Submission, Vec<u32>)>) -> Vec<(Submission, Vec<u32>)>
 }
 
 impl Planning {
-    /// Chooses the quorum for the first job that there is one for.
+    /// Chooses a quorum for the first job that has one.
     fn choose(
         &mut self,
         refusals: &BTreeMap<NodeId, Refusal>,
@@ -541,7 +546,7 @@ impl Planning {
         self.room == 0 || self.planned.len() >= wire_limits::MAX_BATCH_ITEMS
     }
 
-    /// Whether nodes have time for one more decision that takes so long. One release alone always goes.
+    /// Whether nodes have time for one more decision of this length. A single release always goes.
     fn has_time(&self, us: u64) -> bool {
         self.planned.is_empty() || self.cost_us.saturating_add(us) <= limits::BATCH_COST_MS * 1_000
     }
@@ -622,8 +627,9 @@ impl Job {
         self.asked.iter().filter(|(_, batches)| **batches > 0).map(|(node, _)| node)
     }
 
-    /// Whether another one is at nodes, under its sequence or a higher one, so that its own could be lost at these: it waits
-    /// unsent. What is at nodes below another one came there before it, or together with it.
+    /// Whether another job with its sequence or a higher one is at nodes, so that its own number could be
+    /// lost at these: it then waits unsent. A job that is at nodes below another one came there before it, or
+    /// together with it.
     fn must_wait_for(&self, (highest, by): &(Sequence, ReleaseId)) -> bool {
         let (sequence, id) = (self.submission.release.sequence(), &self.submission.release_id);
         match highest.cmp(&sequence) {
@@ -633,7 +639,8 @@ impl Job {
         }
     }
 
-    /// Whether a node may hold its sequence for it. What was taken up after a restart may have been anywhere.
+    /// Whether a node may have permitted its sequence. A job resumed after a restart may have been at any
+    /// node.
     fn is_used(&self) -> bool {
         self.submission.resumed || self.may_hold().next().is_some()
     }
@@ -693,12 +700,12 @@ impl Job {
         self.refusals.insert(node, refusal);
     }
 
-    /// These nodes refused it, and are in its next quorum all the same.
+    /// Nodes that refused it, and are in its next quorum anyway.
     pub fn complete_with(&mut self, nodes: Vec<NodeId>) {
         self.completing.extend(nodes);
     }
 
-    /// Nodes that are not asked to sign it, by what they said.
+    /// Nodes that are not asked to sign it, because of their answers.
     fn not_asked(&self) -> BTreeMap<NodeId, Refusal> {
         let others = self.refusals.iter().filter(|(node, _)| !self.completing.contains(*node));
         others.map(|(node, refusal)| (node.clone(), refusal.clone())).collect()
@@ -739,16 +746,19 @@ impl Job {
         self.awaits_evidence = true;
     }
 
-    /// Whether no signature of it exists or can come to be.
+    /// Whether no signature of it exists or can still be made.
     ///
-    /// Shares become a signature in one place, the session that they were made for: a share fits no other one, for it is bound to
-    /// that session's commitments, and each node's part in it is used up by its one answer. A session lives in this process alone. So
-    /// a release is free as long as no session has any of it and none of its signatures is made:
+    /// Shares become a signature only in the session that they were made for: a share is bound to that
+    /// session's commitments, and each node's part is used up by its one answer. A session lives only in this
+    /// process. So a release can be cancelled as long as no session has any of it and none of its signatures
+    /// is made:
     ///
-    /// - A session that was closed sums nothing any more, whatever shares come late; nor does one of which a node refused.
-    /// - Sessions of an earlier process ended with it. Their shares cannot even arrive: streams ended with it too, a node answers on
-    ///   the stream that the batch came on or not at all, and its nonces belong to that stream.
-    /// - A signature that an earlier process made and did not store was shown to nobody: what is told is stored before.
+    /// - A closed session sums nothing, whatever shares arrive late; neither does a session in which a node
+    ///   refused.
+    /// - Sessions of an earlier process ended with it. Their shares cannot arrive: their streams ended too, a
+    ///   node answers only on the stream of the batch, and its nonces belong to that stream.
+    /// - A signature that an earlier process made and did not store was shown to nobody: a result is stored
+    ///   before it is reported.
     #[must_use]
     pub fn may_be_taken_back(&self) -> bool {
         self.busy == 0 && self.signatures.iter().all(Option::is_none)

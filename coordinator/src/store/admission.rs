@@ -44,7 +44,7 @@ pub(super) async fn admit(
             if known.ids.contains_key(release.release_id.as_str()) {
                 return Err(reused(release, &release.release_id));
             }
-            // What is only asked for, by whomever, takes nobody's number.
+            // A request alone uses up no number, no matter whose it is.
             if let Some(highest) =
                 signed.get(&release.channel).filter(|highest| release.sequence.get() <= **highest)
             {

@@ -1,5 +1,6 @@
-//! Hourly budgets: by how much a party may have store and log grow. Checked in the transaction that would store it, before
-//! anything is stored or logged, and durable with it: a restart gives nobody a new budget.
+//! Hourly budgets: by how much a party may make store and log grow. Checked in the transaction that would
+//! store the request, before anything is stored or logged, and durable with it: a restart gives nobody a new
+//! budget.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -81,7 +82,7 @@ impl Spent {
         Ok(Self { hour, by: by.collect::<sqlx::Result<_>>()? })
     }
 
-    /// Charges, or says whose budget is used up; then nothing was charged.
+    /// Charges the budgets, or says whose budget is used up; then nothing is charged.
     pub(super) fn charge(&mut self, charge: &Charge) -> Result<(), Full> {
         let Charge { owner, requests, bytes, at, hourly } = charge;
         let rest = Duration::from_secs(HOUR_SECONDS - at % HOUR_SECONDS);

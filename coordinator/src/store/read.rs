@@ -352,7 +352,7 @@ impl Store {
         Ok(page)
     }
 
-    /// Nodes that are left out, with the reasons.
+    /// Excluded nodes, with the reasons.
     ///
     /// # Errors
     /// [`Error::Store`]

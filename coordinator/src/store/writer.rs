@@ -401,8 +401,8 @@ async fn transact(
     Ok((done, appended))
 }
 
-/// The first ending of a release stands, whoever writes another; the log says it once. Gives those that must end in another
-/// way, because another release of their channel was signed under their number.
+/// The first recorded end of a release counts, and the log has it once. Returns the releases that must end
+/// differently, because another release of their channel was signed with their number.
 async fn finish(
     connection: &mut SqliteConnection,
     endings: &[&Ending],

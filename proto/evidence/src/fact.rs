@@ -15,13 +15,13 @@ pub enum Established {
     Tests {
         /// The name of the tester's key.
         by: String,
-        /// What passed: the names in `passedTests`. Tests that only passed with a warning are not among them, nor is what they ran
-        /// on (`configuration`).
+        /// What passed: the names in `passedTests`. It contains neither tests that passed with a warning nor
+        /// names in `configuration`.
         passed: BTreeSet<String>,
         /// Where to read about the run.
         url: Option<String>,
     },
-    /// A test run over some of the release's files failed, or something in it.
+    /// A test run over some of the release's files failed, or a test in it.
     TestsFailed {
         /// The name of the tester's key.
         by: String,

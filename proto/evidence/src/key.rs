@@ -13,7 +13,8 @@ use ssh_key::{Algorithm, EcdsaCurve, SshSig, public::KeyData};
 
 use crate::limits::MAX_KEY_FILE_BYTES;
 
-/// The point of a key, whatever kind of key it is: who has its secret can sign as all of them.
+/// The curve point of a key, whatever its type: the holder of its secret can sign with every key type of that
+/// point.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Point {
     Ed25519([u8; 32]),

@@ -54,8 +54,8 @@ impl Signer {
         }
     }
 
-    /// This line as far as another one, of a later file, lets the same key sign: `None` if it is another custodian's or another kind
-    /// of key there.
+    /// This line, restricted to what a line of a later file lets the same key sign: `None` if that one is
+    /// another custodian's or another key type.
     pub(crate) fn restricted_by(&self, later: &Self) -> Option<Self> {
         if self.key != later.key || self.custodian != later.custodian {
             return None;
@@ -104,8 +104,8 @@ pub(crate) fn parse(text: &str) -> Result<Vec<Signer>, InvalidTrust> {
     Ok(signers)
 }
 
-/// One key counts for one custodian, under one set of options: also as another kind of key, for another application, or in another
-/// encoding, for one secret signs for all of these.
+/// One key counts for one custodian, with one set of options. This includes other key types, applications and
+/// encodings of it, because one secret signs for all of them.
 fn repeated(other: &Signer, signer: &Signer) -> String {
     if other.custodian == signer.custodian {
         return format!("the same key stands on line {} already: keep one of the lines", other.line);

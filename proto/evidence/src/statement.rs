@@ -26,7 +26,7 @@ pub(crate) const PROVENANCE: &str = "https://slsa.dev/provenance/v1";
 pub(crate) const TEST_RESULT: &str = "https://in-toto.io/attestation/test-result/v0.1";
 pub(crate) const SUMMARY: &str = "https://slsa.dev/verification_summary/v1";
 
-/// The digests that attestations of ours name for each file, by in-toto's names, with their lengths in bytes.
+/// The digests that our attestations name for each file, by in-toto's names, with their lengths in bytes.
 const FILE_DIGESTS: [(&str, usize); 3] = [("blake2b", 64), ("sha256", 32), ("sha512", 64)];
 
 /// A statement whose form is right.
@@ -41,7 +41,8 @@ pub(crate) struct Statement {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Subject {
     pub(crate) name: Option<String>,
-    /// All digests with their algorithms, as they stand there. Those of algorithms that files of releases are known by have their form.
+    /// All digests with their algorithms, as written. Digests in algorithms that identify a release's files
+    /// are checked for their form.
     pub(crate) digests: Vec<(String, String)>,
     /// What identifies it if it is a source.
     pub(crate) source: Option<SourceDigest>,

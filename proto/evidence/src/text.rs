@@ -68,7 +68,7 @@ pub fn refusal_text(release: &ReleaseId, refused: &Refused, reason: &str) -> Res
     Ok(format!("{REFUSAL}{subject}product: {}\n{files}reason: {reason}\n", refused.product))
 }
 
-/// Whether a reason may stand in a refusal.
+/// Whether a reason is valid in a refusal.
 ///
 /// # Errors
 /// [`InvalidRefusal::Reason`]
@@ -79,7 +79,7 @@ pub fn check_reason(reason: &str) -> Result<(), InvalidRefusal> {
     Ok(())
 }
 
-/// What cannot stand in a refusal.
+/// What makes a refusal invalid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum InvalidRefusal {
     /// The reason.

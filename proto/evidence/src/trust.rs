@@ -158,8 +158,8 @@ impl Trust {
         Ok(Self { keys: trusted, signers })
     }
 
-    /// What of this trust still stands in a later one: keys in the same role for the ids that both name, and custodians' keys under
-    /// the options of both. Nobody is in it who is not in both.
+    /// The part of this trust that a later one keeps: keys in the same role for the ids that both name, and
+    /// custodians' keys under the options of both. Only keys that are in both are in it.
     #[must_use]
     pub fn restricted_by(&self, later: &Self) -> Self {
         let of_keys = |key: &TrustedKey| {
@@ -204,7 +204,7 @@ impl Trust {
 }
 
 impl TrustedKey {
-    /// `None` if there is nobody left for whom it may speak.
+    /// `None` if no id is left that it may speak for.
     fn restricted_by(&self, later: &Self) -> Option<Self> {
         // A reviewer's key without ids may speak for any.
         let any = |key: &Self| key.role == Role::Reviewer && key.ids.is_empty();
@@ -218,7 +218,7 @@ impl TrustedKey {
     }
 }
 
-/// One key one person: who attests does not approve with the same key.
+/// One key is one person: nobody attests and approves with the same key.
 fn check_people(keys: &[TrustedKey], signers: &[Signer]) -> Result<(), InvalidTrust> {
     for signer in signers {
         if let Some(key) = keys.iter().find(|key| key.key.point() == signer.key.point()) {

@@ -82,7 +82,7 @@ pub enum NotEstablished {
         /// Its digest in the evidence.
         evidence: String,
     },
-    /// A file of the release is two files there.
+    /// The document has two digests of one algorithm for a file of the release.
     #[error(
         "it contradicts itself: {file} has two {algorithm} digests in it, so nobody can tell which file it is about; attest the files \
          again, each once"
@@ -150,7 +150,7 @@ pub enum NotEstablished {
         /// That of the release.
         wanted: String,
     },
-    /// A refusal of another product, or of files that this release has not.
+    /// A refusal of another product, or of files that this release does not have.
     #[error("it refuses files of {found} that this release does not have: it is about another release")]
     OtherFiles {
         /// Which product.
@@ -283,9 +283,9 @@ impl NotEstablished {
 ///
 /// - An attestation is signed by a key whose role fits it, and in the name of somebody whom that key may speak for. One valid signature
 ///   is enough; others are passed over, as DSSE has it.
-/// - Provenance and test results name every file of the release with every digest that is signed for it, and with no other value of
-///   any algorithm, over all subjects of that name. More subjects and more algorithms do no harm. What does not keep to this does not
-///   count, and that is all: it ends no release.
+/// - Provenance and test results name every file of the release with every digest that is signed for it, and
+///   with no other value of any algorithm, over all subjects of that name. More subjects and more algorithms
+///   do no harm. A document that does not comply does not count, and has no other effect: it ends no release.
 ///   A test run that failed counts as soon as it is about one of the files.
 /// - An approval is about the id and the statement of this very release; a refusal about its product and one of its files, whichever
 ///   release the custodian looked at. Both are signed in their own namespace, by a custodian's key that is valid now. An authenticator
@@ -374,10 +374,11 @@ fn may_speak_for(key: &TrustedKey, id: &str) -> bool {
     key.ids.contains(id) || (key.role == Role::Reviewer && key.ids.is_empty())
 }
 
-/// Every digest that is signed for a file of the release stands there for that name, and no algorithm has a second value for it.
+/// The document gives every signed digest of a file of the release under that name, and no algorithm has a
+/// second value for it.
 ///
-/// Digests are collected over **all** subjects of a name: a document that names a file twice says both, whichever of them a reader
-/// would look at first.
+/// Digests are collected over **all** subjects of a name: a document that names a file twice claims both, no
+/// matter which one a reader would look at first.
 fn check_subjects(subjects: &[Subject], release: &VerifiedRelease) -> Result<(), NotEstablished> {
     let mut named: BTreeMap<&str, BTreeMap<&str, BTreeSet<&str>>> = BTreeMap::new();
     for subject in subjects {
@@ -429,7 +430,7 @@ fn build_fact(by: String, provenance: &Provenance) -> BuildFact {
     BuildFact { by, builder_id, build_type, source_uri, source_digest, invocation_id, finished_at }
 }
 
-/// A run that failed says something about the release if it was about one of its files: no more is asked of what takes trust away.
+/// A failed run counts if it was about one of the release's files: withdrawing trust needs no more.
 fn failed(
     by: String,
     tests: &Tests,

@@ -196,7 +196,7 @@ fn several_keys_are_one_custodian() {
     }
 }
 
-/// One secret signs as every kind of key with its point: whoever has it is one custodian.
+/// One secret signs as every key type with its point, so its holder is one custodian.
 #[test]
 fn one_point_is_one_custodian() {
     let Ed25519(key) = anna() else { return };

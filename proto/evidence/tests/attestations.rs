@@ -130,7 +130,7 @@ fn every_file_is_named_with_its_own_digest() {
     assert!(check(&trust(), &attested(&more, 1)).is_ok());
 }
 
-/// One reader takes the first of two subjects with a name, another the last: what is said twice must be the same.
+/// One reader uses the first of two subjects with a name, another the last: both must be the same.
 #[test]
 fn no_algorithm_has_two_values_for_a_file() {
     let (one, two) = ("12".repeat(64), "13".repeat(64));
@@ -159,7 +159,7 @@ fn no_algorithm_has_two_values_for_a_file() {
             );
         }
     }
-    // Digests by which files are known have one spelling.
+    // Digests that identify files have one encoding.
     for (algorithm, digest) in
         [("sha512", "AB".repeat(64)), ("sha512", "ab".repeat(32)), ("blake2b", "x".repeat(128))]
     {

@@ -107,7 +107,8 @@ fn envelopes_have_one_to_eight_signatures_and_whole_base64() {
     }
 }
 
-/// Serde would take an array where an object is wanted: the same document in two looks, of which others read one.
+/// Serde would accept an array in place of an object: the same document in two forms, of which other readers
+/// accept one.
 #[test]
 fn objects_are_not_arrays_of_their_fields() {
     let values = |value: &Value, names: &[&str]| -> Value {

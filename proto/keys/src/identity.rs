@@ -1,7 +1,7 @@
 //! The long-lived Ed25519 key by which a node signs its ceremony messages and rosters.
 //!
-//! [`SignedText`] lists all that it signs. Each kind begins in its own way, and none of these is a prefix of another, so
-//! that a text signed for one purpose is never valid for another, and never for a release.
+//! [`SignedText`] lists everything that it signs. Each kind has its own beginning, and none of these is a
+//! prefix of another. So a text signed for one purpose is never valid for another, and never for a release.
 
 use std::fmt;
 use std::str::FromStr;
@@ -179,11 +179,11 @@ mod tests {
         }
     }
 
-    /// Whatever follows, a text of one kind is never a text of another. What a node signs with its shares and what a
-    /// release key signs are other keys' texts, but are kept apart too.
+    /// A text of one kind is never a text of another, whatever follows its beginning. Texts signed with
+    /// shares or with a release key are signed by other keys, but are checked for it, too.
     #[test]
     fn no_text_begins_like_another() {
-        // A new kind does not compile without a line here, and is not tested without a place in `ALL`.
+        // A new kind does not compile without a line here, and is tested only if it is in `ALL`.
         let place = |kind: SignedText| match kind {
             SignedText::Roster => 0,
             SignedText::Ceremony => 1,

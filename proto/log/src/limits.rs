@@ -68,8 +68,8 @@ pub const MAX_CHANNELS: usize = 16_384;
 /// Versions of signed releases that an auditor remembers, the newest: 160 bytes each in a state file.
 pub const MAX_VERSIONS: usize = 16_384;
 
-/// Places that an auditor keeps in the order of all channels together: one for each channel, and those beside embargoes. 320
-/// bytes each in a state file.
+/// Places that an auditor keeps for all channels together: one for each channel, and those next to embargoes.
+/// 320 bytes each in a state file.
 pub const MAX_PLACES: usize = 98_304;
 
 /// Places that an auditor has at most after it has looked which of them it needs: so it does not look again at each entry.

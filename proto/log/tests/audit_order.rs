@@ -84,7 +84,8 @@ impl Log {
         release.ended = self.read(&Entry::Outcome(Outcome { state, ..outcome }));
     }
 
-    /// As a coordinator does that was started with another roster.
+    /// Ends a request as cancelled and logs it a second time. Honest coordinators log each request once; the
+    /// order must not depend on that.
     fn log_anew(&mut self, release: &mut Release) {
         let (_, embargo) = *release.entries.last().unwrap();
         self.end(release, OutcomeState::Cancelled);
@@ -144,7 +145,7 @@ fn what_waits_is_logged_anew_in_its_place() {
             log.end(release, OutcomeState::Signed);
         }
         assert_eq!(log.found(), [], "{embargoes:b}");
-        // What was signed last is what all must come after that is asked for from now on.
+        // Later requests must have a sequence above what was signed last.
         let other = Request { statement: sha256(b"other"), ..request(40) };
         let mut other = log.ask(other, false);
         log.end(&mut other, OutcomeState::Signed);
@@ -152,7 +153,8 @@ fn what_waits_is_logged_anew_in_its_place() {
     }
 }
 
-/// Whoever may ask for releases takes nobody's numbers: neither with the highest one nor with one that is waited for.
+/// A requester cannot take other people's numbers: neither with the highest one nor with one that somebody
+/// waits for.
 #[test]
 fn what_is_only_asked_for_binds_nobody() {
     let mut log = Log::new();
@@ -165,7 +167,7 @@ fn what_is_only_asked_for_binds_nobody() {
     log.end(&mut waiting, OutcomeState::Overtaken);
     log.sign(8, "1.8", false);
     assert_eq!(log.found(), []);
-    // Asked for before anything above it was signed: it was at the nodes together with a later one.
+    // Requested before anything above it was signed: it was at the nodes together with a later one.
     let first = log.ask(with_version(9, "1.9"), false);
     let (mut first, mut second) = (first, log.ask(with_version(10, "1.10"), false));
     log.end(&mut second, OutcomeState::Signed);

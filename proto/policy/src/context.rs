@@ -93,7 +93,7 @@ impl<'a> Counted<'a> {
         counted
     }
 
-    /// Full hours since the oldest build that counts. A builder whose clock is ahead has built just now.
+    /// Full hours since the oldest build that counts; 0 if a builder's clock is ahead.
     fn age_hours(&self, now_unix: u64) -> Option<u64> {
         self.oldest_build.map(|finished| now_unix.saturating_sub(finished) / 3_600)
     }

@@ -108,8 +108,8 @@ impl PolicySet {
         }
     }
 
-    /// Builders who contradict each other end nothing: the release waits as long as it would be permitted, or could yet be, if one of
-    /// them were right. Shares the trials of the search before.
+    /// Builders who contradict each other do not end a release: it waits as long as it is, or could still be,
+    /// permitted if one of them is right. Shares the trials of the previous search.
     fn waits_for_agreement(&self, facts: &Facts, entities: &Entities, mut trials: u32) -> Option<Decision> {
         let established: Vec<&Established> = facts.established.iter().collect();
         let sources = sources(&established);
@@ -210,7 +210,7 @@ fn broken(outcome: &Outcome) -> Decision {
     Decision::Refused { policies, reason }
 }
 
-/// That builders contradict each other, where the release would not be permitted if one of them were right.
+/// Builders contradict each other, and the release would not be permitted even if one of them were right.
 fn contradiction(facts: &Facts) -> String {
     let established: Vec<&Established> = facts.established.iter().collect();
     let sources = sources(&established);

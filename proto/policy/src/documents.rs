@@ -30,7 +30,7 @@ pub(crate) const ATTRIBUTES: [&str; 12] = [
 /// Stands for what no policy asks about. Begins as no name of a key or custodian does.
 pub(crate) const ANY: &str = "(any)";
 
-/// When a build that could yet come is done: as late as policies may ask.
+/// The finish time of a build that may still come: as late as policies can require.
 const JUST_NOW: u64 = u64::MAX;
 
 /// Stands for a source of which nothing is known: no archive has this digest.

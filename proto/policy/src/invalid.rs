@@ -73,7 +73,7 @@ pub enum InvalidPolicy {
         /// Where.
         line: usize,
     },
-    /// A permit for whatever may come to be asked.
+    /// A permit for any action, including future ones.
     #[error(
         "{file}, line {line}: the permit {id} is for every action, also those of later versions: write `action == Action::\"sign\"`"
     )]

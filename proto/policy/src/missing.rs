@@ -33,7 +33,7 @@ pub struct Missing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MissingKind {
-    /// That builders who contradict each other agree, or all but one of them are trusted no more.
+    /// Builders who contradict each other must agree, or all but one of them must no longer be trusted.
     Agreement,
     /// A builder's attestation.
     Provenance,
@@ -127,7 +127,7 @@ impl Missing {
         Self { kind, words, count, of, saying, not_before: None }
     }
 
-    /// Builders named these sources, and so none counts.
+    /// The sources that the builders named; none of them counts.
     pub(crate) fn agreement(sources: &BTreeSet<&SourceDigest>) -> Self {
         let saying: Vec<String> = sources.iter().map(ToString::to_string).collect();
         let words = format!(

@@ -65,7 +65,7 @@ pub enum InvalidRules {
         /// Which file.
         file: String,
     },
-    /// A name that only looks like one that counts: what is in it would be dropped without a word.
+    /// A name that only looks like a valid one: its content would be ignored silently.
     #[error(
         "{file} would be passed over: files that count are called *.cedar, {TRUST_FILE} and {SIGNERS_FILE}; rename it"
     )]
@@ -132,7 +132,7 @@ impl Rules {
         Ok(Self { policies, trust, texts, digest: digest(&counting), warnings })
     }
 
-    /// The same policies for whom a later trust still names: nobody counts who is not in both.
+    /// The same policies, for those whom a later trust still names: only keys in both count.
     ///
     /// # Errors
     /// [`InvalidPolicy`]: never for less trust than the policies were read with.
@@ -144,7 +144,7 @@ impl Rules {
         if restricted.trust == self.trust {
             return Ok(restricted);
         }
-        // What is in force is in no files: the earlier ones, and who is left.
+        // The state in force is in no file: the earlier policies, and the remaining trust.
         let mut hash = Sha256::new();
         hash.update(b"restricted");
         hash.update(self.digest);
@@ -359,7 +359,7 @@ fn measure(files: &BTreeMap<String, Vec<u8>>) -> Result<(), InvalidRules> {
     Ok(())
 }
 
-/// Capital letters, or another ending behind the right one: a forbid in such a file would forbid nothing.
+/// Capital letters, or another extension after the right one: a forbid in such a file would forbid nothing.
 fn check_names(files: &BTreeMap<String, Vec<u8>>) -> Result<(), InvalidRules> {
     let is_near = |name: &&String| {
         let lower = name.to_ascii_lowercase().replace('-', "_");
@@ -454,7 +454,7 @@ mod tests {
         assert!(parse(&[("notes.txt", ""), (".x.CEDAR", ""), ("cedar", "")]).is_ok());
     }
 
-    /// Who is not in both does not count, and neither does what either of them restricts.
+    /// Only keys in both count, with the restrictions of both.
     #[test]
     fn trust_is_only_taken_back() {
         let rules = parse(&[]).unwrap();

@@ -13,7 +13,7 @@ fn refused(text: &str) -> InvalidPolicy {
     parse(text, Some(&trust())).map(|_| text).unwrap_err()
 }
 
-/// An action that a later version asks about would be permitted by a policy that was written before it.
+/// A policy written today would permit an action that a later version adds.
 #[test]
 fn a_permit_is_for_signing_and_names_product_and_class() {
     for any in [

@@ -1,8 +1,9 @@
-//! JSON objects that are read from objects alone.
+//! Reads structs from JSON objects only.
 //!
-//! Serde's derived readers take an array where a struct is wanted, its fields in their order: two documents of quite different looks
-//! would say the same, and readers in other languages would see only one of them. [`parse`] and the functions for
-//! `#[serde(deserialize_with = "…")]` refuse that, at every depth where they are named.
+//! Serde's derived readers accept an array in place of a struct, with the fields in order. Two very different
+//! documents would then mean the same, and readers in other languages would accept only one of them.
+//! [`parse`] and the functions for `#[serde(deserialize_with = "…")]` refuse that, at every depth where they
+//! are named.
 
 use alloc::vec::Vec;
 use core::{fmt, marker::PhantomData};

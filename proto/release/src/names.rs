@@ -294,8 +294,8 @@ fn artifact_name(text: &str) -> Result<(), InvalidRelease> {
     Err(InvalidRelease::ArtifactName { problem })
 }
 
-/// Characters that are shown as nothing, or that turn the direction of text: Unicode's `Default_Ignorable_Code_Point`, and
-/// the separators of lines and paragraphs.
+/// Characters that are invisible, or that change the direction of text: Unicode's
+/// `Default_Ignorable_Code_Point`, and the separators of lines and paragraphs.
 pub(crate) fn is_invisible(c: char) -> bool {
     matches!(c,
         '\u{ad}' | '\u{34f}' | '\u{61c}' | '\u{115f}'..='\u{1160}' | '\u{17b4}'..='\u{17b5}' | '\u{180b}'..='\u{180f}'
@@ -304,7 +304,8 @@ pub(crate) fn is_invisible(c: char) -> bool {
         | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// What names are compared by: those that differ in nothing but Unicode's normalisation look the same (NFKC, UAX #15).
+/// The form in which names are compared: names that differ only by Unicode normalisation look the same (NFKC,
+/// UAX #15).
 pub(crate) fn normalized(name: &str) -> Cow<'_, str> {
     if name.is_ascii() { Cow::Borrowed(name) } else { Cow::Owned(name.nfkc().collect()) }
 }

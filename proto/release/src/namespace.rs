@@ -1,8 +1,9 @@
 //! SSHSIG namespaces: which releases a signature over a bare file belongs to.
 //!
-//! `<class>/<product>/<channel>@rutli`, as in `product-build/suite/stable@rutli`. The namespace is signed, so a file of one product
-//! or channel never passes for one of another, nor for a Git commit (`git`) or any other file (`file`). Class, product and channel
-//! are what the *pipeline claimed*; nodes' policies decide who may claim which.
+//! `<class>/<product>/<channel>@rutli`, as in `product-build/suite/stable@rutli`. The namespace is signed, so
+//! a file of one product or channel is never accepted as one of another, as a Git commit (`git`) or as any
+//! other file (`file`). Class, product and channel are what the *pipeline claimed*; nodes' policies decide
+//! who may claim which.
 
 use core::fmt;
 use core::str::FromStr;
@@ -59,8 +60,9 @@ impl FromStr for SshNamespace {
 
 /// The namespaces of one product in one class: of one channel or of all. What a line of an allowed-signers file accepts.
 ///
-/// Read from `<class>/<product>` or `<class>/<product>/<channel>`. Written as a pattern of OpenSSH (`ssh_config`, "PATTERNS"): its
-/// `*` also matches `/`, so class and product always stand there in full. No name has a character with a meaning in patterns.
+/// Read from `<class>/<product>` or `<class>/<product>/<channel>`. Written as a pattern of OpenSSH
+/// (`ssh_config`, "PATTERNS"): its `*` also matches `/`, so class and product are always written in full. No
+/// name has a character with a meaning in patterns.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SshNamespaces {
     /// What kind of releases.

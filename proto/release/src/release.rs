@@ -95,7 +95,7 @@ pub struct VerifiedRelease {
     formats: Vec<Format>,
 }
 
-/// What sequences go up in: one channel of a product, of one class.
+/// The scope of sequences: one channel of one product and class.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelKey {
     /// The class.
@@ -112,10 +112,10 @@ impl fmt::Display for ChannelKey {
     }
 }
 
-/// One file of a release. SHA-256 is its identity: every format of today signs that digest and no other.
+/// One file of a release. SHA-256 is its identity: every current format signs that digest and no other.
 ///
-/// A file has nothing here that evidence does not have to name: a size, or a digest in an algorithm that no format signs, would be
-/// the requester's word alone.
+/// It has no field that evidence need not name: a size, or a digest that no format signs, would be only the
+/// requester's claim.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Artifact {
     /// The name, unique in the release.
@@ -127,8 +127,9 @@ pub struct Artifact {
 impl Artifact {
     /// All digests of the file that are signed, by in-toto's names of their algorithms, in the order of these.
     ///
-    /// The one place that says so: the statement lists exactly these, and evidence that names another or none in one of these
-    /// algorithms does not count. A format that signs another digest adds a field above, and with it a line here.
+    /// This is the only definition: the statement lists exactly these, and evidence with another digest, or
+    /// none, in one of these algorithms does not count. A format that signs another digest adds a field
+    /// above, and with it a line here.
     #[must_use]
     pub fn digests(&self) -> [(&'static str, &[u8]); 1] {
         let Self { name: _, sha256 } = self;
@@ -136,7 +137,7 @@ impl Artifact {
     }
 }
 
-/// Something that is signed because somebody says so.
+/// A signed field that somebody claims and no evidence proves.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Claim {
     /// Which field, as the statement calls it where it has it.
@@ -145,7 +146,7 @@ pub struct Claim {
     pub value: String,
     /// Who says so.
     pub by: Claimant,
-    /// By which attribute of the release policies can ask about it.
+    /// The attribute that policies can ask about it.
     pub attribute: &'static str,
 }
 
@@ -552,7 +553,7 @@ mod tests {
         let same_name = |r: &mut UnverifiedRelease| r.artifacts[1].name = r.artifacts[0].name.clone();
         assert_eq!(refused(same_name), in_second(InvalidRelease::RepeatedArtifactName));
 
-        // Written in another way, and shown as the same.
+        // Encoded differently, but displayed the same.
         for (one, other) in [("Rütli", "Ru\u{308}tli"), ("a\u{fb01}le", "afile"), ("\u{ff41}", "a")] {
             let looks_the_same = |r: &mut UnverifiedRelease| {
                 r.artifacts[0].name = one.into();

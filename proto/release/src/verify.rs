@@ -45,8 +45,9 @@ pub fn verify_statement(
 
 /// Verifies an armoured SSHSIG (`.sig`) over the file whose SHA-256 is given, in a namespace of a class, product and channel.
 ///
-/// An SSHSIG says that this content was signed for its namespace, and nothing else: no name, version or sequence. Readers that need
-/// those ask a statement; readers that know which product and channel they want compare with [`SshNamespace::expect`].
+/// An SSHSIG says that this content was signed for its namespace, and nothing else: no name, version or
+/// sequence. Readers that need those verify a statement; readers that know which product and channel they
+/// expect compare with [`SshNamespace::expect`].
 ///
 /// # Errors
 /// [`NotVerified`], with the reason.
@@ -89,7 +90,7 @@ pub struct Expectation {
 }
 
 impl Expectation {
-    /// Compares what statements and SSHSIG namespaces both say, in the order product, class, channel.
+    /// Compares what statements and SSHSIG namespaces both contain, in the order product, class, channel.
     pub(crate) fn check_scope(
         &self,
         product: &Product,
@@ -409,7 +410,7 @@ mod tests {
         let key = release_key();
         let armour = text(file(&verified(), "rutli-1.sig"));
         let signature = sshsig::open(&key, &armour).unwrap().signature;
-        // A good signature in a namespace that is none of a release.
+        // A valid signature in a namespace that is not one of a release.
         for namespace in ["file", "git", "product-build@rutli", "product-build/rutli/*@rutli"] {
             let signed = signing_key().sign(&sshsig::signed_bytes(namespace, &[1; 32])).to_bytes();
             let foreign = sshsig::armoured(&key, namespace, &signed);

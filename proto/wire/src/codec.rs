@@ -1,4 +1,4 @@
-//! How servers read requests: as protobuf, where what does not parse is the caller's fault.
+//! How servers decode requests: a request that is not valid protobuf is the caller's fault.
 //!
 //! tonic's own codec calls a request that does not decode `INTERNAL`, as if the server had failed.
 
@@ -41,7 +41,7 @@ where
     }
 }
 
-/// Reads requests. What does not parse is `INVALID_ARGUMENT`, with the reason `INVALID_REQUEST`.
+/// Decodes requests. One that does not decode is `INVALID_ARGUMENT`, with the reason `INVALID_REQUEST`.
 #[derive(Clone, Debug)]
 pub struct RequestDecoder<U>(ProstDecoder<U>);
 

@@ -107,7 +107,7 @@ pub struct Refusal {
 }
 
 impl Refusal {
-    /// One that tells no high-water mark.
+    /// A refusal without a high-water mark.
     #[must_use]
     pub fn new(code: RefusalCode, reason: impl Into<String>) -> Self {
         Self { code, reason: reason.into(), mark: None }
@@ -125,10 +125,10 @@ pub enum RefusalCode {
     SequenceConflict,
     /// The sequence is further above the node's high-water mark than its custodian permits.
     SequenceStep,
-    /// By the node's clock a time of the release is over or lies in the future, by more than clocks differ.
+    /// By the node's clock, a time of the release is past or in the future by more than clocks may differ.
     OutOfTime,
-    /// By the node's clock a time of the release is over or lies in the future, by so little that it may be the clock that is
-    /// wrong. It waits until the clock is right.
+    /// By the node's clock, a time of the release is past or in the future, but by so little that the clock
+    /// may be wrong. The release waits until the clock is right.
     ClockDiffers,
     /// The custodian paused the node.
     Paused,

@@ -30,8 +30,8 @@ pub enum Party {
 /// Characters of an authority's name that are kept.
 const MAX_ISSUER_CHARS: usize = 200;
 
-/// The authority that issued a certificate, by what the certificate says: its distinguished name, and the id of its key
-/// where that is given. Printable. Whether it did issue it is the TLS layer's business.
+/// The authority that issued a certificate, by what the certificate says: its distinguished name, and the id
+/// of its key where that is given. Printable. The TLS layer checks that it really issued it.
 pub fn issuer(der: &[u8]) -> Result<String, UnknownParty> {
     let (_, certificate) = X509Certificate::from_der(der).map_err(|_| UnknownParty::NotACertificate)?;
     let key = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
@@ -44,7 +44,7 @@ pub fn issuer(der: &[u8]) -> Result<String, UnknownParty> {
         name.extend([" key ".to_owned()].into_iter().chain(key.0.iter().map(|byte| format!("{byte:02x}"))));
     }
     let printable = name.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' });
-    // The end tells two of one name apart.
+    // The end distinguishes two authorities with one name.
     let skipped = name.chars().count().saturating_sub(MAX_ISSUER_CHARS);
     Ok(printable.skip(skipped).collect())
 }

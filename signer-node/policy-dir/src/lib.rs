@@ -1,10 +1,11 @@
-//! A custodian's policy directory, as a node reads it: bounded, following no link, and only where nobody else can write.
+//! A custodian's policy directory, as a node reads it: bounded, without following links, and only if nobody
+//! else can write to it.
 //!
-//! The node and `rutli policy check` read it by the same function, so that they say the same of it. Whoever can write there decides
-//! what is signed: each file and the directory belong to the user of the program or to root, nobody else may write to them, and nobody
-//! else may put another directory in their place.
+//! The node and `rutli policy check` read it with the same function, so their results agree. Write access
+//! means deciding what is signed. So each file and the directory must belong to the program's user or to
+//! root, and nobody else may be able to write to them or replace the directory.
 //!
-//! Out of scope: what the files say (`rutli-policy`), and looking again and again.
+//! Out of scope: the meaning of the files (`rutli-policy`), and watching for changes.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +29,8 @@ pub struct PolicyDir(PathBuf);
 /// What one look at the directory saw.
 #[derive(Clone, Debug)]
 pub struct Seen {
-    /// The files by name, each as it is or why it cannot be taken; or why the whole directory cannot.
+    /// The files by name, each with its content or why it is rejected; or why the whole directory is
+    /// rejected.
     files: Result<BTreeMap<String, Result<Vec<u8>, String>>, String>,
 }
 
@@ -45,7 +47,7 @@ impl PolicyDir {
         &self.0
     }
 
-    /// Reads all of it. Files whose names begin with a dot are passed over, for editors leave some.
+    /// Reads all of it. Names that begin with a dot are ignored, because editors leave such files.
     #[must_use]
     pub fn look(&self) -> Seen {
         Seen { files: read_dir(&self.0, nix::unistd::geteuid().as_raw()) }
@@ -53,7 +55,7 @@ impl PolicyDir {
 }
 
 impl Seen {
-    /// What the whole directory says.
+    /// The policies and trust of the whole directory.
     ///
     /// # Errors
     /// The first thing that is wrong, with its file, for a person.
@@ -64,7 +66,7 @@ impl Seen {
     /// All files by name.
     ///
     /// # Errors
-    /// The first that cannot be taken, and why, for a person.
+    /// The first file that is rejected, and why, for a person.
     pub fn files(&self) -> Result<BTreeMap<String, Vec<u8>>, String> {
         let files = self.files.as_ref().map_err(Clone::clone)?;
         let file = |(name, content): (&String, &Result<Vec<u8>, String>)| {
@@ -95,7 +97,7 @@ impl Seen {
         self.files.as_ref().is_ok_and(|files| files.contains_key(name))
     }
 
-    /// The same for looks that saw the same.
+    /// Equal for looks that saw the same content.
     #[must_use]
     pub fn digest(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -146,7 +148,7 @@ fn read_file(path: &Path, room: usize, me: u32) -> Result<Vec<u8>, String> {
         Some(nix::libc::ELOOP) => "it is a symbolic link; put the file itself there".to_owned(),
         _ => format!("cannot be read: {error}"),
     };
-    // A pipe would make an open wait for its writer.
+    // Opening a named pipe would wait for its writer.
     let flags = nix::libc::O_NOFOLLOW | nix::libc::O_NONBLOCK;
     let file = fs::OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(cannot)?;
     let metadata = file.metadata().map_err(cannot)?;
@@ -169,7 +171,7 @@ const OTHERS_WRITE: u32 = 0o022;
 /// A bit of a directory's mode: only owners may remove or rename what is in it.
 const STICKY: u32 = 0o1000;
 
-/// The directory itself and each file in it: ours or root's, and nobody else may write.
+/// The directory itself and each file in it: ours or root's, and writable by nobody else.
 fn check_is_ours(path: &Path, metadata: &fs::Metadata, me: u32) -> Result<(), String> {
     let (path, owner) = (path.display(), metadata.uid());
     if owner != me && owner != 0 {
@@ -183,7 +185,8 @@ fn check_is_ours(path: &Path, metadata: &fs::Metadata, me: u32) -> Result<(), St
     Err(format!("users other than its owner can write to '{path}'; run: chmod go-w '{path}'"))
 }
 
-/// Each directory above it, as it is named and where that leads: who may rename there could put another one in its place.
+/// Each directory above it, by its given and by its real path: anybody who can rename there could replace the
+/// policy directory.
 fn check_way(path: &Path, me: u32) -> Result<(), String> {
     let cannot = |error: io::Error| format!("cannot read the directory: {error}");
     let (named, real) = (std::path::absolute(path).map_err(cannot)?, path.canonicalize().map_err(cannot)?);
@@ -246,7 +249,7 @@ mod tests {
         let seen = look(&path);
         assert_eq!(seen.rules().unwrap().policies.ids().count(), 1);
         assert_eq!(look(&path).digest(), seen.digest());
-        // The same texts, and one of them is a policy no more.
+        // The same texts, but one file is no longer a policy.
         fs::rename(path.join("suite.cedar"), path.join("suite.off")).unwrap();
         assert_ne!(look(&path).digest(), seen.digest());
         write(&path.join("suite.cedar"), &format!("{SUITE}\n"));
@@ -254,7 +257,7 @@ mod tests {
         assert_ne!(look(&path).digest(), seen.digest());
     }
 
-    /// Links could lead out of what the custodian looks after; a pipe would hold the node up.
+    /// Links could lead out of the custodian's directory; a named pipe would block the node.
     #[test]
     fn links_pipes_and_folders_are_refused() {
         let (folder, path) = dir();
@@ -274,7 +277,8 @@ mod tests {
         look(&path).rules().unwrap();
     }
 
-    /// Whoever may write there would be its custodian; each way to that is named, with the command that ends it.
+    /// Anybody who can write there would be its custodian. Each way is reported, with the command that closes
+    /// it.
     #[test]
     fn what_others_may_write_is_refused() {
         let (folder, path) = dir();
@@ -288,10 +292,10 @@ mod tests {
             fs::set_permissions(&open, before).unwrap();
         }
         look(&path).rules().unwrap();
-        // Below a folder like /tmp only owners replace what is theirs.
+        // Below a directory like /tmp, only owners can replace their files.
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o1777)).unwrap();
         look(&path).rules().unwrap();
-        // A link from where others may write leads wherever they want.
+        // A link in a place where others can write leads wherever they want.
         let open = folder.path().join("open");
         fs::create_dir(&open).unwrap();
         fs::set_permissions(&open, fs::Permissions::from_mode(0o777)).unwrap();
@@ -299,7 +303,7 @@ mod tests {
         assert!(problem(&open.join("policy")).contains(&format!("chmod go-w '{}'", open.display())));
     }
 
-    /// As for a program of another user: root's files are taken, anybody else's are not.
+    /// As for a program of another user: root's files are accepted, anybody else's are not.
     #[test]
     fn what_belongs_to_somebody_else_is_refused() {
         let (_folder, path) = dir();

@@ -8,14 +8,15 @@
 //!
 //! # Why it is not left to `frost-core`
 //!
-//! Version 3.0.0 wipes a nonce by an ordinary assignment, which an optimising compiler leaves out, for nobody reads the
-//! memory again. Its own nonce generation copies the signing share into two vectors that are freed as they are. So H3's
-//! input is put together here, and every wipe ends with a barrier that the compiler cannot see through.
+//! Version 3.0.0 wipes a nonce by an ordinary assignment, which an optimising compiler removes because nobody
+//! reads the memory again. Its own nonce generation copies the signing share into two vectors that are freed
+//! without being wiped. So H3's input is assembled here, and every wipe ends with a barrier that the compiler
+//! cannot see through.
 //!
 //! # Scope
 //!
-//! No I/O, no clock; randomness is handed in. What may be signed is decided elsewhere. Registers, and what the system
-//! saves of them, are out of reach.
+//! No I/O, no clock; randomness is passed in. Elsewhere it is decided what may be signed. Registers, and
+//! copies that the system saves of them, are out of scope.
 
 pub mod locked;
 pub mod nonces;

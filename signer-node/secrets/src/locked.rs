@@ -60,7 +60,7 @@ impl<T: Zeroize> DerefMut for Locked<T> {
 impl<T: Zeroize> Drop for Locked<T> {
     fn drop(&mut self) {
         self.page.0.zeroize();
-        // Some types wipe themselves by an ordinary assignment. Without this the compiler leaves it out.
+        // Some types wipe themselves by an ordinary assignment, which the compiler would otherwise remove.
         optimization_barrier(&*self.page);
     }
 }

@@ -7,9 +7,9 @@
 //!
 //! # Where a nonce is
 //!
-//! In one place of one locked page, from its making to its end: what moves is a [`NoncePair`], which only says where.
-//! The place is overwritten when the pair is used or dropped, and used again by a later pair. So the pages of a pool are
-//! as many as its pairs need, whichever of them a coordinator uses first.
+//! In one slot of one locked page, from creation to end: only a [`NoncePair`] moves, which refers to the
+//! slot. The slot is overwritten when the pair is used or dropped, and reused by a later pair. So a pool
+//! needs only as many pages as its pairs fill, whichever pairs a coordinator uses first.
 
 use std::{
     collections::HashMap,
@@ -99,7 +99,7 @@ fn wipe(place: &mut Option<SigningNonces>) {
     *place = None;
 }
 
-/// The pairs announced for one key on one stream and not used yet.
+/// The unused pairs that were announced for one key on one stream.
 #[derive(Default)]
 pub struct NoncePool {
     pairs: HashMap<Announced, NoncePair>,

@@ -1,5 +1,6 @@
-//! A damaged journal is refused, or holds what it held: it is never silently less. Every byte of its files is damaged at
-//! least once, alone or with its neighbours, and they are cut short everywhere.
+//! A damaged journal is refused, or still has its whole content: it never silently loses anything. Every byte
+//! of its files is damaged at least once, alone or with its neighbours, and the files are truncated at every
+//! block.
 
 use std::fs;
 
@@ -62,7 +63,7 @@ async fn written(folder: &Path) -> (Journal, JournalWitness) {
     (journal, witness)
 }
 
-/// All that a node takes from its journal, or why it takes nothing.
+/// Everything that a node reads from its journal, or why it reads nothing.
 async fn taken(folder: &Path, witness: &JournalWitness) -> Result<String, String> {
     let opened = Journal::open(&folder.join("node.sqlite")).await;
     let (journal, recovered) = opened.map_err(|error| error.to_string())?;

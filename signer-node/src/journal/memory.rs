@@ -1,14 +1,14 @@
-//! What the journal knows of itself, so that lost, damaged or old state is never taken for all there is.
+//! What the journal knows about itself, so that lost, damaged or old state is never taken for complete.
 //!
-//! - **Chains.** Each line of `decisions` carries the hash of the one before it, permissions and refusals apart, for of the
-//!   refusals the oldest are deleted; what custodians refused is a third chain. The hash of each newest line stands in
-//!   the row `memory`.
-//! - **The seal** in that row covers it, the row `state`, the heads of the logs and the tables that are small. It changes
-//!   with every transaction, so pages of two times do not pass for one journal.
+//! - **Chains.** Each line of `decisions` carries the hash of the one before it, permissions and refusals
+//!   separately, because the oldest refusals are deleted; custodians' refusals are a third chain. The hash of
+//!   each newest line is in the row `memory`.
+//! - **The seal** in that row covers it, the row `state`, the heads of the logs and the tables that are
+//!   small. It changes with every transaction, so a mix of pages from two times is not accepted as a journal.
 //! - **The point** is what of all this goes to the [witness](crate::journal_witness) outside of the data folder.
 //!
-//! The journal has one writer, who keeps all of it in mind: a batch costs no further way to SQLite. Whatever writes by
-//! [`super::Write::commit`] is sealed there from what the tables then hold.
+//! The journal has one writer, which keeps all of this in memory, so a batch needs no further round trip to
+//! SQLite. A write through [`super::Write::commit`] is sealed there from the tables' content.
 
 use std::collections::BTreeMap;
 
@@ -72,7 +72,7 @@ impl Point {
     }
 }
 
-/// What the writer keeps in mind between two transactions.
+/// What the writer keeps in memory between two transactions.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Memory {
     pub(super) name: Hash,
@@ -154,7 +154,7 @@ impl Memory {
         Ok(Some(memory))
     }
 
-    /// Takes over what the tables hold that others than [`super::Journal::record`] write.
+    /// Reads the tables that are written by others than [`super::Journal::record`].
     async fn read_state(&mut self, connection: &mut SqliteConnection) -> Result<(), Error> {
         let state = sqlx::query("SELECT paused, newest_at, permitted, refused FROM state WHERE id = 1")
             .fetch_one(&mut *connection)
@@ -174,7 +174,7 @@ impl Memory {
         Ok(())
     }
 
-    /// Seals what the tables hold now, within their transaction.
+    /// Seals the current content of the tables, within their transaction.
     pub(super) async fn reseal(&mut self, connection: &mut SqliteConnection) -> Result<(), Error> {
         let before = (self.rest, self.paused.clone());
         self.read_state(connection).await?;

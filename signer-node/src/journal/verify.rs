@@ -1,8 +1,8 @@
-//! The look at a whole journal when it is opened: is it what was written, all of it, and nothing else?
+//! Verifies a whole journal when it is opened: is it what was written, all of it, and nothing else?
 //!
-//! It reads every line once. In order: SQLite's own check of its file, the seal, the chains from their first kept line to
-//! the newest, and the marks, which follow from the permissions. What does not hold is damage: the node does not start
-//! with it.
+//! It reads every line once. In order: SQLite's own check of its file, the seal, the chains from their first
+//! kept line to the newest, and the marks, which follow from the permissions. Any mismatch is damage: the
+//! node does not start with it.
 
 use std::collections::BTreeMap;
 
@@ -29,7 +29,7 @@ pub(super) async fn file(connection: &mut SqliteConnection) -> Result<(), Error>
     if found == ["ok"] { Ok(()) } else { Err(Error::JournalDamaged(found.join("; ").replace('\n', " "))) }
 }
 
-/// Whether everything in the journal is what its memory says. `memory` came with a seal that fits.
+/// Checks that everything in the journal is what its memory says. `memory` came with a valid seal.
 pub(super) async fn content(connection: &mut SqliteConnection, memory: &Memory) -> Result<(), Error> {
     if !memory.rest_is(memory::rest(connection).await?) {
         return Err(Error::JournalDamaged("a table of its log or its ceremonies was changed".into()));

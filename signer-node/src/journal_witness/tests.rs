@@ -46,7 +46,8 @@ impl Desk {
     }
 }
 
-/// Behind it by one line, or with as many other lines: said. Ahead of it, as after a crash: as it should be.
+/// A journal that is one line behind, or has as many lines but other ones, is reported. One that is ahead, as
+/// after a crash, is valid.
 #[tokio::test]
 async fn an_old_copy_and_another_history_are_told_from_the_newest() {
     let desk = Desk::new();
@@ -69,7 +70,7 @@ async fn an_old_copy_and_another_history_are_told_from_the_newest() {
     fs::write(desk.path(), &old).unwrap();
     let lost = desk.lost().await.unwrap();
     assert!(matches!(lost, Lost::Behind { what: "permissions", journal: 1, known: 2, .. }), "{lost}");
-    // The old copy goes on by itself: as many lines, and not the same.
+    // The old copy continues on its own: as many lines, but different ones.
     let journal = desk.open().await;
     desk.work(&journal, 3).await;
     journal.close().await.unwrap();
@@ -117,7 +118,7 @@ fn heads(point: &Point, size: u64) -> BTreeMap<String, Head> {
     point.heads.iter().map(|(origin, head)| (origin.clone(), Head { size, ..*head })).collect()
 }
 
-/// Every byte of it counts: one that was changed, or one less, is no witness any more.
+/// Every byte of it counts: with one byte changed or missing it is no longer a witness.
 #[tokio::test]
 async fn a_damaged_witness_says_nothing() {
     let desk = Desk::new();
@@ -146,7 +147,8 @@ async fn a_damaged_witness_says_nothing() {
     );
 }
 
-/// It follows the journal once that is accepted, says when it cannot, and goes on by itself.
+/// It follows the journal once that is accepted, reports when it cannot be written, and recovers
+/// automatically.
 #[tokio::test]
 async fn it_follows_an_accepted_journal_and_says_when_it_cannot() {
     let desk = Desk::new();

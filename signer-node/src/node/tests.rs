@@ -406,7 +406,7 @@ async fn a_forked_log_closes_the_node_over_restarts_until_the_custodian_vouches(
     assert_eq!((report.log.state, report.log.head.size), ("following", 2), "the own head stays");
 }
 
-/// Two copies of a machine draw the same from their kernels, for up to a minute.
+/// Two copies of a machine draw the same randomness from their kernels for up to a minute.
 #[tokio::test]
 async fn no_nonces_are_made_for_a_minute_after_an_anomaly() {
     let folder = tempfile::tempdir().unwrap();

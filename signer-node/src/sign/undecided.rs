@@ -1,9 +1,10 @@
 //! Batches that are being decided, release by release, and whose turn it is.
 //!
-//! A decision may take tens of milliseconds where nothing permits a release, and a batch may hold hundreds. So a batch has a time, and
-//! what it did not come to then is answered as undecided; and between two releases of one batch those of another have their turn:
-//! AV databases first, then the batch that has used the least time. Batches that cost little go one after the other, for each is
-//! answered the sooner; one that costs much gives way to all others.
+//! A decision may take tens of milliseconds if nothing permits a release, and a batch may contain hundreds of
+//! releases. So a batch has a time limit, and whatever is left then is answered as undecided. Between two
+//! releases of one batch, other batches get their turn: AV databases first, then the batch that has used the
+//! least time. Cheap batches go one after the other, because each is answered sooner that way; an expensive
+//! one yields to all others.
 
 use std::{collections::VecDeque, sync::Arc};
 
@@ -18,15 +19,15 @@ use super::{
 };
 use crate::{clock::Reading, limits};
 
-/// All batches that were opened and not answered, in the order in which they came.
+/// All open batches that were not answered yet, in order of arrival.
 #[derive(Debug, Default)]
 pub(super) struct OpenBatches {
     batches: VecDeque<OpenBatch>,
-    /// Place of the batch of which a release is being decided, and since when, by the clock that counts.
+    /// Index of the batch whose release is being decided, and since when, by the monotonic clock.
     deciding: Option<(usize, i64)>,
 }
 
-/// A batch that was looked at as a whole, and whose nonces are drawn.
+/// A batch that was checked as a whole, and whose nonces are drawn.
 #[derive(Debug)]
 pub(super) struct OpenBatch {
     pub(super) stream: StreamId,
@@ -73,11 +74,11 @@ impl OpenBatch {
         self.content.as_ref().ok()?.undecided.front().map(|(item, _)| item)
     }
 
-    /// The lower, the sooner. An AV database goes before product builds, unless its batch takes very long.
+    /// Lower values go first. An AV database goes before product builds, unless its batch takes very long.
     fn turn(&self, now_ms: i64) -> Option<(bool, bool, i64)> {
         let item = self.next_item()?;
         let urgent = item.release.class() == Class::AvDatabase && self.spent_ms < limits::URGENT_MS;
-        // One that could not be begun in its time is answered with one decision at least.
+        // A batch that did not start in its time still gets at least one decision.
         Some((!self.is_late(now_ms), !urgent, self.spent_ms / limits::BATCH_TURN_MS))
     }
 
@@ -85,7 +86,7 @@ impl OpenBatch {
         now_ms >= self.opened_ms.saturating_add(limits::BATCH_MS)
     }
 
-    /// Whether it is to be answered: all is decided, or its time is over and something is.
+    /// Whether it is to be answered: everything is decided, or its time is over and something is decided.
     fn is_ready(&self, now_ms: i64) -> bool {
         let Ok(content) = &self.content else { return true };
         content.undecided.is_empty() || (self.is_late(now_ms) && !content.decided.is_empty())
@@ -101,7 +102,7 @@ impl OpenBatch {
 }
 
 impl Content {
-    /// What is to be signed; what was not decided is not, and its nonces are wiped here, unused.
+    /// The releases to be signed. Undecided ones are not, and their unused nonces are wiped here.
     pub(super) fn into_work(self) -> (Work, Vec<u32>) {
         let Self { key, roster, effective, undecided, mut decided, mut decision_ms, .. } = self;
         decided.extend(undecided.into_iter().map(|(_, nonces)| {
@@ -146,8 +147,8 @@ impl OpenBatches {
         }
     }
 
-    /// Those that are to be answered now. One that is ready waits a moment for others that cost little, so that they share a write to
-    /// the journal.
+    /// The batches to be answered now. A ready one waits a moment for other cheap ones, so that they share
+    /// one write to the journal.
     pub(super) fn take_ready(&mut self, now: Reading) -> Vec<OpenBatch> {
         let now_ms = now.monotonic_ms;
         let (mut oldest, mut is_urgent) = (None, false);
@@ -157,7 +158,7 @@ impl OpenBatches {
             oldest = Some(oldest.map_or(since, |oldest: i64| oldest.min(since)));
         }
         let Some(oldest) = oldest else { return Vec::new() };
-        // An AV database waits for none but its like.
+        // An AV database waits only for other AV databases.
         let is_cheap =
             |batch: &OpenBatch| batch.spent_ms < limits::JOURNAL_GROUP_MS && (batch.is_urgent || !is_urgent);
         let others = self.next(now_ms).and_then(|place| self.batches.get(place)).is_some_and(is_cheap);

@@ -1,5 +1,5 @@
-//! Files that were damaged, emptied, copied by half, or put back from an old copy while their process did
-//! not run. Lost state is never a first start: a process that comes up at all knows what it knew.
+//! Files that were damaged, emptied, half copied, or reverted to an old copy while their process did not run.
+//! Lost state is never a first start: a process that starts at all still has its state.
 
 use std::{
     fs,
@@ -302,14 +302,14 @@ fn monitored(cluster: &Cluster, place: &Path, state: &Path) -> (Option<i32>, Val
     (output.status.code(), serde_json::from_slice(&output.stdout).unwrap_or(Value::Null))
 }
 
-/// All nodes and the coordinator are put back to where they were after the first release, and nobody says
-/// so. What was signed since must not be signed once more with other content, as long as anybody remembers.
+/// All nodes and the coordinator are reverted to their state after the first release, without being told. A
+/// number that was signed since must not be signed again with other content, as long as anybody remembers it.
 async fn old_copies_of_everything(cluster: &mut Cluster, old: &Path) -> Row {
     let parties = parties(cluster);
     for party in &parties {
         cluster.kill(party);
     }
-    // All but one, who still knows.
+    // All but one, which still remembers.
     for party in parties.iter().filter(|party| *party != "supervisor-1") {
         put_back(&old.join(party), &cluster.data(party));
     }

@@ -1,5 +1,5 @@
-//! Attacks on a deployment of real processes, on loopback and bounded: what an attacker holds, what it
-//! tries, and what comes of it.
+//! Attacks on a deployment of real processes, on loopback and bounded: what an attacker has, what it tries,
+//! and the result.
 //!
 //! | module | the attacker |
 //! | --- | --- |
@@ -42,7 +42,7 @@ pub struct Row {
     pub came: String,
     /// What was measured, if anything was.
     pub figures: String,
-    /// Why it is no defence, or not a good one; empty if the attack achieved nothing.
+    /// How the attack succeeded, fully or in part; empty if it achieved nothing.
     pub holes: Vec<String>,
 }
 

@@ -1,5 +1,5 @@
-//! A coordinator that was taken over: the attacker has its TLS key, the log's key, its store and the log,
-//! and speaks to a real node that dials in as always. Whatever it sends, no share comes back for what is not
+//! A compromised coordinator: the attacker has its TLS key, the log's key, its store and the log, and talks
+//! to a real node that dials in as always. Whatever it sends, no share comes back for a release that is not
 //! in the log, not permitted, or not new.
 
 use prost::bytes::Bytes;

@@ -1,5 +1,5 @@
-//! Attackers with any one certificate, or with none, who want the others to get nothing done; and what an
-//! honest client gets done beside each of them.
+//! Attackers with any one certificate, or with none, who try to starve the others; and what an honest client
+//! achieves next to each of them.
 
 use std::{
     collections::VecDeque,

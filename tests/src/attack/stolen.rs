@@ -1,6 +1,6 @@
-//! A pipeline's certificate was stolen, and with it the genuine evidence of every earlier release. Nothing
-//! is signed for a file that nobody has built, rebuilt and tested, whatever the request says of it; what a
-//! pipeline may claim is signed, and nothing else.
+//! A pipeline's certificate was stolen, together with the genuine evidence of every earlier release. No file
+//! is signed that nobody has built, rebuilt and tested, whatever the request says. Claims that a pipeline may
+//! make are signed, and nothing else.
 
 use rutli_release::VerifiedRelease;
 use rutli_wire::{convert::release_from_content, v1};

@@ -1,4 +1,5 @@
-//! Nobody takes what is another's: each test has one certificate, or none, that takes all it can get, beside somebody honest.
+//! Nobody can use up another's share: in each test one certificate, or none, takes all it can get, next to an
+//! honest party.
 
 use std::{
     collections::BTreeMap,

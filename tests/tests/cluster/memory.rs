@@ -1,5 +1,5 @@
-//! The memory of nodes: what was lost, emptied or put back is never read as a first start, and nothing is signed with it
-//! before the node has caught up, or its custodian has gone on.
+//! The memory of nodes: lost, emptied or reverted state is never mistaken for a first start, and the node
+//! signs nothing with it before it has caught up, or its custodian has decided to go on.
 
 use std::{
     fs,
@@ -217,9 +217,9 @@ async fn a_clean_stop_leaves_one_file_that_holds_everything() {
     sign(&cluster, build("stable", 4, 1), SOON).await;
 }
 
-/// A whole machine is put back, data folder and witness: only its own cosignature tells the node. The coordinator shows it with
-/// the first head, before any work, and tells its operators that the node's head went down. The node signs nothing before
-/// its peers have cosigned since, and then goes on by itself.
+/// A whole machine is reverted, data folder and witness: only its own cosignature tells the node. The
+/// coordinator shows it with the first head, before any work, and tells its operators that the node's head
+/// went down. The node signs nothing before its peers have cosigned since, and then goes on by itself.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_put_back_with_its_witness_finds_its_own_cosignature() {
     let mut cluster = Cluster::start(Setup::default()).await;

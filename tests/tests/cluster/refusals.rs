@@ -1,8 +1,8 @@
 //! For each code with which a node refuses, and each state that it can be in, a real node over the real link that comes to
 //! it. A new code without a scenario does not compile.
 //!
-//! Most of them no honest coordinator ever brings about, so a coordinator in other hands does ([`rutli_tests::liar`]): it has
-//! the real one's certificate, address and log key. What the real one can bring about it does, in the second half and in
+//! An honest coordinator never causes most of them, so a compromised one does ([`rutli_tests::liar`]), with
+//! the real one's certificate, address and log key. The real one causes the others, in the second half and in
 //! `memory.rs`.
 
 use std::{fs, path::PathBuf, process::Command};

@@ -1,4 +1,4 @@
-//! Numbers of releases: nobody takes another's by asking, and whoever wants the next one gets it.
+//! Sequence numbers: a request takes nobody else's number, and anybody who asks for the next one gets it.
 
 use std::{
     fs,

@@ -1,7 +1,8 @@
 //! Key ceremonies: what a custodian does at the own node's socket, and how everybody follows.
 //!
-//! What is shown comes from the proposal itself, read and hashed here, and not from what somebody says about it. The
-//! verification phrase that custodians compare is computed by the own node, from the proposal and a nonce of each member.
+//! The output comes from the proposal itself, which is read and hashed here, and not from what somebody says
+//! about it. The custodian's own node computes the verification phrase, from the proposal and a nonce of each
+//! member.
 
 use std::{
     io::{BufRead, IsTerminal, Write},
@@ -24,7 +25,7 @@ use crate::{
 /// is met again without ado.
 const LOOK_INTERVAL: Duration = Duration::from_millis(300);
 
-/// How long a phrase is waited for: nodes that are online know it within a second.
+/// How long to wait for a phrase: nodes that are online know it within a second.
 const PHRASE_PATIENCE: Duration = Duration::from_secs(15);
 
 /// Where one asks.
@@ -77,7 +78,7 @@ pub async fn run(command: cli::Ceremony, place: &Place) -> Result<Report, Failur
 pub async fn propose(place: &Place, path: &Path, lone: bool) -> Result<Report, Failure> {
     let mut proposal = files::read(path)?;
     if lone {
-        // What is wrong with it the node says.
+        // The node reports what is wrong with it.
         if let Ok(Value::Object(mut written)) = serde_json::from_slice(&proposal) {
             written.insert("lone".to_owned(), Value::Bool(true));
             proposal = Value::Object(written).to_string().into_bytes();

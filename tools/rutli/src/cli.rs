@@ -25,22 +25,22 @@ pub use self::{
     policy::{Policy, PolicyFiles, Replay},
 };
 
-/// Over the flags that all commands have.
+/// Heading of the flags that all commands have.
 const EVERYWHERE: &str = "Everywhere";
 
-/// Organisations sign releases together.
+/// Threshold release signing across organisations.
 ///
-/// Exit codes: 0 done · 1 not verified, refused or failed · 2 wrong usage · 3 cannot be reached or not permitted ·
-/// 4 time is up, and it still goes on · 5 files are not those expected · 6 a file changed after it was hashed.
-/// See `rutli help exit-codes`.
+/// Exit codes: 0 done · 1 not verified, refused or failed · 2 wrong usage · 3 unreachable or not permitted ·
+/// 4 timed out, the request is still pending · 5 files differ from those expected · 6 a file changed after it
+/// was hashed. See `rutli help exit-codes`.
 #[derive(Debug, Parser)]
 #[command(name = "rutli", version, disable_help_subcommand = true, max_term_width = 100)]
 pub struct Cli {
-    /// How to reach the coordinator, and as whom: a client.toml.
+    /// Profile: the coordinator's address and the client's certificate, a client.toml.
     #[arg(long, global = true, env = "RUTLI_PROFILE", value_name = "FILE", help_heading = EVERYWHERE)]
     pub profile: Option<PathBuf>,
 
-    /// The socket of the node on this machine that one is custodian of.
+    /// Socket of the node on this machine whose custodian you are.
     #[arg(long, global = true, env = "RUTLI_SOCKET", value_name = "PATH", help_heading = EVERYWHERE)]
     pub socket: Option<PathBuf>,
 
@@ -56,36 +56,36 @@ pub struct Cli {
 /// What to do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Make certificates, identities and configurations for a deployment, to try it out with.
+    /// Create certificates, identities and configurations for a trial deployment.
     Init(Init),
-    /// Have files signed as a release.
+    /// Sign files as a release.
     Sign(Box<Sign>),
     /// Verify a file's signature.
     Verify(Box<Verify>),
-    /// Look at releases, take them back, fetch their files.
+    /// List, show, cancel and fetch releases.
     #[command(subcommand)]
     Release(Release),
-    /// Take a release back before it is signed, or all of a requester: the same as `release cancel`.
+    /// Cancel a release before it is signed, or all releases of a requester. Same as `release cancel`.
     Cancel(Cancel),
-    /// See `rutli help roles`: what custodians do about releases.
+    /// Commands of custodians; see `rutli help roles`.
     #[command(flatten)]
     Custodian(Custodian),
-    /// Make keys together: propose, join, follow.
+    /// Run a key ceremony: propose, join, watch.
     #[command(subcommand)]
     Ceremony(Ceremony),
-    /// Look after signer nodes.
+    /// Manage signer nodes.
     #[command(subcommand)]
     Node(Node),
-    /// Public keys.
+    /// List and export public keys.
     #[command(subcommand)]
     Keys(Keys),
-    /// Make evidence for a release: rebuild it, attest where it comes from, or what was tested.
+    /// Make evidence for a release: rebuild it, attest its provenance or its tests.
     #[command(subcommand)]
     Attest(Attest),
-    /// Read the transparency log: watch it, look into it, prove entries.
+    /// Read the transparency log: monitor it, show entries, prove them.
     #[command(subcommand)]
     Log(Log),
-    /// Check a custodian's policies, and try them on cases and on earlier releases, before a node loads them.
+    /// Check a custodian's policies, and test them on cases and earlier releases, before a node loads them.
     #[command(subcommand)]
     Policy(Policy),
     /// Run a whole deployment on this machine: ceremony, signing, verification.
@@ -108,14 +108,14 @@ pub struct Init {
     /// The description of the deployment; `rutli help deployment` explains it.
     #[arg(required_unless_present = "example")]
     pub deployment: Option<PathBuf>,
-    /// Where to write: a new or empty folder.
+    /// Output directory: new or empty.
     #[arg(long, value_name = "DIR", required_unless_present = "example")]
     pub out: Option<PathBuf>,
-    /// Write new certificates and identities over those of an earlier run. The log's keys are kept: new ones under the
-    /// same name would fork it.
+    /// Overwrite the certificates and identities of an earlier run. The log's keys are kept: new ones under
+    /// the same name would fork it.
     #[arg(long)]
     pub force: bool,
-    /// Print an example description and end.
+    /// Print an example description.
     #[arg(long, conflicts_with_all = ["deployment", "out", "force"])]
     pub example: bool,
 }
@@ -125,45 +125,45 @@ pub struct Init {
 pub enum Release {
     /// List releases, newest first.
     List {
-        /// Only of this product.
+        /// Only releases of this product.
         #[arg(long)]
         product: Option<String>,
-        /// Only of this channel.
+        /// Only releases of this channel.
         #[arg(long)]
         channel: Option<String>,
-        /// Only in this state.
+        /// Only releases in this state.
         #[arg(long, value_parser = PossibleValuesParser::new(crate::releases::STATES.map(|(_, word)| word)))]
         state: Option<String>,
-        /// At most so many.
+        /// Maximum number of results.
         #[arg(long, default_value_t = 50)]
         limit: u32,
     },
     /// Show one release.
     Show {
-        /// Its id.
+        /// Id of the release.
         release: String,
     },
-    /// Follow a release until it is final.
+    /// Watch a release until it is final.
     Watch {
-        /// Its id.
+        /// Id of the release.
         release: String,
-        /// How long, as 90s, 10m or 2h. Default: for ever.
+        /// How long to watch, as 90s, 10m or 2h. Default: no limit.
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         timeout: Option<std::time::Duration>,
     },
-    /// Take a release back before it is signed, or all of a requester.
+    /// Cancel a release before it is signed, or all releases of a requester.
     Cancel(Cancel),
-    /// End a release's embargo before its time: the log shows then what was asked for.
+    /// End a release's embargo early: the log then shows what was requested.
     Disclose {
-        /// Its id.
+        /// Id of the release.
         release: String,
     },
     /// Fetch the signatures of a signed release, and the proof that it is in the log.
     #[command(visible_alias = "get")]
     Fetch {
-        /// Its id.
+        /// Id of the release.
         release: String,
-        /// Where to write them.
+        /// Output directory.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },
@@ -177,7 +177,7 @@ pub struct Cancel {
     /// Id of the release.
     #[arg(required_unless_present = "requester")]
     pub release: Option<String>,
-    /// Take back all unfinished releases of the pipeline with this name. Role: operator.
+    /// Cancel all unfinished releases of the pipeline with this name. Role: operator.
     #[arg(long, value_name = "NAME", conflicts_with = "release")]
     pub requester: Option<String>,
 }
@@ -189,52 +189,52 @@ pub enum Ceremony {
     Propose {
         /// The proposal, as `rutli init` writes it to proposal.json.
         proposal: PathBuf,
-        /// Allow a single organisation with a threshold of 1, whose nodes hold the whole key each.
+        /// Allow a single organisation with a threshold of 1, each of whose nodes holds the whole key.
         #[arg(long)]
         lone: bool,
     },
     /// Join a ceremony, after the custodians have compared its verification phrase (with --socket).
     Join {
-        /// Its id or the beginning of it. Default: the only one under way.
+        /// Id of the ceremony, or its beginning. Default: the only one under way.
         ceremony: Option<String>,
-        /// The verification phrase as the other custodians read it. Default: asks.
+        /// The verification phrase as the other custodians read it out. Default: ask.
         #[arg(long)]
         words: Option<String>,
     },
-    /// Refuse to join a ceremony, which ends it (with --socket).
+    /// Refuse to join a ceremony; this ends it (with --socket).
     Reject {
-        /// Its id or the beginning of it. Default: the only one under way.
+        /// Id of the ceremony, or its beginning. Default: the only one under way.
         ceremony: Option<String>,
-        /// Why, for the other custodians.
+        /// Reason, shown to the other custodians.
         #[arg(long)]
         reason: String,
     },
-    /// End a ceremony under way, for everybody (with --socket).
+    /// End a ceremony for everybody (with --socket).
     Abort {
-        /// Its id or the beginning of it. Default: the only one under way.
+        /// Id of the ceremony, or its beginning. Default: the only one under way.
         ceremony: Option<String>,
-        /// Why, for the other custodians.
+        /// Reason, shown to the other custodians.
         #[arg(long)]
         reason: String,
     },
     /// Show one ceremony with its members (with --profile or --socket).
     Show {
-        /// Its id or the beginning of it. Default: the only one under way, else the newest.
+        /// Id of the ceremony, or its beginning. Default: the only one under way, otherwise the newest.
         ceremony: Option<String>,
     },
     /// List ceremonies (with --profile or --socket).
     List,
-    /// Follow a ceremony until it is final (with --profile or --socket).
+    /// Watch a ceremony until it is final (with --profile or --socket).
     Watch {
-        /// Its id or the beginning of it. Default: the only one under way, else the newest.
+        /// Id of the ceremony, or its beginning. Default: the only one under way, otherwise the newest.
         ceremony: Option<String>,
-        /// How long, as 90s, 10m or 2h. Default: until its deadline.
+        /// How long to watch, as 90s, 10m or 2h. Default: until its deadline.
         #[arg(long, value_name = "TIME", value_parser = parse_duration)]
         timeout: Option<std::time::Duration>,
     },
-    /// Say where a ceremony stands, and who must do what next (with --profile or --socket).
+    /// Show the state of a ceremony, and who must do what next (with --profile or --socket).
     Status {
-        /// Its id or the beginning of it. Default: the only one under way, else the newest.
+        /// Id of the ceremony, or its beginning. Default: the only one under way, otherwise the newest.
         ceremony: Option<String>,
     },
 }
@@ -242,30 +242,32 @@ pub enum Ceremony {
 /// `rutli node …`
 #[derive(Debug, Subcommand)]
 pub enum Node {
-    /// Show what a node does, holds and decides by (with --socket).
+    /// Show a node's state, keys and policies (with --socket).
     Status,
-    /// Have a node read its rules again, at once (with --socket). Exit code 1 if they do not hold.
+    /// Reload a node's policy directory (with --socket). Exit code 1 if the policies are invalid.
     Reload,
-    /// Have a node sign nothing until it is resumed (with --socket).
+    /// Stop a node from signing until it is resumed (with --socket).
     Pause {
-        /// Why; kept and shown.
+        /// Reason; stored, and shown in the node's status.
         #[arg(long)]
         reason: String,
     },
-    /// Have a paused node sign again; vouches for its clock, and for its head of the log if that forked (with --socket).
+    /// Resume a paused or closed node. This vouches for its clock, and for its log head if the log forked
+    /// (with --socket).
     Resume {
-        /// Vouch for this head of the log, SIZE:ROOT as `rutli node status` and a checkpoint show it: the node takes what
-        /// extends it, and waits for no peer if it was restored. Only after the custodians have compared it by telephone.
+        /// Vouch for this log head, SIZE:ROOT as `rutli node status` and a checkpoint show it. The node then
+        /// accepts what extends it, and does not wait for peers if it was restored. Compare the head by
+        /// telephone with the other custodians first.
         #[arg(long, value_name = "SIZE:ROOT", value_parser = crate::nodes::parse_head)]
         log_head: Option<Head>,
     },
-    /// Give a sealed node its passphrase (with --socket): asks, or reads a line from stdin.
+    /// Unseal a node with its passphrase (with --socket): asks for it, or reads one line from stdin.
     Unseal,
-    /// List the nodes as the coordinator sees them (with --profile of an operator or auditor).
+    /// List the nodes as the coordinator sees them (with --profile of an operator, custodian or auditor).
     List,
-    /// Put a node back that was left out for lying (with --profile of an operator).
+    /// Reinstate a node that was excluded as a culprit (with --profile of an operator).
     Reinstate {
-        /// ORGANISATION/NODE
+        /// The node, as ORGANISATION/NODE.
         node: String,
     },
 }
@@ -280,7 +282,7 @@ pub enum Keys {
         /// Output directory.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
-        /// A product whose signed files ssh-keygen is to accept, in one channel or in all, for example
+        /// Product whose signed files ssh-keygen should accept, in one channel or in all; for example
         /// product-build/suite or product-build/suite/stable. May be repeated.
         #[arg(long = "allow", value_name = "CLASS/PRODUCT[/CHANNEL]")]
         allow: Vec<SshNamespaces>,
@@ -290,20 +292,20 @@ pub enum Keys {
 /// `rutli demo`
 #[derive(Debug, Args)]
 pub struct Demo {
-    /// Where to work: a new or empty folder, or that of an earlier demo, which goes. Default: a temporary one, whose
-    /// path is printed.
+    /// Working directory: new, empty, or that of an earlier demo, which is deleted. Default: a temporary one,
+    /// whose path is printed.
     #[arg(long, value_name = "DIR")]
     pub dir: Option<PathBuf>,
     /// Stay up until Ctrl-C.
     #[arg(long)]
     pub keep: bool,
-    /// Where rutli-coordinator and rutli-signer are. Default: beside this program.
+    /// Directory of rutli-coordinator and rutli-signer. Default: the directory of this program.
     #[arg(long, value_name = "DIR")]
     pub bin_dir: Option<PathBuf>,
-    /// A Python with securesystemslib, to verify DSSE with. Default: python3, if it has it.
+    /// Python with securesystemslib, to verify DSSE. Default: python3, if it has securesystemslib.
     #[arg(long, value_name = "PATH")]
     pub python: Option<PathBuf>,
-    /// The files to sign as a product build. Default: this program.
+    /// Files to sign as a product build. Default: this program.
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
 }

@@ -1,4 +1,5 @@
-//! Hashing files where they lie: SHA-256, by which files are known; for attestations SHA-512 and BLAKE2b-512 in the same pass.
+//! Hashes local files: SHA-256, which identifies them; for attestations also SHA-512 and BLAKE2b-512, in the
+//! same pass.
 //!
 //! Many files go side by side, one thread each; few files are taken one after the other, with the hashes of each
 //! side by side. Memory is one buffer per thread. A file that changes while it is read has no digest worth signing:

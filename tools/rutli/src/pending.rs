@@ -107,7 +107,7 @@ fn describe(release: &v1::Release, now: u64) -> String {
 fn entry(release: &v1::Release, now: u64) -> Value {
     let mut json = releases::to_json(release);
     if let Value::Object(fields) = &mut json {
-        // A list of thousands of files is not what one asks for here; `review` has it.
+        // Nobody wants a list of thousands of files here; `review` has it.
         fields.remove("artifacts");
         fields.insert("age".to_owned(), json!(now.saturating_sub(release.created_at)));
         fields.insert("wants".to_owned(), waits::to_json(&waits::wants(release)));

@@ -1,4 +1,5 @@
-//! `rutli review`: all that a custodian decides by, and that `rutli approve` and `rutli refuse` show before they sign.
+//! `rutli review`: shows everything that a custodian decides by. `rutli approve` and `rutli refuse` show the
+//! same before they sign.
 //!
 //! The content comes from the coordinator as typed fields. The statement is made of them here, and its digest with it: what is
 //! shown is what is approved. What the coordinator alone says (who asked, when, what was signed last) is shown, and signed by nobody.
@@ -163,7 +164,7 @@ impl View {
         json
     }
 
-    /// What no evidence proves: that is for the custodian to know.
+    /// The claims that no evidence proves, for the custodian to judge.
     fn claimed(&self) -> String {
         let claims = self.content.claims();
         let rows = claims.into_iter().map(|claim| {

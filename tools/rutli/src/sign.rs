@@ -133,7 +133,7 @@ pub async fn run(
     unchanged(&signed, report(&signed, &args.out))
 }
 
-/// A signature over what a file was is none over what it is: whoever publishes both must hear of it.
+/// A signature over the old content does not cover the new one: the caller, who publishes both, must be told.
 fn unchanged(signed: &Signed, report: Report) -> Result<Report, Failure> {
     let Some(first) = signed.changed.first() else { return Ok(report) };
     let problem = match signed.changed.len() {
@@ -146,13 +146,13 @@ fn unchanged(signed: &Signed, report: Report) -> Result<Report, Failure> {
     Err(Failure { text: report.text, ..failure })
 }
 
-/// What was asked for, with the files as they were then.
+/// The request, with the files as they were then.
 struct Asked<'a> {
     wire: &'a v1::CreateReleaseRequest,
     hashed: &'a [Hashed],
 }
 
-/// Hands a request in, and follows its release to the end, unless nobody waits for it.
+/// Submits a request, and watches its release to the end, unless nobody waits for it.
 async fn ask(
     connection: Connection,
     wire: &v1::CreateReleaseRequest,
@@ -175,9 +175,9 @@ async fn follow(
     if args.no_wait { Ok(release) } else { wait(connection, release, args.timeout).await }
 }
 
-/// The same with a number that the coordinator names, and names again if another release was first. Each number is part of
-/// its own request, whose id follows from the content and from how often it was asked: so the command may be run again after
-/// any crash, and comes to the same releases.
+/// The same with a number from the coordinator, and another one if another release was faster. Each number
+/// has its own request, whose id is derived from the content and the number of attempts. So the command can
+/// be run again after any crash, and gets the same releases.
 async fn ask_for_next(
     connection: Connection,
     wire: &mut v1::CreateReleaseRequest,

@@ -8,7 +8,7 @@ use rutli_policy_dir::PolicyDir;
 
 use crate::report::Failure;
 
-/// Reads whom a node trusts, by the node's own function.
+/// Reads whom a node trusts, with the node's own code.
 ///
 /// # Errors
 /// Exit code 2: a folder with neither file, or with one that a node would not take either.

@@ -403,7 +403,8 @@ async fn evidence_needs_room_and_an_open_store_as_releases_do() {
     assert_eq!(core.stored(&id).await.evidence.len(), 2);
 }
 
-/// A commitment is opened with the evidence that came with its request, also where the request was logged anew since.
+/// A commitment is opened with the evidence that came with its request, although the request was logged long
+/// before.
 #[tokio::test]
 async fn an_embargo_with_evidence_is_opened_whole() {
     let (folder, core, _publisher, _api) = started().await;

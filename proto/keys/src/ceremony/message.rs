@@ -75,7 +75,7 @@ impl Step {
         }
     }
 
-    /// Place among these steps; none for the ways out.
+    /// Index among these steps; none for rejections and aborts.
     pub(crate) fn position(self) -> Option<usize> {
         Self::ALL.iter().position(|step| *step == self)
     }

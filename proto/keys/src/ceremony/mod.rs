@@ -2,10 +2,10 @@
 //!
 //! # The steps
 //!
-//! A member proposes; the proposal is signed and says everything: keys, organisations, thresholds, nodes, deadline.
-//! Each step is made when the one before is there from **all** members. The nodes make the first two by themselves; then
-//! custodians read the [`VerificationPhrase`](crate::VerificationPhrase) to each other, and join or reject. From then on
-//! the nodes go on by themselves:
+//! A member proposes; the proposal is signed and says everything: keys, organisations, thresholds, nodes,
+//! deadline. Each step is sent once the previous one has arrived from **all** members. The nodes send the
+//! first two automatically; then custodians read the [`VerificationPhrase`](crate::VerificationPhrase) to
+//! each other, and join or reject. From then on the nodes go on by themselves:
 //!
 //! | step | each node sends |
 //! | --- | --- |
@@ -24,10 +24,10 @@
 //!
 //! # The phrase
 //!
-//! A phrase over the proposal alone could be ground: who proposes tries proposals until two have the same words, some
-//! 2^44 of them for eight words, and shows each to one half. Here every honest node adds a nonce that it reveals only
-//! after everybody is bound to theirs. So whatever somebody shows to two nodes, the two phrases are as good as random,
-//! and each try is a ceremony that people see.
+//! A phrase over the proposal alone could be attacked by brute force: a proposer tries proposals, some 2^44
+//! for eight words, until two have the same phrase, and shows each to one half of the nodes. Here every
+//! honest node adds a nonce that it reveals only after all are committed to theirs. Whatever is shown to two
+//! nodes, the two phrases are then independent and random, and each try is a ceremony that people see.
 //!
 //! # What is verified, by every node of every organisation
 //!

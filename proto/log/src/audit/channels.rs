@@ -1,5 +1,5 @@
-//! The channels of all products, bounded. Only what is signed counts: whoever may ask for releases may invent products, and
-//! makes no reader forget those that devices install from.
+//! The channels of all products, bounded. Only signed releases count: a requester may invent products, but
+//! must not make a reader forget channels that devices install from.
 
 use std::collections::BTreeMap;
 
@@ -45,7 +45,8 @@ impl Channels {
         findings
     }
 
-    /// Forgets what nothing can be compared with any more, beside a place at which nothing is hidden any more.
+    /// Forgets places that can no longer be compared with anything, next to a place where nothing is hidden
+    /// any longer.
     pub(super) fn tidy(&mut self, channel: &str, place: u64, embargoes: &Embargoes) {
         if let Some(order) = self.orders.get_mut(channel) {
             let before = order.len();

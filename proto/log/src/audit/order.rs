@@ -1,10 +1,10 @@
-//! The order of what was signed in a class, product and channel: sequences go up, versions do not go down, and no version is
-//! signed twice.
+//! The order of signed releases in a class, product and channel: sequences go up, versions do not go down,
+//! and no version is signed twice.
 //!
-//! What is only asked for binds nobody: it may wait, and be overtaken. A signed release has its **place** at its outcome. It
-//! must be above all that was signed before it was asked for: what was at the nodes together with a later release may be
-//! signed after that one. Under embargo the channel is not known before the disclosure, which is then compared with what
-//! stands before and after it.
+//! A request binds nobody: it may wait, and be overtaken. A signed release has its **place** at its outcome.
+//! Its sequence must be above everything that was signed before it was requested. A release that was at the
+//! nodes together with a later one may be signed after that one. Under embargo the channel is not known
+//! before the disclosure, which is then compared with the releases before and after it.
 
 use std::{
     cmp::Ordering,
@@ -33,7 +33,7 @@ pub(super) struct Asked {
     sequence: Sequence,
     pub(super) version: Version,
     pub(super) statement: Hash,
-    /// What had the highest sequence of what was signed in the channel then, as far as was known.
+    /// The signed release with the highest sequence in the channel then, as far as was known.
     above: Option<Named>,
 }
 
@@ -69,7 +69,7 @@ struct Named {
 #[serde(deny_unknown_fields)]
 struct Signed {
     this: Named,
-    /// Of all that was signed until then, itself included, the one with the highest sequence.
+    /// The one with the highest sequence of all that was signed until then, including itself.
     highest: Named,
 }
 
@@ -93,7 +93,7 @@ pub(super) fn channel_of(request: &Request) -> String {
 }
 
 impl Order {
-    /// Of what was signed before an entry, the one with the highest sequence.
+    /// The release with the highest sequence of those signed before an entry.
     fn highest_before(&self, index: u64) -> Option<&Named> {
         self.signed.range(..index).next_back().map(|(_, signed)| &signed.highest)
     }
@@ -106,7 +106,7 @@ impl Order {
         let known = self.highest_before(index).cloned();
         let above = [above, known].into_iter().flatten().max_by_key(|named| named.sequence);
         let older = above.filter(|above| above.sequence >= sequence).map(|above| (above, this.clone()));
-        // Under embargo until now: what was asked for after it was signed had to be above it.
+        // Under embargo until now: releases requested after it was signed had to be above it.
         let younger = self.signed.range(said.place..).map(|(_, younger)| &younger.this);
         let younger = younger.filter(|younger| younger.index > said.place && younger.sequence <= sequence);
         let younger = younger.map(|younger| (this.clone(), younger.clone()));
@@ -118,7 +118,7 @@ impl Order {
         let (before, after) = neighbours(&self.signed, said.place);
         let before = before.and_then(|place| self.signed.get(&place)).map(|signed| &signed.highest);
         let after = after.and_then(|place| self.signed.get(&place)).map(|signed| &signed.this);
-        // Of two under one sequence neither is the later one: that there are two is said above.
+        // Of two with one sequence neither is later; that there are two was reported above.
         let others = before.into_iter().chain(after).filter(|other| other.sequence != sequence);
         for other in others {
             let (lower, higher) =

@@ -1,4 +1,4 @@
-//! The versions of what was signed lately: two contents under one version of a channel are a finding.
+//! The versions of recently signed releases: two contents with one version in a channel are a finding.
 
 use std::collections::BTreeMap;
 

@@ -21,7 +21,8 @@ pub struct LogHead {
 pub struct LoggedEntry {
     /// Counted from 0.
     pub index: u64,
-    /// What the coordinator says stands there; the node compares it with what it encoded itself.
+    /// The entry's hash, as the coordinator claims; the node compares it with the entry that it encoded
+    /// itself.
     pub leaf: Hash,
     /// The inclusion proof under the batch's head.
     pub proof: Vec<Hash>,

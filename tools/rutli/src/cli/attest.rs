@@ -10,9 +10,9 @@ use super::parse::{parse_duration, parse_pair, parse_time};
 /// `rutli attest …`
 #[derive(Debug, Subcommand)]
 pub enum Attest {
-    /// Build a release again from its source, without network; where every file comes out the same, attest that.
+    /// Rebuild a release from its source without network, and attest it if every file is identical.
     Rebuild(Box<AttestRebuild>),
-    /// Attest which source files were built from, for pipelines whose builder does not.
+    /// Attest the source that files were built from, for pipelines whose builder does not.
     Provenance(AttestProvenance),
     /// Attest which tests files passed.
     TestResult(AttestTests),
@@ -21,10 +21,11 @@ pub enum Attest {
 /// The key that signs, and where the attestation goes.
 #[derive(Debug, Args)]
 pub struct AttestSigning {
-    /// The secret key that signs the attestation: Ed25519, as `openssl genpkey` or `ssh-keygen` writes it, not encrypted.
+    /// Secret key that signs the attestation: Ed25519, unencrypted, as `openssl genpkey` or `ssh-keygen`
+    /// writes it.
     #[arg(long, value_name = "FILE")]
     pub key: PathBuf,
-    /// Where to write the attestation.
+    /// Output file for the attestation.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }
@@ -32,7 +33,7 @@ pub struct AttestSigning {
 /// Files by the names that `rutli sign` gives them.
 #[derive(Debug, Args)]
 pub struct Attested {
-    /// Name files by their path below this folder, as with `rutli sign`. Default: by their file name.
+    /// Name files by their path below this directory, as with `rutli sign`. Default: their file names.
     #[arg(long, value_name = "DIR")]
     pub base: Option<PathBuf>,
     /// The files of the release.
@@ -43,55 +44,58 @@ pub struct Attested {
 /// `rutli attest rebuild`
 #[derive(Debug, Args)]
 pub struct AttestRebuild {
-    /// The audited source: a .tar, .tar.gz, .tar.zst or .tar.xz; its content tells which.
+    /// Audited source: a .tar, .tar.gz, .tar.zst or .tar.xz, detected by its content.
     #[arg(long, value_name = "ARCHIVE")]
     pub source: PathBuf,
-    /// Where that source is, for the attestation.
+    /// Address of the source, for the attestation.
     #[arg(long, value_name = "URI")]
     pub source_uri: Option<String>,
-    /// How to build: a line for `sh -c`, run in the archive's one top folder, else at its top.
+    /// Build command: a line for `sh -c`, run in the archive's single top folder, or at its top if it has
+    /// none.
     #[arg(long, value_name = "LINE")]
     pub command: String,
-    /// What must come out: a folder of the release's files, a SHA256SUMS, a statement, a .intoto.json, a .sigstore.json, or
-    /// what `rutli release show --json` prints; its content tells which.
+    /// Expected files: a folder of the release's files, a SHA256SUMS, a statement, an .intoto.json, a
+    /// .sigstore.json, the vendor's provenance, or the output of `rutli release show --json`; detected by its
+    /// content.
     #[arg(long, value_name = "FILE|DIR")]
     pub expect: PathBuf,
-    /// The folder that the build leaves the release's files in, seen from where the command runs. Default: that place itself.
+    /// Folder in which the build leaves the release's files, relative to where the command runs. Default:
+    /// that place.
     #[arg(long, value_name = "DIR")]
     pub output: Option<PathBuf>,
-    /// Who rebuilds, as custodians' configurations name you.
+    /// Identity of the rebuilder, as in custodians' trust.toml.
     #[arg(long, value_name = "URI")]
     pub builder_id: String,
-    /// What kind of build this is: an address that explains the parameters.
+    /// Kind of build: an address that explains the parameters.
     #[arg(long, value_name = "URI", default_value = crate::attest::REBUILD_TYPE)]
     pub build_type: String,
     /// The signing key and the attestation.
     #[command(flatten)]
     pub signing: AttestSigning,
-    /// Let the build read this, at the same path: a toolchain. Give it several times for several.
+    /// Path that the build may read, for example a toolchain; it has the same path there. May be repeated.
     #[arg(long = "ro-bind", value_name = "PATH")]
     pub ro_binds: Vec<PathBuf>,
-    /// Set a variable for the build, such as PATH. Give it several times for several.
+    /// Environment variable for the build, such as PATH. May be repeated.
     #[arg(long = "env", value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub variables: Vec<(String, String)>,
-    /// SOURCE_DATE_EPOCH for the build, in RFC 3339. Default: when the newest file of the archive was changed.
+    /// SOURCE_DATE_EPOCH for the build, in RFC 3339. Default: the time of the newest file in the archive.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub source_date: Option<u64>,
-    /// How long the build may take, as 90s, 10m or 2h; then all of it is killed.
+    /// How long the build may take, as 90s, 10m or 2h; after that it is killed.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
     pub timeout: Duration,
-    /// What keeps the build to itself.
+    /// How the build is isolated.
     #[arg(long, value_enum, default_value = "auto")]
     pub isolation: IsolationChosen,
-    /// Have diffoscope explain files that differ; --expect must be a folder.
+    /// Explain files that differ with diffoscope; --expect must be a folder.
     #[arg(long)]
     pub diffoscope: bool,
-    /// Copy what was built in place of the release's files to this new or empty folder, to look into.
+    /// Copy the rebuilt files to this new or empty folder, for inspection.
     #[arg(long, value_name = "DIR")]
     pub save: Option<PathBuf>,
 }
 
-/// What keeps a build to itself.
+/// How a build is isolated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum IsolationChosen {
     /// The first of these that works.
@@ -106,25 +110,25 @@ pub enum IsolationChosen {
 #[derive(Debug, Args)]
 #[command(group = ArgGroup::new("of").required(true))]
 pub struct AttestProvenance {
-    /// The archive that was built from.
+    /// Archive that was built from.
     #[arg(long, value_name = "ARCHIVE", group = "of")]
     pub source: Option<PathBuf>,
-    /// The source that was built from: gitCommit:HEX or sha256:HEX.
+    /// Digest of the source that was built from: gitCommit:HEX or sha256:HEX.
     #[arg(long, value_name = "DIGEST", group = "of")]
     pub source_digest: Option<SourceDigest>,
-    /// Where that source is.
+    /// Address of the source.
     #[arg(long, value_name = "URI")]
     pub source_uri: Option<String>,
-    /// Who built, as custodians' configurations name the builder.
+    /// Identity of the builder, as in custodians' trust.toml.
     #[arg(long, value_name = "URI")]
     pub builder_id: String,
-    /// What kind of build this is: an address that explains the parameters.
+    /// Kind of build: an address that explains the parameters.
     #[arg(long, value_name = "URI", default_value = crate::attest::BUILD_TYPE)]
     pub build_type: String,
-    /// A parameter of the build, such as its command. Give it several times for several.
+    /// Parameter of the build, such as its command. May be repeated.
     #[arg(long = "param", value_name = "NAME=VALUE", value_parser = parse_pair)]
     pub parameters: Vec<(String, String)>,
-    /// The pipeline's own name of this run.
+    /// The pipeline's own id of this run.
     #[arg(long, value_name = "ID")]
     pub invocation_id: Option<String>,
     /// The signing key and the attestation.
@@ -138,19 +142,20 @@ pub struct AttestProvenance {
 /// `rutli attest test-result`
 #[derive(Debug, Args)]
 pub struct AttestTests {
-    /// A test that passed. Give it several times for several.
+    /// Test that passed. May be repeated.
     #[arg(long, value_name = "NAME")]
     pub passed: Vec<String>,
-    /// A test that passed with a warning.
+    /// Test that passed with a warning. May be repeated.
     #[arg(long, value_name = "NAME")]
     pub warned: Vec<String>,
-    /// A test that failed. Nodes take no test result with one.
+    /// Test that failed. Nodes do not count a result with a failed test as passed. May be repeated.
     #[arg(long, value_name = "NAME")]
     pub failed: Vec<String>,
-    /// What configured the tests; its file name counts as passed if they did. Give it several times for several.
+    /// Configuration of the tests, recorded by file name and digest; it is not a passed test. May be
+    /// repeated.
     #[arg(long = "config", value_name = "FILE")]
     pub configurations: Vec<PathBuf>,
-    /// Where to read about the run.
+    /// Address of a report about the run.
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
     /// The signing key and the attestation.

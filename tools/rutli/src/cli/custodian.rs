@@ -6,19 +6,21 @@ use clap::{Args, Subcommand};
 use rutli_keys::OrgName;
 use rutli_release::ReleaseId;
 
-/// What custodians do about releases.
+/// Commands of custodians.
 #[derive(Debug, Subcommand)]
 pub enum Custodian {
-    /// List the releases that wait, those that wait for evidence first, and whom they wait for.
+    /// List waiting releases and what they wait for; those that wait for evidence come first.
     Pending(Pending),
-    /// Show all that a custodian decides by: files, evidence, what is missing, the difference to the last release; compare
-    /// files.
+    /// Show everything that a custodian decides by: files, evidence, what is missing, the difference from the
+    /// last release. Optionally compare files.
     Review(Review),
-    /// Approve a release: show it, ask, sign the approval, add it to the release's evidence.
+    /// Approve a release: show it, ask for confirmation, sign the approval, and add it to the release's
+    /// evidence.
     Approve(Approve),
-    /// Refuse a release, for good: show it, ask, sign the refusal, add it to the release's evidence.
+    /// Refuse a release permanently: show it, ask for confirmation, sign the refusal, and add it to the
+    /// release's evidence.
     Refuse(Refuse),
-    /// A release's evidence: add to it, list it, write it to files.
+    /// Add, list or export a release's evidence.
     #[command(subcommand)]
     Evidence(Evidence),
 }
@@ -26,10 +28,10 @@ pub enum Custodian {
 /// `rutli pending`
 #[derive(Debug, Args)]
 pub struct Pending {
-    /// Only those that wait for a node of this organisation.
+    /// Only releases that wait for a node of this organisation.
     #[arg(long)]
     pub organisation: Option<OrgName>,
-    /// At most so many.
+    /// Maximum number of results.
     #[arg(long, default_value_t = 50)]
     pub limit: u32,
 }
@@ -40,12 +42,12 @@ pub struct Pending {
     after_help = "Example: rutli review suite-1.4.2-0123456789ab --trust /etc/rutli/policy dist/suite.tar.gz"
 )]
 pub struct Review {
-    /// Its id.
+    /// Id of the release.
     pub release: ReleaseId,
     /// Files to compare with those of the release, by name and digest. Exit code 5 if one is not the release's.
     #[arg(value_name = "FILE")]
     pub paths: Vec<PathBuf>,
-    /// Names of the files are their paths relative to this directory. Default: their file names.
+    /// Name files by their path below this directory. Default: their file names.
     #[arg(long, value_name = "DIR")]
     pub base: Option<PathBuf>,
     /// How to show it.
@@ -56,7 +58,7 @@ pub struct Review {
 /// How a release is shown.
 #[derive(Debug, Args)]
 pub struct View {
-    /// A node's folder of rules: say what the evidence establishes by its trust.toml and allowed_signers.
+    /// Policy directory of a node: verify the evidence with its trust.toml and allowed_signers.
     #[arg(long, value_name = "FOLDER")]
     pub trust: Option<PathBuf>,
     /// List all files and all differences, however many there are.
@@ -67,7 +69,7 @@ pub struct View {
 /// `rutli approve`
 #[derive(Debug, Args)]
 pub struct Approve {
-    /// Its id.
+    /// Id of the release.
     pub release: ReleaseId,
     /// How it is signed.
     #[command(flatten)]
@@ -80,13 +82,13 @@ pub struct Approve {
 /// `rutli refuse`
 #[derive(Debug, Args)]
 pub struct Refuse {
-    /// Its id.
+    /// Id of the release.
     pub release: ReleaseId,
-    /// Why: one line of at most 500 bytes. It stands in the log, for everybody to read.
+    /// Reason: one line of at most 500 bytes. It is published in the log.
     #[arg(long)]
     pub reason: String,
-    /// A file of the release, by its name: refuse every release of the product that has it. May be repeated. Default: all files
-    /// of the release.
+    /// Name of a file of the release: every release of the product that has it is refused. May be repeated.
+    /// Default: all files of the release.
     #[arg(long = "file", id = "refused_file", value_name = "NAME")]
     pub refused_files: Vec<String>,
     /// How it is signed.
@@ -97,20 +99,21 @@ pub struct Refuse {
     pub view: View,
 }
 
-/// How a custodian's word is signed.
+/// How a custodian's approval or refusal is signed.
 #[derive(Debug, Args)]
 pub struct Signing {
-    /// The custodian's SSH key: a private key file; or a public key or `sk` key file, with which `ssh-keygen` signs by an agent
-    /// or an authenticator.
+    /// The custodian's SSH key: a private key file, or a public key or `sk` key file for which `ssh-keygen`
+    /// uses an agent or an authenticator.
     #[arg(long, value_name = "SSHKEY", required_unless_present_any = ["print_text", "signature"], conflicts_with_all = ["print_text", "signature"])]
     pub key: Option<PathBuf>,
-    /// Only write the text that is to be signed, to sign it elsewhere.
+    /// Only write the text to be signed to this file, to sign it elsewhere.
     #[arg(long, value_name = "FILE", conflicts_with = "signature")]
     pub print_text: Option<PathBuf>,
-    /// The signature that was made elsewhere of the text that --print-text wrote: `ssh-keygen -Y sign` calls it FILE.sig.
+    /// Signature made elsewhere over the text that --print-text wrote; `ssh-keygen -Y sign` calls it
+    /// FILE.sig.
     #[arg(long, value_name = "FILE")]
     pub signature: Option<PathBuf>,
-    /// Sign without asking, for scripts.
+    /// Sign without asking for confirmation, for scripts.
     #[arg(long)]
     pub yes: bool,
 }
@@ -120,7 +123,7 @@ pub struct Signing {
 pub enum Evidence {
     /// Add attestations, approvals or refusals to a release.
     Add {
-        /// Its id.
+        /// Id of the release.
         release: ReleaseId,
         /// Documents: DSSE envelopes in JSON, or signed approvals and refusals.
         #[arg(required = true, value_name = "FILE")]
@@ -128,14 +131,14 @@ pub enum Evidence {
     },
     /// List a release's evidence.
     List {
-        /// Its id.
+        /// Id of the release.
         release: ReleaseId,
     },
     /// Write a release's evidence to files, named by digest and kind.
     Export {
-        /// Its id.
+        /// Id of the release.
         release: ReleaseId,
-        /// Where to write.
+        /// Output directory.
         #[arg(long, value_name = "DIR")]
         out: PathBuf,
     },

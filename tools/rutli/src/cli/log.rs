@@ -10,7 +10,8 @@ use super::parse::{class_parser, parse_duration, parse_interval, parse_time, par
 /// `rutli log …`
 #[derive(Debug, Subcommand)]
 pub enum Log {
-    /// Follow the log, verify all of it, and say what is wrong; ends on Ctrl-C or SIGTERM, see `rutli help exit-codes`.
+    /// Follow the log, verify all of it, and report findings. Ends on Ctrl-C or SIGTERM; see
+    /// `rutli help exit-codes`.
     Monitor(LogMonitor),
     /// List the log's releases and how they ended, newest first; or show one entry.
     Show(LogShow),
@@ -21,26 +22,26 @@ pub enum Log {
 }
 
 impl Log {
-    /// Whether it goes on until somebody ends it.
+    /// Whether it runs until somebody stops it.
     #[must_use]
     pub fn follows(&self) -> bool {
         matches!(self, Self::Monitor(monitor) if !monitor.once)
     }
 }
 
-/// Which log, and whom to trust about it.
+/// Which log, and the keys to trust for it.
 #[derive(Debug, Args)]
 pub struct LogPlace {
-    /// The log: an address as https://log.example.com, or a folder with its files.
+    /// Log: an address such as https://log.example.com, or a folder with its files.
     #[arg(long, env = "RUTLI_LOG", value_name = "URL|DIR")]
     pub log: String,
-    /// The log's key: log.vkey.
+    /// Key of the log: log.vkey.
     #[arg(long, value_name = "FILE", required_unless_present = "policy", conflicts_with = "policy")]
     pub key: Option<PathBuf>,
-    /// The log's key and the witnesses that must have cosigned: tlog-policy.
+    /// Witness policy: the log's key, and the witnesses that must have cosigned; a tlog-policy.
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
-    /// The authority of an https address, in PEM. Default: those that browsers trust.
+    /// Authority for an https address, in PEM. Default: those that browsers trust.
     #[arg(long, value_name = "PEM")]
     pub ca: Option<PathBuf>,
 }
@@ -51,17 +52,17 @@ pub struct LogMonitor {
     /// Which log.
     #[command(flatten)]
     pub place: LogPlace,
-    /// Where to keep what was verified; made by the first run.
+    /// State file: what was verified so far. The first run creates it.
     #[arg(long, value_name = "FILE")]
     pub state: PathBuf,
-    /// Another place that publishes heads of the log, to compare with: a mirror's URL or folder, or a file with a
-    /// witness's checkpoint. Give it several times for several.
+    /// Another source of the log's heads to compare with: a mirror's URL or folder, or a file with a
+    /// witness's checkpoint. May be repeated.
     #[arg(long, value_name = "URL|DIR|FILE")]
     pub compare: Vec<String>,
-    /// Compare the head that the log signs for Sigstore's tools, too: trusted_root.json.
+    /// Also compare the head that the log signs for Sigstore's tools: a trusted_root.json.
     #[arg(long, value_name = "FILE")]
     pub trusted_root: Option<PathBuf>,
-    /// One round, then end: with 0, with 1 for an alarm, with 3 for a source that does not answer.
+    /// Run one round, then exit: 0, 1 for an alarm, or 3 for a source that does not answer.
     #[arg(long)]
     pub once: bool,
     /// Time between rounds, as 90s, 10m or 2h; at least 1s.
@@ -70,13 +71,14 @@ pub struct LogMonitor {
     /// How late outcomes, disclosures and cosignatures may be.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "10m")]
     pub grace: std::time::Duration,
-    /// How long ago a quorum may have cosigned the published head, with a policy; 0 for a log that was stopped.
+    /// How long ago a quorum may have cosigned the published head (with --policy); 0 for a log that was
+    /// stopped.
     #[arg(long, value_name = "TIME", value_parser = parse_wait, default_value = "1h")]
     pub max_age: std::time::Duration,
-    /// Whether to compare statements and rosters, too.
+    /// Whether to also compare statements and rosters.
     #[arg(long, value_enum, default_value = "all")]
     pub documents: DocumentsChecked,
-    /// Where to write metrics for Prometheus's textfile collector after each round.
+    /// Output file for metrics, written after each round for Prometheus's textfile collector.
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
 }
@@ -93,25 +95,25 @@ pub enum DocumentsChecked {
 /// Which releases of the log.
 #[derive(Debug, Args)]
 pub struct LogFilter {
-    /// Only of this product.
+    /// Only releases of this product.
     #[arg(long)]
     pub product: Option<Product>,
-    /// Only of this class.
+    /// Only releases of this class.
     #[arg(long, value_parser = class_parser())]
     pub class: Option<Class>,
-    /// Only of this channel.
+    /// Only releases of this channel.
     #[arg(long)]
     pub channel: Option<Channel>,
-    /// Only asked for by this pipeline.
+    /// Only releases requested by this pipeline.
     #[arg(long)]
     pub requester: Option<Requester>,
-    /// Only those that ended so.
+    /// Only releases in this state.
     #[arg(long, value_parser = PossibleValuesParser::new(crate::log::show::STATES))]
     pub state: Option<String>,
-    /// Only asked for at or after this time: RFC 3339, as 2026-11-21T10:00:00Z.
+    /// Only releases requested at or after this time: RFC 3339, as 2026-11-21T10:00:00Z.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub since: Option<u64>,
-    /// Only asked for before this time.
+    /// Only releases requested before this time.
     #[arg(long, value_name = "TIME", value_parser = parse_time)]
     pub until: Option<u64>,
 }
@@ -119,7 +121,7 @@ pub struct LogFilter {
 /// `rutli log show`
 #[derive(Debug, Args)]
 pub struct LogShow {
-    /// Show this entry with its documents.
+    /// Index of an entry to show with its documents. Default: list releases.
     pub index: Option<u64>,
     /// Which log.
     #[command(flatten)]
@@ -127,7 +129,7 @@ pub struct LogShow {
     /// Which releases.
     #[command(flatten)]
     pub filter: LogFilter,
-    /// At most so many.
+    /// Maximum number of results.
     #[arg(long, default_value = "50")]
     pub limit: std::num::NonZeroUsize,
 }
@@ -135,12 +137,12 @@ pub struct LogShow {
 /// `rutli log prove`
 #[derive(Debug, Args)]
 pub struct LogProve {
-    /// The entry.
+    /// Index of the entry.
     pub index: u64,
     /// Which log.
     #[command(flatten)]
     pub place: LogPlace,
-    /// Where to write the proof. Default: stdout.
+    /// Output file for the proof. Default: stdout.
     #[arg(long, value_name = "FILE")]
     pub out: Option<PathBuf>,
 }
@@ -154,7 +156,7 @@ pub struct LogExport {
     /// Which releases, with all entries about them. Default: all entries of all kinds.
     #[command(flatten)]
     pub filter: LogFilter,
-    /// Where to write.
+    /// Output file.
     #[arg(long, value_name = "FILE")]
     pub out: PathBuf,
 }

@@ -1,4 +1,5 @@
-//! The first rules of a node, from the `allow` entries of a description: a file that its custodian goes on from.
+//! The first policies of a node, from the `allow` entries of a description: a file that its custodian then
+//! extends.
 
 use std::fmt::Write as _;
 

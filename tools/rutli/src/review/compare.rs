@@ -1,4 +1,4 @@
-//! Files at hand, compared with those of a release.
+//! Compares local files with those of a release.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::{
     text,
 };
 
-/// A file at hand, and what it is in the release.
+/// A local file, and what it is in the release.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Compared {
     path: PathBuf,
