@@ -20,11 +20,20 @@ pub const MAX_STEP: u64 = 1_000;
 /// Channels in the configuration for which it says where their numbers begin.
 pub const MAX_FIRSTS: usize = 1_024;
 
-/// Versions of all channels that a node remembers: 14 MiB at most, and hourly releases for 29 years.
+/// Versions of all channels that a node remembers: 14 MiB at most. A product has a quarter: hourly releases for seven years.
 pub const MAX_VERSIONS: usize = 1 << 18;
 
-/// Channels of all products that a node keeps marks for. Policies may leave products and channels open.
+/// Channels of all products that a node keeps marks for. Policies may leave products and channels open. A product of a class has a
+/// quarter.
 pub const MAX_CHANNELS: usize = 4096;
+
+/// Whether a product that has `own` of `all` may have one more, where there are at most `most`: a quarter for each, and the last tenth
+/// for products that have less than a hundredth. So whoever may have one product signed takes nothing from the others.
+#[must_use]
+pub const fn has_room(most: usize, own: usize, all: usize) -> bool {
+    let open = if own < most / 100 { most } else { most - most / 10 };
+    own < most / 4 && all < open
+}
 
 /// Quorums whose scaled shares are kept: each one takes a locked page.
 pub const MAX_CACHED_QUORUMS: usize = 64;

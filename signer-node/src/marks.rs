@@ -143,10 +143,12 @@ impl Marks {
         let channel = release.channel_key();
         let refuse = |code, reason| Err(Refusal::new(code, reason));
         let window = self.channels.get(&channel);
-        if window.is_none() && self.channels.len() >= limits::MAX_CHANNELS {
+        if window.is_none() && !self.has_room(&channel) {
             let reason = format!(
-                "this node keeps marks for {} channels and has no room for another; narrow its policies",
-                limits::MAX_CHANNELS
+                "this node keeps marks for {} channels of {} and has no room for another: use one of these, or have its custodian name \
+                 the channels in its policies",
+                self.channels_of(&channel),
+                channel.product
             );
             return refuse(RefusalCode::NotAllowed, reason);
         }
@@ -176,6 +178,16 @@ impl Marks {
             return refuse(RefusalCode::SequenceStep, reason);
         }
         Ok(())
+    }
+
+    fn has_room(&self, channel: &ChannelKey) -> bool {
+        limits::has_room(limits::MAX_CHANNELS, self.channels_of(channel), self.channels.len())
+    }
+
+    /// How many channels of the same product and class there are.
+    fn channels_of(&self, channel: &ChannelKey) -> usize {
+        let is_of = |other: &&ChannelKey| other.class == channel.class && other.product == channel.product;
+        self.channels.keys().filter(is_of).count()
     }
 
     /// Admits a release, or says why its sequence forbids it. `New` until [`Marks::settle`] says that it is durable. `now` in
@@ -228,7 +240,7 @@ fn shorten(window: &mut BTreeMap<u64, Permitted>) {
 
 #[cfg(test)]
 mod tests {
-    use rutli_release::Class;
+    use rutli_release::{Class, UnverifiedRelease};
 
     use super::*;
     use crate::testing::{release, release_of};
@@ -353,12 +365,27 @@ mod tests {
             marks.admit(&release("suite", 1, 1), [1; 32], 50).unwrap_err().code,
             RefusalCode::SequenceBehind
         );
-        for product in 1..limits::MAX_CHANNELS {
-            marks.admit(&release(&format!("p{product}"), 1, 1), [1; 32], 50).unwrap();
+    }
+
+    /// A product whose pipeline takes one channel after the other leaves room for all others, and keeps those that it has.
+    #[test]
+    fn a_product_takes_no_channels_of_another() {
+        let mut marks = Marks::default();
+        let mut admit = |product: &str, channel: usize| {
+            let release = release(product, 1, 1);
+            let release = UnverifiedRelease { channel: format!("c{channel}"), ..(&release).into() };
+            marks.admit(&release.verify().unwrap(), [1; 32], 50).map_err(|refusal| refusal.code)
+        };
+        let share = limits::MAX_CHANNELS / 4;
+        for channel in 0..share {
+            admit("busy", channel).unwrap();
         }
-        assert_eq!(
-            marks.admit(&release("one-more", 1, 1), [1; 32], 50).unwrap_err().code,
-            RefusalCode::NotAllowed
-        );
+        assert_eq!(admit("busy", share), Err(RefusalCode::NotAllowed));
+        assert_eq!(admit("busy", 0), Ok(Novelty::New), "one that it has");
+        for channel in 0..share {
+            admit("busier", channel).unwrap();
+            admit("busiest", channel).unwrap();
+        }
+        assert_eq!(admit("quiet", 0), Ok(Novelty::New));
     }
 }

@@ -5,10 +5,13 @@
 //! batch, not for each file, and again whenever the release comes again: a key or an approval that was taken back stops it before the
 //! next share is out. Nothing that the coordinator believes counts.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use rutli_evidence::{Established, Trust};
-use rutli_policy::{Decision, Facts, PolicyId, Rules};
+use rutli_policy::{Decision, Facts, PolicyId, PolicySet, Rules};
 use rutli_release::VerifiedRelease;
 use rutli_wire::link::{BatchItem, Refusal, RefusalCode};
 use sha2::{Digest, Sha256};
@@ -30,6 +33,8 @@ pub struct Policy {
     problem: Option<String>,
     /// Why nothing is permitted for now.
     held: Option<String>,
+    /// While the directory is invalid: what of it is valid. It must permit a release too.
+    as_far_as_valid: Option<PolicySet>,
     examiner: Examiner,
     waits: Waits,
     rates: RateCounter,
@@ -52,6 +57,8 @@ pub enum Change {
         problem: String,
         /// Whom it trusts now, if that can be read.
         trust: Option<Trust>,
+        /// Its files by name, `None` for those that cannot be read.
+        files: BTreeMap<String, Option<Vec<u8>>>,
     },
 }
 
@@ -120,7 +127,17 @@ impl Policy {
     #[must_use]
     pub fn new(rules: Rules, loaded_at: u64, rates: RateCounter, refusals: Refusals) -> Self {
         let (examiner, waits) = (Examiner::default(), Waits::default());
-        Self { rules, loaded_at, problem: None, held: None, examiner, waits, rates, refusals }
+        Self {
+            rules,
+            loaded_at,
+            problem: None,
+            held: None,
+            as_far_as_valid: None,
+            examiner,
+            waits,
+            rates,
+            refusals,
+        }
     }
 
     /// Permits a release, or says what is missing, until when, or why never. `now` in Unix seconds.
@@ -170,6 +187,10 @@ impl Policy {
             rules: self.rules.digest(),
         };
         if let Some(policies) = self.rules.policies.permits(&facts) {
+            if self.as_far_as_valid.as_ref().is_some_and(|now| now.permits(&facts).is_none()) {
+                let reason = "the policy directory is invalid, and what is valid of it does not permit the release any more";
+                return Err(held(reason).into());
+            }
             return Ok(PermittedRelease { release: Arc::clone(release), basis: basis(&policies) });
         }
         let question = Question::new(item, digest, &examined, &history);
@@ -221,12 +242,13 @@ impl Policy {
     /// The policy directory changed, at a time in Unix seconds. Results under earlier policies no longer
     /// count.
     ///
-    /// Withdrawn trust takes effect at once, whatever else is wrong with the directory. A grant takes effect
+    /// Withdrawn trust and withdrawn policies take effect at once, whatever else is wrong with the directory. A grant takes effect
     /// once the directory parses.
     pub fn reload(&mut self, change: Change, now: u64) {
         match change {
             Change::Rules(rules) => {
                 self.held = None;
+                self.as_far_as_valid = None;
                 self.problem = None;
                 self.adopt(*rules, now);
             }
@@ -237,8 +259,14 @@ impl Policy {
                 self.held = Some(problem.to_owned());
                 self.problem = Some(problem.to_owned());
             }
-            Change::Broken { problem, trust } => {
-                self.held = self.restrict(trust.as_ref(), now);
+            Change::Broken { problem, trust, files } => {
+                // A release must be permitted by the earlier policies, and by these: what was taken away, or is forbidden, in a file
+                // that is valid counts at once, and nothing that was added does.
+                let as_far_as_valid = self.rules.as_far_as_valid(&files);
+                self.held = self
+                    .restrict(trust.as_ref(), now)
+                    .or_else(|| as_far_as_valid.as_ref().err().map(ToString::to_string));
+                self.as_far_as_valid = as_far_as_valid.ok();
                 self.problem = Some(problem);
             }
         }
@@ -270,9 +298,7 @@ impl Policy {
 
     /// It waits for the custodian, and is asked again when the directory is right.
     fn held(&self) -> Option<Refusal> {
-        self.held.as_ref().map(|reason| {
-            Refusal::new(RefusalCode::NotYet, format!("waits for this node's custodian: {reason}"))
-        })
+        self.held.as_deref().map(held)
     }
 
     /// Why the files as they are now are not in force.
@@ -293,6 +319,10 @@ impl Policy {
             warnings: self.rules.warnings_at(now),
         }
     }
+}
+
+fn held(reason: &str) -> Refusal {
+    Refusal::new(RefusalCode::NotYet, format!("waits for this node's custodian: {reason}"))
 }
 
 impl From<Refusal> for Denied {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use rutli_evidence::Refused;
 use rutli_release::{Product, VerifiedRelease};
 use rutli_wire::link::{Refusal, RefusalCode};
+use smallvec::SmallVec;
 
 use crate::limits;
 
@@ -51,12 +52,17 @@ struct Kept {
     durable: bool,
 }
 
-/// Files that this node permitted: of the newest [`limits::MAX_PERMITTED_FILES`] the first statement that had each.
+/// Files that this node permitted, of each product: the first statement that had each of them. At most
+/// [`limits::MAX_PERMITTED_FILES`] in all. The product that has most of them forgets its oldest first, so that no product makes
+/// another one's forgotten.
 #[derive(Debug, Default)]
 pub struct PermittedFiles {
-    first: HashMap<FileKey, [u8; 8]>,
-    /// Oldest first.
-    order: VecDeque<FileKey>,
+    /// In which products, in the order in which it was permitted.
+    first: HashMap<FileKey, SmallVec<[(u32, [u8; 8]); 1]>>,
+    products: HashMap<Product, u32>,
+    /// By product: oldest first.
+    order: Vec<VecDeque<FileKey>>,
+    held: usize,
 }
 
 /// The first half of a SHA-256: nobody can find another file with the same half.
@@ -97,7 +103,9 @@ impl Refusals {
         if self.documents.contains_key(&document) {
             return;
         }
-        let of_others = |file: &&[u8; 32]| self.permitted.is_of_another(file, &refused.statement);
+        // Whatever was permitted for another product takes nothing away from this refusal: anybody might have it permitted there.
+        let of_others =
+            |file: &&[u8; 32]| self.permitted.is_of_another(&refused.product, file, &refused.statement);
         let (before, fresh): (Vec<_>, Vec<_>) = refused.files.iter().partition(of_others);
         let files: BTreeSet<[u8; 32]> = if fresh.is_empty() {
             before.into_iter().copied().collect()
@@ -143,10 +151,8 @@ impl Refusals {
 
     /// A release was permitted for the first time.
     pub fn permit(&mut self, release: &VerifiedRelease, statement: &[u8; 32]) {
-        release
-            .artifacts()
-            .iter()
-            .for_each(|artifact| self.permitted.add(file_key(&artifact.sha256), statement));
+        let files = release.artifacts().iter().map(|artifact| file_key(&artifact.sha256));
+        files.for_each(|file| self.permitted.add(release.product(), file, statement));
     }
 
     fn insert(&mut self, refusal: CustodianRefusal) {
@@ -173,39 +179,62 @@ impl Refusals {
 }
 
 impl PermittedFiles {
-    /// From the journal, oldest first: a statement that was permitted, and its files.
-    pub fn from_rows(rows: impl IntoIterator<Item = ([u8; 32], Vec<FileKey>)>) -> Self {
-        let mut permitted = Self::default();
-        for (statement, files) in rows {
-            files.into_iter().for_each(|file| permitted.add(file, &statement));
-        }
-        permitted
-    }
-
-    /// How many files of a release were permitted in an earlier one. A release that comes again does not
-    /// precede itself.
+    /// How many files of a release were permitted in an earlier one, of whichever product. A release that
+    /// comes again does not precede itself.
     #[must_use]
     pub fn count(&self, release: &VerifiedRelease, statement: &[u8; 32]) -> u64 {
         let files: BTreeSet<_> = release.artifacts().iter().map(|artifact| &artifact.sha256).collect();
-        let before = files.into_iter().filter(|file| self.is_of_another(file, statement)).count();
-        u64::try_from(before).unwrap_or(u64::MAX)
+        let is_of_another = |file: &&[u8; 32]| {
+            let first = self.first.get(&file_key(file)).and_then(|products| products.first());
+            first.is_some_and(|(_, first)| *first != short(statement))
+        };
+        u64::try_from(files.into_iter().filter(is_of_another).count()).unwrap_or(u64::MAX)
     }
 
-    fn is_of_another(&self, file: &[u8; 32], statement: &[u8; 32]) -> bool {
-        self.first.get(&file_key(file)).is_some_and(|first| *first != short(statement))
+    fn is_of_another(&self, product: &Product, file: &[u8; 32], statement: &[u8; 32]) -> bool {
+        let Some(product) = self.products.get(product) else { return false };
+        let products = self.first.get(&file_key(file)).into_iter().flatten();
+        products.filter(|(of, _)| of == product).any(|(_, first)| *first != short(statement))
     }
 
-    fn add(&mut self, key: FileKey, statement: &[u8; 32]) {
-        if self.first.contains_key(&key) {
+    /// A statement of a product with this file was permitted.
+    pub fn add(&mut self, product: &Product, file: FileKey, statement: &[u8; 32]) {
+        let number = match self.products.get(product) {
+            Some(number) => *number,
+            None => {
+                let number = u32::try_from(self.order.len()).unwrap_or(u32::MAX);
+                self.products.insert(product.clone(), number);
+                self.order.push(VecDeque::new());
+                number
+            }
+        };
+        let products = self.first.entry(file).or_default();
+        if products.iter().any(|(of, _)| *of == number) {
             return;
         }
-        self.first.insert(key, short(statement));
-        self.order.push_back(key);
-        if self.order.len() > limits::MAX_PERMITTED_FILES
-            && let Some(oldest) = self.order.pop_front()
-        {
-            self.first.remove(&oldest);
+        products.push((number, short(statement)));
+        if let Some(order) = usize::try_from(number).ok().and_then(|number| self.order.get_mut(number)) {
+            order.push_back(file);
         }
+        self.held += 1;
+        if self.held > limits::MAX_PERMITTED_FILES {
+            self.forget_one();
+        }
+    }
+
+    fn forget_one(&mut self) {
+        let most = self.order.iter_mut().enumerate().max_by_key(|(_, files)| files.len());
+        let Some((number, oldest)) = most.and_then(|(number, files)| Some((number, files.pop_front()?)))
+        else {
+            return;
+        };
+        if let Some(products) = self.first.get_mut(&oldest) {
+            products.retain(|(of, _)| usize::try_from(*of).ok() != Some(number));
+            if products.is_empty() {
+                self.first.remove(&oldest);
+            }
+        }
+        self.held -= 1;
     }
 }
 
@@ -331,22 +360,47 @@ mod tests {
 
     #[test]
     fn files_are_counted_that_another_release_had_first() {
-        let mut files = PermittedFiles::default();
+        let mut refusals = Refusals::default();
+        let count = |refusals: &Refusals, release: &VerifiedRelease, statement: u8| {
+            refusals.permitted().count(release, &[statement; 32])
+        };
         let (first, second) = (release("suite", 1, 2), release("suite", 2, 3));
-        assert_eq!(files.count(&first, &[1; 32]), 0);
-        first.artifacts().iter().for_each(|artifact| files.add(file_key(&artifact.sha256), &[1; 32]));
-        assert_eq!((files.count(&first, &[1; 32]), files.count(&second, &[2; 32])), (0, 2));
-        second.artifacts().iter().for_each(|artifact| files.add(file_key(&artifact.sha256), &[2; 32]));
-        assert_eq!((files.count(&second, &[2; 32]), files.count(&first, &[1; 32])), (2, 0), "again");
-        let many = limits::MAX_PERMITTED_FILES + 5;
-        let files = PermittedFiles::from_rows([(
-            [3; 32],
-            (0..many).map(|number| file_key(&digest(number))).collect(),
-        )]);
-        assert_eq!(
-            (files.first.len(), files.order.len()),
-            (limits::MAX_PERMITTED_FILES, limits::MAX_PERMITTED_FILES)
-        );
-        assert!(!files.is_of_another(&digest(4), &[4; 32]) && files.is_of_another(&digest(5), &[4; 32]));
+        assert_eq!(count(&refusals, &first, 1), 0);
+        refusals.permit(&first, &[1; 32]);
+        assert_eq!((count(&refusals, &first, 1), count(&refusals, &second, 2)), (0, 2));
+        refusals.permit(&second, &[2; 32]);
+        assert_eq!((count(&refusals, &second, 2), count(&refusals, &first, 1)), (2, 0), "again");
+        // In another product too, and there it changes nothing for the release that had them first.
+        let other = release("other", 1, 2);
+        assert_eq!(count(&refusals, &other, 3), 2);
+        refusals.permit(&other, &[3; 32]);
+        assert_eq!((count(&refusals, &other, 3), count(&refusals, &first, 1)), (2, 0));
+    }
+
+    /// Somebody who may have anything permitted in another product takes nothing away from a refusal.
+    #[test]
+    fn what_was_permitted_in_another_product_takes_nothing_from_a_refusal() {
+        let mut refusals = Refusals::default();
+        refusals.permit(&release("other", 1, 2), &[1; 32]);
+        learn(&mut refusals, 1, &refused(7, &[0, 40]));
+        assert!(is_refused(&refusals, "suite", 1));
+    }
+
+    #[test]
+    fn a_product_makes_no_files_of_another_forgotten() {
+        let (quiet, busy) = (Product::new("quiet").unwrap(), Product::new("busy").unwrap());
+        let mut files = PermittedFiles::default();
+        let most = limits::MAX_PERMITTED_FILES;
+        for number in 0..most / 4 {
+            files.add(&quiet, file_key(&digest(number)), &[1; 32]);
+        }
+        for number in most..3 * most {
+            files.add(&busy, file_key(&digest(number)), &[2; 32]);
+        }
+        let knows =
+            |product: &Product, number: usize| files.is_of_another(product, &digest(number), &[9; 32]);
+        assert!(knows(&quiet, 0) && knows(&quiet, most / 4 - 1), "a quarter of all");
+        assert!(!knows(&busy, most) && knows(&busy, 3 * most - 1), "its own oldest");
+        assert_eq!((files.held, files.first.len()), (most, most));
     }
 }

@@ -69,6 +69,7 @@ fn change(seen: &Seen, folder: &PolicyDir) -> Change {
             Change::Broken {
                 problem: format!("the rules in {path} are not in force: {problem}; {rest}"),
                 trust: trust.ok(),
+                files: seen.readable(),
             }
         }
     }

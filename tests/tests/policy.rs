@@ -88,7 +88,9 @@ impl Story {
         let change = match Rules::parse(&files) {
             Ok(rules) => Change::Rules(Box::new(rules)),
             Err(error) => {
-                Change::Broken { problem: error.to_string(), trust: Rules::parse_trust(&files).ok() }
+                let trust = Rules::parse_trust(&files).ok();
+                let files = files.clone().into_iter().map(|(name, content)| (name, Some(content))).collect();
+                Change::Broken { problem: error.to_string(), trust, files }
             }
         };
         if matches!(change, Change::Rules(_)) {
@@ -662,6 +664,48 @@ async fn a_broken_directory_keeps_no_trust_that_was_taken_back() {
     story.reload(good.clone());
     story.me().reload(change, NOW);
     story.refuses("half a change", &batch, &documents, RefusalCode::NotYet).await;
+    story.reload(good);
+    assert!(story.with(&batch, &documents).await.is_ok());
+}
+
+/// What was taken out of a policy file, or is forbidden by one, counts at once, though another file is wrong.
+#[tokio::test]
+async fn a_broken_directory_keeps_no_policy_that_was_taken_back() {
+    let mut story = Story::new(rules(REBUILT)).await;
+    let batch = story.batch(&release(1));
+    let item = batch.items[0].clone();
+    let documents = [provenance(&item.release, BUILDER), rebuild(&item.release), approval(&item, ANNA)];
+    assert!(story.with(&batch, &documents).await.is_ok());
+    let good = story.files.clone();
+    let changed = |changes: &[(&str, Option<&str>)]| {
+        let mut files = good.clone();
+        files.insert("other.cedar".into(), b"permit(".to_vec());
+        for (file, text) in changes {
+            match text {
+                Some(text) => drop(files.insert((*file).to_owned(), text.as_bytes().to_vec())),
+                None => drop(files.remove(*file)),
+            }
+        }
+        files
+    };
+    let forbid = "@id(\"no\") forbid (principal, action, resource);";
+    let before = String::from_utf8(good["policy.cedar"].clone()).unwrap();
+    for (what, changes) in [
+        ("the file is gone", vec![("policy.cedar", None)]),
+        ("it was renamed", vec![("policy.cedar", None), ("policy.cedar.off", Some(before.as_str()))]),
+        ("it is empty", vec![("policy.cedar", Some(""))]),
+        ("a new one forbids it", vec![("stop.cedar", Some(forbid))]),
+    ] {
+        story.reload(changed(&[]));
+        assert!(story.with(&batch, &documents).await.is_ok(), "before {what}: the earlier policies decide");
+        story.reload(changed(&changes));
+        let reason = story.refuses(what, &batch, &documents, RefusalCode::NotYet).await;
+        assert!(reason.contains("does not permit the release any more"), "{reason}");
+    }
+    // And what is added counts only once all of it is valid.
+    story.reload(rules(""));
+    story.reload(changed(&[]));
+    story.refuses("added", &batch, &documents, RefusalCode::NotAllowed).await;
     story.reload(good);
     assert!(story.with(&batch, &documents).await.is_ok());
 }

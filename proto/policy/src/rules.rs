@@ -155,6 +155,26 @@ impl Rules {
         Ok(Self { digest: hash.finalize().into(), ..restricted })
     }
 
+    /// The policies of a folder as it is now, though a part of it is invalid: the text of each file that is valid by itself, and for
+    /// the others, `None` being one that cannot be read, what they said in these rules. A file that is gone says nothing.
+    ///
+    /// # Errors
+    /// [`InvalidPolicy`] for what is wrong with them together.
+    pub fn as_far_as_valid(
+        &self,
+        files: &BTreeMap<String, Option<Vec<u8>>>,
+    ) -> Result<PolicySet, InvalidPolicy> {
+        let valid = |name: &String, content: &Option<Vec<u8>>| {
+            let text = std::str::from_utf8(content.as_deref()?).ok()?;
+            let file = (name.clone(), text.to_owned());
+            PolicySet::parse(std::slice::from_ref(&file), None).ok().map(|_| file)
+        };
+        let before = |name: &String| self.texts.iter().find(|(before, _)| before == name).cloned();
+        let policies = files.iter().filter(|(name, _)| is_policy(name));
+        let texts = policies.filter_map(|(name, content)| valid(name, content).or_else(|| before(name)));
+        PolicySet::parse(&texts.collect::<Vec<_>>(), None)
+    }
+
     /// Whom the contents of a folder trust, whatever its policies are.
     ///
     /// # Errors

@@ -91,6 +91,13 @@ impl Seen {
         Rules::parse_trust(&readable.collect()).map_err(|error| error.to_string())
     }
 
+    /// All files by name, `None` for those that are rejected. Empty if the whole directory is.
+    #[must_use]
+    pub fn readable(&self) -> BTreeMap<String, Option<Vec<u8>>> {
+        let files = self.files.iter().flatten();
+        files.map(|(name, content)| (name.clone(), content.clone().ok())).collect()
+    }
+
     /// Whether it has a file of this name.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

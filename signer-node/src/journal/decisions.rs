@@ -2,6 +2,7 @@
 
 use std::sync::LazyLock;
 
+use futures::TryStreamExt as _;
 use rutli_log::Hash;
 use rutli_policy::Rates;
 use rutli_release::{Channel, ChannelKey, Class, InvalidRelease, Product, Version, limits::MAX_ARTIFACTS};
@@ -56,19 +57,18 @@ impl Journal {
         )
         .fetch_all(write.connection()?)
         .await?;
-        // The newest lines that have as many files as are kept.
-        let permitted = sqlx::query(
-            "SELECT statement, files FROM (
-                SELECT id, statement, files, sum(length(files) / 16) OVER (ORDER BY id DESC) - length(files) / 16 AS newer
-                FROM decisions WHERE verdict = 'permitted' AND files IS NOT NULL)
-            WHERE newer < $1 ORDER BY id",
+        // All lines, in their order: so the node forgets the same after a restart as without one.
+        let mut permitted = PermittedFiles::default();
+        let mut lines = sqlx::query(
+            "SELECT statement, files, product FROM decisions WHERE verdict = 'permitted' AND files IS NOT NULL ORDER BY id",
         )
-        .bind(count(limits::MAX_PERMITTED_FILES))
-        .fetch_all(write.connection()?)
-        .await?;
+        .fetch(write.connection()?);
+        while let Some(line) = lines.try_next().await? {
+            let (statement, files, product) = permitted_files(&line)?;
+            files.into_iter().for_each(|file| permitted.add(&product, file, &statement));
+        }
+        drop(lines);
         write.commit().await?;
-        let permitted = permitted.iter().map(permitted_files).collect::<Result<Vec<_>, _>>()?;
-        let permitted = PermittedFiles::from_rows(permitted);
         Ok(Refusals::from_rows(refused.iter().map(refusal).collect::<Result<Vec<_>, _>>()?, permitted))
     }
 }
@@ -188,7 +188,7 @@ pub(super) fn mark_of(line: &[Value]) -> Result<Mark, Error> {
 /// Of every channel.
 pub(super) async fn marks(connection: &mut SqliteConnection) -> Result<Marks, Error> {
     let mut known = Versions::default();
-    for (channel, version, digest) in version_rows(connection, count(limits::MAX_VERSIONS)).await? {
+    for (channel, version, digest) in version_rows(connection).await? {
         known.note(&channel, &version, &digest);
     }
     Ok(Marks::from_rows(mark_rows(connection).await?, known))
@@ -204,13 +204,11 @@ pub(super) async fn mark_rows(connection: &mut SqliteConnection) -> Result<Vec<M
     Ok(marks)
 }
 
-/// At most so many versions, each with the first content that had it.
+/// Each version with the first content that had it.
 pub(super) async fn version_rows(
     connection: &mut SqliteConnection,
-    most: i64,
 ) -> Result<Vec<(ChannelKey, Version, [u8; 32])>, Error> {
-    let rows = sqlx::query("SELECT class, product, channel, version, digest FROM versions LIMIT $1")
-        .bind(most)
+    let rows = sqlx::query("SELECT class, product, channel, version, digest FROM versions")
         .fetch_all(connection)
         .await?;
     rows.iter().map(|row| Ok((channel(row)?, version(row, 3)?, digest(row, 4)?))).collect()
@@ -376,12 +374,13 @@ fn refusal(row: &SqliteRow) -> Result<CustodianRefusal, Error> {
     })
 }
 
-fn permitted_files(row: &SqliteRow) -> Result<([u8; 32], Vec<FileKey>), Error> {
+fn permitted_files(row: &SqliteRow) -> Result<([u8; 32], Vec<FileKey>, Product), Error> {
     let files: Vec<u8> = row.try_get(1)?;
     let (files, []) = files.as_chunks::<16>() else {
         return Err(Error::JournalRow("the files of a permission have not 16 bytes each".into()));
     };
-    Ok((digest(row, 0)?, files.to_vec()))
+    let product = Product::new(row.try_get::<String, _>(2)?).map_err(unreadable)?;
+    Ok((digest(row, 0)?, files.to_vec(), product))
 }
 
 fn keys_of(files: &[[u8; 32]]) -> Vec<u8> {

@@ -53,7 +53,7 @@ pub(super) async fn content(connection: &mut SqliteConnection, memory: &Memory) 
     if decisions::mark_rows(connection).await? != derived {
         return Err(Error::JournalDamaged("its marks are not those of its permissions".into()));
     }
-    let kept = decisions::version_rows(connection, i64::MAX).await?;
+    let kept = decisions::version_rows(connection).await?;
     let kept: BTreeMap<_, _> = kept
         .into_iter()
         .map(|(channel, version, first)| ((channel, version.as_str().to_owned()), first))

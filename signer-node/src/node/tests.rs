@@ -209,7 +209,11 @@ async fn accepted_rules_are_said_anew_and_refused_ones_with_a_warning() {
     let node = fixture.node.node.clone();
     let rules = || Box::new(Rules::parse(&crate::testing::suite_rules()).unwrap());
     let trust = || Rules::parse_trust(&crate::testing::suite_rules()).ok();
-    let broken = || Change::Broken { problem: "x.cedar, line 3".into(), trust: trust() };
+    let files = || {
+        let files = crate::testing::suite_rules().into_iter();
+        files.map(|(name, content)| (name, Some(content))).collect()
+    };
+    let broken = || Change::Broken { problem: "x.cedar, line 3".into(), trust: trust(), files: files() };
     let told = node.status();
     node.ask(|answer| Event::Rules(Change::Rules(rules()), answer)).await.unwrap();
     let FromNode::Status(status) = fixture.next().await else { panic!("no status") };
