@@ -30,6 +30,7 @@ use crate::{
     limits,
     log::key_entry,
     session::Sessions,
+    share::{self, Held, Whose},
     store::{CeremonyChange, CeremonyEnd, NewKey, Store, StoredCeremony},
 };
 
@@ -247,13 +248,17 @@ impl Ceremonies {
         if proposal.deadline() > now.saturating_add(rutli_keys::limits::MAX_CEREMONY_SECONDS) {
             return Err("its deadline is too far away; see that the clocks are right".into());
         }
-        let open = || state.ceremonies.values().filter(|ceremony| ceremony.is_open(now));
-        if state.ceremonies.len() >= limits::MAX_CEREMONIES
-            || open().count() >= limits::MAX_OPEN_CEREMONIES
-            || open().filter(|ceremony| ceremony.proposer == *signed.proposer()).count()
-                >= limits::MAX_OPEN_CEREMONIES_PER_NODE
+        let open = state.held(node, |ceremony| ceremony.is_open(now));
+        if let Err((whose, used, most)) = share::check(limits::MAX_OPEN_CEREMONIES, open, 1) {
+            let whose = whose_ceremonies(whose, node);
+            return Err(format!("{used} of {most} ceremonies {whose} are open; end those that nobody needs"));
+        }
+        if let Err((whose, used, most)) = share::check(limits::MAX_CEREMONIES, state.held(node, |_| true), 1)
         {
-            return Err("too many ceremonies are open; end those that nobody needs".into());
+            let whose = whose_ceremonies(whose, node);
+            return Err(format!(
+                "{used} of {most} ceremonies {whose} are remembered until their deadlines; wait for one of these"
+            ));
         }
         if let Some(active) = self.keyring.first() {
             let named =
@@ -412,6 +417,20 @@ impl State {
         })
     }
 
+    /// How many of those that `count` there are: of this proposer, of its organisation, and in all.
+    fn held(&self, proposer: &NodeId, count: impl Fn(&Ceremony) -> bool) -> Held {
+        let of = |whose: &dyn Fn(&NodeId) -> bool| {
+            let counted =
+                self.ceremonies.values().filter(|ceremony| count(ceremony) && whose(&ceremony.proposer));
+            u64::try_from(counted.count()).unwrap_or(u64::MAX)
+        };
+        Held {
+            name: of(&|other| other == proposer),
+            authority: Some(of(&|other| other.organisation == proposer.organisation)),
+            all: of(&|_| true),
+        }
+    }
+
     /// Keeps the newest finished ones at hand, and those whose time is not over.
     fn forget(&mut self, now: u64) {
         let mut finished: Vec<_> = self
@@ -531,6 +550,14 @@ impl Ceremony {
             waiting_for: waiting_for.map(|(node, step)| format!("{node}: {step}")).collect(),
             keys: keys.iter().map(key_to_wire).collect(),
         }
+    }
+}
+
+fn whose_ceremonies(whose: Whose, proposer: &NodeId) -> String {
+    match whose {
+        Whose::Name => format!("proposed by {proposer}"),
+        Whose::Authority => format!("proposed by {}", proposer.organisation),
+        Whose::All => "of all nodes".to_owned(),
     }
 }
 

@@ -40,18 +40,11 @@ impl SignRelease {
     /// # Errors
     /// [`Error::TooLate`], [`Error::EvidenceFull`], [`Error::Full`], [`Error::StoreClosed`]
     pub async fn add_evidence(
-        self: &Arc<Self>,
-        release: StoredRelease,
+        &self,
+        stored: StoredRelease,
         owner: Owner,
         documents: Vec<Document>,
     ) -> Result<()> {
-        let this = Arc::clone(self);
-        // A task of its own: a client that hangs up does not give back the room of what is added all the same.
-        let adding = tokio::spawn(async move { this.add(release, owner, documents).await });
-        adding.await.map_err(|_| Error::Stopping)?
-    }
-
-    async fn add(&self, stored: StoredRelease, owner: Owner, documents: Vec<Document>) -> Result<()> {
         let _admitting = self.admitting.try_read().map_err(|_| Error::StoreClosed {
             reason: "it was closed, and what it had is being taken up".into(),
         })?;
@@ -180,11 +173,19 @@ pub fn check_room(known: &[v1::EvidenceInfo], submitter: &str, fresh: &[&Documen
             most.0, most.1
         ));
     }
+    let is_of_custodian = |name: &str| name.starts_with(CUSTODIAN);
+    let of_others = known.iter().filter(|info| !is_of_custodian(&info.submitter)).count() + fresh.len();
+    let most = wire_limits::MAX_EVIDENCE - limits::EVIDENCE_OF_CUSTODIANS;
+    if !is_of_custodian(submitter) && of_others > most {
+        return Err(format!(
+            "with it there would be {of_others} documents that no custodian brought; a release may have {most} of these, for the rest is \
+             left to custodians"
+        ));
+    }
+    let is_word = |document: &&Document| matches!(document.kind, Kind::Approval | Kind::Refusal);
     let (_, attested) = sum(&|(_, is_word, _)| !is_word);
     let most = wire_limits::MAX_EVIDENCE_TOTAL_BYTES - limits::EVIDENCE_BYTES_FOR_WORDS;
-    if attested > most
-        && fresh.iter().any(|document| !matches!(document.kind, Kind::Approval | Kind::Refusal))
-    {
+    if attested > most && !fresh.iter().all(is_word) {
         return Err(format!(
             "with it there would be attestations of {attested} bytes; a release may have {most} bytes of them, for the rest is left to \
              approvals and refusals"
@@ -246,5 +247,20 @@ mod tests {
         check_room(&known, "custodian:anna", &[&refusal]).unwrap();
         let refused = check_room(&known, "operator:o", &[&document(98, Kind::Build, half / 3)]).unwrap_err();
         assert!(refused.contains("left to approvals"), "{refused}");
+    }
+
+    /// Small ones, by as many parties as it takes: a custodian's refusal still has its place.
+    #[test]
+    fn documents_of_others_leave_places_for_custodians() {
+        let mut known = Vec::new();
+        for number in 0..wire_limits::MAX_EVIDENCE {
+            let document = document(u8::try_from(number).unwrap(), Kind::Approval, 10);
+            let by = format!("pipeline:ci-{}", number / 8);
+            if check_room(&known, &by, &[&document]).is_ok() {
+                known.push(document.info(&by, 1, 1));
+            }
+        }
+        assert_eq!(known.len(), wire_limits::MAX_EVIDENCE - limits::EVIDENCE_OF_CUSTODIANS);
+        check_room(&known, "custodian:anna", &[&document(99, Kind::Refusal, 10)]).unwrap();
     }
 }

@@ -94,6 +94,10 @@ pub const MAX_EVIDENCE_BYTES_OF_SUBMITTER: usize = rutli_wire::limits::MAX_EVIDE
 /// than 4 KiB each, and one refusal that names the most files, 78 bytes each. Two parties together could fill the rest.
 pub const EVIDENCE_BYTES_FOR_WORDS: usize = rutli_wire::limits::MAX_EVIDENCE * (4 << 10) + (384 << 10);
 
+/// Pieces of evidence of a release that all others leave to custodians: of these each may bring
+/// [`MAX_EVIDENCE_OF_SUBMITTER`].
+pub const EVIDENCE_OF_CUSTODIANS: usize = rutli_wire::limits::MAX_EVIDENCE / 2;
+
 /// The part of the queue that is reserved for AV databases, as a divisor: a mass rebuild must not lock out
 /// the next update of an anti-virus database.
 pub const RESERVED_FOR_AV: u64 = 10;
@@ -193,18 +197,16 @@ pub const LINK_OUTBOX: usize = 64;
 /// Messages handed to HTTP/2 for one node but not yet written.
 pub const LINK_WRITE_BUFFER: usize = 4;
 
-/// Unfinished ceremonies. They are made by people, one at a time.
-pub const MAX_OPEN_CEREMONIES: usize = 8;
-
-/// Unfinished ceremonies of one proposer, so that a single node cannot use up all of them.
-pub const MAX_OPEN_CEREMONIES_PER_NODE: usize = 2;
+/// Unfinished ceremonies, by the rule of [`share::check`](crate::share::check): a quarter for each proposer, three quarters for its
+/// organisation. They are made by people, one at a time.
+pub const MAX_OPEN_CEREMONIES: u64 = 8;
 
 /// Finished ceremonies that are kept in memory for nodes that missed the end, and shown to operators.
 pub const KEPT_CEREMONIES: usize = 32;
 
-/// Ceremonies in memory, open and finished. A finished one is not forgotten before its deadline, because
+/// Ceremonies in memory, open and finished, by the same rule. A finished one is not forgotten before its deadline, because
 /// nodes propose again what they believe to be under way.
-pub const MAX_CEREMONIES: usize = 128;
+pub const MAX_CEREMONIES: u64 = 128;
 
 /// Aborted ceremonies that the store keeps; those that made keys are kept for ever.
 pub const STORED_ABORTED_CEREMONIES: i64 = 1_000;

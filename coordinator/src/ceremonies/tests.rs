@@ -232,6 +232,38 @@ async fn time_and_members_end_a_ceremony() {
     stopping.cancel();
 }
 
+/// What is over is remembered until its deadline, and takes its proposer's places, not the others'; a restart changes nothing.
+#[tokio::test]
+async fn a_node_that_proposes_and_aborts_keeps_nobody_from_proposing() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut relay = Relay::open(folder.path()).await;
+    let [supervisor, first, second] = nodes();
+    let members = [&supervisor, &first, &second];
+    let mut taken = 0;
+    for number in 0..=limits::MAX_CEREMONIES {
+        let proposal = proposal(&format!("p{number}"), &members);
+        relay.propose(&second, &proposal).await.unwrap();
+        if relay.ceremonies.get(&proposal.id()).await.is_err() {
+            break;
+        }
+        taken += 1;
+        relay.send(&second, sent(second.machine(&proposal).reject("no").unwrap())).await.unwrap();
+        let shown = relay.ceremonies.get(&proposal.id()).await.unwrap();
+        assert_eq!(shown.state(), v1::CeremonyState::Aborted);
+    }
+    assert_eq!(taken, limits::MAX_CEREMONIES / 4);
+    for name in ["before", "after"] {
+        let wanted = proposal(name, &members);
+        relay.propose(&supervisor, &wanted).await.unwrap();
+        assert!(relay.ceremonies.get(&wanted.id()).await.is_ok(), "{name} the restart");
+        drop(relay);
+        relay = Relay::open(folder.path()).await;
+    }
+    let one_more = proposal("one-more", &members);
+    relay.propose(&second, &one_more).await.unwrap();
+    assert!(relay.ceremonies.get(&one_more.id()).await.is_err());
+}
+
 #[tokio::test]
 async fn what_is_not_wanted_is_not_taken() {
     let folder = tempfile::tempdir().unwrap();

@@ -379,7 +379,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Store`]
-    pub async fn ceremonies(&self, finished: usize) -> Result<Vec<StoredCeremony>> {
+    pub async fn ceremonies(&self, finished: u64) -> Result<Vec<StoredCeremony>> {
         let rows = sqlx::query(
             "SELECT ceremony_id, proposal, state, finished_at, reason FROM ceremonies WHERE state = 1 OR number IN \
              (SELECT number FROM ceremonies WHERE state <> 1 ORDER BY number DESC LIMIT $1) ORDER BY number",
