@@ -102,3 +102,31 @@ impl Bounds {
         self.reads.wait(owner, 1, Duration::from_secs(limits::TURN_SECONDS)).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use rutli_keys::NodeId;
+
+    use super::*;
+
+    /// As many names as it takes, of several authorities, take all that clients may have: a node still gets all of its own.
+    #[test]
+    fn what_clients_hold_keeps_no_node_out() {
+        let bounds = Bounds::new(&Limits::default());
+        let node = Party::Node(NodeId::new("vendor", "vendor-1").unwrap());
+        let of_node = Owner::new("node:vendor:vendor-1", "ca");
+        let client = Party::Auditor("a".parse().unwrap());
+        let mut held = Vec::new();
+        for name in 0..10_000 {
+            let owner = Owner::new(&format!("auditor:{name}"), &format!("ca-{}", name % 5));
+            match bounds.pool(Ok(&client)).calls.take(&owner, 1) {
+                Ok(share) => held.push(share),
+                Err(_) => break,
+            }
+        }
+        let most = usize::try_from(bounds.clients.calls.most()).unwrap();
+        assert_eq!(held.len(), most);
+        assert!(bounds.pool(Ok(&client)).calls.take(&of_node, 1).is_err());
+        assert!(bounds.pool(Ok(&node)).calls.take(&of_node, 1).is_ok());
+    }
+}

@@ -186,7 +186,7 @@ impl Daemon {
     pub async fn serve(self) -> Result<()> {
         let Self { api, config, listener, address, log_listener, tls, signals, engine } = self;
         let stopping = signals.stop;
-        let (current, configs) = watch::channel(Arc::clone(&tls.config));
+        let (current, configs) = watch::channel(Arc::clone(&tls.tls));
         tokio::spawn(tls_files::follow(config.tls, tls, current, signals.reload, stopping.clone()));
         let (folder, key) = (LogFolder::open(&config.log.folder)?, api.signing.store.log().key().clone());
         tokio::spawn({

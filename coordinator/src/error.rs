@@ -135,6 +135,13 @@ pub enum Error {
         seconds: u64,
     },
 
+    /// The caller's fault: this call takes no such long request.
+    #[error("the request has more than {most} bytes: this call takes no more")]
+    RequestTooLarge {
+        /// In bytes.
+        most: usize,
+    },
+
     /// Nobody erred: the log's disk does not accept writes. Trying again is safe, and succeeds once the disk
     /// works again.
     #[error(

@@ -12,10 +12,9 @@ use std::{
     time::Duration,
 };
 
-use rustls::ServerConfig;
 use rutli_wire::{
     limits as wire_limits,
-    role::{Party, UnknownParty, issuer},
+    role::{Party, UnknownParty},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _, ReadBuf},
@@ -34,6 +33,7 @@ use crate::{
     evidence::submitter,
     limits,
     share::{Owner, Share},
+    tls_files::ServerTls,
 };
 
 /// Who is at the other end of a connection; an extension of every call on it.
@@ -49,12 +49,12 @@ struct PeerInner {
 }
 
 impl Peer {
-    /// A peer by its certificate, DER. `cut` ends its connection.
+    /// A peer by its certificate, DER, and the authority that vouched for it. `cut` ends its connection.
     #[must_use]
-    pub fn new(certificate: &[u8], address: SocketAddr, cut: CancellationToken) -> Self {
+    pub fn new(certificate: &[u8], authority: &str, address: SocketAddr, cut: CancellationToken) -> Self {
         let party = Party::from_certificate(certificate);
         let name = party.as_ref().map_or_else(|_| NAMELESS.to_owned(), submitter);
-        let owner = Owner::new(&name, &issuer(certificate).unwrap_or_default());
+        let owner = Owner::new(&name, authority);
         Self(Arc::new(PeerInner { party, owner, address, cut }))
     }
 
@@ -109,7 +109,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener> {
 #[must_use]
 pub fn accept(
     listener: TcpListener,
-    tls: watch::Receiver<Arc<ServerConfig>>,
+    tls: watch::Receiver<Arc<ServerTls>>,
     bounds: Arc<Bounds>,
     stopping: CancellationToken,
 ) -> ReceiverStream<io::Result<Connection>> {
@@ -128,9 +128,9 @@ pub fn accept(
             let (block, revoked) = (Owner::block(address.ip()), CancellationToken::new());
             // The block that has most of them makes room, starting with those that have sent nothing yet.
             let Ok(share) = bounds.handshakes.take_revocable(&block, revoked.clone(), true) else { continue };
-            let (ready, config, bounds) = (ready.clone(), Arc::clone(&tls.borrow()), Arc::clone(&bounds));
+            let (ready, server, bounds) = (ready.clone(), Arc::clone(&tls.borrow()), Arc::clone(&bounds));
             tokio::spawn(async move {
-                let shaking = shake_hands(socket, address, config, &bounds, share);
+                let shaking = shake_hands(socket, address, server, &bounds, share);
                 match revoked.run_until_cancelled(shaking).await {
                     Some(Ok(connection)) => drop(ready.send(Ok(connection)).await),
                     Some(Err(error)) => tracing::info!(%address, %error, "refused a connection"),
@@ -145,7 +145,7 @@ pub fn accept(
 async fn shake_hands(
     socket: TcpStream,
     address: SocketAddr,
-    config: Arc<ServerConfig>,
+    server: Arc<ServerTls>,
     bounds: &Bounds,
     handshake: Share,
 ) -> io::Result<Connection> {
@@ -155,16 +155,17 @@ async fn shake_hands(
     let shaking = async {
         socket.readable().await?;
         handshake.in_use();
-        TlsAcceptor::from(config).accept(socket).await
+        TlsAcceptor::from(Arc::clone(&server.config)).accept(socket).await
     };
     let mut tls = timeout(patience, shaking)
         .await
         .map_err(|_| io::Error::new(io::ErrorKind::TimedOut, "the handshake took too long"))??;
     drop(handshake);
-    let certificate = tls.get_ref().1.peer_certificates().and_then(<[_]>::first);
-    let certificate = certificate.map_or(&[][..], |certificate| certificate.as_ref());
+    let chain = tls.get_ref().1.peer_certificates().unwrap_or_default();
+    let certificate = chain.first().map_or(&[][..], AsRef::as_ref);
+    let authority = server.authorities.of(chain).unwrap_or_default();
     let cut = CancellationToken::new();
-    let peer = Peer::new(certificate, address, cut.clone());
+    let peer = Peer::new(certificate, authority, address, cut.clone());
     // Only a peer with a genuine certificate takes a place.
     let place = bounds.pool(peer.party()).connections.take_revocable(peer.owner(), cut.clone(), false);
     let place = match place {

@@ -45,13 +45,19 @@ const BLOCK_BITS_V6: u32 = 48;
 pub struct Owner {
     name: Arc<str>,
     authority: Option<Arc<str>>,
+    /// Both: two authorities may vouch for one name, and neither takes the other's share.
+    who: Arc<str>,
 }
 
 impl Owner {
     /// By a verified certificate: the name in it, and the authority that issued it.
     #[must_use]
     pub fn new(name: &str, authority: &str) -> Self {
-        Self { name: name.into(), authority: Some(authority.into()) }
+        Self {
+            name: name.into(),
+            authority: Some(authority.into()),
+            who: format!("{name}\n{authority}").into(),
+        }
     }
 
     /// By an address, before there is a certificate.
@@ -67,7 +73,8 @@ impl Owner {
                 format!("{}/{BLOCK_BITS_V6}", std::net::Ipv6Addr::from_bits(v6.to_bits() & mask))
             }
         };
-        Self { name: block.into(), authority: None }
+        let name: Arc<str> = block.into();
+        Self { who: Arc::clone(&name), name, authority: None }
     }
 
     /// As `ROLE:NAME`, or the block of addresses.
@@ -347,7 +354,7 @@ impl Bound {
                 Whose::Name | Whose::All => None,
             };
             let loser = match full.whose {
-                Whose::Name => replace_own.then(|| Arc::clone(&owner.name)),
+                Whose::Name => replace_own.then(|| Arc::clone(&owner.who)),
                 Whose::Authority | Whose::All => state
                     .greatest(among)
                     .filter(|(_, holds)| replace_own || *holds > own.saturating_add(1))
@@ -359,7 +366,7 @@ impl Bound {
         let id = state.next_id;
         state.next_id = state.next_id.wrapping_add(1);
         state.add(owner, 1);
-        let held = state.revocable.entry(Arc::clone(&owner.name)).or_default();
+        let held = state.revocable.entry(Arc::clone(&owner.who)).or_default();
         held.push_back(Revocable { id, owner: owner.clone(), in_use: false, revoked });
         drop(state);
         let mut share = self.share(owner, 1);
@@ -413,7 +420,7 @@ impl Bound {
 impl State {
     fn held(&self, owner: &Owner) -> Held {
         Held {
-            name: self.names.get(owner.name()).copied().unwrap_or(0),
+            name: self.names.get(&owner.who).copied().unwrap_or(0),
             authority: owner.authority().map(|by| self.authorities.get(by).copied().unwrap_or(0)),
             all: self.all,
         }
@@ -425,7 +432,7 @@ impl State {
             let held = of.entry(Arc::clone(name)).or_default();
             *held = held.saturating_add(amount);
         };
-        raise(&mut self.names, &owner.name);
+        raise(&mut self.names, &owner.who);
         if let Some(authority) = &owner.authority {
             raise(&mut self.authorities, authority);
         }
@@ -441,7 +448,7 @@ impl State {
                 }
             }
         };
-        lower(&mut self.names, owner.name());
+        lower(&mut self.names, &owner.who);
         if let Some(authority) = owner.authority() {
             lower(&mut self.authorities, authority);
         }
@@ -504,11 +511,11 @@ impl State {
     }
 
     fn forget(&mut self, owner: &Owner, id: u64) -> bool {
-        let Some(held) = self.revocable.get_mut(owner.name()) else { return false };
+        let Some(held) = self.revocable.get_mut(&owner.who) else { return false };
         let Some(place) = held.iter().position(|held| held.id == id) else { return false };
         held.remove(place);
         if held.is_empty() {
-            self.revocable.remove(owner.name());
+            self.revocable.remove(&owner.who);
         }
         true
     }
@@ -550,7 +557,7 @@ impl Share {
     /// Its holder has begun to use it: what is not used is revoked first.
     pub fn in_use(&self) {
         let mut state = self.bound.state();
-        if let (Some(id), Some(held)) = (self.id, state.revocable.get_mut(self.owner.name()))
+        if let (Some(id), Some(held)) = (self.id, state.revocable.get_mut(&self.owner.who))
             && let Some(own) = held.iter_mut().find(|held| held.id == id)
         {
             own.in_use = true;

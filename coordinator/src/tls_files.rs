@@ -3,7 +3,7 @@
 use std::{os::unix::fs::MetadataExt as _, path::Path, sync::Arc, time::Duration};
 
 use rustls::ServerConfig;
-use rutli_wire::tls::{Pem, server_config};
+use rutli_wire::tls::{Authorities, BadMaterial, Pem, server_config};
 use sha2::{Digest as _, Sha256};
 use tokio::{
     io::AsyncReadExt as _,
@@ -17,10 +17,19 @@ use crate::{
     limits,
 };
 
+/// What handshakes need.
+#[derive(Debug)]
+pub struct ServerTls {
+    /// How they go.
+    pub config: Arc<ServerConfig>,
+    /// Who vouches for clients.
+    pub authorities: Authorities,
+}
+
 /// A configuration and a digest of the files it was made from.
 pub struct Loaded {
     /// For new handshakes.
-    pub config: Arc<ServerConfig>,
+    pub tls: Arc<ServerTls>,
     digest: [u8; 32],
 }
 
@@ -38,7 +47,7 @@ pub async fn load(files: &TlsFiles) -> Result<Loaded> {
 pub async fn follow(
     files: TlsFiles,
     first: Loaded,
-    current: watch::Sender<Arc<ServerConfig>>,
+    current: watch::Sender<Arc<ServerTls>>,
     reload: Arc<Notify>,
     stopping: CancellationToken,
 ) {
@@ -67,7 +76,7 @@ pub async fn follow(
         seen = material.digest;
         match material.configure(&files) {
             Ok(loaded) => {
-                current.send_replace(loaded.config);
+                current.send_replace(loaded.tls);
                 tracing::info!("new connections get the certificates as they are now");
             }
             Err(error) => tracing::error!(%error, "keeping the certificates in use"),
@@ -99,11 +108,13 @@ impl Material {
     fn configure(&self, files: &TlsFiles) -> Result<Loaded> {
         warn_if_exposed(&files.key);
         let pem = Pem { ca: &self.ca, certificate: &self.certificate, key: &self.key };
-        let config = server_config(pem).map_err(|error| Error::File {
+        let wrong = |error: BadMaterial| Error::File {
             path: files.certificate.clone(),
             problem: format!("{error} (with {} and {})", files.ca.display(), files.key.display()),
-        })?;
-        Ok(Loaded { config: Arc::new(config), digest: self.digest })
+        };
+        let config = Arc::new(server_config(pem).map_err(wrong)?);
+        let authorities = Authorities::new(&self.ca).map_err(wrong)?;
+        Ok(Loaded { tls: Arc::new(ServerTls { config, authorities }), digest: self.digest })
     }
 }
 

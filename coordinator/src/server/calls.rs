@@ -3,7 +3,8 @@
 //! ```text
 //! call      a share of `calls`, or of `streams` where there are many answers; refused at once where there is none
 //! turn      so many calls of one name are worked on, the others wait
-//! request   its bytes are counted as they arrive, and it must arrive in time
+//! request   its bytes are counted as they arrive, are no more than the call may have, and must arrive in time
+//! work      goes on when the caller hangs up, and so do its shares: what is worked on is counted
 //! answer    its bytes are counted from before it is made ([`Answer`]) until it is sent; nobody reads it: the connection
 //!           ends
 //! ```
@@ -29,7 +30,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Bytes, Frame};
 use prost::Message as _;
 use prost_types::FileDescriptorSet;
-use rutli_wire::{role::Party, v1};
+use rutli_wire::{limits as wire_limits, role::Party, v1};
 use tokio::{
     sync::oneshot,
     time::{Sleep, sleep},
@@ -151,25 +152,26 @@ async fn unary<S>(
     peer: &Peer,
 ) -> Result<Response<Body>>
 where
-    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
 {
     let pool = bounds.pool(peer.party());
     let call = pool.calls.take(peer.owner(), 1)?;
     let turn = turn(pool, peer.owner()).await?;
-    let received = Arc::new(pool.bodies.take(peer.owner(), 0)?);
-    let counted = Arc::clone(&received);
-    let request = request.map(|body| {
-        let late = Box::pin(sleep(bounds.body_time));
-        Body::new(Received { body, counted, late, allowed: bounds.body_time })
-    });
-    let Ok(response) = inner.call(request).await;
-    let (mut parts, body) = response.into_parts();
-    let room = parts.extensions.remove::<Answer>();
-    // Made whole at once, so that it is counted whole; it is in memory as a message anyway.
-    let Ok(whole) = body.collect().await else {
+    let (request, received) = received(request, bounds, peer)?;
+    let answering = async move {
+        let Ok(response) = inner.call(request).await;
+        let (mut parts, body) = response.into_parts();
+        let room = parts.extensions.remove::<Answer>();
+        // Made whole at once, so that it is counted whole; it is in memory as a message anyway.
+        let whole = body.collect().await;
+        drop((turn, received));
+        (parts, room, whole, call)
+    };
+    // A task of its own: a caller that resets its call ends neither the work nor what is counted for it.
+    let Ok((parts, room, Ok(whole), call)) = tokio::spawn(answering).await else {
         return Err(Error::Serve("an answer could not be made".into()));
     };
-    drop((turn, received));
     let trailers = whole.trailers().cloned();
     let bytes = whole.to_bytes();
     if bytes.is_empty() {
@@ -188,7 +190,7 @@ where
     Ok(Response::from_parts(parts, Body::new(body)))
 }
 
-/// A call with a stream of answers. Its requests are bounded by its reader.
+/// A call with a stream of answers. A node's requests are bounded by their reader.
 async fn stream<S>(
     mut inner: S,
     request: Request<Body>,
@@ -196,16 +198,28 @@ async fn stream<S>(
     peer: &Peer,
 ) -> Result<Response<Body>>
 where
-    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible>,
+    S: tower::Service<Request<Body>, Response = Response<Body>, Error = Infallible> + Send + 'static,
+    S::Future: Send,
 {
     let pool = bounds.pool(peer.party());
     let revoked = CancellationToken::new();
     let place = pool.streams.take_revocable(peer.owner(), revoked.clone(), false)?;
     let turn = turn(pool, peer.owner()).await?;
-    let Ok(response) = inner.call(request).await;
-    drop(turn);
     // A node's link is bounded by its own queues, and the engine handles nodes that do not read.
     let counted = !matches!(peer.party(), Ok(Party::Node(_)));
+    let (request, held) = if counted {
+        let (request, received) = received(request, bounds, peer)?;
+        (request, Some(received))
+    } else {
+        (request, None)
+    };
+    let answering = async move {
+        let Ok(response) = inner.call(request).await;
+        drop((turn, held));
+        response
+    };
+    let answered = revoked.run_until_cancelled(tokio::spawn(answering)).await.ok_or(Error::Revoked)?;
+    let response = answered.map_err(|_| Error::Serve("an answer could not be made".into()))?;
     Ok(response.map(|body| {
         Body::new(Streamed {
             body,
@@ -220,6 +234,27 @@ where
     }))
 }
 
+/// A request whose body is counted, bounded and timed, and the share that its bytes are counted on.
+fn received(request: Request<Body>, bounds: &Bounds, peer: &Peer) -> Result<(Request<Body>, Arc<Share>)> {
+    let share = Arc::new(bounds.pool(peer.party()).bodies.take(peer.owner(), 0)?);
+    let carries_content = CARRY_CONTENT.contains(&request.uri().path());
+    let most = if carries_content { wire_limits::MAX_MESSAGE_BYTES } else { limits::MAX_SMALL_MESSAGE_BYTES };
+    let counted = Arc::clone(&share);
+    let request = request.map(|body| {
+        let late = Box::pin(sleep(bounds.body_time));
+        let left = most.saturating_add(FRAME_BYTES);
+        Body::new(Received { body, counted, left, most, late, allowed: bounds.body_time })
+    });
+    Ok((request, share))
+}
+
+/// Calls whose requests carry releases or documents. All others only name things.
+const CARRY_CONTENT: [&str; 2] =
+    ["/rutli.v1.ReleaseService/CreateRelease", "/rutli.v1.ReleaseService/AddEvidence"];
+
+/// What gRPC puts before a message: whether it is compressed, and its length.
+const FRAME_BYTES: usize = 5;
+
 async fn turn(pool: &Pool, owner: &Owner) -> Result<Share, Full> {
     pool.turns.wait(owner, 1, Duration::from_secs(limits::TURN_SECONDS)).await
 }
@@ -228,6 +263,10 @@ async fn turn(pool: &Pool, owner: &Owner) -> Result<Share, Full> {
 struct Received {
     body: Body,
     counted: Arc<Share>,
+    /// Bytes that may still come …
+    left: usize,
+    /// … of this many.
+    most: usize,
     late: Pin<Box<Sleep>>,
     allowed: Duration,
 }
@@ -249,6 +288,8 @@ impl HttpBody for Received {
             frame.map(|frame| {
                 let frame = frame?;
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
+                let too_large = Error::RequestTooLarge { most: self.most };
+                self.left = self.left.checked_sub(bytes).ok_or_else(|| status::from(too_large))?;
                 let counted = self.counted.grow(u64::try_from(bytes).unwrap_or(u64::MAX));
                 counted.map_err(|full| status::from(Error::Full(full)))?;
                 Ok(frame)

@@ -94,6 +94,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::Full(_) => (Code::ResourceExhausted, "SHARE_FULL"),
         Error::Revoked => (Code::ResourceExhausted, "REVOKED"),
         Error::RequestTooSlow { .. } => (Code::DeadlineExceeded, "REQUEST_TOO_SLOW"),
+        Error::RequestTooLarge { .. } => (Code::OutOfRange, "REQUEST_TOO_LARGE"),
         Error::LogBehind { .. } => (Code::ResourceExhausted, "LOG_BEHIND"),
         Error::StoreClosed { .. } => (Code::Unavailable, "STORE_CLOSED"),
         Error::Stopping => (Code::Unavailable, "STOPPING"),

@@ -65,15 +65,17 @@ fn the_name_that_holds_most_makes_room() {
         let share = bound.take_revocable(&Owner::new(name, authority), revoked.clone(), false);
         share.map(|share| (share, revoked))
     };
+    let first = take("b", "two").unwrap();
     let a: Vec<_> = (0..4).map(|_| take("a", "one").unwrap()).collect();
     assert_eq!(whose(take("a", "one")), Whose::Name);
-    let _b: Vec<_> = (0..3).map(|_| take("b", "two").unwrap()).collect();
+    let _b: Vec<_> = (0..2).map(|_| take("b", "two").unwrap()).collect();
     let _c: Vec<_> = (0..4).map(|_| take("c", "two").unwrap()).collect();
     let _d: Vec<_> = (0..4).map(|_| take("d", "three").unwrap()).collect();
     // All but the last tenth is held: somebody with four loses the oldest, and nobody else anything.
     let _e = take("e", "four").unwrap();
     let _e_again = take("e", "four").unwrap();
     assert_eq!(bound.used(), 16);
+    assert!(!first.1.is_cancelled(), "the oldest of all, of a name that holds little");
     a[3].0.in_use();
     let before = bound.used();
     drop(a);

@@ -105,7 +105,7 @@ impl Spent {
             sums.fold(0, u64::saturating_add)
         };
         Held {
-            name: sum(&|(name, _)| name == owner.name()),
+            name: sum(&|(name, by)| name == owner.name() && by == owner.authority().unwrap_or_default()),
             authority: owner.authority().map(|by| sum(&|(_, authority)| authority == by)),
             all: sum(&|_| true),
         }

@@ -8,7 +8,7 @@ use std::{fmt, str::FromStr};
 
 use rutli_keys::{NodeId, NodeName, OrgName};
 use rutli_release::Requester;
-use x509_parser::prelude::{FromDer, GeneralName, ParsedExtension, X509Certificate};
+use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
 /// A party, as its certificate names it.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -25,28 +25,6 @@ pub enum Party {
     Auditor(Requester),
     /// Serves.
     Coordinator(Requester),
-}
-
-/// Characters of an authority's name that are kept.
-const MAX_ISSUER_CHARS: usize = 200;
-
-/// The authority that issued a certificate, by what the certificate says: its distinguished name, and the id
-/// of its key where that is given. Printable. The TLS layer checks that it really issued it.
-pub fn issuer(der: &[u8]) -> Result<String, UnknownParty> {
-    let (_, certificate) = X509Certificate::from_der(der).map_err(|_| UnknownParty::NotACertificate)?;
-    let key = certificate.extensions().iter().find_map(|extension| match extension.parsed_extension() {
-        ParsedExtension::AuthorityKeyIdentifier(authority) => authority.key_identifier.as_ref(),
-        _ => None,
-    });
-    let mut name = certificate.issuer().to_string();
-    if let Some(key) = key {
-        // Two authorities may go by one name.
-        name.extend([" key ".to_owned()].into_iter().chain(key.0.iter().map(|byte| format!("{byte:02x}"))));
-    }
-    let printable = name.chars().map(|c| if c.is_ascii_graphic() || c == ' ' { c } else { '?' });
-    // The end distinguishes two authorities with one name.
-    let skipped = name.chars().count().saturating_sub(MAX_ISSUER_CHARS);
-    Ok(printable.skip(skipped).collect())
 }
 
 /// The certificate does not name a party of this deployment. Whoever issued it erred.
@@ -161,28 +139,6 @@ mod tests {
         ] {
             assert_eq!(Party::from_certificate(&certificate(&[uri])).unwrap().to_string(), uri);
         }
-    }
-
-    #[test]
-    fn an_authority_is_told_by_its_name_and_key() {
-        let authority = |name: &str| {
-            let key = rcgen::KeyPair::generate().unwrap();
-            let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
-            params.distinguished_name.push(rcgen::DnType::CommonName, name);
-            params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
-            rcgen::Issuer::new(params, key)
-        };
-        let issue = |by: &rcgen::Issuer<'_, rcgen::KeyPair>| {
-            let mut params = rcgen::CertificateParams::new(Vec::<String>::new()).unwrap();
-            params.use_authority_key_identifier_extension = true;
-            let key = rcgen::KeyPair::generate().unwrap();
-            issuer(params.signed_by(&key, by).unwrap().der()).unwrap()
-        };
-        let (one, namesake) = (authority("One\nline"), authority("One\nline"));
-        assert!(issue(&one).starts_with("CN=One?line key "), "{}", issue(&one));
-        assert_eq!(issue(&one), issue(&one));
-        assert_ne!(issue(&one), issue(&namesake));
-        assert_eq!(issuer(b"rubbish"), Err(UnknownParty::NotACertificate));
     }
 
     #[test]
