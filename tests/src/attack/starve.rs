@@ -67,6 +67,7 @@ pub enum Way {
     AuditorWatchers,
     AuditorResets,
     PipelineUnsent,
+    PipelineResets,
     PipelineForbidden,
     PipelineLarge,
     PipelineDatabases,
@@ -80,13 +81,14 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AuditorUnsent,
         Self::AuditorUnread,
         Self::AuditorFlood,
         Self::AuditorWatchers,
         Self::AuditorResets,
         Self::PipelineUnsent,
+        Self::PipelineResets,
         Self::PipelineForbidden,
         Self::PipelineLarge,
         Self::PipelineDatabases,
@@ -108,6 +110,7 @@ impl Way {
             | Self::AuditorWatchers
             | Self::AuditorResets => "auditor",
             Self::PipelineUnsent
+            | Self::PipelineResets
             | Self::PipelineForbidden
             | Self::PipelineLarge
             | Self::PipelineDatabases => "pipeline",
@@ -127,19 +130,20 @@ impl Way {
     #[must_use]
     pub fn tries(self) -> &'static str {
         match self {
-            Self::AuditorUnsent => "256 calls of three services, six bytes of each body",
+            Self::AuditorUnsent => "256 calls of three services, all of each body but the last byte",
             Self::AuditorUnread => "1,000 answers of hundreds of KiB, none of them read",
             Self::AuditorFlood => "32 at a time that list all releases",
             Self::AuditorWatchers => "2,000 watchers of one release",
             Self::AuditorResets => "calls that are taken back as soon as they are made",
-            Self::PipelineUnsent => "256 releases of 3 MiB, six bytes of each",
+            Self::PipelineUnsent => "256 releases of 3 MiB, all of each but the last byte",
+            Self::PipelineResets => "releases with 1.6 MB of documents, taken back while they are worked on",
             Self::PipelineForbidden => "releases of 16 files that no policy permits",
             Self::PipelineLarge => "releases of 2,000 files that no policy permits",
             Self::PipelineDatabases => {
                 "databases that no policy permits, for the room that is kept for databases"
             }
             Self::CustodianEvidence => "documents of 200 KiB for a release that waits",
-            Self::CustodianUnsent => "256 documents of 3 MiB, six bytes of each",
+            Self::CustodianUnsent => "256 documents of 3 MiB, all of each but the last byte",
             Self::StrangerSilent => "400 connections a second that say nothing, 800 at a time",
             Self::StrangerHandshakes => "handshakes without a certificate, eight at a time",
             Self::StrangerLog => "300 readers of the log that ask slowly, and eight that ask fast",
@@ -268,7 +272,7 @@ impl Stage {
         match way {
             Way::AuditorUnsent => {
                 for path in [GET_RELEASE, LIST_NODES, LIST_KEYS, WATCH_RELEASE] {
-                    tasks.spawn(attacker.clone().unsent(path, 64, 100));
+                    tasks.spawn(attacker.clone().unsent(path, 64, 7 << 20));
                 }
             }
             Way::PipelineUnsent => {
@@ -298,6 +302,11 @@ impl Stage {
             }
             Way::AuditorFlood => (0..32).for_each(|_| _ = tasks.spawn(attacker.clone().lists())),
             Way::AuditorResets => (0..4).for_each(|_| _ = tasks.spawn(attacker.clone().resets())),
+            Way::PipelineResets => {
+                let release = self.waiting.1.clone();
+                (0..6)
+                    .for_each(|lane| _ = tasks.spawn(attacker.clone().sent_and_reset(lane, release.clone())));
+            }
             Way::PipelineForbidden => {
                 (0..8).for_each(|lane| _ = tasks.spawn(attacker.clone().forbidden(lane, 16, false)));
             }
@@ -411,7 +420,8 @@ impl Attacker {
             let lanes = (0..at_a_time).map(|_| async {
                 while !raw.is_over() {
                     self.count();
-                    if let Ok(call) = raw.call(path, framed(b"x", announced), false).await {
+                    let message = framed(&vec![b'x'; announced - 1], announced);
+                    if let Ok(call) = raw.call(path, message, false).await {
                         drop(call.answer.await);
                     }
                     sleep(Duration::from_millis(10)).await;
@@ -457,6 +467,26 @@ impl Attacker {
         }
     }
 
+    /// Requests that arrive whole, and are taken back while they are worked on.
+    async fn sent_and_reset(self, lane: usize, release: v1::Release) {
+        let evidence = documents(lane, &release);
+        let mut number = 0;
+        loop {
+            let raw = self.dial(65_535).await;
+            while !raw.is_over() {
+                number += 1;
+                self.count();
+                let request = build(&format!("reset{lane}"), number, 1);
+                let request = v1::CreateReleaseRequest { evidence: evidence.clone(), ..request };
+                let message = framed(&request.encode_to_vec(), request.encoded_len());
+                if let Ok(mut call) = raw.call(CREATE_RELEASE, message, true).await {
+                    sleep(Duration::from_millis(30)).await;
+                    call.body.send_reset(h2::Reason::CANCEL);
+                }
+            }
+        }
+    }
+
     async fn lists(self) {
         loop {
             let channel = self.connect().await;
@@ -494,16 +524,7 @@ impl Attacker {
     }
 
     async fn documents(self, lane: usize, release: v1::Release) {
-        let content = rutli_wire::convert::release_from_content(release.content.unwrap()).unwrap();
-        // Made ahead: what they cost their maker is no part of the attack.
-        let documents: Vec<Bytes> = (0..DOCUMENTS)
-            .map(|number| {
-                let names: Vec<_> =
-                    (0..3_000).map(|name| format!("{lane} {number} {name} {:030}", 0)).collect();
-                let names: Vec<_> = names.iter().map(String::as_str).collect();
-                evidence::tested(&content, STRANGER, &names, &[]).into()
-            })
-            .collect();
+        let documents = documents(lane, &release);
         loop {
             let channel = self.connect().await;
             let mut client = client::releases(channel);
@@ -594,4 +615,15 @@ impl Attacker {
             sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// Made ahead: what they cost their maker is no part of the attack.
+fn documents(lane: usize, release: &v1::Release) -> Vec<Bytes> {
+    let content = rutli_wire::convert::release_from_content(release.content.clone().unwrap()).unwrap();
+    let document = |number| {
+        let names: Vec<_> = (0..3_000).map(|name| format!("{lane} {number} {name} {:030}", 0)).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        evidence::tested(&content, STRANGER, &names, &[]).into()
+    };
+    (0..DOCUMENTS).map(document).collect()
 }

@@ -12,15 +12,19 @@ use std::{
     time::Duration,
 };
 
+use prost::Message as _;
 use rutli::client::{self, Profile};
 use rutli_tests::{
+    attack::tools::{Thief, framed},
     cluster::{Cluster, PATIENCE, Setup, eventually},
+    evidence,
     releases::{artifact, build, database, finished, sign},
 };
 use rutli_wire::v1;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
+    time::timeout,
 };
 use tonic::{
     Code, Request, Status, Streaming, client::Grpc, codegen::http::uri::PathAndQuery, transport::Channel,
@@ -294,6 +298,53 @@ fn bytes_below(folder: &Path) -> u64 {
         }
     }
     sizes.values().sum()
+}
+
+/// Requests that only name something are short, whichever call they are for; one that goes on and on is ended, and its bytes with it.
+/// What a caller takes back while it is worked on is counted until that is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn requests_are_bounded_in_streaming_calls_and_after_a_reset() {
+    let mut cluster = Cluster::without_key(Setup::default()).await;
+    let pid = cluster.process("coordinator").pid().unwrap();
+    let before = resident_kib(pid);
+    let auditor = Thief::with(&Profile::read(&cluster.profile("auditor")).unwrap());
+    let raw = auditor.dial(65_535).await.unwrap();
+    let endless = framed(&vec![b'x'; (7 << 20) - 1], 7 << 20);
+    let mut calls = Vec::new();
+    for _ in 0..32 {
+        calls.push(raw.call("/rutli.v1.ReleaseService/WatchRelease", endless.clone(), false).await.unwrap());
+    }
+    let mut ended = 0;
+    for call in calls {
+        let answer = timeout(Duration::from_secs(20), call.answer).await;
+        ended += usize::from(answer.is_ok());
+    }
+    assert_eq!(ended, 32, "each is answered");
+    let grown = resident_kib(pid).saturating_sub(before);
+    assert!(grown < 64 << 10, "{grown} KiB for what nobody asked");
+
+    let pipeline = Thief::with(&Profile::read(&cluster.profile("pipeline")).unwrap());
+    let content = rutli_wire::convert::release_from_request(build("resets", 1, 1), 1).unwrap();
+    let names: Vec<_> = (0..3_000).map(|name| format!("{name} {:030}", 0)).collect();
+    let names: Vec<_> = names.iter().map(String::as_str).collect();
+    let document: prost::bytes::Bytes = evidence::tested(&content, evidence::STRANGER, &names, &[]).into();
+    let request = v1::CreateReleaseRequest { evidence: vec![document; 12], ..build("resets", 1, 1) };
+    let message = framed(&request.encode_to_vec(), request.encoded_len());
+    let threads = |pid| std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
+    let mut most = 0;
+    for _ in 0..4 {
+        let raw = pipeline.dial(65_535).await.unwrap();
+        for _ in 0..16 {
+            let mut call =
+                raw.call("/rutli.v1.ReleaseService/CreateRelease", message.clone(), true).await.unwrap();
+            tokio::time::sleep(Duration::from_millis(30)).await;
+            call.body.send_reset(h2::Reason::CANCEL);
+            most = most.max(threads(pid));
+        }
+    }
+    assert!(most < 32, "{most} threads work on what was taken back");
+    let grown = resident_kib(pid).saturating_sub(before);
+    assert!(grown < 128 << 10, "{grown} KiB for what was taken back");
 }
 
 /// A flood of connections that say nothing, without any certificate: somebody 300 ms away still gets in, each time.
