@@ -6,11 +6,11 @@
 //! An `age` file to X25519 recipients; inside, a tar of these regular files and no others:
 //!
 //! - `backup.json`: whose it is, and when it was made
-//! - `identity.pem`
-//! - `keys/KEY.share.age`, `keys/KEY.roster.json`: as they lie in the data folder, the shares sealed once more inside
+//! - `identity.age`, `keys/KEY.share.age`, `keys/KEY.roster.json`: as they lie at the node, identity and shares sealed once
+//!   more inside
 //! - `node.sqlite`: the journal, whole, of one moment
 //!
-//! The seal's identity is not in it: with both, whoever has the backup's recipient would have the shares.
+//! The seal's identity is not in it: with both, whoever has the backup's recipient would have the identity and the shares.
 //!
 //! A backup is always older than what the node has signed since. So a restored node knows that it was restored, and
 //! catches up with its peers before it signs; what the [witness](crate::journal_witness) knew of the time between is
@@ -26,13 +26,14 @@ use std::{
 };
 
 use age::{Decryptor, Encryptor, x25519};
-use rutli_keys::{IdentityKey, KeyName};
+use rutli_keys::KeyName;
 use serde::{Deserialize, Serialize};
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 use crate::{
     config::{Config, read_limited},
     error::Error,
+    identity::IdentityFile,
     journal::Journal,
     journal_witness::JournalWitness,
     key_store::{KeyStore, make_private_folder, sync_folder, write_durably},
@@ -40,10 +41,10 @@ use crate::{
 };
 
 const MANIFEST: &str = "backup.json";
-const IDENTITY: &str = "identity.pem";
+const IDENTITY: &str = "identity.age";
 const KEYS: &str = "keys";
 const JOURNAL: &str = "node.sqlite";
-const FORMAT: &str = "rutli-signer-backup/v1";
+const FORMAT: &str = "rutli-signer-backup/v2";
 
 /// What stands beside the files.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -80,6 +81,8 @@ pub async fn backup(
     if fs::exists(to).map_err(Error::file("look at", to))? {
         return Err(wrong(to, "it exists already; give a new file"));
     }
+    // What is not sealed at the node would not be sealed in the backup.
+    IdentityFile::of(config).read()?;
     let staging = Staging::new(&config.data_dir, "backup.tmp")?;
     copy_journal(&config.data_dir.join(JOURNAL), &staging.0.join(JOURNAL)).await?;
     let manifest = Manifest { format: FORMAT.into(), made_at: now, node: config.me.to_string() };
@@ -296,22 +299,17 @@ fn read_identity(path: &Path) -> Result<x25519::Identity, Error> {
     line.ok_or_else(|| problem("it is empty"))?.parse().map_err(problem)
 }
 
-/// The identity key where the configuration wants it. Another one there is not overwritten.
+/// The identity key where the configuration wants it, as it is sealed. Another file there is not overwritten.
 fn restore_identity(config: &Config, staged: &Path) -> Result<(), Error> {
     let path = &config.identity;
-    let read = |path: &Path| -> Result<IdentityKey, Error> {
-        let bytes = read_limited(path, limits::MAX_KEY_FILE_BYTES)?;
-        IdentityKey::from_pkcs8_pem(std::str::from_utf8(&bytes).unwrap_or_default())
-            .map_err(|source| Error::Identity { path: path.to_path_buf(), source })
-    };
-    let restored = read(staged)?;
+    let restored = read_limited(staged, limits::MAX_KEY_FILE_BYTES)?;
     if !fs::exists(path).map_err(Error::file("look at", path))? {
-        return write_durably(path, &read_limited(staged, limits::MAX_KEY_FILE_BYTES)?);
+        return write_durably(path, &restored);
     }
-    if read(path)?.public() == restored.public() {
+    if *read_limited(path, limits::MAX_KEY_FILE_BYTES)? == *restored {
         return Ok(());
     }
-    Err(wrong(path, "it is not the identity key of the backup; move it away first"))
+    Err(wrong(path, "it is not the identity key file of the backup; move it away first"))
 }
 
 /// Moves what lies in the data folder into one of its own.
