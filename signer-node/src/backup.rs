@@ -6,12 +6,12 @@
 //! An `age` file to X25519 recipients; inside, a tar of these regular files and no others:
 //!
 //! - `backup.json`: whose it is, and when it was made
-//! - `identity.pem`
-//! - `keys/KEY.share.age`, `keys/KEY.roster.json`: as they are in the data folder, with the shares still
-//!   sealed
+//! - `identity.age`, `keys/KEY.share.age`, `keys/KEY.roster.json`: as they are at the node, with identity and
+//!   shares still sealed
 //! - `node.sqlite`: a consistent copy of the journal
 //!
-//! The seal's identity is not in it: otherwise anybody with the backup's age identity would have the shares.
+//! The seal's identity is not in it: otherwise anybody with the backup's age identity would have the identity
+//! and the shares.
 //!
 //! A backup is always older than what the node has signed since. So a restored node knows that it was
 //! restored, and catches up with its peers before it signs. The custodian decides to replace what the
@@ -27,13 +27,14 @@ use std::{
 };
 
 use age::{Decryptor, Encryptor, x25519};
-use rutli_keys::{IdentityKey, KeyName};
+use rutli_keys::KeyName;
 use serde::{Deserialize, Serialize};
 use sqlx::{ConnectOptions as _, Connection as _, sqlite::SqliteConnectOptions};
 
 use crate::{
     config::{Config, read_limited},
     error::Error,
+    identity::IdentityFile,
     journal::Journal,
     journal_witness::JournalWitness,
     key_store::{KeyStore, make_private_folder, sync_folder, write_durably},
@@ -41,10 +42,10 @@ use crate::{
 };
 
 const MANIFEST: &str = "backup.json";
-const IDENTITY: &str = "identity.pem";
+const IDENTITY: &str = "identity.age";
 const KEYS: &str = "keys";
 const JOURNAL: &str = "node.sqlite";
-const FORMAT: &str = "rutli-signer-backup/v1";
+const FORMAT: &str = "rutli-signer-backup/v2";
 
 /// Metadata of the backup.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -81,6 +82,8 @@ pub async fn backup(
     if fs::exists(to).map_err(Error::file("look at", to))? {
         return Err(wrong(to, "it exists already; give a new file"));
     }
+    // What is not sealed at the node would not be sealed in the backup.
+    IdentityFile::of(config).read()?;
     let staging = Staging::new(&config.data_dir, "backup.tmp")?;
     copy_journal(&config.data_dir.join(JOURNAL), &staging.0.join(JOURNAL)).await?;
     let manifest = Manifest { format: FORMAT.into(), made_at: now, node: config.me.to_string() };
@@ -298,22 +301,17 @@ fn read_identity(path: &Path) -> Result<x25519::Identity, Error> {
     line.ok_or_else(|| problem("it is empty"))?.parse().map_err(problem)
 }
 
-/// Writes the identity key where the configuration expects it. A different one there is not overwritten.
+/// Writes the sealed identity key where the configuration expects it. A different file there is not overwritten.
 fn restore_identity(config: &Config, staged: &Path) -> Result<(), Error> {
     let path = &config.identity;
-    let read = |path: &Path| -> Result<IdentityKey, Error> {
-        let bytes = read_limited(path, limits::MAX_KEY_FILE_BYTES)?;
-        IdentityKey::from_pkcs8_pem(std::str::from_utf8(&bytes).unwrap_or_default())
-            .map_err(|source| Error::Identity { path: path.to_path_buf(), source })
-    };
-    let restored = read(staged)?;
+    let restored = read_limited(staged, limits::MAX_KEY_FILE_BYTES)?;
     if !fs::exists(path).map_err(Error::file("look at", path))? {
-        return write_durably(path, &read_limited(staged, limits::MAX_KEY_FILE_BYTES)?);
+        return write_durably(path, &restored);
     }
-    if read(path)?.public() == restored.public() {
+    if *read_limited(path, limits::MAX_KEY_FILE_BYTES)? == *restored {
         return Ok(());
     }
-    Err(wrong(path, "it is not the identity key of the backup; move it away first"))
+    Err(wrong(path, "it is not the identity key file of the backup; move it away first"))
 }
 
 /// Moves the content of the data folder into a folder of its own.

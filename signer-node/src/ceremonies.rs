@@ -13,7 +13,8 @@
 //! - A write that fails is tried again every second; until then nothing is sent.
 //! - A key that is durable but that the signer cannot take is taken from the store later.
 //!
-//! A sealed node follows its ceremonies without secrets, and goes on when it is unsealed.
+//! A sealed node has neither its identity key nor its seeds: it follows its ceremonies, says nothing in them, and goes on
+//! when it is unsealed.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -45,6 +46,7 @@ use self::{
 use crate::{
     clock::Reading,
     error::Error,
+    identity::{IdentityFile, Unsealed},
     journal::Journal,
     key_store::{KeyStore, Label, Opener},
     limits,
@@ -140,13 +142,13 @@ impl CeremoniesHandle {
 #[derive(Debug)]
 pub struct Ceremonies {
     me: NodeId,
-    identity: Arc<IdentityKey>,
+    identity_file: IdentityFile,
     peers: BTreeMap<NodeId, IdentityPublic>,
     journal: Journal,
     keys: Arc<KeyStore>,
     node: NodeHandle,
-    /// Until the age identity was opened.
-    sealed: bool,
+    /// `None` while the node is sealed.
+    identity: Option<Arc<IdentityKey>>,
     open: BTreeMap<CeremonyId, Open>,
     ended: BTreeMap<CeremonyId, Ended>,
     streams: BTreeMap<StreamId, Stream>,
@@ -155,34 +157,34 @@ pub struct Ceremonies {
 }
 
 impl Ceremonies {
-    /// Takes up what the journal knows. `opener` is there if the age identity is not encrypted; shares and rosters are
-    /// installed here too.
+    /// Takes up what the journal knows. `unsealed` is there if the seal is plain; identity, shares and rosters are installed here
+    /// too.
     pub async fn start(
         me: NodeId,
-        identity: Arc<IdentityKey>,
+        identity_file: IdentityFile,
         peers: BTreeMap<NodeId, IdentityPublic>,
         journal: Journal,
         keys: Arc<KeyStore>,
         node: NodeHandle,
-        opener: Option<Opener>,
+        unsealed: Option<Unsealed>,
     ) -> Result<Self, Error> {
         let stored = store::load(&journal).await?;
         let mut ceremonies = Self {
             me,
-            identity,
+            identity_file,
             peers,
             journal,
             keys,
             node,
-            sealed: true,
+            identity: None,
             open: BTreeMap::new(),
             ended: BTreeMap::new(),
             streams: BTreeMap::new(),
             waiting: BTreeSet::new(),
         };
         stored.into_iter().for_each(|stored| ceremonies.restore(stored));
-        if let Some(opener) = opener {
-            ceremonies.unseal(opener).await?;
+        if let Some(unsealed) = unsealed {
+            ceremonies.unseal(unsealed).await?;
         }
         Ok(ceremonies)
     }
@@ -277,7 +279,7 @@ impl Ceremonies {
 
     async fn accept(&mut self, signed: SignedProposal) -> Result<(), Error> {
         let now = Reading::now().unix_s();
-        propose::check(&signed, &self.me, &self.identity.public(), &self.peers, now)?;
+        propose::check(&signed, &self.me, &self.identity_file.public(), &self.peers, now)?;
         if let Some(key) = signed.proposal().keys().iter().find(|key| self.keys.holds(&key.name)) {
             return Err(Error::KeyExists(key.name.clone()));
         }
@@ -297,8 +299,8 @@ impl Ceremonies {
     /// Draws the seed of a ceremony that has none, and with it this node's part of the verification phrase.
     /// This needs no custodian, but an unsealed node.
     async fn begin(&mut self, id: CeremonyId) -> Result<(), Error> {
-        let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
-        if self.sealed || open.seed.is_some() || !matches!(open.part, Part::Looking(_)) {
+        let (Some(open), Some(identity)) = (self.open.get_mut(&id), &self.identity) else { return Ok(()) };
+        if open.seed.is_some() || !matches!(open.part, Part::Looking(_)) {
             return Ok(());
         }
         // A crash before the second line leaves a ceremony without a seed, one after it a ceremony that is
@@ -308,7 +310,7 @@ impl Ceremonies {
         let sealed = self.keys.seal(Label::Seed, id.as_bytes(), &seed)?;
         store::keep_seed(&self.journal, id, &sealed).await?;
         open.seed = Some(sealed);
-        open.take_part(&self.me, &self.identity, &seed).map_err(refused)?;
+        open.take_part(&self.me, identity, &seed).map_err(refused)?;
         self.settle(id).await
     }
 
@@ -328,9 +330,7 @@ impl Ceremonies {
     }
 
     async fn propose(&mut self, text: &[u8]) -> Result<CeremonyId, Error> {
-        if self.sealed {
-            return Err(Error::Sealed);
-        }
+        let identity = self.identity()?;
         let mut proposed_at = Reading::now().unix_s();
         let mut proposal = propose::read(text, proposed_at)?;
         // The same proposal once more in the same second would be the same ceremony.
@@ -339,7 +339,7 @@ impl Ceremonies {
             proposal = propose::read(text, proposed_at)?;
         }
         let id = proposal.id();
-        let signed = SignedProposal::sign(proposal, self.me.clone(), &self.identity)
+        let signed = on_wiped_stack(|| SignedProposal::sign(proposal, self.me.clone(), &identity))
             .map_err(|error| Error::Proposal(error.to_string()))?;
         // Before anything is durable: what is refused leaves nothing.
         self.check_names(signed.proposal())?;
@@ -354,15 +354,17 @@ impl Ceremonies {
         match open.part.phrase() {
             Some(phrase) if phrase.is(typed) => Ok(()),
             Some(_) => Err(Error::WrongWords(id)),
-            None if self.sealed => Err(Error::Sealed),
+            None if self.identity.is_none() => Err(Error::Sealed),
             None => Err(Error::NoPhrase(open.missing())),
         }
     }
 
+    fn identity(&self) -> Result<Arc<IdentityKey>, Error> {
+        self.identity.clone().ok_or(Error::Sealed)
+    }
+
     async fn join(&mut self, id: CeremonyId) -> Result<(), Error> {
-        if self.sealed {
-            return Err(Error::Sealed);
-        }
+        self.identity()?;
         self.check_open(id)?;
         let unknown = || Error::UnknownCeremony(id.to_string());
         self.check_names(self.open.get(&id).ok_or_else(unknown)?.signed.proposal())?;
@@ -372,10 +374,11 @@ impl Ceremonies {
             return Err(Error::Ceremony("its seed does not open; reject it and propose a new one".into()));
         }
         if let Part::Acting(machine) = &mut open.part {
-            machine.tick(Reading::now().unix_s()).map_err(refused).map(|outputs| open.absorb(outputs))?;
+            let outputs = on_wiped_stack(|| machine.tick(Reading::now().unix_s())).map_err(refused)?;
+            open.absorb(outputs);
         }
         if let Part::Acting(machine) = &mut open.part {
-            let outputs = machine.join().map_err(refused)?;
+            let outputs = on_wiped_stack(|| machine.join()).map_err(refused)?;
             open.absorb(outputs);
         }
         self.settle(id).await
@@ -413,14 +416,16 @@ impl Ceremonies {
         self.check_open(id)?;
         let open = self.open.get_mut(&id).ok_or_else(|| Error::UnknownCeremony(id.to_string()))?;
         let outputs = match &mut open.part {
-            Part::Acting(machine) => how.run(machine),
+            Part::Acting(machine) => on_wiped_stack(|| how.run(machine)),
             Part::Looking(observer) => {
-                how.check(&self.me, observer).and_then(|()| {
-                    // Leaving needs the identity key alone. This machine's seed is never used, and it sees no message: a
-                    // sealed node's own Join would contradict that seed.
-                    let seed = Zeroizing::new([0; 32]);
+                how.check(&self.me, observer).map_err(refused)?;
+                let identity = self.identity.as_ref().ok_or(Error::Sealed)?;
+                // A seed that is lost or does not open keeps nobody in a ceremony: leaving needs the identity key alone.
+                // This machine's seed is never used, and it sees no message: the node's own Join would contradict that seed.
+                let seed = Zeroizing::new([0; 32]);
+                on_wiped_stack(|| {
                     let (mut machine, _) =
-                        resume(&open.signed, &self.me, &self.identity, &seed, std::iter::empty())?;
+                        resume(&open.signed, &self.me, identity, &seed, std::iter::empty())?;
                     how.run(&mut machine)
                 })
             }
@@ -493,7 +498,7 @@ impl Ceremonies {
     async fn install_made(&self, roster: &SignedRoster, share: &SigningShare) -> Result<(), Error> {
         let share = on_wiped_stack(|| Locked::new(share.duplicate()))?;
         let key = OpenKey { roster: roster.clone(), share };
-        self.node.ask(|answer| NodeEvent::Install(vec![key], answer)).await
+        self.node.ask(|answer| NodeEvent::Install(Box::new(key), answer)).await
     }
 
     /// Takes keys from the store that the signer could not take before. Nothing secret was kept for that: with a
@@ -508,7 +513,7 @@ impl Ceremonies {
             if self.waiting.contains(&name) {
                 let share = self.keys.share(&opener, roster.roster(), &self.me)?;
                 let key = OpenKey { roster, share };
-                self.node.ask(|answer| NodeEvent::Install(vec![key], answer)).await?;
+                self.node.ask(|answer| NodeEvent::Install(Box::new(key), answer)).await?;
                 self.waiting.remove(&name);
             }
         }
@@ -550,24 +555,24 @@ impl Ceremonies {
     }
 
     async fn unlock(&mut self, passphrase: SecretString) -> Result<(), Error> {
-        if !self.sealed && self.waiting.is_empty() {
+        if self.identity.is_some() && self.waiting.is_empty() {
             return Err(Error::NotSealed);
         }
-        let keys = Arc::clone(&self.keys);
-        let opener = tokio::task::spawn_blocking(move || keys.unlock(passphrase));
-        let opener = opener.await.map_err(|_| Error::Stopping)??;
-        self.unseal(opener).await
+        let (keys, identity) = (Arc::clone(&self.keys), self.identity_file.clone());
+        let unsealed = tokio::task::spawn_blocking(move || identity.open(keys.unlock(passphrase)?));
+        let unsealed = unsealed.await.map_err(|_| Error::Stopping)??;
+        self.unseal(unsealed).await
     }
 
-    /// Opens shares and seeds. The opener is wiped at the end.
-    async fn unseal(&mut self, opener: Opener) -> Result<(), Error> {
+    /// Opens shares and seeds; the node is unsealed if all of them open. The opener is wiped at the end.
+    async fn unseal(&mut self, Unsealed { opener, identity }: Unsealed) -> Result<(), Error> {
         let mut opened = Vec::new();
         for roster in self.keys.rosters()? {
             let share = self.keys.share(&opener, roster.roster(), &self.me)?;
             opened.push(OpenKey { roster, share });
         }
-        self.node.ask(|answer| NodeEvent::Install(opened, answer)).await?;
-        self.sealed = false;
+        self.node.ask(|answer| NodeEvent::Unseal(Arc::clone(&identity), opened, answer)).await?;
+        self.identity = Some(identity);
         self.waiting.clear();
         let ids: Vec<_> = self.open.keys().copied().collect();
         for id in ids {
@@ -584,12 +589,12 @@ impl Ceremonies {
 
     /// Makes the machine of a joined ceremony from its seed and its messages.
     fn take_up(&mut self, id: CeremonyId, opener: &Opener) -> Result<(), Error> {
-        let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
+        let (Some(open), Some(identity)) = (self.open.get_mut(&id), &self.identity) else { return Ok(()) };
         let (Some(sealed), Part::Looking(_)) = (&open.seed, &open.part) else { return Ok(()) };
         let seed = opener
             .open(Label::Seed, id.as_bytes(), sealed)
             .map_err(|problem| Error::Ceremony(format!("its seed does not open: {problem}")))?;
-        open.take_part(&self.me, &self.identity, &seed).map_err(refused)?;
+        open.take_part(&self.me, identity, &seed).map_err(refused)?;
         tracing::info!(ceremony = %id, "took up the ceremony where it was");
         Ok(())
     }

@@ -32,11 +32,13 @@ pub struct Config {
     pub journal_witness: PathBuf,
     /// The custodian's socket.
     pub socket: PathBuf,
-    /// PEM file of the identity key.
+    /// The identity key, sealed as shares are.
     pub identity: PathBuf,
+    /// Its public half, from this node's own entry among the peers.
+    pub public_identity: IdentityPublic,
     /// PEM files of the link.
     pub tls: TlsFiles,
-    /// How shares are sealed.
+    /// How shares and the identity key are sealed.
     pub seal: Seal,
     /// Whom to dial.
     pub coordinators: Vec<Coordinator>,
@@ -62,7 +64,7 @@ pub struct TlsFiles {
     pub key: PathBuf,
 }
 
-/// How shares are sealed at rest.
+/// How shares and the identity key are sealed at rest.
 ///
 /// One X25519 recipient of `age`. Plugins (a YubiKey's, a TPM's) are not supported: the daemon would have to run
 /// programs that the configuration names next to its unlocked secrets.
@@ -91,7 +93,7 @@ impl Config {
     /// Reads and checks the file. No secret is read, but files with secrets must be closed to others.
     pub fn load(path: &Path) -> Result<Self, Error> {
         let config = Self::read(path)?;
-        for secret in [&config.identity, &config.tls.key, &config.seal.identity_file] {
+        for secret in [&config.tls.key, &config.seal.identity_file] {
             check_closed(secret)?;
         }
         Ok(config)
@@ -151,7 +153,6 @@ struct Raw {
     seal: RawSeal,
     coordinator: Vec<RawCoordinator>,
     log: RawLog,
-    #[serde(default)]
     peer: Vec<RawPeer>,
     policy: Option<PathBuf>,
     max_step: Option<Sequence>,
@@ -211,7 +212,7 @@ const NO_MORE_ALLOW: &str = "[[allow]] is no more: take it out, write policy = \
 impl Raw {
     fn check(self, folder: &Path) -> Result<Config, String> {
         within("[[coordinator]]", self.coordinator.len(), 1, limits::MAX_COORDINATORS)?;
-        within("[[peer]]", self.peer.len(), 0, limits::MAX_PEERS)?;
+        within("[[peer]]", self.peer.len(), 1, limits::MAX_PEERS)?;
         if self.allow.is_some() {
             return Err(NO_MORE_ALLOW.into());
         }
@@ -224,13 +225,17 @@ impl Raw {
         if different.len() < coordinators.len() {
             return Err("a [[coordinator]] is given twice".into());
         }
+        let me = NodeId { organisation: self.organisation, node: self.name };
+        let peers = peers(self.peer)?;
+        let public_identity = *peers.get(&me).ok_or_else(|| no_entry(&me))?;
         Ok(Config {
-            me: NodeId { organisation: self.organisation, node: self.name },
+            me,
             journal_witness: folder
                 .join(self.journal_witness.unwrap_or_else(|| default_witness(&self.data_dir))),
             data_dir: folder.join(self.data_dir),
             socket: folder.join(self.socket),
             identity: folder.join(self.identity),
+            public_identity,
             tls: TlsFiles {
                 ca: folder.join(self.tls.ca),
                 certificate: folder.join(self.tls.certificate),
@@ -238,7 +243,7 @@ impl Raw {
             },
             seal: Seal { recipient, identity_file: folder.join(self.seal.identity_file) },
             coordinators,
-            peers: peers(self.peer)?,
+            peers,
             log: self.log.key,
             policy: RulesFolder::new(folder.join(policy)),
             steps: steps(self.max_step, self.first)?,
@@ -273,6 +278,14 @@ fn coordinator(raw: RawCoordinator) -> Result<Coordinator, String> {
         format!("[[coordinator]] server_name {expected:?} is neither a DNS name nor an IP address")
     })?;
     Ok(Coordinator { url, host, port, server_name })
+}
+
+/// A sealed node knows its own public key from nowhere else.
+fn no_entry(me: &NodeId) -> String {
+    format!(
+        "no [[peer]] lists this node, {me}; add it, with the identity that this prints: age -d -i SEAL.txt identity.age | \
+         openssl pkey -pubout -outform DER | tail -c 32 | base64"
+    )
 }
 
 fn peers(raw: Vec<RawPeer>) -> Result<BTreeMap<NodeId, IdentityPublic>, String> {
@@ -319,7 +332,7 @@ mod tests {
         name = "vendor-1"
         data_dir = "data"
         socket = "node.sock"
-        identity = "identity.pem"
+        identity = "identity.age"
         policy = "policy"
         [tls]
         ca = "ca.pem"
@@ -353,7 +366,7 @@ mod tests {
         fs::write(folder.path().join("node.toml"), text).unwrap();
         fs::create_dir(folder.path().join("policy")).unwrap();
         fs::write(folder.path().join("policy/suite.cedar"), crate::testing::SUITE).unwrap();
-        for secret in ["identity.pem", "tls.key", "seal.txt"] {
+        for secret in ["tls.key", "seal.txt"] {
             let path = folder.path().join(secret);
             fs::write(&path, "secret").unwrap();
             fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
@@ -376,6 +389,7 @@ mod tests {
         assert_eq!(config.coordinators[0].server_name, ServerName::try_from("localhost").unwrap());
         assert_eq!((config.coordinators[0].host.as_str(), config.coordinators[0].port), ("127.0.0.1", 7410));
         assert_eq!(config.peers.len(), 1);
+        assert_eq!(config.public_identity, config.peers[&config.me]);
         let rules = config.policy.load().unwrap().rules;
         assert_eq!(rules.policies.ids().map(ToString::to_string).collect::<Vec<_>>(), ["suite"]);
         assert_eq!(config.log.origin().as_str(), "log.test/1");
@@ -403,7 +417,7 @@ mod tests {
         let config = raw.check(Path::new("/etc/rutli-signer")).unwrap();
         assert_eq!(config.peers.len(), 2);
         assert_eq!(config.log.origin().as_str(), "log.example.com/2026");
-        assert_eq!(config.identity, Path::new("/etc/rutli-signer/identity.pem"));
+        assert_eq!(config.identity, Path::new("/etc/rutli-signer/identity.age"));
         assert_eq!(config.data_dir, Path::new("/var/lib/rutli-signer"));
         assert_eq!(config.journal_witness, Path::new("/var/lib/rutli-signer-witness/journal"));
     }
@@ -415,6 +429,7 @@ mod tests {
             ("name = \"vendor-1\"", "name = \"vendor-1\"\nport = 1", "unknown field `port`"),
             ("organisation = \"vendor\"", "organisation = \"Vendor\"", "\"Vendor\" is not a name"),
             ("policy = \"policy\"", "", "it names no rules"),
+            ("name = \"vendor-1\"", "name = \"vendor-2\"", "no [[peer]] lists this node, vendor/vendor-2"),
             ("https://127.0.0.1:7410", "http://127.0.0.1:7410", "is not https"),
             ("https://127.0.0.1:7410", "https://127.0.0.1", "has no port"),
             ("https://127.0.0.1:7410", "https://127.0.0.1:7410/x", "more than a host and a port"),
@@ -466,7 +481,7 @@ mod tests {
 
     #[test]
     fn an_open_secret_is_refused_with_the_command_that_closes_it() {
-        for secret in ["identity.pem", "tls.key", "seal.txt"] {
+        for secret in ["tls.key", "seal.txt"] {
             let folder = folder(&sound());
             let path = folder.path().join(secret);
             fs::set_permissions(&path, fs::Permissions::from_mode(0o640)).unwrap();

@@ -2,7 +2,7 @@
 
 use std::{io, path::PathBuf};
 
-use rutli_keys::{CeremonyId, InvalidIdentity, InvalidRoster, KeyName, NodeId};
+use rutli_keys::{CeremonyId, InvalidRoster, KeyName, NodeId};
 use rutli_log::checkpoint::InvalidLogKey;
 use rutli_wire::tls::BadMaterial;
 
@@ -72,19 +72,40 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// The operator gave a wrong identity file.
-    #[error("{path}: {source}", path = path.display())]
-    Identity {
+    /// The operator left the identity key as it was made: whoever reads the file is this node.
+    #[error(
+        "the identity key {path} is not sealed; run: age -r {recipient} -o '{path}.sealed' '{path}' && shred -u '{path}' && \
+         mv '{path}.sealed' '{path}'",
+        path = path.display()
+    )]
+    UnsealedIdentity {
         /// The file.
         path: PathBuf,
+        /// Of the seal.
+        recipient: String,
+    },
+    /// The identity file is damaged, or was sealed to somebody else.
+    #[error(
+        "cannot open the sealed identity key {path}: {problem}; restore it from its backup, or seal the node's key again: \
+         age -r {recipient} -o '{path}' KEY.pem",
+        path = path.display()
+    )]
+    SealedIdentity {
+        /// The file.
+        path: PathBuf,
+        /// Of the seal.
+        recipient: String,
         /// What is wrong.
-        source: InvalidIdentity,
+        problem: String,
     },
     /// The operator mixed up identity files or configurations.
-    #[error("[[peer]] lists {me} with identity {listed}, but its identity file holds {own}; give the pair")]
+    #[error(
+        "the identity key {path} is {own}, but the [[peer]] entry of this node has {listed}; give the pair",
+        path = path.display()
+    )]
     OwnIdentity {
-        /// This node.
-        me: NodeId,
+        /// The file.
+        path: PathBuf,
         /// In the configuration.
         listed: String,
         /// In the file.
@@ -215,7 +236,7 @@ pub enum Error {
     /// See [`KeyError`].
     #[error(transparent)]
     Key(#[from] KeyError),
-    /// What was asked needs the shares.
+    /// What was asked needs the shares, or the identity key.
     #[error("this node is sealed; its custodian opens it with `unseal` first")]
     Sealed,
     /// There is nothing to unseal.

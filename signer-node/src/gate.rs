@@ -23,6 +23,7 @@ use rutli_log::{
     limits::{MAX_DEADLINE_SECONDS, MAX_EMBARGO_SECONDS},
 };
 use rutli_release::Timestamp;
+use rutli_signer_secrets::on_wiped_stack;
 use rutli_wire::link::{BatchItem, LogHead, LoggedEntry, LoggedEvidence, Refusal, RefusalCode};
 
 use crate::limits;
@@ -113,7 +114,8 @@ pub struct Unsaved {
 pub struct Gate {
     log: LogKey,
     me: NodeId,
-    identity: Arc<IdentityKey>,
+    /// `None` while the node is sealed: it follows the log and cosigns nothing.
+    identity: Option<Arc<IdentityKey>>,
     own: Cosigner,
     peers: BTreeMap<NodeId, Cosigner>,
     /// As of now; it may be ahead of the journal.
@@ -137,12 +139,39 @@ impl Gate {
         peers: &BTreeMap<NodeId, IdentityPublic>,
         kept: LogState,
     ) -> Result<Self, InvalidLogKey> {
-        let own = cosigner(&me, &identity.public())?;
+        let mut gate = Self::sealed(log, me, &identity.public(), peers, kept)?;
+        gate.unseal(identity);
+        Ok(gate)
+    }
+
+    /// The same of a sealed node, of which only the public key is known.
+    ///
+    /// # Errors
+    /// As [`Gate::new`].
+    pub fn sealed(
+        log: LogKey,
+        me: NodeId,
+        own: &IdentityPublic,
+        peers: &BTreeMap<NodeId, IdentityPublic>,
+        kept: LogState,
+    ) -> Result<Self, InvalidLogKey> {
+        let own = cosigner(&me, own)?;
         let peers = peers
             .iter()
             .map(|(id, identity)| Ok((id.clone(), cosigner(id, identity)?)))
             .collect::<Result<_, InvalidLogKey>>()?;
-        Ok(Self { log, me, identity, own, peers, state: kept, revision: 0, durable: 0, reached_due: 0 })
+        Ok(Self { log, me, identity: None, own, peers, state: kept, revision: 0, durable: 0, reached_due: 0 })
+    }
+
+    /// The node is unsealed: from now on it cosigns. `identity` is the pair of the public key that it was made with.
+    pub fn unseal(&mut self, identity: Arc<IdentityKey>) {
+        self.identity = Some(identity);
+    }
+
+    /// Whether the identity key is not there yet.
+    #[must_use]
+    pub fn is_sealed(&self) -> bool {
+        self.identity.is_none()
     }
 
     /// Takes a head that is at least as new as the own one, or says what is wrong with it. Until [`Gate::settle`] it is
@@ -407,16 +436,17 @@ impl Gate {
     }
 
     /// This node's cosignature of its own head, made at `now`, or at the newest time in the journal if that is later; only
-    /// of a head that is durable, that the log has signed, and that it stands by.
+    /// of a head that is durable, that the log has signed, and that it stands by, and only if the node is not sealed.
     #[must_use]
     pub fn cosignature(&self, now: u64) -> Option<Cosignature> {
-        let own = self.state.head.as_ref()?;
+        let (own, identity) = (self.state.head.as_ref()?, self.identity.as_ref()?);
         if self.revision > self.durable || self.state.vouched.is_some() || self.obstacle().is_some() {
             return None;
         }
         let time = now.max(self.state.newest_at);
         let checkpoint = rutli_log::Checkpoint { origin: self.log.origin().clone(), head: own.head };
-        Some(Cosignature { time, signature: self.identity.cosign(time, &checkpoint.text()) })
+        let signature = on_wiped_stack(|| identity.cosign(time, &checkpoint.text()));
+        Some(Cosignature { time, signature })
     }
 
     /// Why nothing may leave now.

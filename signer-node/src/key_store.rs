@@ -271,12 +271,7 @@ impl Opener {
         context: &[u8; 32],
         sealed: &[u8],
     ) -> Result<Zeroizing<[u8; 32]>, String> {
-        let decryptor = Decryptor::new(sealed).map_err(|error| error.to_string())?;
-        let opened = decryptor.decrypt(iter::once(&self.0 as _)).map_err(|error| error.to_string())?;
-        let most = label.line().len() + 64;
-        let mut plain = Zeroizing::new(Vec::with_capacity(most + 1));
-        let limit = u64::try_from(most + 1).unwrap_or(u64::MAX);
-        opened.take(limit).read_to_end(&mut plain).map_err(|error| error.to_string())?;
+        let plain = self.decrypt(sealed)?;
         let rest = plain.strip_prefix(label.line()).ok_or("it holds something else")?;
         let secret =
             rest.strip_prefix(context.as_slice()).ok_or("it belongs to another roster or ceremony")?;
@@ -286,6 +281,16 @@ impl Opener {
         }
         bytes.copy_from_slice(secret);
         Ok(bytes)
+    }
+
+    /// Opens an age file. What is in it is shorter than the file, which its reader bounds. The error is for a person.
+    pub(crate) fn decrypt(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, String> {
+        let decryptor = Decryptor::new(ArmoredReader::new(sealed)).map_err(|error| error.to_string())?;
+        let mut opened = decryptor.decrypt(iter::once(&self.0 as _)).map_err(|error| error.to_string())?;
+        // Room for all of it at once: a growing buffer would leave unwiped copies behind.
+        let mut plain = Zeroizing::new(Vec::with_capacity(sealed.len()));
+        opened.read_to_end(&mut plain).map_err(|error| error.to_string())?;
+        Ok(plain)
     }
 }
 
@@ -328,7 +333,7 @@ fn scrypt_log_n(bytes: &[u8]) -> Option<u8> {
     arguments.split(' ').nth(1)?.parse().ok()
 }
 
-fn is_age_file(bytes: &[u8]) -> bool {
+pub(crate) fn is_age_file(bytes: &[u8]) -> bool {
     bytes.starts_with(b"age-encryption.org/")
         || bytes.trim_ascii_start().starts_with(b"-----BEGIN AGE ENCRYPTED FILE-----")
 }

@@ -7,12 +7,13 @@
 //! | [`policy`] | **what is permitted**: the custodian's rules over facts that the node established; sans-IO |
 //! | [`evidence`], [`marks`], [`versions`], [`rates`], [`refusals`] | those facts: documents that verify, sequences, versions, counts, custodians' refusals |
 //! | [`waits`] | what releases that wait were answered, for a while |
-//! | `rutli-signer-secrets` | shares and nonces in locked memory, wiped: a crate of its own |
+//! | `rutli-signer-secrets` | shares, identity and nonces in locked memory, wiped: a crate of its own |
 //! | [`node`] | the driver: owns the heart on a thread of its own, between links, journal and custodian |
 //! | [`link`] | one task for each coordinator: dials, keeps the stream, comes back |
 //! | [`journal`] | decisions, marks, refusals, pause and ceremonies, durable |
 //! | [`rules`] | the folder with the custodian's rules, looked at again and again |
 //! | [`key_store`] | shares and rosters on disk, sealed with `age` |
+//! | [`identity`] | the node's own key, sealed as shares are |
 //! | [`ceremonies`] | key ceremonies of this node, over restarts |
 //! | [`custodian`] | the Unix socket of the person in charge |
 //! | [`config`], [`clock`], [`entropy`], [`hardening`], [`limits`], [`error`] | what the daemon stands on |
@@ -30,6 +31,7 @@ pub mod error;
 pub mod evidence;
 pub mod gate;
 pub mod hardening;
+pub mod identity;
 pub mod journal;
 pub mod journal_witness;
 pub mod key_store;

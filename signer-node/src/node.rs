@@ -9,15 +9,16 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    sync::Arc,
     time::Duration,
 };
 
 use rand::rngs::OsRng;
-use rutli_keys::{SignedRoster, SigningShare};
+use rutli_keys::{IdentityKey, SignedRoster, SigningShare};
 use rutli_log::Head;
 use rutli_release::ChannelKey;
 use rutli_signer_secrets::Locked;
-use rutli_wire::link::{Batch, FromNode, LogHead, NodeStatus};
+use rutli_wire::link::{Batch, FromNode, LogHead, NodeStatus, RefusalCode};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Interval, MissedTickBehavior, interval},
@@ -107,8 +108,10 @@ pub enum Event {
     Pause(String, Answer),
     /// The custodian ends a pause, and vouches for the clock and for what is kept of the log, or for a head by name.
     Resume(Option<Head>, Answer),
-    /// Keys that can be signed with from now on; there may be none. Only an unsealed node has them.
-    Install(Vec<OpenKey>, Answer),
+    /// The node is unsealed: its identity, and its keys; there may be none.
+    Unseal(Arc<IdentityKey>, Vec<OpenKey>, Answer),
+    /// One more key that can be signed with from now on. Only an unsealed node has it.
+    Install(Box<OpenKey>, Answer),
     /// The custodian's files changed or were to be read again: what is in them, or what is wrong with them.
     Rules(Change, Answer),
     /// What is the matter?
@@ -282,12 +285,18 @@ impl Node {
                 self.publish_status();
                 _ = answer.send(resumed);
             }
-            Event::Install(keys, answer) => {
+            Event::Unseal(identity, keys, answer) => {
                 self.answer_all().await;
                 let installed = keys.into_iter().try_for_each(|key| self.install(key));
                 if installed.is_ok() {
-                    self.signer.set_sealed(false);
+                    self.signer.unseal(identity);
                 }
+                self.publish_status();
+                _ = answer.send(installed);
+            }
+            Event::Install(key, answer) => {
+                self.answer_all().await;
+                let installed = self.install(*key);
                 self.publish_status();
                 _ = answer.send(installed);
             }
@@ -362,7 +371,10 @@ impl Node {
         let journaled = self.record(&[], pending.log()).await;
         let (witnessed, refusal) = self.signer.witness(pending, journaled);
         if let Some(refusal) = &refusal {
-            tracing::warn!(code = %refusal.code, reason = refusal.reason, "did not take a head of the log");
+            // Each head, for as long as it is sealed: its status says so.
+            if refusal.code != RefusalCode::Sealed {
+                tracing::warn!(code = %refusal.code, reason = refusal.reason, "did not take a head of the log");
+            }
         }
         self.send(stream, FromNode::Head(witnessed, refusal));
     }

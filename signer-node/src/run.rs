@@ -9,7 +9,7 @@ use std::{
 };
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
-use rutli_keys::{IdentityKey, IdentityPublic, NodeId, Roster};
+use rutli_keys::{IdentityPublic, NodeId, Roster};
 use rutli_wire::role::Party;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -22,6 +22,7 @@ use crate::{
     custodian::{Desk, Socket},
     error::Error,
     gate::Gate,
+    identity::IdentityFile,
     journal::{Journal, Recovered},
     journal_witness::{JournalWitness, Lost},
     key_store::{KeyStore, make_private_folder, sync_folder},
@@ -37,22 +38,23 @@ use crate::{
 pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Error> {
     make_private_folder(&config.data_dir)?;
     let _lock = lock(&config.data_dir)?;
-    let identity = read_identity(&config)?;
+    let identity = IdentityFile::of(&config);
+    identity.read()?;
     check_certificate(&config)?;
     let keys = Arc::new(KeyStore::open(&config.data_dir, config.seal.clone())?);
-    let opener = keys.opener()?;
+    let unsealed = keys.opener()?.map(|opener| identity.open(opener)).transpose()?;
     let witness = witness(&config)?;
-    let (journal, node, rules) = start_signer(&config, &witness, &keys, &identity, opener.is_none()).await?;
+    let (journal, node, rules) = start_signer(&config, &witness, &keys).await?;
     let end = CancellationToken::new();
     let keeper = tokio::spawn(witness.clone().keep(journal.clone(), end.clone()));
     let ceremonies = Ceremonies::start(
         config.me.clone(),
-        Arc::clone(&identity),
+        identity,
         config.peers.clone(),
         journal.clone(),
         keys,
         node.clone(),
-        opener,
+        unsealed,
     )
     .await?
     .spawn();
@@ -62,7 +64,7 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     let urls = config.coordinators.iter().map(|coordinator| coordinator.url.clone());
     let desk = Desk {
         me: config.me.clone(),
-        identity: identity.public(),
+        identity: config.public_identity,
         node: node.clone(),
         ceremonies: ceremonies.clone(),
         rules,
@@ -112,28 +114,26 @@ pub async fn run(config: Config, shutdown: CancellationToken) -> Result<(), Erro
     }
 }
 
-/// The signer with all that it has on disk: journal, rosters, rules. From then on its rules are looked at again and again.
+/// The signer with all that it has on disk: journal, rosters, rules. It is sealed until the ceremonies' task, which holds the seal,
+/// unseals it. From then on its rules are looked at again and again.
 async fn start_signer(
     config: &Config,
     witness: &JournalWitness,
     keys: &KeyStore,
-    identity: &Arc<IdentityKey>,
-    is_sealed: bool,
 ) -> Result<(Journal, node::NodeHandle, RulesHandle), Error> {
     // Before the journal: what is wrong with the rules is to be corrected first.
     let loaded = config.policy.load()?;
     loaded.rules.warnings().iter().for_each(|warning| tracing::warn!("rules: {warning}"));
     let rosters = keys.rosters()?;
     for signed in &rosters {
-        check_identities(signed.roster(), &config.me, identity, &config.peers)?;
+        check_identities(signed.roster(), &config.peers)?;
     }
     let (journal, recovered, lost) = open_journal(config, witness, !rosters.is_empty()).await?;
-    let gate = open_gate(config, &journal, Arc::clone(identity)).await?;
+    let gate = open_gate(config, &journal).await?;
     let now = Reading::now().unix_s();
     let policy = Policy::new(loaded.rules, now, journal.rates(now).await?, journal.refusals().await?);
     let marks = recovered.marks.with_steps(config.steps.clone());
     let mut signer = Signer::new(config.me.clone(), policy, marks, gate, recovered.paused);
-    signer.set_sealed(is_sealed);
     if let Some(lost) = lost {
         signer.lose_memory(lost.reason());
     }
@@ -240,7 +240,7 @@ async fn close_journal(journal: &Journal, witness: &JournalWitness) -> Result<()
 
 /// The log is the one that the configuration names: whoever changes that line says that this node shall follow another,
 /// and heads are kept for each origin, so that the way back does not forget anything either.
-async fn open_gate(config: &Config, journal: &Journal, identity: Arc<IdentityKey>) -> Result<Gate, Error> {
+async fn open_gate(config: &Config, journal: &Journal) -> Result<Gate, Error> {
     let origin = config.log.origin();
     let kept = journal.log(origin).await?;
     if kept.head.is_none() {
@@ -259,7 +259,8 @@ async fn open_gate(config: &Config, journal: &Journal, identity: Arc<IdentityKey
     if kept.catching_up.is_some() {
         tracing::warn!(log = %origin, "restored: waiting for a head that the peers cosigned since");
     }
-    Ok(Gate::new(config.log.clone(), config.me.clone(), identity, &config.peers, kept)?)
+    let (log, me) = (config.log.clone(), config.me.clone());
+    Ok(Gate::sealed(log, me, &config.public_identity, &config.peers, kept)?)
 }
 
 /// One process for each data folder: two would permit different things under the same marks.
@@ -273,42 +274,11 @@ fn lock(data_dir: &Path) -> Result<fs::File, Error> {
     }
 }
 
-/// The identity key; if the configuration lists this node among its peers, it must be the same key.
-fn read_identity(config: &Config) -> Result<Arc<IdentityKey>, Error> {
-    let path = &config.identity;
-    let bytes = read_limited(path, limits::MAX_KEY_FILE_BYTES)?;
-    let pem = std::str::from_utf8(&bytes).unwrap_or_default();
-    let identity =
-        IdentityKey::from_pkcs8_pem(pem).map_err(|source| Error::Identity { path: path.clone(), source })?;
-    check_own_entry(&config.me, &identity, &config.peers)?;
-    Ok(Arc::new(identity))
-}
-
-fn check_own_entry(
-    me: &NodeId,
-    identity: &IdentityKey,
-    peers: &BTreeMap<NodeId, IdentityPublic>,
-) -> Result<(), Error> {
-    match peers.get(me) {
-        Some(listed) if *listed != identity.public() => Err(Error::OwnIdentity {
-            me: me.clone(),
-            listed: listed.to_string(),
-            own: identity.public().to_string(),
-        }),
-        _ => Ok(()),
-    }
-}
-
 /// The members of a key are those that the configuration lists, by the same identity keys: the gate counts these peers'
 /// cosignatures, and a roster of other people's nodes was made under another configuration.
-fn check_identities(
-    roster: &Roster,
-    me: &NodeId,
-    own: &IdentityKey,
-    peers: &BTreeMap<NodeId, IdentityPublic>,
-) -> Result<(), Error> {
+fn check_identities(roster: &Roster, peers: &BTreeMap<NodeId, IdentityPublic>) -> Result<(), Error> {
     for node in roster.nodes() {
-        let known = if node.id == *me { Some(own.public()) } else { peers.get(&node.id).copied() };
+        let known = peers.get(&node.id).copied();
         if known != Some(node.identity) {
             return Err(Error::RosterIdentity {
                 key: roster.key().clone(),
@@ -347,6 +317,7 @@ mod tests {
     use std::future::Future;
 
     use rustls::pki_types::ServerName;
+    use rutli_keys::IdentityKey;
     use rutli_wire::link::Condition;
 
     use super::*;
@@ -354,7 +325,7 @@ mod tests {
         config::{Coordinator, Seal},
         marks::{Marks, Steps},
         rules::RulesFolder,
-        testing::{Authority, log_signer, nothing_permitted},
+        testing::{Authority, log_signer, nothing_permitted, seal_identity},
     };
 
     /// What a configuration file gives: nobody listens at its coordinator.
@@ -368,15 +339,17 @@ mod tests {
         let secret: age::x25519::Identity = fs::read_to_string(&identity_file).unwrap().parse().unwrap();
         let rules = folder.join("policy");
         fs::create_dir_all(&rules).unwrap();
-        let identity = folder.join("identity.pem");
-        fs::write(&identity, IdentityKey::from_bytes(&[7; 32]).to_pkcs8_pem().unwrap()).unwrap();
+        let (identity, key) = (folder.join("identity.age"), IdentityKey::from_bytes(&[7; 32]));
+        seal_identity(&identity, &key, &secret.to_public());
+        let me = NodeId::new("vendor", "vendor-1").unwrap();
         Config {
             steps: Steps::default(),
-            me: NodeId::new("vendor", "vendor-1").unwrap(),
+            me: me.clone(),
             data_dir: folder.join("data"),
             journal_witness: folder.join("witness/journal"),
             socket: folder.join("node.sock"),
             identity,
+            public_identity: key.public(),
             tls: Authority::new().files(folder, uri),
             seal: Seal { recipient: secret.to_public(), identity_file },
             coordinators: vec![Coordinator {
@@ -385,7 +358,7 @@ mod tests {
                 port: 1,
                 server_name: ServerName::try_from("localhost").unwrap(),
             }],
-            peers: BTreeMap::new(),
+            peers: [(me, key.public())].into(),
             log: log_signer().public(),
             policy: RulesFolder::new(rules),
         }
@@ -402,22 +375,18 @@ mod tests {
         let identity = |id: &NodeId| Arc::clone(&rehearsed.identities[id]);
         let made = rehearsed.run().unwrap();
         let roster = made.rosters[0].roster();
-        let me = NodeId::new("vendor", "vendor-1").unwrap();
         let peers: BTreeMap<_, _> =
             roster.nodes().map(|node| (node.id.clone(), identity(&node.id).public())).collect();
-        check_identities(roster, &me, &identity(&me), &peers).unwrap();
+        check_identities(roster, &peers).unwrap();
         let other = IdentityKey::from_bytes(&[9; 32]);
-        let problem = |own: &IdentityKey, peers: &BTreeMap<_, _>| {
-            check_identities(roster, &me, own, peers).unwrap_err().to_string()
-        };
-        assert!(problem(&other, &peers).contains("vendor/vendor-1"));
-        for id in peers.keys().filter(|id| **id != me) {
+        let problem = |peers: &BTreeMap<_, _>| check_identities(roster, peers).unwrap_err().to_string();
+        for id in peers.keys() {
             let mut missing = peers.clone();
             missing.remove(id);
-            assert!(problem(&identity(&me), &missing).contains(&format!("{id}")));
+            assert!(problem(&missing).contains(&format!("{id}")));
             let mut changed = peers.clone();
             changed.insert(id.clone(), other.public());
-            assert!(problem(&identity(&me), &changed).contains(&other.public().to_string()));
+            assert!(problem(&changed).contains(&other.public().to_string()));
         }
     }
 
@@ -464,14 +433,15 @@ mod tests {
             assert!(problem.contains("must name this node"), "{problem}");
         }
         let mut other = config(folder.path(), OWN);
-        other.peers.insert(other.me.clone(), IdentityKey::from_bytes(&[8; 32]).public());
-        assert!(problem(other).await.contains("[[peer]] lists vendor/vendor-1 with identity"));
+        other.public_identity = IdentityKey::from_bytes(&[8; 32]).public();
+        assert!(problem(other).await.contains("the [[peer]] entry of this node has"));
         let broken = config(folder.path(), OWN);
         fs::write(&broken.tls.key, "no key").unwrap();
         assert!(problem(broken).await.contains("no usable PEM private key"));
         let broken = config(folder.path(), OWN);
-        fs::write(&broken.identity, "no key").unwrap();
-        assert!(problem(broken).await.contains("openssl genpkey -algorithm ed25519"));
+        let pem = IdentityKey::from_bytes(&[7; 32]).to_pkcs8_pem().unwrap();
+        fs::write(&broken.identity, pem.as_bytes()).unwrap();
+        assert!(problem(broken).await.contains("is not sealed; run: age -r age1"));
     }
 
     /// A first start has no keys, no journal and no witness. In any other case, missing, emptied or old state
@@ -573,8 +543,7 @@ mod tests {
         mark_restored(&config, 5_000).await.unwrap();
         let (journal, _, lost) = open_journal(&config, &witness(&config).unwrap(), false).await.unwrap();
         assert_eq!(lost, None, "the custodian said so");
-        let identity = Arc::new(IdentityKey::from_bytes(&[7; 32]));
-        let gate = open_gate(&config, &journal, identity).await.unwrap();
+        let gate = open_gate(&config, &journal).await.unwrap();
         journal.close().await.unwrap();
         assert_eq!(gate.state().catching_up, Some(5_000));
         let signer = Signer::new(config.me.clone(), nothing_permitted(), Marks::default(), gate, None);
@@ -590,16 +559,15 @@ mod tests {
         let first = config(folder.path(), OWN);
         make_private_folder(&first.data_dir).unwrap();
         let (journal, _, _) = open_journal(&first, &witness(&first).unwrap(), false).await.unwrap();
-        let identity = Arc::new(IdentityKey::from_bytes(&[7; 32]));
-        let mut gate = open_gate(&first, &journal, Arc::clone(&identity)).await.unwrap();
+        let mut gate = open_gate(&first, &journal).await.unwrap();
         let entries = [crate::testing::entry(1), crate::testing::entry(2)];
         gate.take(Some(&crate::testing::log_head(&entries, 0)), std::iter::empty(), 1_000).unwrap();
         journal.record(&[], gate.unsaved().as_ref()).await.unwrap();
         let other = rutli_log::LogSigner::from_bytes(rutli_log::Origin::new("log.test/2").unwrap(), &[6; 32]);
         let second = Config { log: other.public(), ..first.clone() };
         assert_eq!(journal.other_logs(second.log.origin()).await.unwrap(), ["log.test/1"]);
-        let gate = open_gate(&second, &journal, Arc::clone(&identity)).await.unwrap();
+        let gate = open_gate(&second, &journal).await.unwrap();
         assert_eq!(gate.size(), 0);
-        assert_eq!(open_gate(&first, &journal, identity).await.unwrap().size(), 2);
+        assert_eq!(open_gate(&first, &journal).await.unwrap().size(), 2);
     }
 }

@@ -21,7 +21,7 @@ use std::{
 };
 
 use rand::{CryptoRng, RngCore};
-use rutli_keys::{KeyName, NodeId, RosterHash, SignedRoster, SigningShare};
+use rutli_keys::{IdentityKey, KeyName, NodeId, RosterHash, SignedRoster, SigningShare};
 use rutli_log::Head;
 use rutli_release::{ReleaseId, VerifiedRelease};
 use rutli_signer_secrets::{CannotLock, Locked, NoncePool};
@@ -48,6 +48,8 @@ use lines::{record, refused_line};
 use shares::{Effective, HeldKey, ItemWork, SlotWork, Work, fits, sign_item};
 use undecided::{Content, OpenBatch, OpenBatches};
 
+const SEALED: &str = "this node is sealed; its custodian opens it with `unseal`";
+
 /// Names one connection to one coordinator, never given twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct StreamId(pub u64);
@@ -69,8 +71,6 @@ pub struct Signer {
     lull: Option<String>,
     /// Its memory is incomplete, until its custodian decides to go on.
     lost: Option<String>,
-    /// Until its custodian has opened the seal identity; also while there is no key yet.
-    sealed: bool,
     shares_made: u64,
 }
 
@@ -158,7 +158,6 @@ impl Signer {
             closed: None,
             lull: None,
             lost: None,
-            sealed: false,
             shares_made: 0,
         }
     }
@@ -301,8 +300,8 @@ impl Signer {
         BatchReply { id, answer, witnessed: Some(witnessed), decision_ms }
     }
 
-    /// Looks at a head of the log that comes alone. A paused or sealed node is a witness all the same, a closed one is
-    /// not. `now` in Unix seconds.
+    /// Looks at a head of the log that comes alone. A paused node is a witness all the same, a closed one is not. A sealed one
+    /// follows the log, and has nothing to cosign with. `now` in Unix seconds.
     pub fn receive_head(&mut self, head: &LogHead, now: u64) -> PendingHead {
         let taken = self.check_sound().and_then(|()| self.take_head(Some(head), now)).map(drop);
         PendingHead { at: now, log: self.gate.unsaved(), taken }
@@ -318,6 +317,7 @@ impl Signer {
         let PendingHead { at, log, taken } = pending;
         self.settle(log.as_ref(), journaled);
         let taken = self.check_sound().and(taken).and_then(|()| self.check_gate());
+        let taken = taken.and_then(|()| self.check_unsealed());
         (self.witnessed(taken.is_ok(), at), taken.err())
     }
 
@@ -451,6 +451,11 @@ impl Signer {
         self.unsound().map_or(Ok(()), |reason| Err(refuse(RefusalCode::Closed, reason.clone())))
     }
 
+    /// Whether there is an identity key to cosign with.
+    fn check_unsealed(&self) -> Result<(), Refusal> {
+        if self.gate.is_sealed() { Err(refuse(RefusalCode::Sealed, SEALED.to_owned())) } else { Ok(()) }
+    }
+
     fn unsound(&self) -> Option<&String> {
         self.lost.as_ref().or(self.closed.as_ref())
     }
@@ -470,13 +475,13 @@ impl Signer {
 
     /// The node's condition but for the log.
     fn state(&self) -> (Condition, String) {
-        let sealed = self.sealed || self.keys.values().any(|held| held.share.is_none());
+        let sealed = self.gate.is_sealed() || self.keys.values().any(|held| held.share.is_none());
         if let Some(reason) = self.unsound() {
             (Condition::Closed, reason.clone())
         } else if let Some(reason) = &self.paused {
             (Condition::Paused, format!("paused by its custodian: {reason}"))
         } else if sealed {
-            (Condition::Sealed, "this node is sealed; its custodian opens it with `unseal`".to_owned())
+            (Condition::Sealed, SEALED.to_owned())
         } else {
             (Condition::Ready, String::new())
         }
@@ -564,9 +569,9 @@ impl Signer {
         self.closed = None;
     }
 
-    /// Whether the seal identity waits for its passphrase: without it a node cannot join a ceremony either.
-    pub fn set_sealed(&mut self, sealed: bool) {
-        self.sealed = sealed;
+    /// The node's identity key is there: it cosigns, and is not sealed any more if its keys' shares are there too.
+    pub fn unseal(&mut self, identity: Arc<IdentityKey>) {
+        self.gate.unseal(identity);
     }
 
     /// A key whose share is still sealed.

@@ -12,7 +12,7 @@ use age::x25519;
 use rand::{RngCore as _, rngs::OsRng};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 use rutli_keys::{
-    IdentityKey, KeyName, NodeId, Purpose, RosterHash, SignedRoster, SigningShare,
+    IdentityKey, IdentityPublic, KeyName, NodeId, Purpose, RosterHash, SignedRoster, SigningShare,
     ceremony::{CeremonyMachine, KeySpec, NodeSpec, OrganisationSpec, Output, Proposal, ProposalSpec},
 };
 use rutli_log::{Entry, Frontier, Hash, Head, LogSigner, Origin, Tiles, entry::RequestTerms};
@@ -27,6 +27,7 @@ use crate::{
     clock::Reading,
     config::{Seal, TlsFiles},
     gate::{Gate, LogState},
+    identity::IdentityFile,
     journal::Journal,
     key_store::KeyStore,
     node::{self, NodeHandle},
@@ -151,6 +152,11 @@ pub fn gate(me: &NodeId) -> Gate {
     Gate::new(log_signer().public(), me.clone(), identity, &BTreeMap::new(), LogState::default()).unwrap()
 }
 
+/// The gate of such a node while it is sealed.
+pub fn sealed_gate(me: &NodeId, own: &IdentityPublic) -> Gate {
+    Gate::sealed(log_signer().public(), me.clone(), own, &BTreeMap::new(), LogState::default()).unwrap()
+}
+
 /// The entry of a release `suite`, as asked for by `ci` for the roster of [`lone_key`].
 pub fn entry_of(release: &VerifiedRelease, roster: RosterHash) -> Entry {
     let terms = RequestTerms {
@@ -211,6 +217,12 @@ fn head(entries: &[Entry]) -> Head {
     frontier.head()
 }
 
+/// Writes an identity key as `age -r RECIPIENT` seals it.
+pub fn seal_identity(path: &Path, key: &IdentityKey, recipient: &x25519::Recipient) {
+    let pem = key.to_pkcs8_pem().unwrap();
+    fs::write(path, age::encrypt(recipient, pem.as_bytes()).unwrap()).unwrap();
+}
+
 /// A node as the daemon starts it, without links: journal, key store, the signer's thread, ceremonies. It permits the
 /// product `suite`.
 pub struct TestNode {
@@ -234,12 +246,14 @@ impl TestNode {
         let secret: x25519::Identity = fs::read_to_string(&identity_file).unwrap().parse().unwrap();
         let me = NodeId::new(Self::ME.0, Self::ME.1).unwrap();
         let identity = Arc::new(IdentityKey::from_bytes(&[7; 32]));
+        let file = IdentityFile::new(folder.join("identity.age"), secret.to_public(), identity.public());
+        seal_identity(&folder.join("identity.age"), &identity, &secret.to_public());
         let keys =
             Arc::new(KeyStore::open(folder, Seal { recipient: secret.to_public(), identity_file }).unwrap());
         let (journal, recovered) = Journal::open(&folder.join("node.sqlite")).await.unwrap();
         let peers = [(me.clone(), identity.public())].into();
         let kept = journal.log(log_signer().public().origin()).await.unwrap();
-        let gate = Gate::new(log_signer().public(), me.clone(), Arc::clone(&identity), &peers, kept).unwrap();
+        let gate = Gate::sealed(log_signer().public(), me.clone(), &identity.public(), &peers, kept).unwrap();
         let now = Reading::now().unix_s();
         let rules = Rules::parse(&suite_rules()).unwrap();
         let policy =
@@ -249,14 +263,15 @@ impl TestNode {
             signer.install_sealed(roster).unwrap();
         }
         let node = node::start(signer, journal.clone(), recovered.newest_at, recovered.counts).unwrap();
+        let unsealed = file.open(keys.opener().unwrap().unwrap()).unwrap();
         let ceremonies = Ceremonies::start(
             me.clone(),
-            Arc::clone(&identity),
+            file,
             peers,
             journal.clone(),
             Arc::clone(&keys),
             node.clone(),
-            keys.opener().unwrap(),
+            Some(unsealed),
         );
         let ceremonies = ceremonies.await.unwrap().spawn();
         Self { identity, keys, journal, node, ceremonies }

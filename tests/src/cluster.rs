@@ -5,6 +5,7 @@
 //! `RUTLI_TEST_KEEP` set, the folder.
 
 pub mod process;
+pub mod seal;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -16,7 +17,6 @@ use std::{
     time::Duration,
 };
 
-use age::secrecy::SecretString;
 use rutli::{
     client::{self, Profile},
     init::{self, Written, deployment::Deployment},
@@ -133,7 +133,7 @@ impl Cluster {
             folder: Some(folder),
         };
         for (node, passphrase) in &setup.sealed {
-            encrypt_identity(&cluster.node_folder(node).join("seal.txt"), passphrase);
+            seal::encrypt(&cluster.node_folder(node).join("seal.txt"), passphrase);
         }
         for (party, mebibytes) in &setup.small_disks {
             let data = cluster.config(party).with_file_name("data");
@@ -445,14 +445,6 @@ impl Drop for Cluster {
             eprintln!("--- kept: {}", folder.keep().display());
         }
     }
-}
-
-/// A node's `seal.txt`, encrypted with a passphrase. The work factor is the least, for it is not what is tested.
-pub fn encrypt_identity(path: &Path, passphrase: &str) {
-    let plain = fs::read(path).unwrap();
-    let mut recipient = age::scrypt::Recipient::new(SecretString::from(passphrase.to_owned()));
-    recipient.set_work_factor(rutli_signer_node::limits::MIN_SCRYPT_LOG_N);
-    fs::write(path, age::encrypt(&recipient, &plain).unwrap()).unwrap();
 }
 
 /// A socket's path has 107 bytes at most, whatever `TMPDIR` says.

@@ -11,10 +11,10 @@ use std::{
 
 use rand::rngs::OsRng;
 use rutli::client::{Profile, TlsFiles, nodes};
-use rutli_keys::IdentityKey;
 use rutli_signer_node::{
     config::Config,
     gate::{Gate, LogState},
+    identity::{IdentityFile, Unsealed},
     key_store::KeyStore,
     marks::Marks,
     policy::Policy,
@@ -113,9 +113,8 @@ impl Drop for StandIn {
 /// The real heart of the node, with the shares from the node's own folder. It has seen nothing of the log yet.
 fn signer(config: &Config) -> Signer {
     let keys = KeyStore::open(&config.data_dir, config.seal.clone()).unwrap();
-    let opener = keys.opener().unwrap().unwrap();
-    let pem = std::fs::read_to_string(&config.identity).unwrap();
-    let identity = Arc::new(IdentityKey::from_pkcs8_pem(&pem).unwrap());
+    let Unsealed { opener, identity } =
+        IdentityFile::of(config).open(keys.opener().unwrap().unwrap()).unwrap();
     let gate = Gate::new(config.log.clone(), config.me.clone(), identity, &config.peers, LogState::default())
         .unwrap();
     let rules = config.policy.load().unwrap().rules;

@@ -413,7 +413,9 @@ impl Driver {
             Command::Witnessed(node, stream, witnessed, refusal) => {
                 let waited = self.outboxes.get(&node).is_some_and(|outbox| outbox.catching_up);
                 let gap = refusal.as_ref().is_some_and(|refusal| refusal.code == RefusalCode::LogGap);
-                if let Some(refusal) = &refusal {
+                // A sealed node took it and cannot cosign, until its status says otherwise.
+                if let Some(refusal) = refusal.as_ref().filter(|refusal| refusal.code != RefusalCode::Sealed)
+                {
                     tracing::warn!(%node, code = %refusal.code, refusal.reason, "did not take a head of the log");
                 }
                 if let Some(event) = self.witnessed(&node, stream, witnessed, refusal.as_ref()) {

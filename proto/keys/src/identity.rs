@@ -4,6 +4,7 @@
 //! prefix of another. So a text signed for one purpose is never valid for another, and never for a release.
 
 use std::fmt;
+use std::ops::Deref;
 use std::str::FromStr;
 
 use base64::Engine;
@@ -49,8 +50,12 @@ impl SignedText {
     }
 }
 
-/// A node's secret identity key. Wiped on drop.
-pub struct IdentityKey(SigningKey);
+/// A node's secret identity key. Its 32 bytes are where the holder wants them; what a signature computes of them is on the
+/// stack alone.
+pub struct IdentityKey {
+    secret: Box<dyn Deref<Target = [u8; 32]> + Send + Sync>,
+    public: VerifyingKey,
+}
 
 impl IdentityKey {
     /// A new key from the given randomness.
@@ -60,34 +65,51 @@ impl IdentityKey {
         Self::from_bytes(&secret)
     }
 
-    /// The key with this 32-byte seed (RFC 8032, section 5.1.5).
+    /// The key with this 32-byte seed (RFC 8032, section 5.1.5). Wiped on drop.
     pub fn from_bytes(secret: &[u8; 32]) -> Self {
-        Self(SigningKey::from_bytes(secret))
+        Self::kept_in(Zeroizing::new(*secret))
+    }
+
+    /// The key whose 32-byte seed is in memory of the holder's choice, such as locked pages. That memory wipes itself.
+    pub fn kept_in(secret: impl Deref<Target = [u8; 32]> + Send + Sync + 'static) -> Self {
+        let public = SigningKey::from_bytes(&secret).verifying_key();
+        Self { secret: Box::new(secret), public }
+    }
+
+    /// The seed, for moving it to other memory.
+    pub fn expose(&self) -> &[u8; 32] {
+        &self.secret
     }
 
     /// Reads a PKCS #8 PEM file, as `openssl genpkey -algorithm ed25519` writes it.
     pub fn from_pkcs8_pem(pem: &str) -> Result<Self, InvalidIdentity> {
-        SigningKey::from_pkcs8_pem(pem).map(Self).map_err(|_| InvalidIdentity::Pem)
+        let key = SigningKey::from_pkcs8_pem(pem).map_err(|_| InvalidIdentity::Pem)?;
+        Ok(Self::from_bytes(key.as_bytes()))
     }
 
     /// Writes a PKCS #8 PEM file.
     pub fn to_pkcs8_pem(&self) -> Result<Zeroizing<String>, InvalidIdentity> {
-        self.0.to_pkcs8_pem(LineEnding::LF).map_err(|_| InvalidIdentity::Pem)
+        self.signing_key().to_pkcs8_pem(LineEnding::LF).map_err(|_| InvalidIdentity::Pem)
     }
 
     /// The public half.
     pub fn public(&self) -> IdentityPublic {
-        IdentityPublic(self.0.verifying_key())
+        IdentityPublic(self.public)
     }
 
     /// Signs `message` as a text of this kind.
     pub fn sign(&self, kind: SignedText, message: &[u8]) -> [u8; 64] {
-        self.0.sign(&kind.with(message)).to_bytes()
+        self.signing_key().sign(&kind.with(message)).to_bytes()
     }
 
     /// Cosigns a checkpoint of the log at a time in Unix seconds (c2sp.org/tlog-cosignature).
     pub fn cosign(&self, time: u64, checkpoint: &str) -> [u8; 64] {
         self.sign(SignedText::Cosignature, format!("time {time}\n{checkpoint}").as_bytes())
+    }
+
+    /// Made for one use and wiped after it: the library's type holds the seed inline, and would take it to other memory.
+    fn signing_key(&self) -> SigningKey {
+        SigningKey::from_bytes(self.expose())
     }
 }
 
@@ -206,7 +228,7 @@ mod tests {
         assert_eq!(SignedText::Roster.with(b"x"), b"rutli/roster/v1\0x");
         let key = IdentityKey::from_bytes(&[7; 32]);
         let text = b"cosignature/v1\ntime 5\nlog\n1\n";
-        assert_eq!(key.cosign(5, "log\n1\n"), key.0.sign(text).to_bytes());
+        assert_eq!(key.cosign(5, "log\n1\n"), key.signing_key().sign(text).to_bytes());
     }
 
     #[test]

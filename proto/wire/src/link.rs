@@ -132,7 +132,7 @@ pub enum RefusalCode {
     ClockDiffers,
     /// The custodian paused the node.
     Paused,
-    /// The node's shares are not unsealed.
+    /// The node's shares and identity key are not unsealed.
     Sealed,
     /// The node is closed: its journal, clock or memory failed it.
     Closed,
@@ -254,7 +254,7 @@ pub enum Condition {
     Ready,
     /// Its custodian paused it.
     Paused,
-    /// Its shares are not unsealed.
+    /// Its shares and identity key are not unsealed.
     Sealed,
     /// Something failed it: journal, clock, memory.
     Closed,

@@ -1,8 +1,8 @@
-//! A node's secrets in memory: key shares, and nonces that are used once.
+//! A node's secrets in memory: key shares, its identity, and nonces that are used once.
 //!
 //! # What it promises
 //!
-//! Shares, scaled shares and nonces are in locked pages of their own ([`Locked`]), and are overwritten before those
+//! Shares, scaled shares, the identity and nonces are in locked pages of their own ([`Locked`]), and are overwritten before those
 //! pages are given back. What the arithmetic leaves on the stack is overwritten when it returns ([`on_wiped_stack`]). A
 //! test in the release profile reads the memory of a process that has used and dropped them, and finds none.
 //!

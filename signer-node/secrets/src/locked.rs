@@ -13,7 +13,7 @@ use zeroize::{Zeroize, optimization_barrier};
 /// The system does not let this process lock memory. The operator raises `LimitMEMLOCK` (systemd) or `ulimit -l`.
 #[derive(Debug, thiserror::Error)]
 #[error(
-    "cannot lock memory for a key share: {0}; raise the limit of locked memory (LimitMEMLOCK= in the unit, or `ulimit -l`)"
+    "cannot lock memory for a secret: {0}; raise the limit of locked memory (LimitMEMLOCK= in the unit, or `ulimit -l`)"
 )]
 pub struct CannotLock(#[from] region::Error);
 

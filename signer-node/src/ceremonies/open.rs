@@ -146,7 +146,7 @@ impl Open {
             Ok::<_, CeremonyError>((Box::new(machine), outputs))
         })?;
         let proposed = self.signed.proposer() == me && !machine.has_joined() && observer.ended().is_none();
-        let joined = if proposed { machine.join()? } else { Vec::new() };
+        let joined = if proposed { on_wiped_stack(|| machine.join())? } else { Vec::new() };
         self.part = Part::Acting(machine);
         self.absorb(outputs);
         self.absorb(joined);

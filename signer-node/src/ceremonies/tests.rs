@@ -17,7 +17,7 @@ use crate::{
     config::Seal,
     node,
     sign::Signer,
-    testing::{PATIENCE, gate, nothing_permitted},
+    testing::{PATIENCE, nothing_permitted, seal_identity, sealed_gate},
 };
 
 const PASSPHRASE: &str = "correct horse battery staple";
@@ -60,9 +60,11 @@ impl Disk {
         let file =
             if encrypted { age::encrypt(&recipient, text.as_bytes()).unwrap() } else { text.into_bytes() };
         std::fs::write(&identity_file, file).unwrap();
+        let identity = Arc::new(IdentityKey::generate(&mut OsRng));
+        seal_identity(&folder.path().join("identity.age"), &identity, &secret.to_public());
         Self {
             me: NodeId::new(organisation, name).unwrap(),
-            identity: Arc::new(IdentityKey::generate(&mut OsRng)),
+            identity,
             seal: Seal { recipient: secret.to_public(), identity_file },
             folder,
             failing: Arc::default(),
@@ -72,11 +74,15 @@ impl Disk {
     async fn start(&self, peers: &BTreeMap<NodeId, IdentityPublic>) -> Process {
         let keys = Arc::new(KeyStore::open(self.folder.path(), self.seal.clone()).unwrap());
         let (journal, recovered) = Journal::open(&self.folder.path().join("node.sqlite")).await.unwrap();
-        let gate = gate(&self.me);
+        let identity = IdentityFile::new(
+            self.folder.path().join("identity.age"),
+            self.seal.recipient.clone(),
+            self.identity.public(),
+        );
+        let gate = sealed_gate(&self.me, &self.identity.public());
         let mut signer =
             Signer::new(self.me.clone(), nothing_permitted(), recovered.marks, gate, recovered.paused);
-        let opener = keys.opener().unwrap();
-        signer.set_sealed(opener.is_none());
+        let unsealed = keys.opener().unwrap().map(|opener| identity.open(opener).unwrap());
         for roster in keys.rosters().unwrap() {
             signer.install_sealed(roster).unwrap();
         }
@@ -85,12 +91,17 @@ impl Disk {
         let (behind, failing) = (node.clone(), Arc::clone(&self.failing));
         tokio::spawn(async move {
             while let Some(event) = events.recv().await {
-                let fails = matches!(&event, NodeEvent::Install(keys, _) if !keys.is_empty())
+                let has_keys = match &event {
+                    NodeEvent::Install(..) => true,
+                    NodeEvent::Unseal(_, keys, _) => !keys.is_empty(),
+                    _ => false,
+                };
+                let fails = has_keys
                     && failing
                         .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1))
                         .is_ok();
                 match event {
-                    NodeEvent::Install(_, answer) if fails => {
+                    NodeEvent::Install(_, answer) | NodeEvent::Unseal(_, _, answer) if fails => {
                         let problem = CannotLock::from(region::Error::UnmappedRegion);
                         answer.send(Err(problem.into())).unwrap();
                     }
@@ -100,12 +111,12 @@ impl Disk {
         });
         let ceremonies = Ceremonies::start(
             self.me.clone(),
-            Arc::clone(&self.identity),
+            identity,
             peers.clone(),
             journal.clone(),
             keys,
             front,
-            opener,
+            unsealed,
         );
         let ceremonies = ceremonies.await.unwrap().spawn();
         let (sender, outbox) = mpsc::channel(limits::OUTBOX);
@@ -367,7 +378,7 @@ async fn a_refused_proposal_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_sealed_node_that_has_joined_can_abort() {
+async fn a_node_that_has_joined_aborts_once_it_is_unsealed() {
     let mut cluster = Cluster::new(true).await;
     let id = cluster.propose(&["release"]).await;
     cluster.join(1, id).await.unwrap();
@@ -376,6 +387,9 @@ async fn a_sealed_node_that_has_joined_can_abort() {
     let reason = || "the wrong day".to_owned();
     let joined = cluster.processes[1].ceremonies.wish(Wish::Reject(id, reason())).await.unwrap_err();
     assert!(joined.to_string().contains("by abort instead"), "{joined}");
+    let sealed = cluster.processes[1].ceremonies.wish(Wish::Abort(id, reason())).await.unwrap_err();
+    assert!(matches!(sealed, Error::Sealed), "{sealed}");
+    cluster.processes[1].unseal().await;
     cluster.processes[1].ceremonies.wish(Wish::Abort(id, reason())).await.unwrap();
     cluster.relay(&mut Vec::new()).await;
     assert_eq!(cluster.states(id).await, [v1::CeremonyState::Aborted; 4]);
@@ -384,8 +398,7 @@ async fn a_sealed_node_that_has_joined_can_abort() {
         assert!(shown.reason.contains("vendor/vendor-1 ended it: the wrong day"), "{}", shown.reason);
         assert_eq!(process.seeds().await, 0);
     }
-    // It is still so after the node is unsealed, and has started again.
-    cluster.processes[1].unseal().await;
+    // It is still so after the node has started again.
     cluster.restart(1).await;
     assert_eq!(cluster.states(id).await, [v1::CeremonyState::Aborted; 4]);
 }

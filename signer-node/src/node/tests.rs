@@ -43,7 +43,7 @@ impl Fixture {
         let node = TestNode::start(folder.path()).await;
         node.keys.store(&roster, &share).unwrap();
         let key = OpenKey { roster: roster.clone(), share: Locked::new(share).unwrap() };
-        node.node.ask(|answer| Event::Install(vec![key], answer)).await.unwrap();
+        node.node.ask(|answer| Event::Install(Box::new(key), answer)).await.unwrap();
         let (stream, outbox) = stream(1);
         node.node.send(Event::Opened(stream.clone(), node.node.status())).await.unwrap();
         let roster = roster.roster().hash();

@@ -8,7 +8,7 @@ use rutli_keys::{
     ceremony::{CeremonyMachine, CeremonyMessage, Output, Proposal, ProposalSpec, SignedProposal},
 };
 use rutli_tests::{
-    cluster::{Cluster, Setup, eventually},
+    cluster::{Cluster, Setup, eventually, seal},
     releases::{build, sign},
 };
 use rutli_wire::{
@@ -234,8 +234,7 @@ async fn propose_for_seconds(cluster: &Cluster, seconds: u64) -> Proposer {
         organisations: serde_json::from_value(written["organisations"].clone()).unwrap(),
         proposed_at: now,
     };
-    let identity =
-        IdentityKey::from_pkcs8_pem(&std::fs::read_to_string(folder.join("identity.pem")).unwrap()).unwrap();
+    let identity = seal::identity(&folder, "");
     let proposal = Proposal::new(spec).unwrap();
     let id = proposal.id().to_string();
     let signed = SignedProposal::sign(proposal, "vendor/vendor-1".parse().unwrap(), &identity).unwrap();

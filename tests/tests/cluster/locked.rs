@@ -1,4 +1,4 @@
-//! Where the shares of real nodes are in their memory.
+//! Where the shares and identity keys of real nodes are in their memory.
 
 use std::{
     fs::{self, File},
@@ -12,12 +12,15 @@ use rutli_tests::{
     releases::{build, sign},
 };
 
-use super::{SOON, secrets::shares};
+use super::{
+    SOON,
+    secrets::{identities, shares},
+};
 
-/// A share is in locked pages and nowhere else: after the ceremony that made it, after a restart that read it from its
-/// file, and after signing with it. Only root reads the memory of a hardened process, so others skip this.
+/// A share, and the identity key, is in locked pages and nowhere else: after the ceremony, after a restart that read it from
+/// its file, and after signing with it. Only root reads the memory of a hardened process, so others skip this.
 #[tokio::test(flavor = "multi_thread")]
-async fn shares_are_in_locked_memory_alone() {
+async fn shares_and_identities_are_in_locked_memory_alone() {
     if !nix::unistd::geteuid().is_root() {
         eprintln!("SKIPPED: only root can read a node's memory");
         return;
@@ -37,21 +40,26 @@ async fn shares_are_in_locked_memory_alone() {
 }
 
 fn assert_locked(cluster: &mut Cluster, when: &str) {
-    for (what, share) in shares(cluster) {
+    for (what, secret) in shares(cluster).into_iter().chain(identities(cluster)) {
         let node = what.rsplit(' ').next().unwrap().to_owned();
-        let pid = cluster.process(&node).pid().unwrap();
-        let (mut locked, mut elsewhere) = (0, Vec::new());
-        for (range, is_locked) in writable(pid) {
-            let found = memmem::find_iter(&read(pid, &range), &share).count();
-            if is_locked {
-                locked += found;
-            } else if found > 0 {
-                elsewhere.push(format!("{found} in {range:x?}"));
-            }
-        }
+        let (locked, elsewhere) = found(cluster.process(&node).pid().unwrap(), &secret);
         assert!(locked > 0, "{what} is not found {when}: the search does not work");
         assert!(elsewhere.is_empty(), "{what} {when}: {elsewhere:?}");
     }
+}
+
+/// How often a secret is in locked pages of a process, and where else it is.
+pub(super) fn found(pid: u32, secret: &[u8]) -> (usize, Vec<String>) {
+    let (mut locked, mut elsewhere) = (0, Vec::new());
+    for (range, is_locked) in writable(pid) {
+        let found = memmem::find_iter(&read(pid, &range), secret).count();
+        if is_locked {
+            locked += found;
+        } else if found > 0 {
+            elsewhere.push(format!("{found} in {range:x?}"));
+        }
+    }
+    (locked, elsewhere)
 }
 
 fn read(pid: u32, range: &Range<u64>) -> Vec<u8> {

@@ -349,7 +349,7 @@ async fn a_node_is_restored_from_its_backup_as_the_guide_says() {
 
     // The machine is gone: what is left are the configuration, the certificate and the seal's identity.
     fs::remove_dir_all(cluster.data("vendor-1")).unwrap();
-    fs::remove_file(cluster.node_folder("vendor-1").join("identity.pem")).unwrap();
+    fs::remove_file(cluster.node_folder("vendor-1").join("identity.age")).unwrap();
     let other = cluster.folder().join("other.txt");
     let stranger = age::x25519::Identity::generate().to_string();
     fs::write(&other, age::secrecy::ExposeSecret::expose_secret(&stranger)).unwrap();

@@ -11,7 +11,7 @@ use rutli_keys::{KeyName, RosterHash};
 use rutli_log::{Hash, LogSigner, Origin};
 use rutli_release::VerifiedRelease;
 use rutli_tests::{
-    cluster::{Cluster, Setup, encrypt_identity, eventually, process::program},
+    cluster::{Cluster, Setup, eventually, process::program, seal},
     evidence::{ANNA, refusal, rules},
     liar::Liar,
     log::ScriptedLog,
@@ -158,7 +158,7 @@ impl Stage {
                 self.cluster.stop(NODE);
                 let seal = self.cluster.node_folder(NODE).join("seal.txt");
                 let plain = fs::read(&seal).unwrap();
-                encrypt_identity(&seal, "a passphrase");
+                seal::encrypt(&seal, "a passphrase");
                 self.restart().await;
                 let reply = self.changed(|_, _, _| {}).await;
                 self.cluster.stop(NODE);
@@ -343,7 +343,7 @@ async fn every_state_of_a_node_is_shown_to_its_custodian_and_its_coordinator() {
             }
             Condition::Sealed => {
                 cluster.stop(NODE);
-                encrypt_identity(&seal, "a passphrase");
+                seal::encrypt(&seal, "a passphrase");
                 cluster.start_party(NODE);
             }
             Condition::Closed => {

@@ -5,7 +5,6 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use age::x25519;
 use base64::{
     Engine as _,
     engine::general_purpose::{STANDARD, STANDARD_NO_PAD, URL_SAFE_NO_PAD},
@@ -13,7 +12,7 @@ use base64::{
 use memchr::memmem;
 use rutli_keys::SignedRoster;
 use rutli_tests::{
-    cluster::{Cluster, Setup},
+    cluster::{Cluster, Setup, seal},
     releases::{build, sign},
 };
 use rutli_wire::v1;
@@ -26,8 +25,8 @@ const PASSPHRASE: &str = "Grossmutters-Alpenrosen-1291";
 /// Invariant 7 and point 8: a deployment makes a key, is unsealed with a passphrase and signs, all of it logged at the
 /// most talkative level. Then every log, every database, everything the coordinator holds, and everything a node holds
 /// but its own key files, is searched for the shares, the seeds of the ceremony, identities, age keys, TLS keys and the
-/// passphrase: as bytes, in hex, in base64 at each offset, and as Rust prints lists. Public material is found by the same
-/// search, so that it is known to work.
+/// passphrase: as bytes, in hex, in base64 at each offset, and as Rust prints lists. Identities are in no file whatever, not
+/// even a node's own. Public material is found by the same search, so that it is known to work.
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_secret_is_written_anywhere() {
     let sealed = vec![("supervisor-1", PASSPHRASE)];
@@ -62,6 +61,12 @@ async fn nothing_secret_is_written_anywhere() {
     }
 
     let parties: Vec<_> = cluster.nodes().into_iter().chain(["coordinator".to_owned()]).collect();
+    let identities = identities(&cluster);
+    let lie_in = cluster.while_frozen(&parties, |cluster| {
+        let find = |(what, secret): &(String, Vec<u8>)| (what.clone(), find_in(cluster.folder(), secret));
+        identities.iter().map(find).filter(|(_, places)| !places.is_empty()).collect::<Vec<_>>()
+    });
+    assert!(lie_in.is_empty(), "{lie_in:?}");
     let everything = cluster.while_frozen(&parties, |cluster| {
         let places = places(cluster).into_iter();
         places.map(|place| (fs::read(&place).unwrap(), place)).collect::<Vec<_>>()
@@ -87,6 +92,9 @@ async fn nothing_secret_is_written_anywhere() {
         let is_there = everything.iter().any(|(content, _)| find(content, public).is_some());
         assert!(is_there, "{what} must be found, or the search finds nothing");
     }
+    let public = seal::identity(&cluster.node_folder("vendor-1"), "").public().to_bytes();
+    let lies_in = find_in(cluster.folder(), &public);
+    assert!(lies_in.contains(&cluster.config("vendor-2")), "{lies_in:?}");
     let listed = format!("{:?}", [1_u8, 20, 200, 7, 9]);
     assert_eq!(find(listed.as_bytes(), &[1, 20, 200, 7, 9]), Some("as a list of numbers"));
     assert_eq!(find(STANDARD.encode(b"xyMeadow flowers!").as_bytes(), b"Meadow flowers"), Some("in base64"));
@@ -94,18 +102,9 @@ async fn nothing_secret_is_written_anywhere() {
 
 /// Identities, age keys and TLS keys of all parties.
 fn standing_secrets(cluster: &Cluster) -> Vec<(String, Vec<u8>)> {
-    let mut secrets = Vec::new();
+    let mut secrets = identities(cluster);
     for node in cluster.nodes() {
         let folder = cluster.node_folder(&node);
-        let pem = fs::read_to_string(folder.join("identity.pem")).unwrap();
-        let der = der(&pem);
-        // PKCS#8 ends with the 32 bytes of the seed, or with the public key after them (RFC 8410).
-        let seed = der.windows(34).find(|window| window.starts_with(&[4, 32])).unwrap()[2..].to_vec();
-        assert_eq!(
-            ed25519_dalek::SigningKey::from_bytes(&seed.clone().try_into().unwrap()).to_bytes().to_vec(),
-            seed
-        );
-        secrets.push((format!("the identity of {node}"), seed));
         if let Some(identity) = plain_identity(&folder) {
             let (_, key) = bech32::decode(&identity.to_lowercase()).unwrap();
             secrets.push((format!("the age key of {node}, as text"), identity.into_bytes()));
@@ -165,17 +164,27 @@ pub(super) fn shares(cluster: &Cluster) -> Vec<(String, Vec<u8>)> {
         .collect()
 }
 
+/// The 32 bytes of each node's identity key.
+pub(super) fn identities(cluster: &Cluster) -> Vec<(String, Vec<u8>)> {
+    let identity = |node: &String| {
+        let key = seal::identity(&cluster.node_folder(node), PASSPHRASE);
+        (format!("the identity of {node}"), key.expose().to_vec())
+    };
+    cluster.nodes().iter().map(identity).collect()
+}
+
 /// The last 32 bytes of what was sealed: the secret itself.
 fn open(cluster: &Cluster, node: &str, sealed: &[u8]) -> Vec<u8> {
-    let folder = cluster.node_folder(node);
-    let text = plain_identity(&folder).unwrap_or_else(|| {
-        let passphrase = age::scrypt::Identity::new(PASSPHRASE.to_owned().into());
-        let plain = age::decrypt(&passphrase, &fs::read(folder.join("seal.txt")).unwrap()).unwrap();
-        String::from_utf8(plain).unwrap().trim().to_owned()
-    });
-    let identity: x25519::Identity = text.parse().unwrap();
-    let plain = age::decrypt(&identity, sealed).unwrap();
+    let plain = seal::open(&cluster.node_folder(node), PASSPHRASE, sealed);
     plain[plain.len() - 32..].to_vec()
+}
+
+/// The files in a folder that a secret lies in, in whatever form.
+pub(super) fn find_in(folder: &Path, secret: &[u8]) -> Vec<PathBuf> {
+    let mut places = Vec::new();
+    collect(folder, &mut places);
+    places.retain(|place| place.is_file() && find(&fs::read(place).unwrap(), secret).is_some());
+    places
 }
 
 fn rosters(cluster: &Cluster) -> Vec<SignedRoster> {

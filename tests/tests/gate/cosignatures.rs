@@ -131,6 +131,30 @@ async fn a_paused_node_is_a_witness_and_signs_nothing() {
     assert_eq!(reply.witnessed.unwrap().cosignature, None);
 }
 
+/// It has nothing to cosign with, and follows the log all the same: unsealed, it stands by what it took.
+#[tokio::test]
+async fn a_sealed_node_follows_the_log_and_cosigns_nothing() {
+    let mut story = Story::new().await;
+    let identity = story.seal();
+    let batch = story.honest(1);
+    let head = batch.head.clone().unwrap();
+    let (witnessed, refused) = story.show(&head).await;
+    assert_eq!((witnessed.size, witnessed.cosignature), (story.nodes.log.size(), None));
+    assert_eq!(refused.unwrap().code, RefusalCode::Sealed);
+    let reply = story.ask(batch).await;
+    assert_eq!(refusal(&reply), RefusalCode::Sealed);
+    assert_eq!(reply.witnessed.unwrap().cosignature, None);
+    assert_eq!(story.me().status().condition, Condition::Sealed);
+
+    story.me().unseal(identity);
+    let (witnessed, refused) = story.show(&head).await;
+    assert_eq!(refused, None);
+    assert!(story.is_cosigned(&witnessed));
+    let next = story.honest(2);
+    let witnessed = story.signs(next).await;
+    assert!(story.is_cosigned(&witnessed));
+}
+
 #[tokio::test]
 async fn a_closed_node_is_no_witness() {
     let mut story = Story::new().await;

@@ -18,8 +18,10 @@ mod evidence;
 mod heads;
 mod restored;
 
+use std::sync::Arc;
+
 use ed25519_dalek::{Signer as _, SigningKey};
-use rutli_keys::rehearsal::Cast;
+use rutli_keys::{IdentityKey, rehearsal::Cast};
 use rutli_log::{
     Cosignature, Cosigner, Entry, Hash, Head,
     entry::{Embargo, RequestTerms},
@@ -28,7 +30,7 @@ use rutli_log::{
 };
 use rutli_release::{ReleaseId, Requester, UnverifiedRelease, VerifiedRelease};
 use rutli_signer_node::{
-    gate::{CannotVouch, KeptHead, LogState, Unsaved},
+    gate::{CannotVouch, Gate, KeptHead, LogState, Unsaved},
     journal::Journal,
     marks::Marks,
     sign::{JournalRecord, Signer},
@@ -115,6 +117,19 @@ impl Story {
         let announced = open(&mut reborn, STREAM, &mut self.nodes.rng);
         self.nodes.signers[usize::from(ME)] = reborn;
         self.nodes.announced[usize::from(ME)] = announced;
+    }
+
+    /// The node begins again without its identity key, which is given back.
+    fn seal(&mut self) -> Arc<IdentityKey> {
+        let id = self.nodes.roster.node(ME).unwrap().id.clone();
+        let identity = Arc::clone(&self.deployment.cast.identities[&id]);
+        let kept = self.me().gate().state().clone();
+        let (log, peers) = (self.nodes.log.key(), self.deployment.peers());
+        let gate = Gate::sealed(log, id, &identity.public(), &peers, kept).unwrap();
+        let mut sealed = signer(&self.deployment, &self.deployment.keys.rosters[0], gate);
+        self.nodes.announced[usize::from(ME)] = open(&mut sealed, STREAM, &mut self.nodes.rng);
+        self.nodes.signers[usize::from(ME)] = sealed;
+        identity
     }
 
     /// The words of all decisions in the journal, in order.

@@ -4,7 +4,8 @@
 //! DIR/ca.pem, ca.key                           the development authority; take the key away
 //! DIR/proposal.json                            for `rutli ceremony propose`
 //! DIR/coordinator/coordinator.toml …           with its certificate
-//! DIR/nodes/ORGANISATION/NODE/node.toml …      with certificate, identity, seal and the folder `policy`, see [`policy`]
+//! DIR/nodes/ORGANISATION/NODE/node.toml …      with certificate, seal, the identity sealed to it, and the folder `policy`, see
+//!                                              [`policy`]
 //! DIR/log/log.vkey …                           what those who read the log need, see [`log`]
 //! DIR/clients/NAME/client.toml …               one profile for each client
 //! ```
@@ -275,9 +276,12 @@ impl Writer<'_> {
         let tls = self.tls(&folder, &issued)?;
         let identity = identities.get(id).ok_or_else(|| Failure::failed(format!("{id} has no identity")))?;
         let pem = identity.to_pkcs8_pem().map_err(|error| Failure::failed(error.to_string()))?;
-        self.secret(&folder.join("identity.pem"), &pem)?;
         let seal = age::x25519::Identity::generate();
-        self.secret(&folder.join("seal.txt"), &format!("{}\n", seal.to_string().expose_secret()))?;
+        self.secret(&folder.join("seal.txt"), format!("{}\n", seal.to_string().expose_secret()))?;
+        // As `age -r RECIPIENT` seals it. It never lies on a disk unsealed.
+        let sealed = age::encrypt(&seal.to_public(), pem.as_bytes())
+            .map_err(|error| Failure::failed(error.to_string()))?;
+        self.secret(&folder.join("identity.age"), sealed)?;
 
         let policy = folder.join(POLICY_FOLDER);
         self.folder(&policy)?;
@@ -304,7 +308,7 @@ impl Writer<'_> {
                 data_dir: "data",
                 journal_witness: "witness/journal",
                 socket: socket.clone(),
-                identity: "identity.pem",
+                identity: "identity.age",
                 policy: POLICY_FOLDER,
                 tls,
                 seal: Seal { recipient: seal.to_public().to_string(), identity_file: "seal.txt" },
@@ -364,8 +368,8 @@ impl Writer<'_> {
         files::write_atomically(path, text.as_bytes(), Access::Public)
     }
 
-    fn secret(&self, path: &Path, text: &str) -> Result<(), Failure> {
-        files::write_atomically(path, text.as_bytes(), Access::Secret)
+    fn secret(&self, path: &Path, content: impl AsRef<[u8]>) -> Result<(), Failure> {
+        files::write_atomically(path, content.as_ref(), Access::Secret)
     }
 }
 
@@ -507,16 +511,19 @@ mod tests {
         assert_eq!((rules.policies.ids().count(), rules.warnings()), (2, [].as_slice()));
         assert_eq!(config["coordinator"][0]["url"].as_str(), Some("https://127.0.0.1:7410"));
         let folder_of_node = node.config.parent().unwrap();
-        for secret in ["identity.pem", "seal.txt", "tls.key"] {
+        for secret in ["identity.age", "seal.txt", "tls.key"] {
             assert_eq!(mode(&folder_of_node.join(secret)), 0o600, "{secret}");
         }
         assert_eq!(mode(&out.join("ca.key")), 0o600);
         assert_eq!(mode(folder_of_node), 0o700);
         assert_eq!(mode(&out), 0o700);
 
-        let identity = IdentityKey::from_pkcs8_pem(
-            &std::fs::read_to_string(folder_of_node.join("identity.pem")).unwrap(),
-        );
+        let seal = std::fs::read_to_string(folder_of_node.join("seal.txt")).unwrap();
+        let seal: age::x25519::Identity = seal.trim().parse().unwrap();
+        assert_eq!(config["seal"]["recipient"].as_str().unwrap(), seal.to_public().to_string());
+        let sealed = std::fs::read(folder_of_node.join(config["identity"].as_str().unwrap())).unwrap();
+        let pem = String::from_utf8(age::decrypt(&seal, &sealed).unwrap()).unwrap();
+        let identity = IdentityKey::from_pkcs8_pem(&pem);
         let own = config["peer"]
             .as_array()
             .unwrap()
@@ -524,9 +531,6 @@ mod tests {
             .find(|peer| peer["name"].as_str() == Some("vendor-1"))
             .unwrap();
         assert_eq!(own["identity"].as_str().unwrap(), identity.unwrap().public().to_string());
-        let seal = std::fs::read_to_string(folder_of_node.join("seal.txt")).unwrap();
-        let seal: age::x25519::Identity = seal.trim().parse().unwrap();
-        assert_eq!(config["seal"]["recipient"].as_str().unwrap(), seal.to_public().to_string());
 
         let vkey = std::fs::read_to_string(&written.log.key).unwrap();
         assert_eq!(config["log"]["key"].as_str().unwrap(), vkey.trim());
