@@ -18,6 +18,7 @@ use self::parse::parse_duration;
 pub use self::{
     attest::{
         Attest, AttestProvenance, AttestRebuild, AttestSigning, AttestTests, Attested, IsolationChosen,
+        LimitsChosen,
     },
     custodian::{Approve, Custodian, Evidence, Pending, Refuse, Review, Signing, View},
     files::{Number, Sign, Verify},

@@ -112,11 +112,12 @@ stderr. Fields are added, never renamed. Times are Unix seconds, digests and pub
                   \"effect\",\"reason\",\"applies\",\"error\",\"missing\":[as above…],\"for_good\"}]}}]}
   policy replay   {\"releases\":[{\"release_id\",\"state\",\"at\",\"explanation\":{as above…},\"not_counted\":[TEXT…],
                   \"differs\"}],\"whole_history\"}; at: by which time it was decided here; differs: signed, and not permitted
-  attest rebuild  {\"reproduced\":true,\"builder_id\",\"source\",\"source_digest\",\"isolation\",\"files\":[{\"name\",\"sha256\"}],
-                  \"extra\":[PATH…],\"written\"}; exit code 5: {\"reproduced\":false,\"differences\":[{\"name\",\"kind\",
+  attest rebuild  {\"reproduced\":true,\"builder_id\",\"source\",\"source_digest\",\"isolation\",\"limits\":{\"by\",\"memory\",
+                  \"disk\",\"processes\"},\"files\":[{\"name\",\"sha256\"}],\"extra\":[PATH…],\"written\"}; exit code 5: {\"reproduced\":false,\"differences\":[{\"name\",\"kind\",
                   \"text\",\"expected\":{\"sha256\",\"size\"},\"rebuilt\":{\"sha256\",\"size\"} or null,\"offset\"}],
                   \"extra\":[PATH…],\"error\":{…}}; kind: missing, ambiguous, differs; size, offset: null where the
-                  expected file is not at hand; a build that fails: {\"reproduced\":false,\"output\":TEXT,\"error\":{…}}
+                  expected file is not at hand; a build that fails: {\"reproduced\":false,\"bound\",\"output\":TEXT,
+                  \"error\":{…}}; by: cgroup, rlimits; bound: memory, machine, processes, disk, files, or null
   attest          {\"builder_id\",\"source_digest\",\"files\":[{\"name\",\"sha256\"}],\"written\"}
    provenance
   attest          {\"result\",\"files\":[{\"name\",\"sha256\"}],\"written\"}; result: PASSED, WARNED, FAILED

@@ -87,20 +87,27 @@ fn execute(cli: Cli) -> Result<Report, Failure> {
             let script = String::from_utf8_lossy(&script).trim_end().to_owned();
             Ok(Report::new(script.clone(), json!({ "script": script })))
         }
-        _ => {
-            let runtime =
-                tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(
-                    |error| {
-                        Failure::failed(format!("cannot start: {error}"))
-                            .help("see how many threads and files this user may have (`ulimit -a`)")
-                    },
-                )?;
-            let result = runtime.block_on(execute_online(cli));
-            // Hashing that was interrupted is not waited for.
-            runtime.shutdown_background();
-            result
+        Command::Attest(Attest::Rebuild(args)) => {
+            // While this process has one thread only.
+            let place = attest::place::Place::new(args.disk.as_u64())?;
+            with_runtime(attest::rebuild::run(*args, place))
         }
+        _ => with_runtime(execute_online(cli)),
     }
+}
+
+fn with_runtime(work: impl Future<Output = Result<Report, Failure>>) -> Result<Report, Failure> {
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(
+            |error| {
+                Failure::failed(format!("cannot start: {error}"))
+                    .help("see how many threads and files this user may have (`ulimit -a`)")
+            },
+        )?;
+    let result = runtime.block_on(work);
+    // Hashing that was interrupted is not waited for.
+    runtime.shutdown_background();
+    result
 }
 
 async fn execute_online(cli: Cli) -> Result<Report, Failure> {
@@ -144,7 +151,6 @@ async fn execute_online(cli: Cli) -> Result<Report, Failure> {
         Command::Node(command) => nodes::at_node(command, node().await?).await,
         Command::Keys(Keys::List) => keys::list(coordinator().await?).await,
         Command::Keys(Keys::Export { out, allow }) => keys::export(coordinator().await?, &out, &allow).await,
-        Command::Attest(Attest::Rebuild(args)) => attest::rebuild::run(*args).await,
         Command::Demo(args) => demo::run(args, json).await,
         Command::Log(Log::Monitor(args)) => log::follow::run(&args, json).await,
         Command::Policy(Policy::Replay(args)) => policy::replay::run(args, coordinator()).await,

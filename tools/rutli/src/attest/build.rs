@@ -3,8 +3,9 @@
 use std::{
     fs,
     io::{self, ErrorKind, Write as _},
-    os::fd::OwnedFd,
+    os::{fd::OwnedFd, unix::process::ExitStatusExt as _},
     process::{ExitStatus, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
@@ -20,7 +21,11 @@ use tokio::{
     process::{Child, Command},
 };
 
-use super::limits::{KILL_TIMEOUT, MAX_LINE_BYTES, MAX_TAIL_BYTES, MAX_TAIL_LINES};
+use super::{
+    bounds::{Bound, Limits},
+    isolation::Room,
+    limits::{KILL_TIMEOUT, LOOK_INTERVAL, MAX_LINE_BYTES, MAX_TAIL_BYTES, MAX_TAIL_LINES},
+};
 use crate::{files, interruption::Interruption, report::Failure, text};
 
 /// A command that has ended, and all that it started with it.
@@ -30,6 +35,9 @@ pub struct Ended {
     pub end: End,
     /// The last of what it said, printable.
     pub tail: String,
+    /// The bound that it ran into.
+    pub bound: Option<Bound>,
+    limits: Arc<Limits>,
 }
 
 /// How a command ended.
@@ -39,15 +47,17 @@ pub enum End {
     Exited(ExitStatus),
     /// It was killed: its time was up.
     TimedOut(Duration),
+    /// It was killed: it had come to a bound.
+    Bounded,
     /// It was killed: somebody ended this program with this signal.
     Interrupted(&'static str),
 }
 
-/// Runs a command that takes all of its children with it when it is killed.
+/// Runs a command that takes all of its children with it when it is killed, in a room whose limits it keeps to.
 ///
 /// # Errors
 /// Exit code 1: it cannot be started, or not be ended.
-pub async fn run(mut command: Command, timeout: Duration, echo: bool) -> Result<Ended, Failure> {
+pub async fn run(command: Command, room: &Room, timeout: Duration, echo: bool) -> Result<Ended, Failure> {
     let program = command.as_std().get_program().to_string_lossy().into_owned();
     let failed = |error: io::Error| {
         let reason = if error.kind() == ErrorKind::NotFound {
@@ -57,27 +67,15 @@ pub async fn run(mut command: Command, timeout: Duration, echo: bool) -> Result<
         };
         Failure::failed(format!("cannot run {program}: {reason}")).help("install it, or see `ulimit -a`")
     };
-    close_inherited().map_err(|error| {
-        let reason = files::in_words(&error).0;
-        Failure::failed(format!(
-            "cannot tell which files are open here, which the build would have too: {reason}"
-        ))
-        .help("is /proc mounted?")
-    })?;
     let mut interruption = Interruption::listen()?.or_hang_up()?;
-    let (reader, writer) = io::pipe().map_err(failed)?;
-    command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(failed)?).stderr(writer);
-    // A group of its own, so that Ctrl-C reaches it through us alone.
-    command.process_group(0).kill_on_drop(true);
-    let mut child = command.spawn().map_err(failed)?;
-    // Its ends of the pipe: while one is open the pipe does not end.
-    drop(command);
-    let mut output = pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(failed)?;
+    let (mut child, mut output) = start(command, failed)?;
     let mut said = Said { echo, ..Said::default() };
     let mut buffer = vec![0; MAX_LINE_BYTES];
     let deadline = tokio::time::sleep(timeout);
     tokio::pin!(deadline);
-    let mut open = true;
+    let mut looks = tokio::time::interval(LOOK_INTERVAL);
+    let hit = |child: &Child| room.limits.hit(&room.place, child.id());
+    let (mut open, mut bound) = (true, None);
     let end = loop {
         tokio::select! {
             read = output.read(&mut buffer), if open => match read {
@@ -87,9 +85,18 @@ pub async fn run(mut command: Command, timeout: Duration, echo: bool) -> Result<
             status = child.wait() => break End::Exited(status.map_err(failed)?),
             () = &mut deadline => break End::TimedOut(timeout),
             signal = interruption.wait() => break End::Interrupted(signal),
+            _ = looks.tick() => {
+                bound = hit(&child);
+                if bound.is_some() {
+                    break End::Bounded;
+                }
+            }
         }
     };
+    // The kernel may have ended it, or what it said no to.
+    bound = bound.or_else(|| hit(&child)).or_else(|| end.of_a_large_file().then_some(Bound::Disk));
     if !matches!(end, End::Exited(_)) {
+        room.limits.end();
         kill(&mut child).await?;
     }
     let rest = async {
@@ -102,7 +109,29 @@ pub async fn run(mut command: Command, timeout: Duration, echo: bool) -> Result<
         return Err(Failure::failed("a part of the build goes on although it was killed")
             .help("find it with `ps`, end it, and try again"));
     }
-    Ok(Ended { end, tail: said.end() })
+    Ok(Ended { end, tail: said.end(), bound, limits: Arc::clone(&room.limits) })
+}
+
+/// Starts it in a process group of its own, and gives what it says.
+fn start(
+    mut command: Command,
+    failed: impl Fn(io::Error) -> Failure,
+) -> Result<(Child, pipe::Receiver), Failure> {
+    close_inherited().map_err(|error| {
+        let reason = files::in_words(&error).0;
+        Failure::failed(format!(
+            "cannot tell which files are open here, which the build would have too: {reason}"
+        ))
+        .help("is /proc mounted?")
+    })?;
+    let (reader, writer) = io::pipe().map_err(&failed)?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone().map_err(&failed)?).stderr(writer);
+    // A group of its own, so that Ctrl-C reaches it through us alone.
+    command.process_group(0).kill_on_drop(true);
+    let child = command.spawn().map_err(&failed)?;
+    // Its ends of the pipe: while one is open the pipe does not end.
+    drop(command);
+    Ok((child, pipe::Receiver::from_owned_fd(OwnedFd::from(reader)).map_err(failed)?))
 }
 
 /// The walls fall on all of the build when the process that holds them up ends.
@@ -136,6 +165,15 @@ fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
+impl End {
+    /// Whether one file was to have more bytes than the disk, which the kernel answers with a signal, and a shell with its number.
+    fn of_a_large_file(self) -> bool {
+        let Self::Exited(status) = self else { return false };
+        let signal = status.signal().or_else(|| status.code()?.checked_sub(128));
+        signal == Some(Signal::SIGXFSZ as i32)
+    }
+}
+
 impl Ended {
     /// Whether it did what it was to do.
     #[must_use]
@@ -146,22 +184,43 @@ impl Ended {
     /// Why there is nothing to compare.
     #[must_use]
     pub fn failure(&self) -> Failure {
-        let (how, help) = match self.end {
-            End::Exited(_) => (
-                format!("the build failed ({})", self.in_words()),
+        let (how, help) = match (self.end, self.bound) {
+            (End::TimedOut(_), _) => {
+                (format!("the build was killed: {}", self.in_words()), "give it more time with --timeout")
+            }
+            (End::Interrupted(_), _) => {
+                (format!("the build was killed: {}", self.in_words()), "run the command again")
+            }
+            (End::Bounded, Some(bound)) => (
+                format!("the build was killed: it used up its {}", self.limits.in_words(bound)),
+                bound.help(),
+            ),
+            (_, Some(bound)) => {
+                let limit = self.limits.in_words(bound);
+                (format!("the build failed ({}): it used up its {limit}", self.in_words()), bound.help())
+            }
+            (_, None) => self.own_failure(),
+        };
+        let bound = self.bound.map(Bound::as_str);
+        Failure::failed(format!("{how}; nothing is attested"))
+            .help(help)
+            .with(json!({ "reproduced": false, "bound": bound, "output": self.last_lines() }))
+    }
+
+    /// A build that failed by itself. What it says may be of a bound that the kernel kept it to.
+    fn own_failure(&self) -> (String, &'static str) {
+        let failed = format!("the build failed ({})", self.in_words());
+        match Bound::said(&self.last_lines()) {
+            Some((bound, said)) => {
+                let limit = self.limits.in_words(bound);
+                (format!("{failed}; it says `{said}`, and may have no more than {limit}"), bound.help())
+            }
+            None => (
+                failed,
                 "correct --command; what the build needs beside the system's programs it must be given with --ro-bind and --env, for it \
                  has no network and sees nothing of yours",
             ),
-            End::TimedOut(_) => {
-                (format!("the build was killed: {}", self.in_words()), "give it more time with --timeout")
-            }
-            End::Interrupted(_) => {
-                (format!("the build was killed: {}", self.in_words()), "run the command again")
-            }
-        };
-        Failure::failed(format!("{how}; nothing is attested"))
-            .help(help)
-            .with(json!({ "reproduced": false, "output": self.last_lines() }))
+        }
     }
 
     /// How it ended, and the first thing that it said, on a line.
@@ -175,6 +234,7 @@ impl Ended {
         match self.end {
             End::Exited(status) => status.to_string(),
             End::TimedOut(after) => format!("its {} seconds are up", after.as_secs()),
+            End::Bounded => "it came to a bound".to_owned(),
             End::Interrupted(signal) => format!("{signal} came"),
         }
     }

@@ -9,13 +9,14 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use bytesize::ByteSize;
 use rutli_release::ArtifactName;
 use serde_json::{Value, json};
 
 use super::{
     expected::{Expected, ExpectedFile},
     explain,
-    limits::{MAX_BUILT_ENTRIES, MAX_DEPTH, MAX_EXTRA},
+    limits::{MAX_BUILT_ENTRIES, MAX_DEPTH, MAX_EXTRA, MAX_LISTED_BYTES},
 };
 use crate::{
     files,
@@ -70,8 +71,14 @@ pub enum Found {
 /// sign` names files without their folders unless told otherwise.
 ///
 /// # Errors
-/// What was built cannot be read, or is out of bounds.
-pub fn compare(expected: &Expected, output: &Path, build: &Path) -> Result<Comparison, Failure> {
+/// What was built cannot be read, or is out of bounds: files with holes, and links to the same one, may have more than `max_bytes` in
+/// all, although they took less to write.
+pub fn compare(
+    expected: &Expected,
+    output: &Path,
+    build: &Path,
+    max_bytes: u64,
+) -> Result<Comparison, Failure> {
     let built = list(output, build)?;
     let mut by_name: BTreeMap<&str, Vec<&String>> = BTreeMap::new();
     for path in built.keys() {
@@ -101,6 +108,7 @@ pub fn compare(expected: &Expected, output: &Path, build: &Path) -> Result<Compa
             }
         }
     }
+    check_bytes(&paths, max_bytes)?;
     for ((name, file), rebuilt) in names.into_iter().zip(hash::hash_files(&paths, Digests::All)?) {
         if rebuilt.sha256 != file.sha256 {
             let (offset, words) = explain::difference(file, &rebuilt)?;
@@ -113,6 +121,24 @@ pub fn compare(expected: &Expected, output: &Path, build: &Path) -> Result<Compa
     let extra = built.keys().filter(|path| !used.contains(path));
     comparison.extra = (extra.clone().take(MAX_EXTRA).cloned().collect(), extra.count());
     Ok(comparison)
+}
+
+fn check_bytes(paths: &[PathBuf], max_bytes: u64) -> Result<(), Failure> {
+    let mut bytes = 0_u64;
+    for path in paths {
+        let found =
+            fs::metadata(path).map_err(|error| files::cannot("look into what was built,", path, &error))?;
+        bytes = bytes.saturating_add(found.len());
+    }
+    if bytes <= max_bytes {
+        return Ok(());
+    }
+    Err(Failure::failed(format!(
+        "the build leaves {} in place of the release's files, more than {} of disk",
+        ByteSize(bytes),
+        ByteSize(max_bytes)
+    ))
+    .help("if the release has files with holes that are so large, raise --disk"))
 }
 
 /// Regular files below `output` by their paths there, with where they really are. Links to files within `build` count as these.
@@ -128,7 +154,7 @@ fn list(output: &Path, build: &Path) -> Result<BTreeMap<String, PathBuf>, Failur
             .help("give the folder with the release's files alone with --output")
     };
     let mut built = BTreeMap::new();
-    let (mut folders, mut seen) = (vec![(top, String::new(), 0)], 0_usize);
+    let (mut folders, mut seen, mut bytes) = (vec![(top, String::new(), 0)], 0_usize, 0_usize);
     while let Some((folder, prefix, depth)) = folders.pop() {
         if depth > MAX_DEPTH {
             return Err(out_of_bounds(format!("more than {MAX_DEPTH} folders within each other")));
@@ -142,6 +168,10 @@ fn list(output: &Path, build: &Path) -> Result<BTreeMap<String, PathBuf>, Failur
             // No file of a release has such a name.
             let Ok(name) = entry.file_name().into_string() else { continue };
             let path = format!("{prefix}{name}");
+            bytes = bytes.saturating_add(path.len());
+            if bytes > MAX_LISTED_BYTES {
+                return Err(out_of_bounds("more long paths than are bearable".to_owned()));
+            }
             let kind = entry.file_type().map_err(cannot)?;
             if kind.is_dir() {
                 folders.push((entry.path(), format!("{path}/"), depth + 1));

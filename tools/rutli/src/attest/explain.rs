@@ -7,11 +7,12 @@ use std::{
 };
 
 use super::{
-    build,
+    build::End,
     compare::{Comparison, Found},
     expected::ExpectedFile,
     isolation::{BUILD, Isolation, Room},
     limits::{EXPLAIN_TIMEOUT, MAX_EXPLAINED, MAX_SHOWN_BYTES, PROBE_TIMEOUT},
+    place::Place,
 };
 use crate::{files, hash::Hashed, report::Failure, text};
 
@@ -76,10 +77,13 @@ fn first_difference(expected: &Path, rebuilt: &Path) -> Result<(u64, [String; 2]
 pub async fn diffoscope(
     comparison: &Comparison,
     isolation: Isolation,
+    place: &Place,
     room: &Room,
 ) -> Result<String, Failure> {
-    let there = isolation.command(room, &["/bin/sh", "-c", "command -v diffoscope"]);
-    if !build::run(there, PROBE_TIMEOUT, false).await?.succeeded() {
+    // What the build left in its own may lead elsewhere.
+    let room = Room { scratch: place.scratch()?, ..room.clone() };
+    let there = ["/bin/sh", "-c", "command -v diffoscope"];
+    if !isolation.run(&room, &there, PROBE_TIMEOUT, false).await?.succeeded() {
         return Ok("diffoscope is not installed where a build sees it: install it (Debian: `apt install diffoscope`), or let it in with \
                    --ro-bind and --env PATH=…"
             .to_owned());
@@ -94,14 +98,14 @@ pub async fn diffoscope(
             return Ok("diffoscope needs the expected files: give their folder with --expect".to_owned());
         };
         let [left, right] = ["/tmp/expected", "/tmp/rebuilt"];
-        let mut room = Room { work: PathBuf::from(BUILD), ..room.clone() };
+        let mut room = Room { work: PathBuf::from(BUILD), scratch: place.scratch()?, ..room.clone() };
         for (from, to) in [(expected, left), (&rebuilt.path, right)] {
             let from = std::fs::canonicalize(from).map_err(|error| files::cannot("read", from, &error))?;
             room.read_only.push((from, PathBuf::from(to)));
         }
-        let command = isolation.command(&room, &["diffoscope", "--no-progress", "--text", "-", left, right]);
-        let ended = build::run(command, EXPLAIN_TIMEOUT, false).await?;
-        if let build::End::Interrupted(_) = ended.end {
+        let line = ["diffoscope", "--no-progress", "--text", "-", left, right];
+        let ended = isolation.run(&room, &line, EXPLAIN_TIMEOUT, false).await?;
+        if let End::Interrupted(_) = ended.end {
             return Err(ended.failure());
         }
         // It ends with 1 where files differ; what it says tells whether it ran at all.

@@ -2,29 +2,35 @@
 //!
 //! | inside | is |
 //! | --- | --- |
-//! | `/build` | the build's folder: the one place that it writes to and that is left of it |
+//! | `/build` | the build's folder: what is left of it |
 //! | `/usr`, `/bin`, `/lib` … | the system's, to be read |
 //! | `/etc` | three files and the alternatives of the system's programs, to be read |
-//! | `/tmp`, `/proc`, `/dev` | fresh ones |
+//! | `/tmp`, `/dev/shm` | empty folders: all else that it can write to |
+//! | `/proc`, `/dev` | fresh ones |
 //! | network | a loopback device of its own |
 //! | environment | [`environment`], and what was asked for |
-//! | user | 1000, without any capability; host `build` |
+//! | user | 1000, without any capability; outside, whoever runs this program, or `nobody` where that is root. Host `build` |
+//! | how much | [`Limits`] |
 //!
 //! With Bubblewrap where it works, else by util-linux in `namespaces.sh`, to the same effect but for this: Bubblewrap has the loopback
-//! device up, and a terminal and shared memory in `/dev`. When this program ends, all of the build does.
+//! device up, and a terminal in `/dev`. When this program ends, all of the build does.
 
 use std::{
     collections::BTreeMap,
     ffi::OsString,
     fs,
     path::{Component, Path, PathBuf},
+    sync::Arc,
+    time::Duration,
 };
 
 use tokio::process::Command;
 
 use super::{
-    build::{self, End},
+    bounds::Limits,
+    build::{self, End, Ended},
     limits::PROBE_TIMEOUT,
+    place::NOBODY,
 };
 use crate::{
     cli::IsolationChosen,
@@ -53,6 +59,10 @@ const GROUP: &str = "root:x:0:\nbuild:x:1000:\n";
 
 const NAMESPACES: &str = include_str!("namespaces.sh");
 
+/// What to do where the system forbids namespaces.
+pub const NO_NAMESPACES: &str = "let this user make user namespaces: see sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and \
+                                 kernel.apparmor_restrict_unprivileged_userns; in a container, let it make them, or use a virtual machine";
+
 /// What keeps a build to itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Isolation {
@@ -65,10 +75,14 @@ pub enum Isolation {
 /// What is between the walls.
 #[derive(Clone, Debug)]
 pub struct Room {
-    /// The build's folder, as it is outside.
-    pub build: PathBuf,
-    /// An empty folder, for a root to be built on.
-    pub root: PathBuf,
+    /// The place that all of it lies in, outside: `build` is the build's folder, and `root` an empty one for a root to be built on.
+    pub place: PathBuf,
+    /// The folder there with `tmp` and `shm`: `/tmp` and `/dev/shm` inside.
+    pub scratch: PathBuf,
+    /// Whether this program is root, and the build is to be nobody outside.
+    pub as_nobody: bool,
+    /// How much it may use.
+    pub limits: Arc<Limits>,
     /// Where the command runs, inside.
     pub work: PathBuf,
     /// The whole environment.
@@ -140,7 +154,7 @@ pub fn readable(path: &Path, secrets: &[&Path]) -> Result<(PathBuf, PathBuf), Fa
 }
 
 impl Isolation {
-    /// The first that works here, of those that were asked for: it runs a program that does nothing.
+    /// The first that works here, of those that were asked for: it runs a program that does nothing but look whether limits hold.
     ///
     /// # Errors
     /// Exit code 1: none works.
@@ -152,7 +166,7 @@ impl Isolation {
         };
         let mut reasons = Vec::new();
         for isolation in candidates {
-            match build::run(isolation.command(room, &["/bin/sh", "-c", ":"]), PROBE_TIMEOUT, false).await {
+            match isolation.run(room, &["/bin/sh", "-c", room.limits.trial()], PROBE_TIMEOUT, false).await {
                 Ok(ended) if ended.succeeded() => return Ok(*isolation),
                 Ok(ended) if matches!(ended.end, End::Interrupted(_)) => return Err(ended.failure()),
                 Ok(ended) => reasons.push(format!("{isolation}: {}", ended.in_a_line())),
@@ -160,20 +174,32 @@ impl Isolation {
             }
         }
         Err(Failure::failed(format!("nothing here keeps a build from the network and from your files: {}", reasons.join("; ")))
-            .help(
-                "install bubblewrap (Debian: `apt install bubblewrap`), or util-linux 2.38 with `hostname`. If it is there, the system \
-                 forbids user namespaces: see sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone and \
-                 kernel.apparmor_restrict_unprivileged_userns; in a container, let it make them, or use a virtual machine",
-            ))
+            .help(format!(
+                "install bubblewrap (Debian: `apt install bubblewrap`), or util-linux 2.38 with `hostname`. If it is there, {NO_NAMESPACES}"
+            )))
     }
 
-    /// A command between the walls.
-    #[must_use]
-    pub fn command(self, room: &Room, run: &[&str]) -> Command {
-        match self {
-            Self::Bwrap => bwrap(room, run),
-            Self::Unshare => unshare(room, run),
-        }
+    /// Runs a command between the walls, within its limits.
+    ///
+    /// # Errors
+    /// As [`build::run`].
+    pub async fn run(
+        self,
+        room: &Room,
+        run: &[&str],
+        timeout: Duration,
+        echo: bool,
+    ) -> Result<Ended, Failure> {
+        build::run(self.command(room, run), room, timeout, echo).await
+    }
+
+    fn command(self, room: &Room, run: &[&str]) -> Command {
+        let mut command = match self {
+            Self::Bwrap => bwrap(room),
+            Self::Unshare => unshare(room),
+        };
+        command.args(room.limits.inside()).args(run);
+        command
     }
 
     /// In a word: `bwrap`, `unshare`.
@@ -192,21 +218,32 @@ impl std::fmt::Display for Isolation {
     }
 }
 
-fn bwrap(room: &Room, run: &[&str]) -> Command {
-    let mut command = Command::new("bwrap");
+/// Bubblewrap, up to where the build's own command begins.
+fn bwrap(room: &Room) -> Command {
+    let mut command = room.limits.outside("bwrap");
     command.args([
-        "--unshare-user",
-        "--unshare-all",
-        "--die-with-parent",
-        "--new-session",
-        "--cap-drop",
-        "ALL",
+        "--unshare-net",
+        "--unshare-pid",
+        "--unshare-ipc",
+        "--unshare-uts",
+        "--unshare-cgroup-try",
     ]);
-    command.args(["--uid", "1000", "--gid", "1000", "--hostname", "build", "--clearenv"]);
+    command.args(["--die-with-parent", "--new-session", "--cap-drop", "ALL"]);
+    if room.as_nobody {
+        // A user namespace that root makes here has nobody but root in it.
+        for capability in ["CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"] {
+            command.args(["--cap-add", capability]);
+        }
+    } else {
+        command.args(["--unshare-user", "--uid", "1000", "--gid", "1000"]);
+    }
+    command.args(["--hostname", "build", "--clearenv"]);
     for (name, value) in &room.variables {
         command.args(["--setenv", name, value]);
     }
-    command.args(["--proc", "/proc", "--dev", "/dev", "--tmpfs", "/tmp"]);
+    command.args(["--proc", "/proc", "--dev", "/dev"]);
+    command.arg("--bind").arg(room.scratch.join("shm")).args(["/dev/shm", "--remount-ro", "/dev"]);
+    command.arg("--bind").arg(room.scratch.join("tmp")).arg("/tmp");
     for name in SYSTEM {
         let path = Path::new("/").join(name);
         match fs::read_link(&path) {
@@ -216,39 +253,57 @@ fn bwrap(room: &Room, run: &[&str]) -> Command {
         };
     }
     for (from, to) in &room.read_only {
+        // It lets nobody but itself into the folders that it makes without being told to.
+        let folders: Vec<_> = to.ancestors().skip(1).collect();
+        for folder in folders.iter().rev().skip(1) {
+            command.arg("--dir").arg(folder);
+        }
         command.arg("--ro-bind").arg(from).arg(to);
     }
-    command.arg("--bind").arg(&room.build).arg(BUILD);
+    command.arg("--bind").arg(room.place.join("build")).arg(BUILD);
     // Last, over all that was made on the way.
-    command.args(["--remount-ro", "/", "--chdir"]).arg(&room.work).arg("--").args(run);
+    command.args(["--remount-ro", "/", "--chdir"]).arg(&room.work).arg("--");
+    if room.as_nobody {
+        command.args(become_nobody()).args(USER_NAMESPACE);
+    }
     command
 }
 
-fn unshare(room: &Room, run: &[&str]) -> Command {
-    let mut command = Command::new("setpriv");
-    command.args([
-        "--pdeathsig",
-        "KILL",
-        "--",
-        "unshare",
-        "--user",
-        "--map-root-user",
-        "--net",
-        "--mount",
-        "--pid",
-    ]);
-    command.args(["--ipc", "--uts", "--cgroup", "--fork", "--kill-child=KILL", "--", "setsid", "--wait"]);
-    command.args(["/bin/sh", "-eu", "-c", NAMESPACES, "namespaces.sh"]).arg(&room.root).arg(&room.build);
-    command.arg(room.read_only.len().to_string());
+/// util-linux, up to where the build's own command begins.
+fn unshare(room: &Room) -> Command {
+    let mut command = room.limits.outside("setpriv");
+    command.args(["--pdeathsig", "KILL", "--", "unshare"]);
+    if !room.as_nobody {
+        command.args(["--user", "--map-root-user"]);
+    }
+    command.args(["--net", "--mount", "--pid", "--ipc", "--uts", "--cgroup", "--fork", "--kill-child=KILL"]);
+    command.args(["--", "setsid", "--wait", "/bin/sh", "-eu", "-c", NAMESPACES, "namespaces.sh"]);
+    command.arg(&room.place).arg(&room.scratch).arg(room.read_only.len().to_string());
     for (from, to) in &room.read_only {
         command.arg(from).arg(to);
     }
-    command.args(["env", "--ignore-environment"]);
+    if room.as_nobody {
+        command.args(become_nobody());
+    } else {
+        command.args(["/usr/bin/setpriv", "--no-new-privs", "--"]);
+    }
+    command.args(USER_NAMESPACE).args(["env", "--ignore-environment"]);
     let mut chdir = OsString::from("--chdir=");
     chdir.push(&room.work);
     command.arg(chdir);
-    command.args(room.variables.iter().map(|(name, value)| format!("{name}={value}"))).args(run);
+    command.args(room.variables.iter().map(|(name, value)| format!("{name}={value}")));
     command
+}
+
+/// A user namespace for the build, by a program that the build's PATH does not choose, where it is user 1000 and has no right over the walls.
+const USER_NAMESPACE: [&str; 5] = ["/usr/bin/unshare", "--user", "--map-user=1000", "--map-group=1000", "--"];
+
+/// From root to nobody, for good.
+fn become_nobody() -> Vec<String> {
+    let line = format!(
+        "/usr/bin/setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs --"
+    );
+    line.split(' ').map(str::to_owned).collect()
 }
 
 /// Checks variables that were asked for, so that none is taken for something else.

@@ -23,6 +23,9 @@ pub const MAX_DECODER_KIB: u32 = 128 * 1024;
 /// Files and folders that a build may leave. More than its source has, for there are object files too.
 pub const MAX_BUILT_ENTRIES: usize = 2_000_000;
 
+/// Bytes of the paths of all that a build leaves: two million with a hundred bytes each. They are in this program's memory.
+pub const MAX_LISTED_BYTES: usize = 200 << 20;
+
 /// Bytes of what a build said that are kept: enough to see why it failed.
 pub const MAX_TAIL_BYTES: usize = 64 * 1024;
 
@@ -55,3 +58,32 @@ pub const EXPLAIN_TIMEOUT: Duration = Duration::from_secs(600);
 
 /// Characters of a foreign name that a message repeats.
 pub const MAX_SHOWN_CHARACTERS: usize = 200;
+
+/// Bytes of disk for each file that a build may make: those of a page, and as good as those that the kernel needs for the file itself.
+/// With the default that is two million files, as in [`MAX_BUILT_ENTRIES`].
+pub const BYTES_OF_FILE: u64 = 4096;
+
+/// Bytes of memory that one process can have over its bound, where no cgroup bounds it: so that who looks sees it above it, before the
+/// kernel refuses it more.
+pub const MEMORY_SLACK: u64 = 64 << 20;
+
+/// The share of the machine's memory below which a build without a cgroup is ended. Memory can be had that no process seems to use.
+pub const MIN_FREE_MEMORY_SHARE: u64 = 16;
+
+/// How often a build is looked at: a process can fill some 100 MiB between two looks.
+pub const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// How often it is tried to take a cgroup away, whose processes were killed: for ten seconds in all.
+pub const END_ATTEMPTS: u32 = 1_000;
+
+/// How long it is waited between two of these.
+pub const END_INTERVAL: Duration = Duration::from_millis(10);
+
+/// The least memory and disk that a build can be given: the walls use some of it themselves.
+pub const MIN_SIZE: u64 = 16 << 20;
+
+/// The most: more than any machine has.
+pub const MAX_SIZE: u64 = 1 << 50;
+
+/// The most processes that a build can be given: as many as Linux knows.
+pub const MAX_PROCESSES: u64 = 4 << 20;

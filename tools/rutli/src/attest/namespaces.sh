@@ -1,9 +1,9 @@
-# Builds the walls around a build with util-linux alone, inside fresh user, mount, network, process, IPC, host-name and cgroup
-# namespaces. Ends with the build in place of this shell, as another user without any right over these walls.
+# Builds the walls around a build with util-linux alone, inside fresh mount, network, process, IPC, host-name and cgroup namespaces, and a
+# user namespace where it is not run by root. COMMAND makes the build another user, without any right over these walls.
 #
-# ROOT BUILD NUMBER (FROM TO)… COMMAND…: an empty folder for the new root; the build's folder; so many things to be read, each from where
-# it is to where it shall be; what to run.
-root=$1 build=$2 number=$3
+# PLACE SCRATCH NUMBER (FROM TO)… COMMAND…: the folder with `root`, an empty one for the new root, and `build`, the build's; the one with
+# `tmp` and `shm`; so many things to be read, each from where it is to where it shall be; what to run.
+root=$1/root build=$1/build scratch=$2 number=$3
 shift 3
 # People who are not root seldom have the folders of `pivot_root` in it.
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin
@@ -12,12 +12,14 @@ mount -t tmpfs -o mode=0755,size=16m,nosuid,nodev tmpfs "$root"
 cd "$root"
 mkdir dev proc tmp build old
 mount -t proc -o nosuid,nodev,noexec proc proc
-mount -t tmpfs -o mode=1777,nosuid,nodev tmpfs tmp
+mount --bind "$scratch/tmp" tmp
 for device in null zero full random urandom; do
     : >"dev/$device"
     mount --bind "/dev/$device" "dev/$device"
 done
 ln -s /proc/self/fd dev/fd
+mkdir dev/shm
+mount --bind "$scratch/shm" dev/shm
 
 for folder in usr bin sbin lib lib32 lib64 libx32; do
     if [ -L "/$folder" ]; then
@@ -53,10 +55,14 @@ while read -r _ _ _ _ at _; do
     *\\*) at=$(printf %b "$(printf %s "$at" | sed 's/\\/\\0/g')") ;;
     esac
     case $at in
-    / | /build | /proc | /tmp | /dev/null | /dev/zero | /dev/full | /dev/random | /dev/urandom) ;;
+    / | /build | /proc | /tmp | /dev/shm | /dev/null | /dev/zero | /dev/full | /dev/random | /dev/urandom) ;;
     *) mount -o remount,bind,ro "$at" ;;
     esac
 done </proc/self/mountinfo
 mount -o remount,bind,ro /
 
-exec setpriv --no-new-privs -- unshare --user --map-user=1000 --map-group=1000 -- "$@"
+# This shell stays, as the first process of the namespace: it ends when the one outside does, and with it all others. The build itself
+# could see to it that it does not.
+status=0
+"$@" || status=$?
+exit "$status"

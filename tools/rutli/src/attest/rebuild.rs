@@ -5,24 +5,24 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, Permissions},
-    os::unix::fs::PermissionsExt,
-    path::{Component, Path, PathBuf},
+    fs,
+    path::{Component, Path},
+    sync::Arc,
 };
 
 use rutli_evidence::{AttestationSigner, Build, File, SourceDigest, provenance_statement};
 use rutli_release::ArtifactName;
 use serde_json::{Value, json};
-use tempfile::TempDir;
 
 use super::{
     archive::{self, Unpacked},
-    build,
+    bounds::{Bounds, Limits},
     compare::{self, Comparison},
     expected::{self, Expected, ExpectedFile},
     explain,
     isolation::{self, BUILD, Isolation, Room},
     limits::{MAX_DIFFERENCES, MAX_EXTRA},
+    place::{self, Place},
     statements,
 };
 use crate::{
@@ -33,50 +33,76 @@ use crate::{
     text,
 };
 
-/// `rutli attest rebuild`
+/// `rutli attest rebuild`, in a place that was made before this process had any threads.
 ///
 /// # Errors
-/// Exit code 1: the build failed, was killed, or cannot be kept to itself here. 2: a file or field that cannot be used. 5: something else
-/// came out than was expected.
-pub async fn run(args: cli::AttestRebuild) -> Result<Report, Failure> {
+/// Exit code 1: the build failed, was killed, ran into a bound, or cannot be kept to itself here. 2: a file or field that cannot be used.
+/// 5: something else came out than was expected.
+pub async fn run(args: cli::AttestRebuild, place: Place) -> Result<Report, Failure> {
     let signer = statements::read_signer(&args.signing.key)?;
     let expected = expected::read(&args.expect)?;
     check(&args)?;
+    let limits = Arc::new(Limits::choose(args.limits, bounds(&args))?);
     // Before the work, so that no field spoils it at the end.
-    let trial = build_of(&args, SourceDigest::Sha256([0; 32]), parameters(&args, 0, Isolation::Unshare));
+    let trial = parameters(&args, 0, Isolation::Unshare, &limits);
+    let trial = build_of(&args, SourceDigest::Sha256([0; 32]), trial);
     let trial = provenance_statement(&subjects_expected(&expected), &trial);
     statements::check_size(&trial.map_err(|error| statements::not_made(&error))?)?;
 
-    let place = Place::new()?;
-    let (archive, into) = (args.source.clone(), place.build());
-    let source = interruptible(move || archive::unpack(&archive, &into)).await?;
+    let source = unpack(&args, &place).await?;
     eprintln!("source: sha256:{}, {}", hex::encode(source.sha256), args.source.display());
     let epoch = args.source_date.unwrap_or(source.newest);
-    let room = room(&args, &place, &source, epoch)?;
+    let room = room(&args, &place, &source, epoch, limits)?;
     let isolation = Isolation::choose(args.isolation, &room).await?;
-    let mut build = build_of(&args, SourceDigest::Sha256(source.sha256), parameters(&args, epoch, isolation));
+    let parameters = parameters(&args, epoch, isolation, &room.limits);
+    let mut build = build_of(&args, SourceDigest::Sha256(source.sha256), parameters);
     build.started_at = Some(clock::unix_now());
     eprintln!("building in {} by {isolation}: {}", room.work.display(), text::printable(&args.command));
-    let ended =
-        build::run(isolation.command(&room, &["/bin/sh", "-c", &args.command]), args.timeout, true).await?;
+    eprintln!("limits: {}", room.limits);
+    room.limits.warning().into_iter().for_each(|warning| eprintln!("{warning}"));
+    let ended = isolation.run(&room, &["/bin/sh", "-c", &args.command], args.timeout, true).await?;
     if !ended.succeeded() {
         return Err(ended.failure());
     }
     build.finished_at = Some(clock::unix_now());
 
     let output = place.build().join(&source.top).join(args.output.as_deref().unwrap_or(Path::new("")));
-    let built = place.build();
-    let comparison = interruptible(move || compare::compare(&expected, &output, &built)).await?;
+    let (built, disk) = (place.build(), args.disk.as_u64());
+    let comparison = interruptible(move || compare::compare(&expected, &output, &built, disk)).await?;
     save(&args, &comparison)?;
     if !comparison.differences.is_empty() {
         let explained = if args.diffoscope {
-            explain::diffoscope(&comparison, isolation, &room).await?
+            explain::diffoscope(&comparison, isolation, &place, &room).await?
         } else {
             String::new()
         };
         return Err(differs(&comparison, &explained));
     }
-    attest(&args, &signer, &build, &comparison, isolation)
+    attest(&args, &signer, &build, &comparison, (isolation, &room.limits))
+}
+
+/// What the build may use.
+#[must_use]
+pub fn bounds(args: &cli::AttestRebuild) -> Bounds {
+    Bounds { memory: args.memory.as_u64(), disk: args.disk.as_u64(), processes: args.processes }
+}
+
+/// Unpacks the source, and makes it the build's.
+async fn unpack(args: &cli::AttestRebuild, place: &Place) -> Result<Unpacked, Failure> {
+    let (archive, into) = (args.source.clone(), place.build());
+    let unpacked = interruptible(move || archive::unpack(&archive, &into)).await;
+    let source = unpacked.map_err(|failure| match place::full(place.path()) {
+        Some(bound) => Failure::failed(format!(
+            "{} is not unpacked: it does not fit into --disk {}",
+            args.source.display(),
+            args.disk
+        ))
+        .help(bound.help())
+        .with(json!({ "reproduced": false, "bound": bound.as_str() })),
+        None => failure,
+    })?;
+    place.hand_over()?;
+    Ok(source)
 }
 
 /// Long work on a thread of its own, so that whoever ends this program ends it in order: nothing is left on the disk.
@@ -98,7 +124,7 @@ fn attest(
     signer: &AttestationSigner,
     build: &Build,
     comparison: &Comparison,
-    isolation: Isolation,
+    (isolation, limits): (Isolation, &Limits),
 ) -> Result<Report, Failure> {
     let rebuilt: Vec<_> = comparison
         .rebuilt
@@ -121,6 +147,7 @@ fn attest(
         "source": args.source,
         "source_digest": build.source_digest.to_string(),
         "isolation": isolation.as_str(),
+        "limits": limits.to_json(),
         "extra": comparison.extra.0,
     });
     Ok(statements::report(&said, document, &rebuilt, &args.signing.out))
@@ -185,16 +212,24 @@ fn check(args: &cli::AttestRebuild) -> Result<(), Failure> {
     }
 }
 
-fn room(args: &cli::AttestRebuild, place: &Place, source: &Unpacked, epoch: u64) -> Result<Room, Failure> {
-    let mut read_only = isolation::etc(&place.folder.path().join("etc"))?;
+fn room(
+    args: &cli::AttestRebuild,
+    place: &Place,
+    source: &Unpacked,
+    epoch: u64,
+    limits: Arc<Limits>,
+) -> Result<Room, Failure> {
+    let mut read_only = isolation::etc(&place.path().join("etc"))?;
     for path in &args.ro_binds {
         read_only.push(isolation::readable(path, &[&args.signing.key])?);
     }
     let mut variables = isolation::environment(epoch);
     variables.extend(args.variables.iter().cloned());
     Ok(Room {
-        build: place.build(),
-        root: place.folder.path().join("root"),
+        place: place.path().to_owned(),
+        scratch: place.scratch()?,
+        as_nobody: place.as_nobody(),
+        limits,
         work: Path::new(BUILD).join(&source.top),
         variables,
         read_only,
@@ -219,11 +254,17 @@ fn build_of(
 }
 
 /// What somebody needs to do the same again.
-fn parameters(args: &cli::AttestRebuild, epoch: u64, isolation: Isolation) -> BTreeMap<String, String> {
+fn parameters(
+    args: &cli::AttestRebuild,
+    epoch: u64,
+    isolation: Isolation,
+    limits: &Limits,
+) -> BTreeMap<String, String> {
     let mut parameters: BTreeMap<_, _> =
         args.variables.iter().map(|(name, value)| (format!("env.{name}"), value.clone())).collect();
     parameters.insert("command".to_owned(), args.command.clone());
     parameters.insert("isolation".to_owned(), isolation.to_string());
+    parameters.insert("limits".to_owned(), limits.to_string());
     parameters.insert("source_date_epoch".to_owned(), epoch.to_string());
     if let Some(output) = &args.output {
         parameters.insert("output".to_owned(), output.to_string_lossy().into_owned());
@@ -257,42 +298,4 @@ fn save(args: &cli::AttestRebuild, comparison: &Comparison) -> Result<(), Failur
         copy.map_err(|error| files::cannot("write", &path, &error))?;
     }
     Ok(())
-}
-
-/// A folder of this run alone; it goes with it, whatever the build did to access rights.
-struct Place {
-    folder: TempDir,
-}
-
-impl Place {
-    fn new() -> Result<Self, Failure> {
-        let temporary = std::env::temp_dir();
-        let folder = tempfile::Builder::new()
-            .prefix("rutli-rebuild-")
-            .tempdir_in(&temporary)
-            .map_err(|error| files::cannot("work in", &temporary, &error))?;
-        let place = Self { folder };
-        for name in ["build", "root"] {
-            files::create_folder(&place.folder.path().join(name), Access::Public)?;
-        }
-        Ok(place)
-    }
-
-    /// What is `/build` inside.
-    fn build(&self) -> PathBuf {
-        self.folder.path().join("build")
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        // Go's module cache, for one, takes the right to write away. Best effort: what cannot be removed stays.
-        let mut folders = vec![self.folder.path().to_owned()];
-        while let Some(folder) = folders.pop() {
-            let _ = fs::set_permissions(&folder, Permissions::from_mode(0o700));
-            let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
-            let is_folder = |entry: &fs::DirEntry| entry.file_type().is_ok_and(|kind| kind.is_dir());
-            folders.extend(entries.filter(is_folder).map(|entry| entry.path()));
-        }
-    }
 }

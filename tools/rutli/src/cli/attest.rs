@@ -2,10 +2,12 @@
 
 use std::{path::PathBuf, time::Duration};
 
-use clap::{ArgGroup, Args, Subcommand, ValueEnum};
+use bytesize::ByteSize;
+use clap::{ArgGroup, Args, Subcommand, ValueEnum, value_parser};
 use rutli_evidence::SourceDigest;
 
-use super::parse::{parse_duration, parse_pair, parse_time};
+use super::parse::{parse_duration, parse_pair, parse_size, parse_time};
+use crate::attest::limits::MAX_PROCESSES;
 
 /// `rutli attest …`
 #[derive(Debug, Subcommand)]
@@ -84,6 +86,18 @@ pub struct AttestRebuild {
     /// How long the build may take, as 90s, 10m or 2h; after that it is killed.
     #[arg(long, value_name = "TIME", value_parser = parse_duration, default_value = "1h")]
     pub timeout: Duration,
+    /// How much memory the whole build may use at a time, as 512MiB or 4GiB; beyond that it is killed.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "4GiB")]
+    pub memory: ByteSize,
+    /// How much the build may write, including its unpacked source, as 512MiB or 8GiB. It is kept in memory.
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "8GiB")]
+    pub disk: ByteSize,
+    /// How many processes and threads the build may have at a time, including about four of its isolation.
+    #[arg(long, value_name = "NUMBER", value_parser = value_parser!(u64).range(16..=MAX_PROCESSES), default_value = "512")]
+    pub processes: u64,
+    /// What limits the build's memory and processes.
+    #[arg(long, value_enum, default_value = "auto")]
+    pub limits: LimitsChosen,
     /// How the build is isolated.
     #[arg(long, value_enum, default_value = "auto")]
     pub isolation: IsolationChosen,
@@ -104,6 +118,17 @@ pub enum IsolationChosen {
     Bwrap,
     /// Namespaces, by util-linux.
     Unshare,
+}
+
+/// What keeps a build to its memory and processes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LimitsChosen {
+    /// A cgroup where one may be made, else resource limits.
+    Auto,
+    /// A cgroup (version 2): the kernel counts all of the build together.
+    Cgroup,
+    /// Resource limits of each process; the sum is looked at ten times a second.
+    Rlimits,
 }
 
 /// `rutli attest provenance`

@@ -1,10 +1,14 @@
 //! Values of flags, from text.
 
+use bytesize::ByteSize;
 use clap::builder::{PossibleValuesParser, TypedValueParser};
 use rutli_release::{Class, Format, Sequence};
 
 use super::files::Number;
-use crate::log::limits::MIN_INTERVAL;
+use crate::{
+    attest::limits::{MAX_SIZE, MIN_SIZE},
+    log::limits::MIN_INTERVAL,
+};
 
 pub(super) fn class_parser() -> impl TypedValueParser<Value = Class> {
     PossibleValuesParser::new(Class::ALL.map(Class::as_str)).try_map(|word| word.parse::<Class>())
@@ -35,6 +39,15 @@ pub(super) fn parse_interval(text: &str) -> Result<std::time::Duration, String> 
     match parse_duration(text)? {
         interval if interval < MIN_INTERVAL => Err("give a time of at least 1s".to_owned()),
         interval => Ok(interval),
+    }
+}
+
+/// At least what the walls around a build need for themselves.
+pub(super) fn parse_size(text: &str) -> Result<ByteSize, String> {
+    match text.parse::<ByteSize>() {
+        Ok(size) if (MIN_SIZE..=MAX_SIZE).contains(&size.as_u64()) => Ok(size),
+        Ok(_) => Err(format!("give from {} to {}", ByteSize(MIN_SIZE), ByteSize(MAX_SIZE))),
+        Err(_) => Err("give a size as 512MiB or 4GiB".to_owned()),
     }
 }
 
@@ -74,6 +87,9 @@ mod tests {
         assert!(parse_wait("1").is_err());
         assert!(parse_interval("0s").is_err() && parse_interval("999ms").is_err());
         assert_eq!(parse_interval("1s").unwrap().as_secs(), 1);
+        assert_eq!(parse_size("64MiB").unwrap().as_u64(), 64 << 20);
+        assert_eq!(parse_size("1.5 GB").unwrap().as_u64(), 1_500_000_000);
+        assert!(parse_size("much").is_err() && parse_size("1KiB").is_err() && parse_size("1EiB").is_err());
         let show = |limit| {
             Cli::try_parse_from(["rutli", "log", "show", "--log", "l", "--key", "k", "--limit", limit])
         };

@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    os::unix::process::CommandExt as _,
     path::{Path, PathBuf},
     process::{Command, Output},
 };
@@ -114,6 +115,27 @@ impl Desk {
         rebuild.args(["--expect", "expected", "--key", "key.pem", "--out", "rebuild.dsse.json"]);
         rebuild.args(["--isolation", isolation, "--command", command]).args(more);
         rebuild
+    }
+
+    /// The same command as an ordinary user, whom access rights hold, if the tests run as root, whom they do not.
+    pub fn as_ordinary_user(&self, command: &Command) -> Command {
+        const NOBODY: u32 = 65_534;
+        let mut ordinary = Command::new(command.get_program());
+        if nix::unistd::geteuid().is_root() {
+            // Theirs, and where they may come.
+            fs::copy(command.get_program(), self.path("rutli")).unwrap();
+            run(Command::new("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(self.path("")));
+            ordinary = Command::new(self.path("rutli"));
+            ordinary.uid(NOBODY).gid(NOBODY);
+        }
+        ordinary.args(command.get_args()).current_dir(self.path(""));
+        for (name, value) in command.get_envs() {
+            match value {
+                Some(value) => ordinary.env(name, value),
+                None => ordinary.env_remove(name),
+            };
+        }
+        ordinary
     }
 
     /// Runs `line` between the walls, and gives what it says on stdout: the rest of the way shows that it is that.

@@ -2,7 +2,6 @@
 
 use std::{
     fs,
-    os::unix::process::CommandExt,
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
@@ -30,7 +29,7 @@ fn sleepers(mark: &str) -> usize {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test that waits")]
-fn eventually(what: &str, mut is: impl FnMut() -> bool) {
+pub fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     let deadline = Instant::now() + Duration::from_secs(120);
     while !is() {
         assert!(Instant::now() < deadline, "{what}");
@@ -38,7 +37,7 @@ fn eventually(what: &str, mut is: impl FnMut() -> bool) {
     }
 }
 
-fn mark(number: u32) -> String {
+pub fn mark(number: u32) -> String {
     format!("{number}{:07}", std::process::id())
 }
 
@@ -102,9 +101,11 @@ fn a_build_that_fails_is_told_with_its_last_words() {
 
 fn started(desk: &Desk, isolation: &str, mark: &str) -> Child {
     desk.write("expected/f", "x");
-    let mut rebuild = desk.rebuild(isolation, &line(mark, "wait"), &[]);
+    // One that does not want to end with whoever started it.
+    let stays = format!("exec setpriv --pdeathsig clear sleep {mark}3");
+    let mut rebuild = desk.rebuild(isolation, &line(mark, &stays), &[]);
     let child = rebuild.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    eventually("the build does not start", || sleepers(mark) == 2);
+    eventually("the build does not start", || sleepers(mark) == 3);
     child
 }
 
@@ -137,7 +138,9 @@ fn whoever_ends_it_while_it_unpacks_ends_it_in_order() {
     let rebuild = rebuild.env("TMPDIR", desk.path("tmp")).stdout(Stdio::null()).stderr(Stdio::null());
     let mut child = rebuild.spawn().unwrap();
     let unpacking = || {
-        let mut places = fs::read_dir(desk.path("tmp")).unwrap().flatten();
+        // As it is seen where it is mounted.
+        let seen = format!("/proc/{}/root{}", child.id(), desk.path("tmp").display());
+        let mut places = fs::read_dir(seen).unwrap().flatten();
         places.any(|place| place.path().join("build/large").exists())
     };
     eventually("nothing is unpacked", unpacking);
@@ -146,27 +149,17 @@ fn whoever_ends_it_while_it_unpacks_ends_it_in_order() {
     assert_eq!(fs::read_dir(desk.path("tmp")).unwrap().count(), 0);
 }
 
-/// As an ordinary user, whom access rights hold; the tests may run as root, whom they do not.
 #[test]
 fn an_ordinary_user_rebuilds_too_and_nothing_is_left_on_the_disk() {
-    const NOBODY: u32 = 65_534;
     for isolation in ISOLATIONS {
         let desk = Desk::new();
         fs::create_dir(desk.path("tmp")).unwrap();
         let line = format!(
             "{COMMAND}; mkdir -p cache/deep; touch cache/deep/file; chmod -R a-w cache; chmod 0 cache"
         );
-        let args = desk.rebuild(isolation, &line, &["--output", "out"]);
-        let mut rebuild = Command::new(args.get_program());
-        if nix::unistd::geteuid().is_root() {
-            // Theirs, and where they may come.
-            fs::copy(args.get_program(), desk.path("rutli")).unwrap();
-            run(Command::new("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(desk.path("")));
-            rebuild = Command::new(desk.path("rutli"));
-            rebuild.uid(NOBODY).gid(NOBODY);
-        }
-        rebuild.args(args.get_args()).current_dir(desk.path("")).env("TMPDIR", desk.path("tmp"));
-        let output = rebuild.output().unwrap();
+        let mut rebuild = desk.rebuild(isolation, &line, &["--output", "out"]);
+        rebuild.env("TMPDIR", desk.path("tmp"));
+        let output = desk.as_ordinary_user(&rebuild).output().unwrap();
         assert_eq!(code(&output), 0, "{isolation}: {}", said(&output));
         assert_eq!(fs::read_dir(desk.path("tmp")).unwrap().count(), 0, "{isolation}");
     }
