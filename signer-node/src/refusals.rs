@@ -381,9 +381,10 @@ mod tests {
     #[test]
     fn what_was_permitted_in_another_product_takes_nothing_from_a_refusal() {
         let mut refusals = Refusals::default();
-        refusals.permit(&release("other", 1, 2), &[1; 32]);
-        learn(&mut refusals, 1, &refused(7, &[0, 40]));
-        assert!(is_refused(&refusals, "suite", 1));
+        refusals.permit(&release("suite", 1, 1), &[1; 32]);
+        refusals.permit(&release("other", 1, 3), &[2; 32]);
+        learn(&mut refusals, 1, &refused(7, &[2, 40]));
+        assert!(is_refused(&refusals, "suite", 3));
     }
 
     #[test]

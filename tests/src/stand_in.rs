@@ -15,6 +15,7 @@ use rutli_signer_node::{
     config::Config,
     gate::{Gate, LogState},
     identity::{IdentityFile, Unsealed},
+    journal::Journal,
     key_store::KeyStore,
     marks::Marks,
     policy::Policy,
@@ -51,7 +52,9 @@ impl StandIn {
     /// Attaches in place of the node with this `node.toml`.
     pub async fn attach(config: &Path, manner: Manner) -> Self {
         let config = Config::load(config).unwrap();
-        let mut signer = signer(&config);
+        let kept = kept(&config).await;
+        let log_size = kept.head.as_ref().map_or(0, |kept| kept.head.size);
+        let mut signer = signer(&config, kept);
         let coordinator = config.coordinators.first().unwrap();
         let profile = Profile {
             coordinator: coordinator.url.clone(),
@@ -64,7 +67,7 @@ impl StandIn {
         };
         let (outbox, waiting) = mpsc::channel(256);
         outbox
-            .send(FromNode::Hello { version: "stand-in".into(), status: signer.status(), log_size: 0 })
+            .send(FromNode::Hello { version: "stand-in".into(), status: signer.status(), log_size })
             .await
             .unwrap();
         let up = ReceiverStream::new(waiting).map(Into::into);
@@ -110,13 +113,21 @@ impl Drop for StandIn {
     }
 }
 
-/// The real heart of the node, with the shares from the node's own folder. It has seen nothing of the log yet.
-fn signer(config: &Config) -> Signer {
+/// What the node kept of the log. A stand-in that had seen nothing of it would find the node's own cosignature beyond its head, and
+/// wait for its peers as a node does that was reverted.
+async fn kept(config: &Config) -> LogState {
+    let (journal, _) = Journal::open(&config.data_dir.join("node.sqlite")).await.unwrap();
+    let kept = journal.log(config.log.origin()).await.unwrap();
+    journal.close().await.unwrap();
+    kept
+}
+
+/// The real heart of the node, with the shares from the node's own folder.
+fn signer(config: &Config, kept: LogState) -> Signer {
     let keys = KeyStore::open(&config.data_dir, config.seal.clone()).unwrap();
     let Unsealed { opener, identity } =
         IdentityFile::of(config).open(keys.opener().unwrap().unwrap()).unwrap();
-    let gate = Gate::new(config.log.clone(), config.me.clone(), identity, &config.peers, LogState::default())
-        .unwrap();
+    let gate = Gate::new(config.log.clone(), config.me.clone(), identity, &config.peers, kept).unwrap();
     let rules = config.policy.load().unwrap().rules;
     let policy = Policy::new(rules, 0, RateCounter::default(), Refusals::default());
     let mut signer = Signer::new(config.me.clone(), policy, Marks::default(), gate, None);

@@ -474,3 +474,52 @@ impl Reading {
         self.moved.unsent.store(unsent, Ordering::Relaxed);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+
+    use tokio::sync::Notify;
+    use tower::{Layer as _, Service as _, service_fn};
+
+    use super::*;
+    use crate::config::Limits;
+
+    /// What a caller has worked on is counted until that is done, also if it hangs up meanwhile.
+    #[tokio::test]
+    async fn a_call_is_counted_until_it_is_worked_off() {
+        let (began, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let bounds = Bounds::new(&Limits::default());
+        let inner = service_fn({
+            let (began, go_on) = (Arc::clone(&began), Arc::clone(&go_on));
+            move |_: Request<Body>| {
+                let (began, go_on) = (Arc::clone(&began), Arc::clone(&go_on));
+                async move {
+                    began.notify_one();
+                    go_on.notified().await;
+                    Ok::<_, Infallible>(Response::new(Body::empty()))
+                }
+            }
+        });
+        let mut calls = CallsLayer::new(Arc::clone(&bounds)).unwrap().layer(inner);
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        for path in ["/rutli.v1.ReleaseService/GetRelease", "/rutli.v1.ReleaseService/WatchRelease"] {
+            let mut request = Request::post(path).body(Body::empty()).unwrap();
+            request.extensions_mut().insert(Peer::new(&[], "authority", address, CancellationToken::new()));
+            let call = calls.call(request);
+            tokio::select! {
+                _ = call => panic!("{path}: it is answered"),
+                () = began.notified() => {}
+            }
+            // The caller has gone.
+            assert_eq!(bounds.clients.turns.used(), 1, "{path}");
+            go_on.notify_one();
+            let done = async {
+                while bounds.clients.turns.used() + bounds.clients.calls.used() > 0 {
+                    tokio::task::yield_now().await;
+                }
+            };
+            tokio::time::timeout(Duration::from_secs(10), done).await.unwrap();
+        }
+    }
+}

@@ -82,6 +82,16 @@ fn the_name_that_holds_most_makes_room() {
     assert!(bound.used() < before);
 }
 
+/// Whoever has one authority's key takes nothing from a name that another one vouches for.
+#[test]
+fn one_name_of_two_authorities_has_two_shares() {
+    let bound = bound(16);
+    let (one, other) = (Owner::new("a", "one"), Owner::new("a", "two"));
+    let _held: Vec<_> = (0..4).map(|_| bound.take(&one, 1).unwrap()).collect();
+    assert_eq!(whose(bound.take(&one, 1)), Whose::Name);
+    bound.take(&other, 1).unwrap();
+}
+
 #[test]
 fn what_is_not_used_yet_is_revoked_first() {
     let bound = bound(8);

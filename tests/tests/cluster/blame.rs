@@ -61,8 +61,8 @@ async fn a_lying_node_is_named_and_left_out() {
     assert!(release.signed_by.contains(&"vendor/vendor-2".to_owned()), "{:?}", release.signed_by);
 }
 
-/// Other ways to lie: what is no scalar, and one share less than asked for. The node is named, and all come. Each time in a
-/// deployment of its own, for a stand-in remembers nothing: where it had cosigned before it would have to catch up first.
+/// Other ways to lie: what is no scalar, and one share less than asked for. The node is named, and all releases are signed. Each time in
+/// a deployment of its own, because a stand-in writes nothing down.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_sends_rubbish_is_named() {
     for manner in [Manner::NoScalars, Manner::TooFewShares] {
