@@ -52,13 +52,16 @@ struct Kept {
     durable: bool,
 }
 
+/// By number of the product: the first statement that had a file. Few files are in more than one.
+type Firsts = SmallVec<[(u32, [u8; 8]); 1]>;
+
 /// Files that this node permitted, of each product: the first statement that had each of them. At most
 /// [`limits::MAX_PERMITTED_FILES`] in all. The product that has most of them forgets its oldest first, so that no product makes
 /// another one's forgotten.
 #[derive(Debug, Default)]
 pub struct PermittedFiles {
     /// In which products, in the order in which it was permitted.
-    first: HashMap<FileKey, SmallVec<[(u32, [u8; 8]); 1]>>,
+    first: HashMap<FileKey, Firsts>,
     products: HashMap<Product, u32>,
     /// By product: oldest first.
     order: Vec<VecDeque<FileKey>>,
