@@ -64,6 +64,16 @@ impl Story {
     }
 
     /// The node ends without a word, and comes back with its files and what its journal has.
+    /// By [`REBUILT`], with a release that its documents had permitted.
+    async fn permitted() -> (Self, Batch, [Vec<u8>; 3]) {
+        let mut story = Self::new(rules(REBUILT)).await;
+        let batch = story.batch(&release(1));
+        let item = batch.items[0].clone();
+        let documents = [provenance(&item.release, BUILDER), rebuild(&item.release), approval(&item, ANNA)];
+        assert!(story.with(&batch, &documents).await.is_ok());
+        (story, batch, documents)
+    }
+
     async fn restart(&mut self) {
         self.journal.close().await.unwrap();
         let (journal, recovered) = Journal::open(&self.folder.path().join("node.sqlite")).await.unwrap();
@@ -260,11 +270,7 @@ async fn evidence_that_the_log_names_cannot_be_kept_back() {
 /// The same answer at the hundredth time: what is remembered of documents never turns into more than they say.
 #[tokio::test]
 async fn what_is_remembered_of_a_document_holds_for_its_release_alone() {
-    let mut story = Story::new(rules(REBUILT)).await;
-    let batch = story.batch(&release(1));
-    let item = batch.items[0].clone();
-    let documents = [provenance(&item.release, BUILDER), rebuild(&item.release), approval(&item, ANNA)];
-    assert!(story.with(&batch, &documents).await.is_ok());
+    let (mut story, _, documents) = Story::permitted().await;
     // Its documents with the next release, of which only the approval is its own.
     let next = story.batch(&content(2, 9, None));
     let own = approval(&next.items[0], ANNA);
@@ -279,11 +285,7 @@ async fn what_is_remembered_of_a_document_holds_for_its_release_alone() {
 /// release was permitted durably. The same for a key that ran out.
 #[tokio::test]
 async fn an_approver_who_is_revoked_between_two_batches_stops_the_second() {
-    let mut story = Story::new(rules(REBUILT)).await;
-    let batch = story.batch(&release(1));
-    let item = batch.items[0].clone();
-    let documents = [provenance(&item.release, BUILDER), rebuild(&item.release), approval(&item, ANNA)];
-    assert!(story.with(&batch, &documents).await.is_ok());
+    let (mut story, batch, documents) = Story::permitted().await;
     let trusted = story.files.clone();
 
     story.change("allowed_signers", &signer_line("beat", BEAT, ""));
@@ -629,11 +631,7 @@ async fn broken_files_leave_the_earlier_rules_in_force() {
 /// cannot be read. Nothing is refused for it: the release waits.
 #[tokio::test]
 async fn a_broken_directory_keeps_no_trust_that_was_taken_back() {
-    let mut story = Story::new(rules(REBUILT)).await;
-    let batch = story.batch(&release(1));
-    let item = batch.items[0].clone();
-    let documents = [provenance(&item.release, BUILDER), rebuild(&item.release), approval(&item, ANNA)];
-    assert!(story.with(&batch, &documents).await.is_ok());
+    let (mut story, batch, documents) = Story::permitted().await;
     let good = story.files.clone();
     let broken = |changes: &[(&str, &str)]| {
         let mut files = good.clone();
@@ -671,11 +669,7 @@ async fn a_broken_directory_keeps_no_trust_that_was_taken_back() {
 /// What was taken out of a policy file, or is forbidden by one, counts at once, though another file is wrong.
 #[tokio::test]
 async fn a_broken_directory_keeps_no_policy_that_was_taken_back() {
-    let mut story = Story::new(rules(REBUILT)).await;
-    let batch = story.batch(&release(1));
-    let item = batch.items[0].clone();
-    let documents = [provenance(&item.release, BUILDER), rebuild(&item.release), approval(&item, ANNA)];
-    assert!(story.with(&batch, &documents).await.is_ok());
+    let (mut story, batch, documents) = Story::permitted().await;
     let good = story.files.clone();
     let changed = |changes: &[(&str, Option<&str>)]| {
         let mut files = good.clone();

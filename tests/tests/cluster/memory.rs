@@ -217,16 +217,13 @@ async fn a_clean_stop_leaves_one_file_that_holds_everything() {
     sign(&cluster, build("stable", 4, 1), SOON).await;
 }
 
-/// A whole machine is reverted, data folder and witness: only its own cosignature tells the node. The
-/// coordinator shows it with the first head, before any work, and tells its operators that the node's head
-/// went down. The node signs nothing before its peers have cosigned since, and then goes on by itself.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_node_put_back_with_its_witness_finds_its_own_cosignature() {
+/// A deployment whose supervisor's machine was copied before it cosigned the published head, and is stopped now; and the size of that
+/// head.
+async fn copied_machine() -> (Cluster, u64) {
     let mut cluster = Cluster::start(Setup::default()).await;
     sign(&cluster, build("stable", 1, 1), SOON).await;
     cluster.stop("supervisor-1");
-    let folder = cluster.node_folder("supervisor-1");
-    copy_folder(&folder, &cluster.folder().join("machine"));
+    copy_folder(&cluster.node_folder("supervisor-1"), &cluster.folder().join("machine"));
     cluster.start_party("supervisor-1");
     let second = sign(&cluster, build("stable", 2, 1), SOON).await;
     // Published with its cosignature: that is what it will find.
@@ -237,18 +234,36 @@ async fn a_node_put_back_with_its_witness_finds_its_own_cosignature() {
     .await;
     let seen = cluster.status("supervisor-1").await.log_size;
     cluster.stop("supervisor-1");
+    (cluster, seen)
+}
+
+/// The supervisor's machine as it was copied. Its peers stop, so that nothing tells it what they have cosigned since.
+fn put_back(cluster: &mut Cluster) {
+    let folder = cluster.node_folder("supervisor-1");
     fs::remove_dir_all(&folder).unwrap();
     copy_folder(&cluster.folder().join("machine"), &folder);
-    // Its peers are away, so that nothing tells it what they have cosigned since.
     for node in ["vendor-1", "vendor-2", "vendor-3"] {
         cluster.stop(node);
     }
-    cluster.start_party("supervisor-1");
+}
+
+async fn catches_up(cluster: &Cluster) {
     eventually("it catches up", PATIENCE, async || {
         let status = cluster.status("supervisor-1").await;
         if status.log_state == "catching-up" { Ok(()) } else { Err(format!("{status:?}")) }
     })
     .await;
+}
+
+/// A whole machine is reverted, data folder and witness: only its own cosignature tells the node. The
+/// coordinator shows it with the first head, before any work, and tells its operators that the node's head
+/// went down. The node signs nothing before its peers have cosigned since, and then goes on by itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_put_back_with_its_witness_finds_its_own_cosignature() {
+    let (mut cluster, seen) = copied_machine().await;
+    put_back(&mut cluster);
+    cluster.start_party("supervisor-1");
+    catches_up(&cluster).await;
     let info = cluster.node_info("supervisor-1").await.unwrap();
     assert!(info.log_size_before >= seen && info.log_size >= seen, "{info:?}");
     assert!(cluster.log("coordinator").contains("the node's head of the log went down"));
@@ -272,20 +287,7 @@ async fn a_node_put_back_with_its_witness_finds_its_own_cosignature() {
 /// still knows the last one that the node cosigned.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_that_was_killed_still_knows_what_a_node_cosigned() {
-    let mut cluster = Cluster::start(Setup::default()).await;
-    sign(&cluster, build("stable", 1, 1), SOON).await;
-    cluster.stop("supervisor-1");
-    let folder = cluster.node_folder("supervisor-1");
-    copy_folder(&folder, &cluster.folder().join("machine"));
-    cluster.start_party("supervisor-1");
-    let second = sign(&cluster, build("stable", 2, 1), SOON).await;
-    eventually("it is proved", SOON, async || {
-        let release = get(&cluster, &second.release_id).await;
-        if release.proven_at == 0 { Err("not yet".to_owned()) } else { Ok(()) }
-    })
-    .await;
-    let seen = cluster.status("supervisor-1").await.log_size;
-    cluster.stop("supervisor-1");
+    let (mut cluster, seen) = copied_machine().await;
     // Without it nothing is signed, but what is asked for is logged and published, with its peers' cosignatures alone.
     create(&cluster, build("stable", 3, 1)).await;
     eventually("its peers go on", SOON, async || {
@@ -295,18 +297,10 @@ async fn a_coordinator_that_was_killed_still_knows_what_a_node_cosigned() {
     })
     .await;
     cluster.kill("coordinator");
-    fs::remove_dir_all(&folder).unwrap();
-    copy_folder(&cluster.folder().join("machine"), &folder);
-    for node in ["vendor-1", "vendor-2", "vendor-3"] {
-        cluster.stop(node);
-    }
+    put_back(&mut cluster);
     cluster.start_party("coordinator");
     cluster.start_party("supervisor-1");
-    eventually("it catches up", PATIENCE, async || {
-        let status = cluster.status("supervisor-1").await;
-        if status.log_state == "catching-up" { Ok(()) } else { Err(format!("{status:?}")) }
-    })
-    .await;
+    catches_up(&cluster).await;
     assert!(cluster.log("coordinator").contains("the node's head of the log went down"));
 }
 
