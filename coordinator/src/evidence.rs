@@ -149,9 +149,8 @@ pub fn check_room(known: &[v1::EvidenceInfo], submitter: &str, fresh: &[&Documen
         let size = usize::try_from(info.size).unwrap_or(usize::MAX);
         (info.submitter == submitter, is_word, size)
     });
-    let added = fresh.iter().map(|document| {
-        (true, matches!(document.kind, Kind::Approval | Kind::Refusal), document.bytes.len())
-    });
+    let is_word = |document: &&Document| matches!(document.kind, Kind::Approval | Kind::Refusal);
+    let added = fresh.iter().map(|document| (true, is_word(document), document.bytes.len()));
     let all: Vec<(bool, bool, usize)> = there.chain(added).collect();
     let sum = |of: &dyn Fn(&(bool, bool, usize)) -> bool| {
         let of = all.iter().filter(|document| of(document));
@@ -182,7 +181,6 @@ pub fn check_room(known: &[v1::EvidenceInfo], submitter: &str, fresh: &[&Documen
              left to custodians"
         ));
     }
-    let is_word = |document: &&Document| matches!(document.kind, Kind::Approval | Kind::Refusal);
     let (_, attested) = sum(&|(_, is_word, _)| !is_word);
     let most = wire_limits::MAX_EVIDENCE_TOTAL_BYTES - limits::EVIDENCE_BYTES_FOR_WORDS;
     if attested > most && !fresh.iter().all(is_word) {

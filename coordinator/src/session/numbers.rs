@@ -89,8 +89,9 @@ impl Numbers {
 }
 
 impl Known {
-    /// The highest sequence that so many nodes of some organisation have permitted that too few are left
-    /// below it. A single node cannot close a channel, unless its organisation cannot do without it.
+    /// The highest sequence that some organisation can no longer sign, because the nodes that have not
+    /// permitted it, or a higher one, are fewer than its threshold. A single node cannot close a channel,
+    /// unless its organisation cannot do without it.
     fn quorum_mark(&self, roster: &Roster) -> Option<Sequence> {
         let of = |organisation: &rutli_keys::RosterOrganisation| {
             let mut marks: Vec<Option<Sequence>> =

@@ -82,7 +82,7 @@ fn the_name_that_holds_most_makes_room() {
     assert!(bound.used() < before);
 }
 
-/// Whoever has one authority's key takes nothing from a name that another one vouches for.
+/// The holder of one authority's key takes nothing from a name that another one vouches for.
 #[test]
 fn one_name_of_two_authorities_has_two_shares() {
     let bound = bound(16);
