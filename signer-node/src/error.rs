@@ -72,7 +72,7 @@ pub enum Error {
         /// The folder.
         path: PathBuf,
     },
-    /// The operator left the identity key as it was made: whoever reads the file is this node.
+    /// The operator left the identity key as it was made: anybody who reads the file can act as this node.
     #[error(
         "the identity key {path} is not sealed; run: age -r {recipient} -o '{path}.sealed' '{path}' && shred -u '{path}' && \
          mv '{path}.sealed' '{path}'",

@@ -28,7 +28,7 @@ pub const MAX_VERSIONS: usize = 1 << 18;
 pub const MAX_CHANNELS: usize = 4096;
 
 /// Whether a product that has `own` of `all` may have one more, where there are at most `most`: a quarter for each, and the last tenth
-/// for products that have less than a hundredth. So whoever may have one product signed takes nothing from the others.
+/// for products that have less than a hundredth. So a pipeline of one product takes nothing from the others.
 #[must_use]
 pub const fn has_room(most: usize, own: usize, all: usize) -> bool {
     let open = if own < most / 100 { most } else { most - most / 10 };

@@ -1,7 +1,7 @@
 //! A cgroup (version 2) for a build, where this program may make one: in its own, if that is delegated to it alone, else beside it.
 //!
 //! The limits are on the outer of two. The build's processes are in the inner one, which is the root of all that they can see of cgroups:
-//! whoever mounts them inside, as the owner of these files, finds no limit there to raise.
+//! a build that mounts them inside, as the owner of these files, finds no limit there to raise.
 
 use std::{
     fs::{self, OpenOptions},

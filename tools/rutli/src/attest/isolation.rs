@@ -9,7 +9,7 @@
 //! | `/proc`, `/dev` | fresh ones |
 //! | network | a loopback device of its own |
 //! | environment | [`environment`], and what was asked for |
-//! | user | 1000, without any capability; outside, whoever runs this program, or `nobody` where that is root. Host `build` |
+//! | user | 1000, without any capability; outside, the user who runs this program, or `nobody` where that is root. Host `build` |
 //! | how much | [`Limits`] |
 //!
 //! With Bubblewrap where it works, else by util-linux in `namespaces.sh`, to the same effect but for this: Bubblewrap has the loopback
@@ -298,7 +298,7 @@ fn unshare(room: &Room) -> Command {
 /// A user namespace for the build, by a program that the build's PATH does not choose, where it is user 1000 and has no right over the walls.
 const USER_NAMESPACE: [&str; 5] = ["/usr/bin/unshare", "--user", "--map-user=1000", "--map-group=1000", "--"];
 
-/// From root to nobody, for good.
+/// From root to nobody, permanently.
 fn become_nobody() -> Vec<String> {
     let line = format!(
         "/usr/bin/setpriv --reuid={NOBODY} --regid={NOBODY} --clear-groups --bounding-set=-all --inh-caps=-all --no-new-privs --"

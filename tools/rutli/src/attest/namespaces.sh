@@ -2,7 +2,7 @@
 # user namespace where it is not run by root. COMMAND makes the build another user, without any right over these walls.
 #
 # PLACE SCRATCH NUMBER (FROM TO)… COMMAND…: the folder with `root`, an empty one for the new root, and `build`, the build's; the one with
-# `tmp` and `shm`; so many things to be read, each from where it is to where it shall be; what to run.
+# `tmp` and `shm`; the number of things to be read, each from where it is to where it shall be; what to run.
 root=$1/root build=$1/build scratch=$2 number=$3
 shift 3
 # People who are not root seldom have the folders of `pivot_root` in it.

@@ -35,7 +35,7 @@ pub struct Place {
 }
 
 impl Place {
-    /// Makes one of at most so many bytes, and puts this process into a mount namespace of its own to see it, with a user namespace for
+    /// Makes one of at most this many `bytes`, and puts this process into a mount namespace of its own to see it, with a user namespace for
     /// those who are not root. Only a process without other threads can do that.
     ///
     /// # Errors

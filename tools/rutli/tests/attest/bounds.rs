@@ -17,7 +17,7 @@ const RUN: &str = "cc -o bomb main.c && exec ./bomb MARK";
 /// The bounds of all tests here.
 const BOUNDS: [&str; 8] = ["--memory", "64MiB", "--disk", "32MiB", "--processes", "32", "--timeout", "90s"];
 
-/// Takes memory, in so many processes, and does not mind if it gets none.
+/// Takes memory, in `processes` processes, and does not mind if it gets none.
 fn memory_bomb(processes: u32, mebibytes: u32) -> String {
     format!(
         "#include <stdlib.h>\n#include <string.h>\n#include <unistd.h>\n\

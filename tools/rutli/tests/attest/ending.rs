@@ -101,7 +101,7 @@ fn a_build_that_fails_is_told_with_its_last_words() {
 
 fn started(desk: &Desk, isolation: &str, mark: &str) -> Child {
     desk.write("expected/f", "x");
-    // One that does not want to end with whoever started it.
+    // One that does not want to end with its starter.
     let stays = format!("exec setpriv --pdeathsig clear sleep {mark}3");
     let mut rebuild = desk.rebuild(isolation, &line(mark, &stays), &[]);
     let child = rebuild.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
