@@ -505,10 +505,12 @@ auditors = ["auditor"]
 [[allow]]
 class = "product-build"
 product = "suite"
+unattested = true
 embargo = true
 [[allow]]
 class = "av-database"
 product = "avdb"
+unattested = true
 "#,
         sockets = sockets.display(),
         deadline = setup.deadline_minutes,

@@ -292,7 +292,8 @@ fn strangers(id: &PolicyId, rule: &Rule, literals: &Literals, trust: Option<&Tru
 }
 
 /// Sets whose members are compared in a way that cannot be followed here: what is missing may not be found, and a misspelt
-/// name not seen. And permits that leave the product or the class to the pipeline.
+/// name not seen. And permits that leave the product or the class to the pipeline, or ask nobody whether the files are that
+/// product.
 fn warnings(id: &PolicyId, rule: &Rule, literals: &Literals) -> Vec<String> {
     let sets = documents::ATTRIBUTES.iter().filter(|attribute| literals.indirect.contains(**attribute));
     let free = [("resource.product", "product"), ("resource.class", "class")]
@@ -311,7 +312,16 @@ fn warnings(id: &PolicyId, rule: &Rule, literals: &Literals) -> Vec<String> {
             rule.file, rule.line
         )
     });
-    indirect.chain(free).collect()
+    let is_tied =
+        ["context.builderIds", "context.sourceUris"].iter().any(|tie| literals.asked.contains(*tie));
+    let untied = (rule.effect == Effect::Permit && !is_tied).then(|| {
+        format!(
+            "{}, line {}: the permit {id} asks nobody whether the files are the product that the pipeline says they are: compare \
+             context.builderIds or context.sourceUris",
+            rule.file, rule.line
+        )
+    });
+    indirect.chain(free).chain(untied).collect()
 }
 
 fn is_id(text: &str) -> bool {

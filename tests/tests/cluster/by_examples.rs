@@ -14,6 +14,8 @@ use super::{SOON, create, get};
 
 /// The examples' builder.
 pub(super) const BUILDER_ID: &str = "https://ci.vendor.example/builder";
+/// The examples' builder of databases.
+pub(super) const AV_BUILDER_ID: &str = "https://ci.vendor.example/avdb";
 /// The examples' rebuilder.
 pub(super) const REBUILDER_ID: &str = "https://rebuild.supervisor.example";
 

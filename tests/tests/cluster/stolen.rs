@@ -2,10 +2,10 @@
 //! of a builder, a rebuilder, a tester or a custodian, gets nothing signed. The nodes decide by the example rules as they are shipped.
 
 use rutli_evidence::{APPROVAL_NAMESPACE, approval_text};
-use rutli_release::ReleaseId;
+use rutli_release::{ReleaseId, VerifiedRelease};
 use rutli_tests::{
     cluster::{Cluster, Setup},
-    evidence::{SOURCE, STRANGER, TESTER, built, signed, tested},
+    evidence::{BUILDER, SOURCE, STRANGER, TESTER, built, signed, tested},
     releases::{build, database, finished},
 };
 use rutli_wire::v1;
@@ -13,7 +13,9 @@ use sha2::{Digest as _, Sha256};
 
 use super::{
     SOON,
-    by_examples::{BUILDER_ID, REBUILDER_ID, add, asked, content, documents, take_example_rules, waits},
+    by_examples::{
+        AV_BUILDER_ID, BUILDER_ID, REBUILDER_ID, add, asked, content, documents, take_example_rules, waits,
+    },
 };
 
 /// As many databases as the supervisor's example permits within an hour.
@@ -71,19 +73,29 @@ async fn the_same_files_once_more(cluster: &Cluster, genuine: &[Vec<u8>]) {
     assert!(!waiting.contains("vendor-builder") && !waiting.contains("rebuild by"), "{waiting}");
 }
 
-/// None without its own test result; and with the tester's key, too, only so many in an hour.
+/// None without its own provenance and test result; none that another builder of the vendor made; and with both keys, too,
+/// only so many in an hour.
 async fn databases(cluster: &Cluster) {
     let mut old = Vec::new();
     for sequence in 1..=DATABASES_IN_HOUR {
         let (id, release) = asked(cluster, database("stable", sequence, 3), &old).await;
-        waits(cluster, &id, &["false-positives"]).await;
-        let result = tested(&release, TESTER, &["false-positives"], &[]);
-        add(cluster, &id, std::slice::from_ref(&result)).await;
+        waits(cluster, &id, &["provenance", "false-positives"]).await;
+        let own = database_evidence(&release);
+        let of_suite = built(&release, BUILDER, BUILDER_ID, SOURCE);
+        add(cluster, &id, &[own[1].clone(), of_suite]).await;
+        let waiting = waits(cluster, &id, &["provenance"]).await;
+        assert!(!waiting.contains("the passed test"), "{waiting}");
+        add(cluster, &id, &own).await;
         let ended = finished(cluster.channel("pipeline").await, &id, SOON).await;
         assert_eq!(ended.state(), v1::ReleaseState::Signed);
-        old = vec![result];
+        old = own;
     }
     let (id, release) = asked(cluster, database("stable", DATABASES_IN_HOUR + 1, 3), &[]).await;
-    add(cluster, &id, &[tested(&release, TESTER, &["false-positives"], &[])]).await;
+    add(cluster, &id, &database_evidence(&release)).await;
     waits(cluster, &id, &["supervisor/supervisor-1", "quieter hour"]).await;
+}
+
+/// By the vendor's builder and tester.
+fn database_evidence(release: &VerifiedRelease) -> Vec<Vec<u8>> {
+    vec![built(release, BUILDER, AV_BUILDER_ID, SOURCE), tested(release, TESTER, &["false-positives"], &[])]
 }

@@ -59,6 +59,8 @@ pub enum Variant {
     WrongRole,
     /// By the right key, in the name of somebody for whom it may not speak.
     WrongName,
+    /// By the right key, in the name of a builder of something else.
+    OtherBuilder,
     /// From another source than the build.
     OtherSource,
     /// Right, and beside it one by the same builder from another source.
@@ -95,9 +97,13 @@ pub struct Papers {
 }
 
 use Variant::{
-    BySelf, Contradicted, Failed, Forged, Missing, OtherNamespace, OtherOrganisation, OtherSource,
-    OtherStatement, OtherTest, Revoked, Right, Swapped, Tampered, WrongName, WrongRole,
+    BySelf, Contradicted, Failed, Forged, Missing, OtherBuilder, OtherNamespace, OtherOrganisation,
+    OtherSource, OtherStatement, OtherTest, Revoked, Right, Swapped, Tampered, WrongName, WrongRole,
 };
+
+/// The builders of the examples.
+const SUITE_BUILDER: &str = "https://ci.vendor.example/builder";
+const AV_BUILDER: &str = "https://ci.vendor.example/avdb";
 
 impl Lane {
     /// The folder of its rules.
@@ -132,6 +138,14 @@ impl Lane {
         self.folder() == "supervisor-node"
     }
 
+    /// Who builds what it is asked for, and who builds something else.
+    fn builders(self) -> (&'static str, &'static str) {
+        match self.class() {
+            Class::ProductBuild if self.folder() != "av-database" => (SUITE_BUILDER, AV_BUILDER),
+            _ => (AV_BUILDER, SUITE_BUILDER),
+        }
+    }
+
     pub fn slots(self) -> &'static [Slot] {
         use Slot::{Approval, Clean, Install, Provenance, Rebuild, Second, Unit};
         match self {
@@ -139,8 +153,8 @@ impl Lane {
             Self::VendorBeta => &[Provenance, Unit],
             Self::VendorNightly => &[Provenance, Unit, Approval],
             Self::SupervisorProduct => &[Provenance, Rebuild, Approval],
-            Self::VendorDatabase | Self::SupervisorDatabase => &[Clean],
-            Self::Databases | Self::DatabasesLarge => &[Clean, Approval, Second],
+            Self::VendorDatabase | Self::SupervisorDatabase => &[Provenance, Clean],
+            Self::Databases | Self::DatabasesLarge => &[Provenance, Clean, Approval, Second],
             Self::DatabasesProduct => &[Provenance, Clean, Approval],
         }
     }
@@ -161,9 +175,17 @@ impl Slot {
 
     fn variants(self) -> &'static [Variant] {
         match self {
-            Self::Provenance => {
-                &[Missing, Forged, Swapped, Tampered, WrongRole, WrongName, Contradicted, Revoked]
-            }
+            Self::Provenance => &[
+                Missing,
+                Forged,
+                Swapped,
+                Tampered,
+                WrongRole,
+                WrongName,
+                OtherBuilder,
+                Contradicted,
+                Revoked,
+            ],
             Self::Rebuild => {
                 &[Missing, Forged, Swapped, Tampered, WrongRole, WrongName, OtherSource, BySelf, Revoked]
             }
@@ -269,12 +291,13 @@ impl Papers {
 
 fn document(lane: Lane, slot: Slot, variant: Variant, item: &BatchItem, other: &BatchItem) -> Vec<u8> {
     match slot {
-        Slot::Provenance => {
-            build(BUILDER, "https://ci.vendor.example/builder", TESTER, variant, (item, other))
+        Slot::Provenance if variant == OtherBuilder => {
+            built(&item.release, BUILDER, lane.builders().1, SOURCE)
         }
+        Slot::Provenance => build(BUILDER, lane.builders().0, TESTER, variant, (item, other)),
         Slot::Rebuild if variant == BySelf => {
             let release = &item.release;
-            let again = built(release, BUILDER, "https://ci.vendor.example/builder", SOURCE);
+            let again = built(release, BUILDER, SUITE_BUILDER, SOURCE);
             // Not the very document that is the provenance.
             spaced(&again)
         }
@@ -364,15 +387,15 @@ fn note(lane: Lane, slot: Slot, variant: Variant, is_revoked: bool) -> Option<&'
         };
     }
     let is_build = matches!(slot, Slot::Provenance | Slot::Rebuild);
-    let knows_the_tester_alone = lane.folder() == "av-database";
-    let is_by_tester = is_build == (variant == WrongRole);
+    let knows_one_builder = lane.folder() == "av-database";
     match variant {
         Forged | Tampered | Revoked => Some("no signature of it verifies"),
-        _ if is_revoked || (knows_the_tester_alone && !is_by_tester) => Some("no signature of it verifies"),
+        _ if is_revoked => Some("no signature of it verifies"),
         WrongRole if is_build => Some("whom this node trusts as tester"),
         WrongRole => Some("whom this node trusts as builder"),
         Swapped => Some("it contradicts the release"),
         WrongName => Some("may not speak for"),
+        OtherBuilder if knows_one_builder => Some("may not speak for"),
         _ => None,
     }
 }

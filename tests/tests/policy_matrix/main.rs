@@ -42,12 +42,12 @@ const SUCCESSOR: u8 = 140;
 
 #[test]
 fn stable_builds_at_the_vendors_node() {
-    hold(Lane::VendorStable, 29);
+    hold(Lane::VendorStable, 28);
 }
 
 #[test]
 fn beta_builds_at_the_vendors_node() {
-    hold(Lane::VendorBeta, 20);
+    hold(Lane::VendorBeta, 21);
 }
 
 #[test]
@@ -57,17 +57,17 @@ fn a_channel_of_which_no_policy_speaks_at_the_vendors_node() {
 
 #[test]
 fn databases_at_the_vendors_node() {
-    hold(Lane::VendorDatabase, 20);
+    hold(Lane::VendorDatabase, 21);
 }
 
 #[test]
 fn product_builds_at_the_supervisors_node() {
-    hold(Lane::SupervisorProduct, 42);
+    hold(Lane::SupervisorProduct, 43);
 }
 
 #[test]
 fn databases_at_the_supervisors_node() {
-    hold(Lane::SupervisorDatabase, 41);
+    hold(Lane::SupervisorDatabase, 40);
 }
 
 #[test]

@@ -145,7 +145,7 @@ fn count(lane: Lane, papers: &Papers) -> Counted {
     };
     let is =
         |slot: Slot| variant(slot) == Variant::Right && !papers.revoked(lane).contains(&slot.holder(lane));
-    let contradiction = variant(Slot::Provenance) == Variant::Contradicted && lane.folder() != "av-database";
+    let contradiction = variant(Slot::Provenance) == Variant::Contradicted;
     Counted {
         builder: is(Slot::Provenance) || contradiction || variant(Slot::Rebuild) == Variant::BySelf,
         // One of another source counts as soon as a provenance names that source.
@@ -197,18 +197,26 @@ fn way(lane: Lane, counted: &Counted) -> Option<Way> {
             &[builder, (counted.rebuilder, Need::Rebuild), (counted.first, Need::OneOf("clara, dario"))],
         ),
         Lane::VendorDatabase | Lane::SupervisorDatabase => {
-            way("avdb-tested", &[(counted.clean, Need::Clean)])
+            way("avdb-tested", &[builder, (counted.clean, Need::Clean)])
         }
         Lane::Databases | Lane::DatabasesLarge => {
-            let both = [(counted.first, Need::Approval("anna")), (counted.second, Need::Approval("beat"))];
+            let both =
+                [builder, (counted.first, Need::Approval("anna")), (counted.second, Need::Approval("beat"))];
             match (counted.clean, counted.first, counted.second) {
                 _ if counted.failed => way("avdb-outbreak", &both),
                 (true, true, true) => {
-                    Some(Way { policies: vec!["avdb-outbreak", "avdb-tested"], needs: Vec::new() })
+                    let tested = way("avdb-tested", &[builder]);
+                    tested.map(|way| Way { policies: vec!["avdb-outbreak", "avdb-tested"], ..way })
                 }
                 // Two documents are missing for an outbreak, one for the other way.
-                (true, ..) | (false, false, false) => way("avdb-tested", &[(counted.clean, Need::Clean)]),
-                // Of two ways with one document missing each it is the custodians' that is said.
+                (true, ..) | (false, false, false) => {
+                    way("avdb-tested", &[builder, (counted.clean, Need::Clean)])
+                }
+                // Of two ways with two documents missing each it is the tester's that is said …
+                (false, first, second) if !counted.builder && first != second => {
+                    way("avdb-tested", &[builder, (counted.clean, Need::Clean)])
+                }
+                // … and with one each the custodians'.
                 _ => way("avdb-outbreak", &both),
             }
         }

@@ -202,7 +202,7 @@ impl Stage {
         sign::read_key(&workplace.release_key())
     }
 
-    /// Signs the given files, which are free; the AV database with its test result; and the suite with its provenance, a rebuild
+    /// Signs the given files, which are free; the AV database with its provenance and test result; and the suite with its provenance, a rebuild
     /// and an approval. Gives each with its files, and what could not be shown.
     async fn sign_all(
         &self,
@@ -213,11 +213,12 @@ impl Stage {
     ) -> Result<(Vec<SignedFiles>, Vec<String>), Failure> {
         let mut signed = vec![self.sign(workplace, build_request(workplace.files.clone())?, key).await?];
         let files = workplace.write_av_database()?;
-        let tested = people.evidence("false-positives");
-        people.attest_tests(&["false-positives"], &files, &tested).await?;
-        step("the vendor's tester attests that the AV database passed the false-positive test");
+        let attested = people.attest_av_database(&files).await?;
+        step(
+            "the vendor's builder attests the AV database, and its tester that it passed the false-positive test",
+        );
         let database = request(Class::AvDatabase, "avdb", CHANNEL, "1", files)?;
-        let database = sign::Request { evidence: evidence::read(&[tested])?, ..database };
+        let database = sign::Request { evidence: evidence::read(&attested)?, ..database };
         signed.push(self.sign(workplace, database, key).await?);
         let notices = match self.sign_suite(workplace, deployment, people, key).await? {
             Ok(suite) => {

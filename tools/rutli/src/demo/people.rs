@@ -46,8 +46,9 @@ const RULES: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// What the examples call whoever builds, and whoever builds again.
+/// What the examples call whoever builds the suite, and databases, and whoever builds again.
 const BUILDER_ID: &str = "https://ci.vendor.example/builder";
+const AV_BUILDER_ID: &str = "https://ci.vendor.example/avdb";
 const REBUILDER_ID: &str = "https://rebuild.supervisor.example";
 
 const SOURCE: &str = "suite-1.0.0";
@@ -152,27 +153,49 @@ impl<'a> People<'a> {
             );
         }
         let file = source.join("suite");
-        let (provenance, tests) = (self.evidence("provenance"), self.evidence("tests"));
-        let key = self.key("vendor-builder");
-        let attested = ["attest", "provenance", "--builder-id", BUILDER_ID, "--param"];
+        let provenance = self.evidence("provenance");
         let command = format!("command={BUILD}");
-        let mut run = self.rutli();
-        run.args(attested).arg(command).arg("--source").arg(&archive);
-        run.arg("--key").arg(key).arg("--out").arg(&provenance).arg(&file);
-        succeed(run).await?;
-        self.attest_tests(&["unit"], std::slice::from_ref(&file), &tests).await?;
+        let files = std::slice::from_ref(&file);
+        self.attest_build(&[BUILDER_ID, "--param", &command], &archive, files, &provenance).await?;
+        let tests = self.attest_tests("unit", files).await?;
         Ok(Built { file, evidence: vec![provenance, tests], archive })
     }
 
-    /// The vendor's tester attests which tests the files passed.
+    /// The vendor builds a database, tests it, and attests both. Gives the evidence.
     ///
     /// # Errors
-    /// When the command fails.
-    pub async fn attest_tests(&self, passed: &[&str], tested: &[PathBuf], out: &Path) -> Result<(), Failure> {
+    /// When a command fails.
+    pub async fn attest_av_database(&self, database: &[PathBuf]) -> Result<Vec<PathBuf>, Failure> {
+        let source = self.workplace.dir.join("source");
+        files::create_folder(&source, Access::Public)?;
+        let patterns = source.join("patterns.txt");
+        files::write_atomically(&patterns, b"The demo's database is made up of nothing.\n", Access::Public)?;
+        let provenance = self.evidence("avdb-provenance");
+        self.attest_build(&[AV_BUILDER_ID], &patterns, database, &provenance).await?;
+        Ok(vec![provenance, self.attest_tests("false-positives", database).await?])
+    }
+
+    /// The vendor's builder attests what it built of which source; `id` is what it calls itself, and what else it says.
+    async fn attest_build(
+        &self,
+        id: &[&str],
+        source: &Path,
+        built: &[PathBuf],
+        out: &Path,
+    ) -> Result<(), Failure> {
         let mut run = self.rutli();
-        run.args(["attest", "test-result"]).args(passed.iter().flat_map(|name| ["--passed", name]));
-        run.arg("--key").arg(self.key("vendor-tester")).arg("--out").arg(out).args(tested);
+        run.args(["attest", "provenance", "--builder-id"]).args(id).arg("--source").arg(source);
+        run.arg("--key").arg(self.key("vendor-builder")).arg("--out").arg(out).args(built);
         succeed(run).await.map(drop)
+    }
+
+    /// The vendor's tester attests which test the files passed. Gives where.
+    async fn attest_tests(&self, passed: &str, tested: &[PathBuf]) -> Result<PathBuf, Failure> {
+        let out = self.evidence(passed);
+        let mut run = self.rutli();
+        run.args(["attest", "test-result", "--passed", passed]);
+        run.arg("--key").arg(self.key("vendor-tester")).arg("--out").arg(&out).args(tested);
+        succeed(run).await.map(|_| out)
     }
 
     /// The supervisor builds the suite again from the source, without network, compares, and attests that it is the same.
@@ -289,7 +312,8 @@ mod tests {
 
     use super::*;
 
-    /// The demo's rules are those of the examples: with keys in the places that they name, they load without a warning.
+    /// The demo's rules are those of the examples: with keys in the places that they name, they load without a warning. What
+    /// `rutli init` wrote for the sandbox asks nobody.
     #[test]
     fn the_examples_rules_take_the_demos_keys() {
         let folder = tempfile::tempdir().unwrap();
@@ -313,7 +337,9 @@ mod tests {
                 })
                 .collect();
             let rules = rutli_policy::Rules::parse(&files).unwrap();
-            assert_eq!(rules.warnings(), [] as [&str; 0], "{}", node.id);
+            let of_examples =
+                rules.warnings().iter().filter(|warning| !warning.contains("the permit allow-"));
+            assert_eq!(of_examples.count(), 0, "{}: {:?}", node.id, rules.warnings());
             let ids: Vec<_> = rules.policies.ids().map(|id| id.as_str().to_owned()).collect();
             assert!(
                 ids.contains(&"avdb-tested".to_owned()) && ids.contains(&"allow-1".to_owned()),

@@ -257,10 +257,12 @@ nodes = ["supervisor-1"]
 [[allow]]
 class = "product-build"
 product = "sandbox"
+unattested = true
 
 [[allow]]
 class = "av-database"
 product = "sandbox"
+unattested = true
 "#
     )
 }

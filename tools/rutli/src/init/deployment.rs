@@ -42,6 +42,9 @@ pub struct Deployment {
     /// Who asks.
     #[serde(default)]
     pub clients: Clients,
+    /// Who builds what nodes sign.
+    #[serde(rename = "builder", default)]
+    pub builders: Vec<Builder>,
     /// What nodes sign.
     #[serde(rename = "allow", default)]
     pub allow: Vec<Allow>,
@@ -116,6 +119,18 @@ pub struct Clients {
     pub auditors: Vec<Requester>,
 }
 
+/// Who builds: becomes a key in the `trust.toml` of the nodes that sign what it builds.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Builder {
+    /// Its name in policies.
+    pub name: String,
+    /// Its public key: PEM (SPKI), or a line as in `id_ed25519.pub`.
+    pub public_key: String,
+    /// What its attestations say that it is (`builder.id`).
+    pub id: String,
+}
+
 /// What a node signs at first: becomes a policy of its own, see [`super::policy`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -124,6 +139,13 @@ pub struct Allow {
     pub class: Class,
     /// Of this product.
     pub product: Product,
+    /// The [`Builder`] that must attest the files. It must build this product and no other: it is what ties the files to the
+    /// product.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builder: Option<String>,
+    /// In its place: nobody attests the files, and the pipeline alone says that they are this product. For a trial.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unattested: bool,
     /// In these channels. Default: in all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub channels: Option<Vec<Channel>>,
@@ -243,6 +265,14 @@ impl Deployment {
         organisation.allow.as_deref().unwrap_or(&self.allow)
     }
 
+    /// Class and product of all that nodes sign although nobody attests it.
+    #[must_use]
+    pub fn unattested(&self) -> BTreeSet<String> {
+        let allowed = self.organisations.iter().flat_map(|organisation| self.allow_of(organisation));
+        let unattested = allowed.filter(|allow| allow.unattested);
+        unattested.map(|Allow { class, product, .. }| format!("{class} {product}")).collect()
+    }
+
     /// The proposal of the first ceremony, as a custodian hands it to the own node.
     #[must_use]
     pub fn proposal(&self, identity_of: impl Fn(&NodeId) -> Option<IdentityPublic>) -> serde_json::Value {
@@ -286,6 +316,7 @@ impl Deployment {
             return Err("certificate_days must be 1 to 3650".to_owned());
         }
         self.check_log()?;
+        self.check_builders()?;
         // The limits and rules of organisations, thresholds, keys and names are those of a ceremony: let it judge.
         let identities = stand_ins(self.nodes().count());
         let mut identities = identities.into_iter();
@@ -311,6 +342,31 @@ impl Deployment {
             organisations,
         };
         Proposal::new(spec).map(drop).map_err(|error| error.to_string())
+    }
+
+    /// What builders and their keys are is checked with the policies that name them.
+    fn check_builders(&self) -> Result<(), String> {
+        let own = self.organisations.iter().filter_map(|organisation| organisation.allow.as_ref());
+        for allow in own.flatten().chain(&self.allow) {
+            let Allow { class, product, builder, unattested, .. } = allow;
+            match builder {
+                Some(_) if *unattested => {
+                    return Err(format!("{class} {product} has a builder and is unattested: leave one out"));
+                }
+                Some(name) if self.builders.iter().all(|builder| builder.name != *name) => {
+                    return Err(format!(
+                        "{class} {product} is built by {name:?}, and no [[builder]] has that name"
+                    ));
+                }
+                None if !unattested => {
+                    return Err(format!(
+                        "who attests that files are {class} {product}? Name its `builder`, or write `unattested = true` for a trial"
+                    ));
+                }
+                _ => {}
+            }
+        }
+        Ok(())
     }
 
     fn check_log(&self) -> Result<(), String> {
@@ -406,6 +462,26 @@ mod tests {
         assert_eq!(deployment.nodes().count(), 4);
         assert_eq!(deployment.clients().count(), 5);
         assert!(!deployment.allow.is_empty());
+    }
+
+    #[test]
+    fn a_product_has_one_builder_or_says_that_it_has_none() {
+        let allow = |more: &str| {
+            format!("{SMALL}\n[[allow]]\nclass = \"product-build\"\nproduct = \"suite\"\n{more}")
+        };
+        let problem = |more: &str| Deployment::parse(&allow(more)).unwrap_err().problem;
+        assert!(problem("").contains("who attests that files are product-build suite?"));
+        assert!(problem("builder = \"ci\"").contains("no [[builder]] has that name"));
+        assert!(problem("builder = \"ci\"\nunattested = true").contains("leave one out"));
+        let builder = "[[builder]]\nname = \"ci\"\npublic_key = \"\"\nid = \"https://ci.example\"";
+        let attested = format!("{}\n{builder}", allow("builder = \"ci\""));
+        assert_eq!(Deployment::parse(&attested).unwrap().builders.len(), 1);
+        Deployment::parse(&allow("unattested = true")).unwrap();
+        let own = SMALL.replace(
+            "threshold = 1",
+            "threshold = 1\nallow = [{ class = \"product-build\", product = \"x\" }]",
+        );
+        assert!(Deployment::parse(&own).unwrap_err().problem.contains("product-build x?"));
     }
 
     #[test]

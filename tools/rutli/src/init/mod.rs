@@ -108,6 +108,11 @@ pub fn run(args: &cli::Init) -> Result<Report, Failure> {
             MAX_SOCKET_PATH_BYTES - 1,
         );
     }
+    for product in deployment.unattested() {
+        eprintln!(
+            "warning: {product} is unattested: these nodes sign whatever files a pipeline calls so; name its `builder` before you use it"
+        );
+    }
     Ok(report(&written, out))
 }
 
@@ -285,7 +290,9 @@ impl Writer<'_> {
 
         let policy = folder.join(POLICY_FOLDER);
         self.folder(&policy)?;
-        self.public(&policy.join("policy.cedar"), &policy::cedar(allow))?;
+        for (name, content) in policy::files(allow, &self.deployment.builders)? {
+            files::write_atomically(&policy.join(name), &content, Access::Public)?;
+        }
 
         let socket = match &self.deployment.sockets {
             Some(sockets) => files::absolute(sockets)?.join(format!("{}-{}.sock", id.organisation, id.node)),

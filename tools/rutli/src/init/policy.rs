@@ -1,9 +1,16 @@
-//! The first policies of a node, from the `allow` entries of a description: a file that its custodian then
+//! The first policies of a node, from the `allow` entries of a description: files that its custodian then
 //! extends.
 
-use std::fmt::Write as _;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+};
 
-use super::deployment::Allow;
+use rutli_policy::{Rules, TRUST_FILE};
+use serde::Serialize;
+
+use super::deployment::{Allow, Builder};
+use crate::report::Failure;
 
 /// What begins the file, for the person who will own it.
 const HEAD: &str = r#"// What this node signs: policies in Cedar (cedarpolicy.com). Nothing is permitted that no permit below permits, and nothing
@@ -12,23 +19,69 @@ const HEAD: &str = r#"// What this node signs: policies in Cedar (cedarpolicy.co
 // All files *.cedar in this folder count. A change is in force some seconds later, or at once with `rutli node reload`; files
 // with a mistake are not, and `rutli node status` says why. Each policy has an @id, and may have a @reason for those whom it refuses.
 //
-// To ask for evidence, name whom you trust beside this file and ask for it in a policy:
+// To ask for more evidence, name whom you trust beside this file and ask for it in a policy:
 //   trust.toml         [[key]] name = "builder-1", role = "builder", file = "builder-1.pem", ids = ["https://ci.example/builder"]
 //   allowed_signers    custodians, as ssh-keygen(1) has it: anna ssh-ed25519 AAAA…
 // and then in a condition, for example:
 //   context.builders.contains("builder-1") && context.approvers.contains("anna")
 "#;
 
-/// Policies that permit what is allowed, and nothing else.
-#[must_use]
-pub fn cedar(allow: &[Allow]) -> String {
+/// What begins the file of trusted keys.
+const TRUST_HEAD: &str =
+    "# Whose attestations this node counts. Whoever builds, tests, rebuilds or reviews has a key here.\n\n";
+
+/// Comes before a permit that no builder restricts.
+const UNATTESTED: &str = "// Unattested, for a trial: the pipeline alone says that the files are this product, and nobody verifies it.\n";
+
+#[derive(Serialize)]
+struct TrustFile<'a> {
+    key: Vec<Key<'a>>,
+}
+
+#[derive(Serialize)]
+struct Key<'a> {
+    name: &'a str,
+    role: &'static str,
+    public_key: &'a str,
+    ids: [&'a str; 1],
+}
+
+/// A node's policy directory: policies that permit what is allowed, and nothing else, and the keys of the builders that they
+/// name. Files by name.
+///
+/// # Errors
+/// Exit code 2: a node would not load them, because a builder's key, name or id is wrong.
+pub fn files(allow: &[Allow], builders: &[Builder]) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let mut files = BTreeMap::from([("policy.cedar".to_owned(), cedar(allow, builders).into_bytes())]);
+    let named: BTreeSet<&str> = allow.iter().filter_map(|allow| allow.builder.as_deref()).collect();
+    let key: Vec<Key<'_>> = builders
+        .iter()
+        .filter(|builder| named.contains(builder.name.as_str()))
+        .map(|Builder { name, public_key, id }| Key { name, role: "builder", public_key, ids: [id] })
+        .collect();
+    if !key.is_empty() {
+        let trust =
+            toml::to_string_pretty(&TrustFile { key }).map_err(|error| Failure::failed(error.to_string()))?;
+        files.insert(TRUST_FILE.to_owned(), format!("{TRUST_HEAD}{trust}").into_bytes());
+    }
+    match Rules::parse(&files) {
+        Ok(_) => Ok(files),
+        Err(problem) => Err(Failure::usage(format!("nodes would not load these policies: {problem}"))
+            .help("correct [[builder]] or [[allow]] in the description")),
+    }
+}
+
+fn cedar(allow: &[Allow], builders: &[Builder]) -> String {
     let mut text = HEAD.to_owned();
     for (number, rule) in (1..).zip(allow) {
+        let builder = rule.builder.as_ref();
+        let builder = builder.and_then(|name| builders.iter().find(|builder| builder.name == *name));
         // Writing to a string does not fail.
         _ = write!(
             text,
-            "\n@id(\"allow-{number}\")\npermit (principal, action == Action::\"sign\", resource)\nwhen {{\n    {}\n}};\n",
-            conditions(rule).join(" &&\n    ")
+            "\n{}@id(\"allow-{number}\")\npermit (principal, action == Action::\"sign\", resource)\nwhen {{\n    {}\n}};\n",
+            if builder.is_some() { "" } else { UNATTESTED },
+            conditions(rule, builder).join(" &&\n    ")
         );
     }
     if allow.is_empty() {
@@ -37,7 +90,7 @@ pub fn cedar(allow: &[Allow]) -> String {
     text
 }
 
-fn conditions(rule: &Allow) -> Vec<String> {
+fn conditions(rule: &Allow, builder: Option<&Builder>) -> Vec<String> {
     let mut conditions = vec![
         format!("resource.class == Class::\"{}\"", rule.class),
         format!("resource.product == \"{}\"", rule.product),
@@ -52,6 +105,10 @@ fn conditions(rule: &Allow) -> Vec<String> {
     if !rule.embargo {
         conditions.push("!context.embargoed".to_owned());
     }
+    if let Some(Builder { name, id, .. }) = builder {
+        conditions.push(format!("context.builders.contains({name:?})"));
+        conditions.push(format!("context.builderIds.contains({id:?})"));
+    }
     conditions
 }
 
@@ -59,14 +116,16 @@ fn conditions(rule: &Allow) -> Vec<String> {
 mod tests {
     use std::slice::from_ref;
 
-    use rutli_policy::{Decision, Facts, FileNames, Rates, ReleaseFacts, Rules};
+    use rutli_policy::{Decision, Facts, FileNames, Rates, ReleaseFacts};
     use rutli_release::{Channel, Class, Product, Requester, Sequence, Timestamp, Version};
 
     use super::*;
 
     fn permits(allow: &[Allow], channel: &str, artifacts: u64, embargoed: bool) -> bool {
-        let files = [("policy.cedar".to_owned(), cedar(allow).into_bytes())].into();
-        let rules = Rules::parse(&files).unwrap();
+        decides(&Rules::parse(&files(allow, &[]).unwrap()).unwrap(), channel, artifacts, embargoed)
+    }
+
+    fn decides(rules: &Rules, channel: &str, artifacts: u64, embargoed: bool) -> bool {
         let facts = Facts {
             requester: &Requester::new("pipeline").unwrap(),
             release: ReleaseFacts {
@@ -98,6 +157,8 @@ mod tests {
         let rule = |class: Class, product: &str| Allow {
             class,
             product: Product::new(product).unwrap(),
+            builder: None,
+            unattested: true,
             channels: None,
             max_artifacts: None,
             embargo: false,
@@ -114,6 +175,25 @@ mod tests {
         assert!(
             permits(from_ref(&stable), "stable", 1, false) && !permits(from_ref(&stable), "beta", 1, false)
         );
+        let builder = Builder {
+            name: "ci".into(),
+            public_key: include_str!("../../../../deploy/examples/vendor-node/vendor-builder.pem").into(),
+            id: "https://ci.example/suite".into(),
+        };
+        let built = Allow { builder: Some("ci".into()), unattested: false, ..suite.clone() };
+        let written = files(from_ref(&built), from_ref(&builder)).unwrap();
+        assert!(Rules::parse(&written).unwrap().warnings().is_empty() && written.contains_key(TRUST_FILE));
+        let without = BTreeMap::from([("policy.cedar".to_owned(), written["policy.cedar"].clone())]);
+        assert!(!decides(&Rules::parse(&without).unwrap(), "stable", 1, false), "nobody attests it");
+        for wrong in [
+            Builder { public_key: "no key".into(), ..builder.clone() },
+            Builder { name: "two words".into(), ..builder.clone() },
+            Builder { id: String::new(), ..builder.clone() },
+        ] {
+            let named = Allow { builder: Some(wrong.name.clone()), ..built.clone() };
+            let problem = files(&[named], from_ref(&wrong)).unwrap_err().problem;
+            assert!(problem.contains("nodes would not load"), "{problem}");
+        }
         let few = Allow { max_artifacts: Some(3), ..suite };
         assert!(permits(from_ref(&few), "stable", 3, false) && !permits(from_ref(&few), "stable", 4, false));
     }
