@@ -3,7 +3,7 @@
 //! The coordinator looks at form alone, so that nobody fills the store or the nodes' time with rubbish; what a document is
 //! worth is for each node to find out. It is durable and named in the log before any node gets it.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 use prost::bytes::Bytes;
 use rutli_evidence::{Evidence, Kind};
@@ -14,7 +14,7 @@ use rutli_wire::{limits as wire_limits, link::check_evidence, role::Party, v1};
 use crate::{
     error::{Error, Result},
     limits,
-    share::Owner,
+    share::{Bound, Limit, Owner},
     sign_release::SignRelease,
     store::{Charge, NewEvidence, StoredRelease},
 };
@@ -34,6 +34,31 @@ pub struct Document {
 }
 
 impl SignRelease {
+    /// [`read`] for a party: once there is room for what it brings in its budget, and when it is its turn, for megabytes of
+    /// JSON take a while.
+    ///
+    /// # Errors
+    /// [`Error::Full`], and those of [`read`]
+    pub async fn read_evidence(
+        &self,
+        owner: &Owner,
+        given: Vec<Bytes>,
+        least: usize,
+    ) -> Result<Vec<Document>> {
+        check_evidence(&given, least)?;
+        if given.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (requests, sizes) = (count(given.len()), given.iter().map(|document| count(document.len())));
+        let (at, bytes) = (self.clock.now(), sizes.fold(0, u64::saturating_add));
+        self.store
+            .check_budget(Charge { owner: owner.clone(), requests, bytes, at, hourly: self.hourly })
+            .await?;
+        let patience = Duration::from_secs(limits::TURN_SECONDS);
+        let _turn = self.reading.wait(owner, 1, patience).await?;
+        read(given, least).await
+    }
+
     /// Adds documents to a release that is not final: durable and in the log once this returns, and on their way to the
     /// nodes. What is there already is not added again, and is no mistake: whoever got no answer asks again.
     ///
@@ -67,7 +92,7 @@ impl SignRelease {
         let (release, brought) = (id.clone(), documents.iter().map(|document| document.bytes.clone()));
         let brought: Vec<Bytes> = brought.collect();
         let (at, submitter) = (self.clock.now(), owner.name().to_owned());
-        let requests = u64::try_from(documents.len()).unwrap_or(u64::MAX);
+        let requests = count(documents.len());
         let charge = Charge { owner, requests, bytes: lasting_bytes(&documents), at, hourly: self.hourly };
         let new = NewEvidence { number: stored.number, submitter, at, charge, documents };
         // Crash boundary: before this the sender has no answer and asks again, and the log knows nothing of it; after it
@@ -105,6 +130,13 @@ impl Document {
     }
 }
 
+/// How many documents are read at a time. Parties take turns.
+#[must_use]
+pub fn reading() -> Arc<Bound> {
+    let (what, key) = ("requests whose documents are being read", "max_calls");
+    Bound::new(Limit { what, key, most: limits::READING_EVIDENCE, retry: Duration::from_secs(1) })
+}
+
 /// Reads what a client sent, at least `least` documents: their number and size, and the form of each. Of two that are the
 /// same, one.
 ///
@@ -115,7 +147,6 @@ pub async fn read(given: Vec<Bytes>, least: usize) -> Result<Vec<Document>> {
     if given.is_empty() {
         return Ok(Vec::new());
     }
-    // Megabytes of JSON take a while.
     let parsed = tokio::task::spawn_blocking(move || parse(&given));
     // A thread that does not come back was cut off at the end of the process.
     parsed.await.map_err(|_| Error::Stopping)?
@@ -208,10 +239,14 @@ pub fn bytes(documents: &[Document]) -> usize {
 /// By how much store and log grow by them.
 #[must_use]
 pub fn lasting_bytes(documents: &[Document]) -> u64 {
-    let each = documents.iter().map(|document| {
-        limits::CHARGED_PER_DOCUMENT.saturating_add(u64::try_from(document.bytes.len()).unwrap_or(u64::MAX))
-    });
+    let each = documents
+        .iter()
+        .map(|document| limits::CHARGED_PER_DOCUMENT.saturating_add(count(document.bytes.len())));
     each.fold(0, u64::saturating_add)
+}
+
+fn count(count: usize) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
 }
 
 pub(crate) fn too_late(id: &ReleaseId) -> Error {

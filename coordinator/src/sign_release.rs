@@ -30,7 +30,7 @@ use crate::{
     keyring::Keyring,
     limits, publish,
     session::{Outcome, Sessions, Stopped, Submission},
-    share::{Held, Limit, Owner},
+    share::{Bound, Held, Limit, Owner},
     store::{Admission, Charge, Health, Hourly, NewLogged, NewRelease, ReleaseNumber, Store, StoredRelease},
     waiting::{Slot, Waiting},
 };
@@ -49,6 +49,8 @@ pub struct SignRelease {
     pub hourly: Hourly,
     /// How many requests may be under embargo.
     pub embargoes: Limit,
+    /// Documents of evidence that are being read.
+    pub reading: Arc<Bound>,
     /// Public keys.
     pub keyring: Keyring,
     /// Tells when a release was issued, and when it expires.
@@ -193,7 +195,7 @@ impl SignRelease {
         let Request { requester, owner, mut message } = request;
         let request_id = RequestId::new(message.request_id.as_str())
             .map_err(|error| Error::Field { field: "request_id", problem: error.to_string() })?;
-        let documents = brought(&requester, std::mem::take(&mut message.evidence)).await?;
+        let given = std::mem::take(&mut message.evidence);
         let now = self.clock.now();
         let embargo = embargo::until(message.embargo_until, now);
         let release = Arc::new(release_from_request(message, now)?);
@@ -202,19 +204,22 @@ impl SignRelease {
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
         let content = release_to_content(&release);
         let encoded = content.encode_to_vec();
-        let bytes = encoded.len().saturating_add(evidence::bytes(&documents));
+        let bytes = given.iter().map(Bytes::len).fold(encoded.len(), usize::saturating_add);
         let embargoes = match embargo {
             Ok(Some(_)) => self.store.embargoes(&requester, &owner).await?,
             _ => Held::default(),
         };
-        let room = embargo.and_then(|embargo| {
+        let room = async {
+            let embargo = embargo?;
             self.log_has_room()?;
             if embargo.is_some() {
                 self.embargoes.check(&owner, embargoes, 1)?;
             }
-            Ok((embargo, self.waiting.reserve(release.class(), &owner, bytes)?))
-        });
-        let (embargo, mut slot) = match room {
+            let slot = self.waiting.reserve(release.class(), &owner, bytes)?;
+            // What is refused is refused before its documents are read.
+            Ok((embargo, slot, self.brought(&requester, &owner, given).await?))
+        };
+        let (embargo, mut slot, documents) = match room.await {
             Ok(room) => room,
             // Whoever asks for a release that is admitted already takes no room, and must not lose its answer; nor may
             // its embargo be over.
@@ -281,6 +286,20 @@ impl SignRelease {
         let submission = placed_at(submission, index);
         let unfinished = Unfinished { number, submission, terms, outcome, slot, is_stale: false };
         Ok(Admitted::New(Box::new(unfinished), Box::new(message)))
+    }
+
+    /// The documents that come with a request.
+    async fn brought(
+        &self,
+        requester: &Requester,
+        owner: &Owner,
+        given: Vec<Bytes>,
+    ) -> Result<Vec<Document>> {
+        let documents = self.read_evidence(owner, given, 0).await?;
+        let pipeline = evidence::submitter(&Party::Pipeline(requester.clone()));
+        evidence::check_room(&[], &pipeline, &documents.iter().collect::<Vec<_>>())
+            .map_err(|problem| Error::Field { field: "evidence", problem })?;
+        Ok(documents)
     }
 
     /// The release of an earlier request, if it was the same one.
@@ -486,15 +505,6 @@ fn lasting_bytes(release: &VerifiedRelease, recorded: usize, documents: &[Docume
     [count(recorded), evidence::lasting_bytes(documents), statements, signatures, limits::CHARGED_PER_RELEASE]
         .into_iter()
         .fold(0, u64::saturating_add)
-}
-
-/// What a pipeline brought with its request.
-async fn brought(requester: &Requester, given: Vec<Bytes>) -> Result<Vec<Document>> {
-    let documents = evidence::read(given, 0).await?;
-    let pipeline = evidence::submitter(&Party::Pipeline(requester.clone()));
-    evidence::check_room(&[], &pipeline, &documents.iter().collect::<Vec<_>>())
-        .map_err(|problem| Error::Field { field: "evidence", problem })?;
-    Ok(documents)
 }
 
 /// What is told of that, once the request has its place in the log.

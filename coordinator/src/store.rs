@@ -12,6 +12,7 @@ mod admission;
 mod budget;
 mod evidence;
 mod read;
+mod seal;
 mod staging;
 mod writer;
 
@@ -29,7 +30,7 @@ use rutli_log::{Hash, Head, LogSigner, SignedCheckpoint, entry::Embargo};
 use rutli_release::{ChannelKey, ReleaseId, RequestId, Requester, Sequence};
 use rutli_wire::v1;
 use sqlx::{
-    ConnectOptions as _, Connection as _, SqlSafeStr as _, SqlitePool,
+    ConnectOptions as _, Connection as _, SqlSafeStr as _, SqliteConnection, SqlitePool,
     migrate::{Migration, MigrationType, Migrator},
     sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
 };
@@ -225,6 +226,7 @@ impl Store {
         // SQLite would let everybody read it, as far as the umask goes.
         File::options().create(true).append(true).mode(0o600).open(&path).map_err(|e| unusable(&e))?;
         let mut connection = options.connect().await.map_err(|e| unusable(&e))?;
+        check_structure(&mut connection, &path).await?;
         migrations().run(&mut connection).await.map_err(|e| unusable(&e))?;
         let (sequencer, log, appender) = Sequencer::open(&mut connection, signer, folder).await?;
         connection.close().await.map_err(|e| unusable(&e))?;
@@ -415,6 +417,26 @@ pub async fn backup(data_dir: &Path, to: &Path) -> Result<()> {
         .map_err(|e| wrong(to, e.to_string()))
 }
 
+/// Tables and indices of a damaged file may contradict each other: a release would be there and not be found.
+async fn check_structure(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
+    let size = std::fs::metadata(path).map_or(0, |file| file.len());
+    if size > limits::LARGE_STORE_BYTES {
+        tracing::info!(mebibytes = size >> 20, "checking the whole store; this takes a while");
+    }
+    let damaged = |problem: String| Error::File {
+        path: path.to_owned(),
+        problem: format!("the database is damaged ({problem}); restore the newest backup"),
+    };
+    let found: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(3)")
+        .fetch_all(connection)
+        .await
+        .map_err(|error| damaged(error.to_string()))?;
+    match found.as_slice() {
+        [only] if only == "ok" => Ok(()),
+        _ => Err(damaged(found.join("; "))),
+    }
+}
+
 fn options(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new()
         .filename(path)
@@ -439,6 +461,7 @@ fn migrations() -> Migrator {
         (7, "evidence entries", include_str!("../migrations/0007_evidence_entries.sql")),
         (9, "logged_once", include_str!("../migrations/0009_logged_once.sql")),
         (10, "cosigned heads", include_str!("../migrations/0010_cosigned_heads.sql")),
+        (11, "seals", include_str!("../migrations/0011_seals.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
@@ -478,5 +501,7 @@ mod evidence_tests;
 mod log_open_tests;
 #[cfg(test)]
 mod log_tests;
+#[cfg(test)]
+mod seal_tests;
 #[cfg(test)]
 mod tests;

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, Step, calls::Answer, party, peer, states, status, wrong_role};
 use crate::{
     error::{Error, Result},
-    evidence, limits,
+    limits,
     session::CancelError,
     share::{Owner, Share},
     sign_release,
@@ -365,7 +365,7 @@ impl Api {
         let room = self.room(&request, &request.get_ref().release_id).await?;
         let v1::AddEvidenceRequest { release_id, evidence } = request.into_inner();
         let (_, stored) = self.stored(&reader, &release_id).await?;
-        let documents = evidence::read(evidence, 1).await?;
+        let documents = self.signing.read_evidence(&owner, evidence, 1).await?;
         self.signing.add_evidence(stored, owner, documents).await?;
         self.visible(&reader, &release_id).await.map(|(_, release)| with_room(release, room))
     }

@@ -10,6 +10,7 @@ use super::{
     Admission, NewRelease, ReleaseNumber,
     budget::Spent,
     evidence::{self, Rows},
+    seal::RequestRow,
     staging,
     writer::{channel_key, signed, unsigned},
 };
@@ -153,10 +154,28 @@ async fn insert_releases(
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO releases (number, release_id, requester, request_id, request_digest, class, product, channel, \
          sequence, content, signatures, created_at, state, log_index, roster, deadline, embargo_salt, disclose_by, \
-         authority) ",
+         authority, request_seal) ",
     );
     query.push_values(fresh, |mut row, (number, release, index)| {
         let logged = &release.logged;
+        let (roster, authority) =
+            (logged.roster.to_string(), release.charge.owner.authority().unwrap_or_default());
+        let request = RequestRow {
+            number: *number,
+            release_id: release.release_id.as_str(),
+            requester: release.requester.as_str(),
+            request_id: release.request_id.as_str(),
+            content: &release.content,
+            signatures: release.signatures.into(),
+            created_at: signed(release.created_at),
+            log_index: Some(signed(*index)),
+            roster: Some(&roster),
+            deadline: Some(signed(logged.deadline)),
+            embargo_salt: logged.embargo.as_ref().map(|embargo| embargo.salt.as_bytes().as_slice()),
+            disclose_by: logged.embargo.map(|embargo| signed(embargo.disclose_by)),
+            authority,
+        };
+        let seal = request.seal().finish();
         row.push_bind(*number)
             .push_bind(release.release_id.as_str())
             .push_bind(release.requester.as_str())
@@ -171,11 +190,12 @@ async fn insert_releases(
             .push_bind(signed(release.created_at))
             .push_bind(i64::from(i32::from(v1::ReleaseState::Queued)))
             .push_bind(signed(*index))
-            .push_bind(logged.roster.to_string())
+            .push_bind(roster)
             .push_bind(signed(logged.deadline))
             .push_bind(logged.embargo.map(|embargo| embargo.salt.as_bytes().to_vec()))
             .push_bind(logged.embargo.map(|embargo| signed(embargo.disclose_by)))
-            .push_bind(release.charge.owner.authority().unwrap_or_default());
+            .push_bind(authority)
+            .push_bind(seal);
     });
     query.build().execute(connection).await.map(drop)
 }

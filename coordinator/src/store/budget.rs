@@ -82,15 +82,21 @@ impl Spent {
         Ok(Self { hour, by: by.collect::<sqlx::Result<_>>()? })
     }
 
-    /// Charges the budgets, or says whose budget is used up; then nothing is charged.
-    pub(super) fn charge(&mut self, charge: &Charge) -> Result<(), Full> {
+    /// Says whose budget is used up, if one is.
+    pub(super) fn check(&self, charge: &Charge) -> Result<(), Full> {
         let Charge { owner, requests, bytes, at, hourly } = charge;
         let rest = Duration::from_secs(HOUR_SECONDS - at % HOUR_SECONDS);
         let check = |limit: Limit, of: fn(&Sums) -> u64, amount| {
             Limit { retry: rest, ..limit }.check(owner, self.held(owner, of), amount)
         };
         check(hourly.requests, |sums| sums.requests, *requests)?;
-        check(hourly.bytes, |sums| sums.bytes, *bytes)?;
+        check(hourly.bytes, |sums| sums.bytes, *bytes)
+    }
+
+    /// Charges the budgets, or says whose budget is used up; then nothing is charged.
+    pub(super) fn charge(&mut self, charge: &Charge) -> Result<(), Full> {
+        self.check(charge)?;
+        let Charge { owner, requests, bytes, .. } = charge;
         let authority = owner.authority().unwrap_or_default().to_owned();
         let sums = self.by.entry((owner.name().to_owned(), authority)).or_default();
         sums.requests = sums.requests.saturating_add(*requests);

@@ -4,7 +4,7 @@ use prost::bytes::Bytes;
 use rutli_log::{
     Entry, Hash,
     entry::{Evidence, kinds},
-    leaf_hash,
+    leaf_hash, sha256,
 };
 use rutli_release::ReleaseId;
 use rutli_wire::{link::LoggedEvidence, v1};
@@ -13,6 +13,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Charge, ReleaseNumber, Store,
     budget::Spent,
+    seal::{Broken, Seal},
     writer::{signed, unsigned},
 };
 use crate::{
@@ -62,7 +63,7 @@ impl Store {
     /// [`Error::Store`]
     pub async fn evidence(&self, number: ReleaseNumber) -> Result<Vec<(v1::EvidenceInfo, Bytes)>> {
         let rows = sqlx::query(
-            "SELECT digest, kind, submitter, added_at, log_index, length(document), document FROM evidence \
+            "SELECT digest, kind, submitter, added_at, log_index, length(document), release, logged_by, seal, document FROM evidence \
              WHERE release = $1 ORDER BY number",
         )
         .bind(number.0)
@@ -71,8 +72,15 @@ impl Store {
         .map_err(failed)?;
         rows.iter()
             .map(|row| {
-                let document: Vec<u8> = row.try_get(6).map_err(failed)?;
-                Ok((info(row).map_err(failed)?, document.into()))
+                let info = info(row).map_err(failed)?;
+                let document: Bytes = row.try_get::<Vec<u8>, _>(9).map_err(failed)?.into();
+                if sha256(&document).as_bytes().as_slice() != info.digest {
+                    return Err(failed(Broken::of(format!(
+                        "a document of evidence for release no. {}",
+                        number.0
+                    ))));
+                }
+                Ok((info, document))
             })
             .collect()
     }
@@ -84,7 +92,7 @@ pub(super) async fn infos(
     number: i64,
 ) -> sqlx::Result<Vec<v1::EvidenceInfo>> {
     let rows = sqlx::query(
-        "SELECT digest, kind, submitter, added_at, log_index, length(document) FROM evidence \
+        "SELECT digest, kind, submitter, added_at, log_index, length(document), release, logged_by, seal FROM evidence \
          WHERE release = $1 ORDER BY number",
     )
     .bind(number)
@@ -145,9 +153,13 @@ pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Rows<'_>])
     let each: Vec<_> = each.collect();
     for each in each.chunks(limits::LOG_ROWS_PER_INSERT) {
         let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO evidence (release, digest, kind, submitter, logged_by, added_at, log_index, document) ",
+            "INSERT INTO evidence (release, digest, kind, submitter, logged_by, added_at, log_index, document, seal) ",
         );
         query.push_values(each, |mut row, (rows, document)| {
+            let seal = seal(
+                (rows.release, document.digest.as_bytes(), document.kind.as_str()),
+                (rows.submitter, rows.logged_by, signed(rows.at), signed(rows.index)),
+            );
             row.push_bind(rows.release)
                 .push_bind(document.digest.as_bytes().as_slice())
                 .push_bind(document.kind.as_str())
@@ -155,7 +167,8 @@ pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Rows<'_>])
                 .push_bind(rows.logged_by)
                 .push_bind(signed(rows.at))
                 .push_bind(signed(rows.index))
-                .push_bind(document.bytes.as_ref());
+                .push_bind(document.bytes.as_ref())
+                .push_bind(seal.finish());
         });
         query.build().execute(&mut *connection).await?;
     }
@@ -228,15 +241,30 @@ fn entry(by: String, evidence: Vec<Hash>, request: u64, time: u64) -> Vec<u8> {
 }
 
 fn info(row: &SqliteRow) -> sqlx::Result<v1::EvidenceInfo> {
-    let size: i64 = row.try_get(5)?;
-    Ok(v1::EvidenceInfo {
+    let (added_at, index, size): (i64, i64, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
+    let info = v1::EvidenceInfo {
         digest: row.try_get(0)?,
         kind: row.try_get(1)?,
         submitter: row.try_get(2)?,
-        added_at: unsigned(row.try_get(3)?),
-        log_index: unsigned(row.try_get(4)?),
+        added_at: unsigned(added_at),
+        log_index: unsigned(index),
         size: u32::try_from(size).unwrap_or(u32::MAX),
-    })
+    };
+    let (release, logged_by): (i64, String) = (row.try_get(6)?, row.try_get(7)?);
+    let sealed: Option<Vec<u8>> = row.try_get(8)?;
+    seal((release, &info.digest, &info.kind), (&info.submitter, &logged_by, added_at, index))
+        .check(sealed.as_deref(), || format!("what it says of evidence for release no. {release}"))?;
+    Ok(info)
+}
+
+/// Of all that a row says but the document, which its digest names. Release, digest and kind; submitter, the name in the log, time
+/// and place there.
+fn seal(
+    (release, digest, kind): (i64, &[u8], &str),
+    (submitter, logged_by, added_at, index): (&str, &str, i64, i64),
+) -> Seal {
+    let what = Seal::of("evidence").number(release).bytes(digest).bytes(kind.as_bytes());
+    what.bytes(submitter.as_bytes()).bytes(logged_by.as_bytes()).number(added_at).number(index)
 }
 
 fn hash(digest: &[u8]) -> sqlx::Result<Hash> {

@@ -11,7 +11,10 @@ use rutli_wire::{convert::release_from_content, role::Party, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use super::{
-    ReleaseNumber, Store, evidence,
+    Charge, ReleaseNumber, Store,
+    budget::Spent,
+    evidence,
+    seal::{self, Broken, RequestRow},
     staging::LoggedTerms,
     writer::{signed, unsigned},
 };
@@ -140,7 +143,7 @@ macro_rules! select_release {
         concat!(
             "SELECT number, release_id, requester, request_id, content, signatures, created_at, state, outcome, \
              log_index, roster, deadline, embargo_salt, disclose_by, disclosed_at, \
-             (SELECT proven_at FROM proofs WHERE proofs.number = releases.number), authority",
+             (SELECT proven_at FROM proofs WHERE proofs.number = releases.number), authority, request_seal, outcome_seal",
             $more
         )
     };
@@ -151,8 +154,10 @@ const LOG_INDEX: usize = 9;
 const DISCLOSED_AT: usize = 14;
 const PROVEN_AT: usize = 15;
 const AUTHORITY: usize = 16;
-const FILES: usize = 17;
-const PROOF_FILES: usize = 18;
+const REQUEST_SEAL: usize = 17;
+const OUTCOME_SEAL: usize = 18;
+const FILES: usize = 19;
+const PROOF_FILES: usize = 21;
 
 impl Store {
     /// One release with its files, and what there is of evidence.
@@ -164,7 +169,9 @@ impl Store {
         let mut read = self.reads.begin().await.map_err(failed)?;
         let row = sqlx::query(select_release!(
             ", (SELECT files FROM results WHERE results.number = releases.number), \
-             (SELECT files FROM proofs WHERE proofs.number = releases.number) FROM releases WHERE release_id = $1"
+             (SELECT seal FROM results WHERE results.number = releases.number), \
+             (SELECT files FROM proofs WHERE proofs.number = releases.number), \
+             (SELECT seal FROM proofs WHERE proofs.number = releases.number) FROM releases WHERE release_id = $1"
         ))
         .bind(id.as_str())
         .fetch_optional(&mut *read)
@@ -173,8 +180,16 @@ impl Store {
         let Some(row) = row else { return Ok(None) };
         let mut release = stored_release(&row)?;
         release.message.evidence = evidence::infos(&mut read, release.number.0).await.map_err(failed)?;
+        let number = release.number.0;
+        let proven_at: Option<i64> = row.try_get(PROVEN_AT).map_err(failed)?;
         for column in [FILES, PROOF_FILES] {
             if let Some(files) = row.try_get::<Option<Vec<u8>>, _>(column).map_err(failed)? {
+                let sealed: Option<Vec<u8>> = row.try_get(column + 1).map_err(failed)?;
+                let seal = match column {
+                    FILES => seal::result(number, &files),
+                    _ => seal::proof(number, &files, proven_at.unwrap_or_default()),
+                };
+                seal.check(sealed.as_deref(), || format!("a file of {id}")).map_err(failed)?;
                 release.message.files.extend(v1::Release::decode(Bytes::from(files)).map_err(failed)?.files);
             }
         }
@@ -220,6 +235,16 @@ impl Store {
         .map_err(failed)?;
         let count = |column: usize| row.try_get(column).map(unsigned).map_err(failed);
         Ok(Held { name: count(0)?, authority: Some(count(1)?), all: count(2)? })
+    }
+
+    /// Says whose budget is used up, if one is by now. What is stored is charged by itself: this refuses earlier.
+    ///
+    /// # Errors
+    /// [`Error::Full`], [`Error::Store`]
+    pub async fn check_budget(&self, charge: Charge) -> Result<()> {
+        let mut connection = self.reads.acquire().await.map_err(failed)?;
+        let spent = Spent::load(&mut connection, charge.at).await.map_err(failed)?;
+        Ok(spent.check(&charge)?)
     }
 
     /// About how many bytes a release is as a message, with its files; none if it is not there. Costs no reading of them.
@@ -432,6 +457,7 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
         Ok((StoredRelease { number, message, owner, logged: None }, row.try_get(4)?, row.try_get(8)?))
     };
     let (mut release, content, outcome) = read().map_err(failed)?;
+    check_seals(row, &release, &content, outcome.as_deref()).map_err(failed)?;
     release.logged = logged_terms(row)?;
     if let Some(logged) = &release.logged {
         release.message.log_index = logged.index;
@@ -453,6 +479,48 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
         release.message.overtaken_by = outcome.overtaken_by;
     }
     Ok(release)
+}
+
+/// That a release is what was stored.
+fn check_seals(
+    row: &SqliteRow,
+    release: &StoredRelease,
+    content: &[u8],
+    outcome: Option<&[u8]>,
+) -> sqlx::Result<()> {
+    let message = &release.message;
+    let what = || message.release_id.clone();
+    let roster: Option<String> = row.try_get(LOG_INDEX + 1)?;
+    let embargo_salt: Option<Vec<u8>> = row.try_get(LOG_INDEX + 3)?;
+    let authority: String = row.try_get(AUTHORITY)?;
+    let request = RequestRow {
+        number: release.number.0,
+        release_id: &message.release_id,
+        requester: &message.requester,
+        request_id: &message.request_id,
+        content,
+        signatures: row.try_get(5)?,
+        created_at: row.try_get(6)?,
+        log_index: row.try_get(LOG_INDEX)?,
+        roster: roster.as_deref(),
+        deadline: row.try_get(LOG_INDEX + 2)?,
+        embargo_salt: embargo_salt.as_deref(),
+        disclose_by: row.try_get(LOG_INDEX + 4)?,
+        authority: &authority,
+    };
+    let sealed: Option<Vec<u8>> = row.try_get(REQUEST_SEAL)?;
+    request.seal().check(sealed.as_deref(), what)?;
+    let ended: Option<Vec<u8>> = row.try_get(OUTCOME_SEAL)?;
+    match (outcome, ended) {
+        (Some(outcome), Some(ended)) => {
+            seal::outcome(release.number.0, message.state.into(), outcome).check(Some(&ended), what)?;
+        }
+        // It has not ended, and nothing says so; or it ended in an earlier version.
+        (None, None) if release.is_unfinished() || sealed.is_none() => {}
+        (Some(_), None) if sealed.is_none() => {}
+        _ => return Err(Broken::of(what()).into()),
+    }
+    Ok(())
 }
 
 /// What the store keeps of a release's entry.

@@ -9,7 +9,7 @@ use rutli_wire::{convert::release_from_content, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{
-    NewLogged, ReleaseNumber, Store,
+    NewLogged, ReleaseNumber, Store, seal,
     writer::{signed, unsigned},
 };
 use crate::{
@@ -223,9 +223,10 @@ pub(super) async fn prove(
         return Ok(());
     }
     let mut query = QueryBuilder::<Sqlite>::new("UPDATE proofs SET proven_at = ");
-    query.push_bind(signed(at)).push(", files = proved.column2 FROM (");
+    query.push_bind(signed(at)).push(", files = proved.column2, seal = proved.column3 FROM (");
     query.push_values(proofs, |mut row, (number, files)| {
-        row.push_bind(number.0).push_bind(files.as_slice());
+        let seal = seal::proof(number.0, files, signed(at)).finish();
+        row.push_bind(number.0).push_bind(files.as_slice()).push_bind(seal);
     });
     query.push(") AS proved WHERE number = proved.column1 AND files IS NULL");
     query.build().execute(connection).await.map(drop)

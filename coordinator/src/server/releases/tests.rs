@@ -1,6 +1,7 @@
 //! Watchers of a release up to its proof.
 
 use futures::StreamExt as _;
+use prost::bytes::Bytes;
 use rutli_log::Entry;
 
 use super::*;
@@ -8,6 +9,7 @@ use crate::{
     bounds::Bounds,
     ceremonies::Ceremonies,
     config::Limits,
+    evidence,
     log::publisher::Publisher,
     node_link::NodeLinks,
     share,
@@ -204,7 +206,7 @@ async fn a_release_that_was_logged_for_another_key_ends_as_cancelled() {
     .await
     .unwrap();
     // As if the second had been admitted under an earlier key.
-    let other = sqlx::query("UPDATE releases SET roster = $1 WHERE release_id = $2");
+    let other = sqlx::query("UPDATE releases SET roster = $1, request_seal = NULL WHERE release_id = $2");
     let other = other.bind("11".repeat(32)).bind(ids[1].release_id.clone());
     other.execute(&mut database).await.unwrap();
     // What kill -9 leaves behind; the releases of a process that goes on wait in it.
@@ -401,6 +403,54 @@ async fn evidence_needs_room_and_an_open_store_as_releases_do() {
     assert_eq!(core.stored(&id).await.evidence.len(), 1);
     add(&core, &id, "a").await.unwrap();
     assert_eq!(core.stored(&id).await.evidence.len(), 2);
+}
+
+/// Megabytes of JSON: nobody has them read for a request that is refused anyway, and nobody takes all the turns.
+#[tokio::test]
+async fn documents_are_read_once_there_is_room_and_by_turns() {
+    let (_folder, core, _publisher, _api) = started().await;
+    let ask = async |documents: Vec<Bytes>| {
+        core.ask(v1::CreateReleaseRequest { evidence: documents, ..request("job-1", 1) }).await
+    };
+    let rubbish = || vec![Bytes::from_static(b"no evidence")];
+    assert!(matches!(ask(rubbish()).await, Err(Error::Field { field: "evidence", .. })), "it is read");
+    let most = usize::try_from(Limits::default().waiting_bytes()).unwrap();
+    let others = core.waiting.restore(&owner("pipeline:other"), most);
+    assert!(matches!(ask(rubbish()).await, Err(Error::Full(_))), "no room in the queue");
+    drop(others);
+
+    let ci = owner("pipeline:ci");
+    let turn = core.signing.reading.take(&ci, 1).unwrap();
+    let first = core.signing.read_evidence(&ci, vec![attestation("a")], 1);
+    let mut first = std::pin::pin!(first);
+    let wait = std::time::Duration::from_millis(100);
+    assert!(
+        tokio::time::timeout(wait, first.as_mut()).await.is_err(),
+        "another of its requests is being read"
+    );
+    let other = core.signing.read_evidence(&owner("custodian:clara"), vec![attestation("b")], 1).await;
+    assert_eq!(other.unwrap().len(), 1);
+    drop(turn);
+    assert_eq!(first.await.unwrap().len(), 1);
+
+    let known = ask(vec![attestation("a")]).await.unwrap();
+    let stored =
+        core.store.release(&ReleaseId::new(known.release_id.as_str()).unwrap()).await.unwrap().unwrap();
+    let bytes = Limits::default().bytes_per_hour() / 4 - (1 << 20);
+    let charge = crate::store::Charge { owner: owner("pipeline:ci"), bytes, ..crate::testing::charge(NOW) };
+    let documents = evidence::read(vec![attestation("c")], 1).await.unwrap();
+    let new = crate::store::NewEvidence {
+        number: stored.number,
+        submitter: "pipeline:ci".into(),
+        at: NOW,
+        charge,
+        documents,
+    };
+    core.store.add_evidence(new, |_| {}).await.unwrap();
+    let large = || vec![Bytes::from(vec![b' '; 1 << 20])];
+    let next = v1::CreateReleaseRequest { evidence: large(), ..request("job-2", 2) };
+    assert!(matches!(core.ask(next).await, Err(Error::Full(_))), "nothing is left of the hour's budget");
+    assert_eq!(ask(large()).await.unwrap().release_id, known.release_id, "what is admitted keeps its answer");
 }
 
 /// A commitment is opened with the evidence that came with its request, although the request was logged long
