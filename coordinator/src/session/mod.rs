@@ -24,7 +24,7 @@
 //! | [`queue`] | what waits, by lane and channel |
 //! | [`numbers`] | the known sequence numbers of channels |
 //! | [`open`] | one session under way |
-//! | [`costs`] | which requesters' releases take nodes long to decide |
+//! | [`costs`] | which requesters' releases cost nodes much, or are seldom signed |
 //! | [`driver`] | tokio around it |
 
 use std::{
@@ -225,6 +225,12 @@ pub struct Engine {
     /// Sessions that ended without all answers, the newest last.
     late: VecDeque<Session>,
     costs: Costs,
+    /// Batches of costly requesters that are at nodes, and since when.
+    costly: BTreeMap<BatchId, Millis>,
+    /// Until when these requesters rest, while others have anything to be signed.
+    rest: Option<Millis>,
+    /// When others last had a batch at nodes.
+    usual_at: Option<Millis>,
     next_batch: u64,
     quorums: HashMap<(KeyName, Vec<u16>), Arc<QuorumKeys>>,
     /// What keeps a quorum from coming together now, for a person.
@@ -303,6 +309,7 @@ impl Engine {
             self.again.remove(&id);
             self.actions.push(Action::Finished(id, Outcome::Overtaken(signed)));
         }
+        self.begin_rest(now);
         self.schedule(now);
         std::mem::take(&mut self.actions)
     }
@@ -322,7 +329,7 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         let sessions = self.sessions.values().filter_map(Session::deadline);
-        sessions.chain(self.nodes.next_return()).chain(self.ask_later).min()
+        sessions.chain(self.nodes.next_return()).chain(self.ask_later).chain(self.rest_ends()).min()
     }
 
     /// The lowest free sequence of a channel, as far as is known; `signed` is the highest one there, by the
@@ -426,8 +433,8 @@ impl Engine {
     /// Records a node's answer to each release of a batch.
     fn keep(&mut self, now: Millis, node: &NodeId, said: Said, is_late: bool) {
         let Said { costs, refusals, outside, .. } = said;
-        for (requester, ms) in costs {
-            self.costs.note(now, &requester, ms);
+        for (requester, ms, signed) in costs {
+            self.costs.note(now, &requester, ms, signed);
         }
         let mut pool_differs = None;
         for (release, shown, refusal) in refusals {
@@ -676,13 +683,39 @@ impl Engine {
 
     fn next_lanes(&self, now: Millis) -> Vec<Lane> {
         let running: Vec<Lane> = self.sessions.values().map(|session| session.lane).collect();
-        self.queue.next_lanes(&running, |requester| self.costs.us(now, requester))
+        let lanes = self.queue.next_lanes(&running, |requester| self.costs.expected(now, requester));
+        let rest = self.rest_ends().is_some_and(|end| now < end);
+        lanes.into_iter().filter(|lane| !(rest && lane.is_costly())).collect()
+    }
+
+    /// When a batch of costly requesters may follow the last one.
+    fn rest_ends(&self) -> Option<Millis> {
+        let nobody_else = self.usual_at?.plus(limits::USUAL_MS);
+        self.rest.map(|end| end.min(nobody_else))
+    }
+
+    /// Begins the rest that a batch of costly requesters brings about once it is no longer at nodes, however it ended.
+    fn begin_rest(&mut self, now: Millis) {
+        if self.rest_ends().is_some_and(|end| end <= now) {
+            self.rest = None;
+        }
+        let is_at_nodes =
+            |id: &BatchId| self.sessions.get(id).is_some_and(|session| session.deadline().is_some());
+        let ended = self.costly.extract_if(.., |id, _| !is_at_nodes(id));
+        let rest = ended.map(|(_, since)| {
+            let took = now.0.saturating_sub(since.0);
+            now.plus(took.saturating_mul(limits::COSTLY_RESTS))
+        });
+        self.rest = rest.max().max(self.rest);
+        if self.sessions.values().any(|session| !session.lane.is_costly() && session.deadline().is_some()) {
+            self.usual_at = Some(now);
+        }
     }
 
     fn start_session(&mut self, now: Millis, lane: Lane, key: &KeyName, roster: &Arc<Roster>) -> bool {
         let choose = |refused: &BTreeMap<_, _>| self.nodes.choose(now, roster, key, refused);
-        let expected_us = |requester: &Requester| self.costs.us(now, requester);
-        let Some(plan) = self.queue.plan(lane, expected_us, choose) else { return false };
+        let expected = |requester: &Requester| self.costs.expected(now, requester);
+        let Some(plan) = self.queue.plan(lane, expected, choose) else { return false };
         let taken: Vec<_> =
             plan.1.iter().map(|(submission, slots)| (submission.release_id.clone(), slots.clone())).collect();
         let id = BatchId(self.next_batch);
@@ -697,6 +730,11 @@ impl Engine {
             return false;
         };
         self.queue.started(lane);
+        if lane.is_costly() {
+            self.costly.insert(id, now);
+        } else {
+            self.usual_at = Some(now);
+        }
         for (release, _) in &taken {
             if let Some(job) = self.queue.job_mut(release) {
                 let first = !job.started;

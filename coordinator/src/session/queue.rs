@@ -4,12 +4,12 @@
 //! A sequence is **used** while a batch with it is under way: another job with it, or with a lower one, waits
 //! unsent. A signature overtakes every job with its sequence or a lower one that is not at nodes by then. The
 //! **urgent** lane (AV databases) goes before the **bulk** lane (product builds), but cannot block it
-//! permanently. In each lane requesters share the batches. Requesters whose releases take nodes long to
-//! decide have separate lanes.
+//! permanently. In each lane requesters share the batches. Costly requesters have separate lanes: see
+//! [`costs`](super::costs).
 
 use std::{
     cmp::Ordering,
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
 };
 
 use prost::bytes::Bytes;
@@ -20,7 +20,7 @@ use rutli_wire::{
     link::{CommitmentBytes, LoggedEvidence, Refusal, RefusalCode},
 };
 
-use super::{Outcome, Phase, Progress, Submission, nodes::Choice, numbers::Numbers};
+use super::{Outcome, Phase, Progress, Submission, costs::Expected, nodes::Choice, numbers::Numbers};
 use crate::limits;
 
 /// See the module.
@@ -30,14 +30,14 @@ pub enum Lane {
     Urgent,
     /// Product builds.
     Bulk,
-    /// AV databases of requesters whose releases take nodes long to decide.
+    /// AV databases of costly requesters.
     UrgentCostly,
-    /// Product builds of such requesters.
+    /// Product builds of costly requesters.
     BulkCostly,
 }
 
 impl Lane {
-    /// Whether it is for requesters whose releases take nodes long to decide.
+    /// Whether it is for costly requesters.
     #[must_use]
     pub fn is_costly(self) -> bool {
         matches!(self, Self::UrgentCostly | Self::BulkCostly)
@@ -117,9 +117,9 @@ struct Planning {
     /// Sets of refusing nodes that leave too few: many jobs may have the same set.
     stuck: BTreeSet<Vec<NodeId>>,
     planned: Vec<(Submission, Vec<u32>)>,
-    /// Releases that are in it as a whole.
-    ids: HashSet<ReleaseId>,
-    items_of: HashMap<Requester, usize>,
+    /// Releases that are in it, as a whole or not.
+    ids: HashMap<ReleaseId, bool>,
+    slots_of: HashMap<Requester, usize>,
     bytes: usize,
     cost_us: u64,
     room: usize,
@@ -204,10 +204,10 @@ impl Queue {
         self.jobs.values_mut().filter(|job| !job.open.is_empty())
     }
 
-    /// The lanes that may start the next session while sessions of these lanes run, the one whose turn it is first. `expected_us`
-    /// tells what a decision about a requester's release is expected to take.
+    /// The lanes that may start the next session while sessions of these lanes run, the one whose turn it is first. `expected`
+    /// tells what a requester's release is expected to cost.
     #[must_use]
-    pub fn next_lanes(&self, running: &[Lane], expected_us: impl Fn(&Requester) -> u64) -> Vec<Lane> {
+    pub fn next_lanes(&self, running: &[Lane], expected: impl Fn(&Requester) -> Expected) -> Vec<Lane> {
         let run = |lane: Lane| running.iter().filter(|other| **other == lane).count();
         let is_free = |lane: Lane| match lane {
             Lane::Urgent => run(lane) + run(Lane::Bulk) < limits::MAX_SESSIONS,
@@ -220,16 +220,16 @@ impl Queue {
         if self.urgent_run >= limits::URGENT_RUN {
             lanes.reverse();
         }
-        if self.requesters.keys().any(|requester| expected_us(requester) >= limits::COSTLY_US) {
+        if self.requesters.keys().any(|requester| expected(requester).is_costly()) {
             lanes.extend([Lane::UrgentCostly, Lane::BulkCostly]);
         }
-        lanes.into_iter().filter(|lane| is_free(*lane) && self.has_work(*lane, &expected_us)).collect()
+        lanes.into_iter().filter(|lane| is_free(*lane) && self.has_work(*lane, &expected)).collect()
     }
 
     /// A session of this lane was started.
     pub fn started(&mut self, lane: Lane) {
         self.urgent_run = match lane {
-            Lane::Urgent if self.has_work(Lane::Bulk, &|_: &Requester| 0) => {
+            Lane::Urgent if self.has_work(Lane::Bulk, &|_: &Requester| Expected::default()) => {
                 self.urgent_run.saturating_add(1)
             }
             Lane::Urgent | Lane::Bulk => 0,
@@ -239,17 +239,22 @@ impl Queue {
 
     /// Plans the next session of a lane: the quorum that `choose` gives for the first job (by the nodes that
     /// refused it), and as many slots of as many jobs as that quorum may sign, a batch may hold, and nodes
-    /// decide in the time that they have for one (`expected_us`, as for [`Queue::next_lanes`]). Each
-    /// requester first gets an equal share, then what others leave. The slots are then taken.
+    /// decide in the time that they have for one (`expected`, as for [`Queue::next_lanes`]). Each
+    /// requester first gets an equal share, then what others leave. Of a release that is unlikely to be
+    /// signed one slot goes first: a refusal then costs each node one nonce. The slots are then taken.
     pub fn plan(
         &mut self,
         lane: Lane,
-        expected_us: impl Fn(&Requester) -> u64,
+        expected: impl Fn(&Requester) -> Expected,
         mut choose: impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
     ) -> Option<Plan> {
-        let mut planning = Planning { room: wire_limits::MAX_BATCH_SLOTS, ..Planning::default() };
-        let share = wire_limits::MAX_BATCH_ITEMS / self.requesters.len().max(1);
-        'shares: for share in [share.max(1), wire_limits::MAX_BATCH_ITEMS] {
+        let room = match self.requesters.len() {
+            0 | 1 => wire_limits::MAX_BATCH_SLOTS,
+            _ => limits::SHARED_BATCH_SLOTS,
+        };
+        let mut planning = Planning { room, ..Planning::default() };
+        let share = room / self.requesters.len().max(1);
+        'shares: for share in [share.max(1), room] {
             for _ in 0..self.lane_mut(lane).len() {
                 if planning.is_full() {
                     break 'shares;
@@ -258,8 +263,7 @@ impl Queue {
                 let Some(channel) = self.lane_mut(lane).pop_front() else { break };
                 self.lane_mut(lane).push_back(channel.clone());
                 let before = planning.planned.len();
-                let fits =
-                    self.plan_channel(&channel, (lane, share), &expected_us, &mut choose, &mut planning);
+                let fits = self.plan_channel(&channel, (lane, share), &expected, &mut choose, &mut planning);
                 if !fits {
                     // A channel that had no turn has the next one, so that small releases do not keep a large one waiting.
                     if planning.planned.len() == before {
@@ -278,7 +282,7 @@ impl Queue {
         &mut self,
         channel: &ChannelKey,
         (lane, share): (Lane, usize),
-        expected_us: &impl Fn(&Requester) -> u64,
+        expected: &impl Fn(&Requester) -> Expected,
         choose: &mut impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
         planning: &mut Planning,
     ) -> bool {
@@ -287,14 +291,20 @@ impl Queue {
         for ((sequence, _), id) in &waiting.jobs {
             let Some(job) = self.jobs.get_mut(id) else { break };
             // It may wait for days, and must not block its whole channel.
-            if job.awaits_evidence || planning.ids.contains(id) {
+            if job.awaits_evidence {
                 continue;
+            }
+            match planning.ids.get(id) {
+                Some(true) => continue,
+                // A batch has one item for each release.
+                Some(false) => break,
+                None => {}
             }
             if used.as_ref().is_some_and(|used| job.must_wait_for(used)) {
                 continue;
             }
-            let us = expected_us(&job.submission.requester);
-            if (us >= limits::COSTLY_US) != lane.is_costly() {
+            let expected = expected(&job.submission.requester);
+            if expected.is_costly() != lane.is_costly() {
                 // A job that is not at nodes delays no other lane.
                 if job.busy == 0 {
                     continue;
@@ -314,23 +324,28 @@ impl Queue {
                 self.short.insert(id.clone());
                 continue;
             };
-            if choice.signers.iter().any(|(_, node)| not_asked.contains_key(node))
-                || planning.is_full()
-                || planning.items_of.get(&job.submission.requester).is_some_and(|items| *items >= share)
-            {
+            if choice.signers.iter().any(|(_, node)| not_asked.contains_key(node)) || planning.is_full() {
                 break;
             }
-            let fit = job.fits(planning.room, planning.bytes, choice.signers.len());
-            let Some(fit) = fit.filter(|_| planning.has_time(us)) else { return false };
+            let own = planning.slots_of.get(&job.submission.requester).copied().unwrap_or(0);
+            // Of a large release a part goes, but one that fits in is not taken apart.
+            if own > 0 && own.saturating_add(job.open.len()) > share {
+                break;
+            }
+            let is_first = expected.seldom_signed && job.permitted_by.is_empty();
+            let room = if is_first { 1 } else { planning.room.min(share) };
+            let fit = job.fits(room, planning.bytes, choice.signers.len());
+            let Some(fit) = fit.filter(|_| planning.has_time(expected.us)) else { return false };
             let was_busy = job.busy > 0;
             let slots = job.take(fit.slots);
-            planning.add(job, slots, fit.bytes, us);
+            planning.add(job, slots, fit.bytes, expected.us);
             used = used.max(Some((*sequence, id.clone())));
             // A later sequence starts no earlier than in the same batch as the whole of its predecessor.
-            if was_busy || !job.open.is_empty() {
+            let is_whole = !was_busy && job.open.is_empty();
+            planning.ids.insert(id.clone(), is_whole);
+            if !is_whole {
                 break;
             }
-            planning.ids.insert(id.clone());
         }
         true
     }
@@ -483,7 +498,7 @@ impl Queue {
     }
 
     /// Whether some channel has a job of this lane that may go on.
-    fn has_work(&self, lane: Lane, expected_us: &impl Fn(&Requester) -> u64) -> bool {
+    fn has_work(&self, lane: Lane, expected: &impl Fn(&Requester) -> Expected) -> bool {
         let channels = match lane.class() {
             Class::AvDatabase => &self.urgent,
             Class::ProductBuild => &self.bulk,
@@ -493,8 +508,7 @@ impl Queue {
                 let used = waiting.used(&self.jobs);
                 let is_free = |id: &ReleaseId| {
                     self.jobs.get(id).is_none_or(|job| {
-                        let is_costly = expected_us(&job.submission.requester) >= limits::COSTLY_US;
-                        is_costly == lane.is_costly()
+                        expected(&job.submission.requester).is_costly() == lane.is_costly()
                             && !job.awaits_evidence
                             && used.as_ref().is_none_or(|used| !job.must_wait_for(used))
                     })
@@ -555,8 +569,8 @@ impl Planning {
         self.bytes = self.bytes.saturating_add(bytes);
         self.cost_us = self.cost_us.saturating_add(us);
         self.room = self.room.saturating_sub(slots.len());
-        let items = self.items_of.entry(job.submission.requester.clone()).or_default();
-        *items = items.saturating_add(1);
+        let own = self.slots_of.entry(job.submission.requester.clone()).or_default();
+        *own = own.saturating_add(slots.len());
         self.planned.push((job.submission.clone(), slots));
     }
 }

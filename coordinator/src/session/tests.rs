@@ -13,7 +13,7 @@ use rutli_keys::{SigningShare, effective_key_package, rehearsal};
 use rutli_release::{Class, Format, UnverifiedArtifact, UnverifiedRelease};
 use rutli_wire::link::{Batch, BatchItem, CommitmentBytes, Condition, ItemReply, RefusalCode};
 
-use super::*;
+use super::{costs::Expected, *};
 use crate::{
     aggregate::aggregate,
     testing::commitments::{frost_commitments, with_torsion},
@@ -526,7 +526,7 @@ fn product_builds_get_their_turn_under_steady_av_load() {
     }
     let lanes = |queue: &Queue, urgent: usize, bulk: usize| {
         let running = [vec![Lane::Urgent; urgent], vec![Lane::Bulk; bulk]].concat();
-        queue.next_lanes(&running, |_| 0)
+        queue.next_lanes(&running, |_| Expected::default())
     };
     let most = limits::MAX_SESSIONS;
     // The last free session may be a product build's, as long as the others are not all theirs.

@@ -205,7 +205,86 @@ fn requesters_share_a_batch() {
     let next = batches(&stage.sent());
     assert_eq!(next.len(), 1);
     assert!(honest.iter().all(|id| next[0].contains(id)), "{next:?}");
-    assert_eq!(next[0].len(), rutli_wire::limits::MAX_BATCH_ITEMS, "and what they leave is used");
+    // Of two signatures each.
+    assert_eq!(next[0].len(), limits::SHARED_BATCH_SLOTS / 2, "and what they leave is used");
+}
+
+/// One release of many files takes no more of a batch than many releases do.
+#[test]
+fn a_large_release_takes_its_share_of_a_batch() {
+    let mut stage = Stage::attended(2_000);
+    let large = stage.submit(Class::ProductBuild, "large", 1, 250);
+    let alone = stage.sent();
+    assert_eq!(alone[0].1.items[0].slots.len(), 251, "nobody else is there");
+    stage.reply_honestly(alone);
+    assert!(stage.is_signed(&large));
+    stage.flood("other", Class::ProductBuild, 4);
+    let under_way = stage.sent();
+    stage.submit(Class::ProductBuild, "large", 2, 250);
+    stage.reply_honestly(under_way);
+    let sent = stage.sent();
+    let of_large = |sent: &[(NodeId, Batch)]| {
+        let items = sent.iter().filter(|(node, _)| *node == supervisor()).flat_map(|(_, batch)| &batch.items);
+        let large = items.filter(|item| item.release_id.as_str().starts_with("large"));
+        large.map(|item| item.slots.len()).collect::<Vec<_>>()
+    };
+    assert_eq!(of_large(&sent), [limits::SHARED_BATCH_SLOTS / 2], "one item, in which half of the batch is");
+}
+
+/// While others have anything to be signed, costly requesters have a quarter of the time.
+#[test]
+fn the_costly_rest_while_others_are_there() {
+    let mut stage = Stage::attended(4_000);
+    let refuse = |stage: &mut Stage, sent: Vec<(NodeId, Batch)>| {
+        for (node, batch) in sent {
+            let answer = batch.items.iter().map(|_| Err(refusal(RefusalCode::NotAllowed))).collect();
+            stage.reply(&node, &batch, Ok(answer));
+        }
+    };
+    // Nobody signs anything of it, file or no file.
+    for round in 0..30 {
+        stage.submit_by("flood", Class::ProductBuild, &format!("known{round}"));
+        let sent = stage.sent();
+        refuse(&mut stage, sent);
+    }
+    let many = |stage: &mut Stage, name: &str| {
+        for number in 0..3 {
+            stage.submit_by("flood", Class::ProductBuild, &format!("{name}{number}"));
+        }
+        stage.sent()
+    };
+    let first = many(&mut stage, "first");
+    assert_eq!(batches(&first).len(), limits::MAX_SESSIONS_COSTLY);
+    assert!(
+        first.iter().all(|(_, batch)| batch.items.iter().all(|item| item.slots.len() == 1)),
+        "one nonce each"
+    );
+    let honest = stage.submit_by("honest", Class::ProductBuild, "honest");
+    let sent = stage.sent();
+    assert_eq!(batches(&sent), [[honest.clone()]], "beside them");
+    stage.reply_honestly(sent);
+    assert!(stage.is_signed(&honest));
+    stage.now += 100;
+    refuse(&mut stage, first);
+    assert!(stage.sent().is_empty(), "they rest");
+    let honest = stage.submit_by("honest", Class::ProductBuild, "again");
+    let sent = stage.sent();
+    assert_eq!(batches(&sent), [[honest]], "others do not");
+    stage.reply_honestly(sent);
+    let until = stage.now + 100 * limits::COSTLY_RESTS;
+    assert_eq!(stage.engine.next_deadline(), Some(Millis(until)));
+    stage.now = until - 1;
+    stage.event(Event::Tick);
+    assert!(stage.sent().is_empty());
+    stage.now = until;
+    stage.event(Event::Tick);
+    let second = stage.sent();
+    assert_eq!(batches(&second).len(), limits::MAX_SESSIONS_COSTLY);
+    // Once nobody else has been there for a while they go on at once.
+    stage.now += limits::USUAL_MS;
+    many(&mut stage, "third");
+    refuse(&mut stage, second);
+    assert_eq!(batches(&stage.sent()).len(), limits::MAX_SESSIONS_COSTLY);
 }
 
 /// Nodes decide in the order of the batch, as far as they come.
