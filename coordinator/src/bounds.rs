@@ -46,6 +46,8 @@ pub struct Pool {
     pub bodies: Arc<Bound>,
     /// Bytes of answers, from before they are made until they are sent.
     pub answers: Arc<Bound>,
+    /// Errors of the last second, and those that are still to be told.
+    pub errors: Arc<Bound>,
 }
 
 /// The retry time that a full bound reports.
@@ -64,6 +66,7 @@ impl Bounds {
             streams,
             bodies: bound("bytes of requests", "max_request_mebibytes", configured.request_bytes()),
             answers: bound("bytes of unread answers", "max_answer_mebibytes", configured.answer_bytes()),
+            errors: bound("errors in a second", "max_calls", limits::MAX_ERRORS),
         };
         let long =
             |what, key, most: u32| Bound::new(Limit { what, key, most: u64::from(most), retry: LATER });

@@ -374,6 +374,12 @@ impl Bound {
         Ok(share)
     }
 
+    /// What is held now.
+    #[must_use]
+    pub fn held(&self, owner: &Owner) -> Held {
+        self.state().held(owner)
+    }
+
     /// How much there is, for all.
     #[must_use]
     pub fn most(&self) -> u64 {

@@ -7,6 +7,7 @@
 //! work      goes on when the caller hangs up, and so do its shares: what is worked on is counted
 //! answer    its bytes are counted from before it is made ([`Answer`]) until it is sent; nobody reads it: the connection
 //!           ends
+//! error     comes a second later, if the caller had many ([`delay_error`])
 //! ```
 //!
 //! A body is handed to HTTP/2 piece by piece, each only when the reader has room for it. So what is counted here is what is
@@ -36,7 +37,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
-use tonic::{Status, body::Body};
+use tonic::{Code, Status, body::Body};
 
 use super::status;
 use crate::{
@@ -139,8 +140,32 @@ where
             } else {
                 unary(inner, request, &bounds, &peer).await
             };
-            Ok(answered.unwrap_or_else(|error| status::from(error).into_http()))
+            let answer = answered.unwrap_or_else(|error| status::from(error).into_http());
+            if is_error(&answer) {
+                delay_error(&bounds, &peer).await;
+            }
+            Ok(answer)
         })
+    }
+}
+
+fn is_error(answer: &Response<Body>) -> bool {
+    Status::from_header_map(answer.headers()).is_some_and(|status| status.code() != Code::Ok)
+}
+
+/// Lets a caller wait for an error, if it had many within a second: whoever calls again at once, whatever it is told, would take
+/// the processors with errors.
+async fn delay_error(bounds: &Bounds, peer: &Peer) {
+    let errors = &bounds.pool(peer.party()).errors;
+    let Ok(counted) = errors.take(peer.owner(), 1) else { return };
+    let a_second = sleep(Duration::from_secs(1));
+    if errors.held(peer.owner()).name > limits::PROMPT_ERRORS {
+        a_second.await;
+    } else {
+        tokio::spawn(async move {
+            a_second.await;
+            drop(counted);
+        });
     }
 }
 
@@ -521,5 +546,35 @@ mod tests {
             };
             tokio::time::timeout(Duration::from_secs(10), done).await.unwrap();
         }
+    }
+
+    /// A caller that calls again at once, whatever it is told, is told later; nobody else is.
+    #[tokio::test(start_paused = true)]
+    async fn many_errors_in_a_second_come_later() {
+        let bounds = Bounds::new(&Limits::default());
+        let inner = service_fn(async |_: Request<Body>| Ok::<_, Infallible>(Response::new(Body::empty())));
+        let calls = CallsLayer::new(Arc::clone(&bounds)).unwrap().layer(inner);
+        let took = async |name: &str| {
+            let address = SocketAddr::from(([127, 0, 0, 1], 1));
+            let peer = Peer::new(&[], name, address, CancellationToken::new());
+            let most = crate::share::name_share(bounds.clients.calls.most());
+            let full = bounds.clients.calls.take(peer.owner(), most).unwrap();
+            let mut request =
+                Request::post("/rutli.v1.ReleaseService/GetRelease").body(Body::empty()).unwrap();
+            request.extensions_mut().insert(peer);
+            let began = tokio::time::Instant::now();
+            let answer = calls.clone().call(request).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(status.code(), Code::ResourceExhausted, "{status:?}");
+            drop(full);
+            began.elapsed()
+        };
+        for _ in 0..limits::PROMPT_ERRORS {
+            assert_eq!(took("mallory").await, Duration::ZERO);
+        }
+        assert_eq!(took("mallory").await, Duration::from_secs(1));
+        assert_eq!(took("alice").await, Duration::ZERO);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(took("mallory").await, Duration::ZERO, "a second without one");
     }
 }

@@ -18,6 +18,9 @@ use crate::{
 /// Releases of the honest client that are under way at a time.
 const LANES: usize = 4;
 
+/// Linux counts processor time for programs in these, whatever the kernel's own clock (`USER_HZ`).
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// Until when it is measured.
 #[derive(Clone, Copy, Debug)]
 pub enum Until {
@@ -188,6 +191,46 @@ pub fn peaks(cluster: &mut Cluster) -> (u64, u64) {
     let nodes = cluster.nodes();
     let mut peak = |party: &str| cluster.process(party).pid().map_or(0, peak_mib);
     (coordinator, nodes.iter().map(|node| peak(node)).max().unwrap_or(0))
+}
+
+/// Seconds of processor time that were used: by the coordinator, by all nodes, and by this process, in which both clients
+/// are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Used {
+    coordinator: f64,
+    nodes: f64,
+    clients: f64,
+}
+
+/// What was used until now.
+pub fn used(cluster: &mut Cluster) -> Used {
+    let of = |pid: Option<u32>| pid.map_or(0.0, processor_seconds);
+    let coordinator = of(cluster.process("coordinator").pid());
+    let nodes = cluster.nodes().iter().map(|node| of(cluster.process(node).pid())).sum();
+    Used { coordinator, nodes, clients: of(Some(std::process::id())) }
+}
+
+impl Used {
+    /// What was used from `before` to `self`, as percentages of one core over `time`.
+    #[must_use]
+    pub fn since(self, before: Self, time: Duration) -> String {
+        let part = |now: f64, before: f64| 100.0 * (now - before) / time.as_secs_f64().max(0.001);
+        format!(
+            "CPU coordinator {:.0} %, nodes {:.0} %, both clients {:.0} %",
+            part(self.coordinator, before.coordinator),
+            part(self.nodes, before.nodes),
+            part(self.clients, before.clients)
+        )
+    }
+}
+
+/// In user and kernel mode together, from proc(5).
+fn processor_seconds(pid: u32) -> f64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name of the program is in parentheses, and may contain anything.
+    let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+    let ticks: f64 = fields.filter_map(|field| field.parse::<f64>().ok()).sum();
+    ticks / TICKS_PER_SECOND
 }
 
 fn parties(cluster: &Cluster) -> Vec<String> {

@@ -22,7 +22,7 @@ use tokio::{
 
 use super::{
     Row, Scale,
-    gauge::{Honest, Until, Work, forget_peaks, peaks},
+    gauge::{Honest, Until, Work, forget_peaks, peaks, used},
     tools::{Raw, Refused, Thief, address_of, framed, handshake_as_nobody},
 };
 use crate::{
@@ -194,7 +194,9 @@ impl Stage {
         // It is at its height before anybody is measured.
         let height = if scale == Scale::Short { Duration::from_millis(700) } else { Duration::from_secs(3) };
         sleep(height).await;
+        let before = used(&mut self.cluster);
         let work = self.honest.work(until(scale)).await;
+        let used = used(&mut self.cluster).since(before, work.took);
         let back = self.restart("vendor-2").await;
         drop(attack);
         let (coordinator, node) = peaks(&mut self.cluster);
@@ -228,7 +230,7 @@ impl Stage {
                 work.trouble
             ),
             figures: format!(
-                "{:.1}/s ({:.1} undisturbed), p99 {:.0?} ({:.0?}), coordinator {coordinator} MiB, node {node} MiB, node back in {:.1?}",
+                "{:.1}/s ({:.1} undisturbed), p99 {:.0?} ({:.0?}), coordinator {coordinator} MiB, node {node} MiB, node back in {:.1?}, {used}",
                 work.throughput(),
                 undisturbed.throughput(),
                 work.p99(),
