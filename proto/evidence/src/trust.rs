@@ -192,6 +192,13 @@ impl Trust {
         ends.into_iter().filter_map(|(name, end)| Some((name, Timestamp(end?)))).collect()
     }
 
+    /// The ids that the keys of builders may speak for.
+    #[must_use]
+    pub fn builder_ids(&self) -> BTreeSet<&str> {
+        let builders = self.keys.iter().filter(|key| key.role == Role::Builder);
+        builders.flat_map(|key| key.ids.iter().map(String::as_str)).collect()
+    }
+
     /// The names of the keys for attestations, by role.
     #[must_use]
     pub fn keys(&self) -> BTreeMap<Role, BTreeSet<&str>> {

@@ -266,6 +266,7 @@ fn strangers(id: &PolicyId, rule: &Rule, literals: &Literals, trust: Option<&Tru
         ("context.reviewers", "reviewer", of(Role::Reviewer)),
         ("context.testers", "tester", of(Role::Tester)),
         ("context.testsPassedBy", "tester", of(Role::Tester)),
+        ("context.builderIds", "builder id", trust.builder_ids()),
         ("context.approvers", "custodian", trust.custodians()),
     ];
     let mut warnings = Vec::new();
@@ -292,8 +293,7 @@ fn strangers(id: &PolicyId, rule: &Rule, literals: &Literals, trust: Option<&Tru
 }
 
 /// Sets whose members are compared in a way that cannot be followed here: what is missing may not be found, and a misspelt
-/// name not seen. And permits that leave the product or the class to the pipeline, or ask nobody whether the files are that
-/// product.
+/// name not seen. And permits that leave the product or the class to the pipeline, or do not tie the files to the product.
 fn warnings(id: &PolicyId, rule: &Rule, literals: &Literals) -> Vec<String> {
     let sets = documents::ATTRIBUTES.iter().filter(|attribute| literals.indirect.contains(**attribute));
     let free = [("resource.product", "product"), ("resource.class", "class")]
@@ -316,8 +316,8 @@ fn warnings(id: &PolicyId, rule: &Rule, literals: &Literals) -> Vec<String> {
         ["context.builderIds", "context.sourceUris"].iter().any(|tie| literals.asked.contains(*tie));
     let untied = (rule.effect == Effect::Permit && !is_tied).then(|| {
         format!(
-            "{}, line {}: the permit {id} asks nobody whether the files are the product that the pipeline says they are: compare \
-             context.builderIds or context.sourceUris",
+            "{}, line {}: the permit {id} does not tie the files to the product, which is what the pipeline says it is: require \
+             context.builderIds.contains(\"…\") or context.sourceUris.contains(\"…\")",
             rule.file, rule.line
         )
     });

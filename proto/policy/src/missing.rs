@@ -158,14 +158,24 @@ impl Missing {
 }
 
 fn words(kind: MissingKind, saying: &[String], same: &str, count: usize, of: &[String]) -> String {
-    let said = saying.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
-    let with = if saying.is_empty() { String::new() } else { format!(" with {said}") };
+    let listed =
+        |texts: &[&String]| texts.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", ");
+    let (sources, others): (Vec<&String>, Vec<&String>) =
+        saying.iter().partition(|text| text.parse::<SourceDigest>().is_ok());
+    let some = |words: &str, texts: &[&String]| match texts {
+        [] => String::new(),
+        _ => format!(" {words} {}", listed(texts)),
+    };
+    let said = listed(&saying.iter().collect::<Vec<_>>());
+    let (of_source, with) = (some("from the source", &sources), some("with", &others));
     let what = match kind {
-        MissingKind::Provenance => format!("a provenance of the build{same}{with}"),
+        MissingKind::Provenance => format!("a provenance of the build{same}{of_source}{with}"),
         MissingKind::Rebuild => "a rebuild".to_owned(),
         MissingKind::Tests if saying.is_empty() => "a passed test run".to_owned(),
         MissingKind::Tests => format!("the passed test {said}"),
-        MissingKind::Review => format!("a review of the source{with}"),
+        MissingKind::Review => {
+            format!("a review of the source{}", some("with", &saying.iter().collect::<Vec<_>>()))
+        }
         MissingKind::Approval => return approvals(count, of),
         MissingKind::Agreement | MissingKind::Rate | MissingKind::Time => return String::new(),
     };

@@ -509,12 +509,18 @@ mod tests {
         assert_eq!(restricted(&[("trust.toml", &other_role)]).trusts(0), ["custodian anna"]);
     }
 
+    /// Warnings but for the one that the policies of these tests have no builder in them.
+    fn told(rules: &Rules) -> Vec<&str> {
+        let warnings = rules.warnings().iter().map(String::as_str);
+        warnings.filter(|warning| !warning.contains("does not tie the files to the product")).collect()
+    }
+
     #[test]
     fn a_folder_holds_policies_keys_and_custodians() {
         let rules = parse(&[]).unwrap();
         assert_eq!(rules.policies.ids().map(ToString::to_string).collect::<Vec<_>>(), ["a"]);
         assert_eq!(rules.trusts(0), ["builder ci", "custodian anna"]);
-        assert_eq!(rules.warnings(), [""; 0]);
+        assert_eq!(told(&rules), [""; 0]);
         let inline = trust().replace("file = \"ci.pub\"", &format!("public_key = \"{KEY}\""));
         assert_eq!(parse(&[("trust.toml", &inline)]).unwrap().trusts(0), rules.trusts(0));
     }
@@ -523,10 +529,10 @@ mod tests {
     #[test]
     fn a_key_that_was_taken_away_counts_no_more_where_a_policy_still_names_it() {
         let named = "@id(\"a\") permit(principal, action == Action::\"sign\", resource) when { resource.class == Class::\"product-build\" && resource.product == \"suite\" && context.approvers.contains(\"anna\") };";
-        assert_eq!(parse(&[("a.cedar", named)]).unwrap().warnings(), [""; 0]);
+        assert_eq!(told(&parse(&[("a.cedar", named)]).unwrap()), [""; 0]);
         let rules = parse(&[("a.cedar", named), ("allowed_signers", "")]).unwrap();
         assert_eq!(rules.trusts(0), ["builder ci"]);
-        assert!(rules.warnings()[0].contains("names anna in context.approvers"), "{:?}", rules.warnings());
+        assert!(told(&rules)[0].contains("names anna in context.approvers"), "{:?}", rules.warnings());
     }
 
     /// A node that runs on must not say that it waits for somebody whose word no longer counts as if it could come.
@@ -535,11 +541,14 @@ mod tests {
         let signers = format!("anna valid-before=\"20270115080000Z\" {OTHER}\n");
         let rules = parse(&[("allowed_signers", &signers)]).unwrap();
         assert_eq!(rules.trusts(1_800_000_000), ["builder ci", "custodian anna"]);
-        assert_eq!(rules.warnings_at(1_800_000_000), [""; 0]);
+        assert_eq!(rules.warnings_at(1_800_000_000), rules.warnings());
         let said = "every key of this name has expired (valid-before 2027-01-15T08:00:00Z)";
         assert_eq!(rules.trusts(1_800_000_001)[1], format!("custodian anna: {said}"));
         let warnings = rules.warnings_at(1_800_000_001);
-        assert!(warnings[0].starts_with(&format!("anna: {said}, and nothing")), "{warnings:?}");
+        assert!(
+            warnings.iter().any(|warning| warning.starts_with(&format!("anna: {said}, and nothing"))),
+            "{warnings:?}"
+        );
     }
 
     #[test]
@@ -553,8 +562,8 @@ mod tests {
     #[test]
     fn files_that_count_for_nothing_are_named() {
         let rules = parse(&[("forbid.ceder", "forbid"), ("old.pub", KEY)]).unwrap();
-        assert_eq!(rules.warnings().len(), 2);
-        assert!(rules.warnings()[0].starts_with("forbid.ceder is passed over"), "{:?}", rules.warnings());
+        assert_eq!(told(&rules).len(), 2);
+        assert!(told(&rules)[0].starts_with("forbid.ceder is passed over"), "{:?}", rules.warnings());
     }
 
     /// All that a decision can depend on, and nothing else.

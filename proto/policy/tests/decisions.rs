@@ -178,7 +178,10 @@ fn a_rebuild_without_provenance_counts_for_nothing_yet() {
     let decision = Stage::suite().with([rebuild("supervisor-rebuilder", 7)]).decide(&set);
     assert_eq!(
         words(&decision),
-        [format!("a provenance of the build with `{}` by one of: other-builder, vendor-builder", source(7))]
+        [format!(
+            "a provenance of the build from the source `{}` by one of: other-builder, vendor-builder",
+            source(7)
+        )]
     );
 }
 

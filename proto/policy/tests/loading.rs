@@ -28,10 +28,7 @@ fn a_permit_is_for_signing_and_names_product_and_class() {
         let text =
             format!("@id(\"a\") permit(principal, action == Action::\"sign\", resource) when {{ {when} }};");
         let set = PolicySet::parse(&[("x.cedar".to_owned(), text)], None).unwrap();
-        set.warnings()
-            .iter()
-            .filter(|warning| warning.contains("which is what the pipeline says it is"))
-            .count()
+        set.warnings().iter().filter(|warning| warning.contains("applies to every")).count()
     };
     let (product, class) = (r#"resource.product == "suite""#, r#"resource.class == Class::"product-build""#);
     assert_eq!(warned("context.approvals >= 1"), 2);

@@ -23,7 +23,11 @@ fn sets() -> Vec<PolicySet> {
 /// Documents of one source, so that builders do not contradict each other.
 fn document() -> impl Strategy<Value = Established> {
     prop_oneof![
-        prop::sample::select(vec!["vendor-builder", "other-builder"]).prop_map(|by| provenance(by, 1)),
+        (
+            prop::sample::select(vec!["vendor-builder", "other-builder"]),
+            prop::sample::select(vec!["builder", "avdb", "other"]),
+        )
+            .prop_map(|(by, id)| built_as(&format!("https://ci.vendor.example/{id}"), by, 1)),
         (prop::sample::select(vec!["supervisor-rebuilder", "other-rebuilder"]), 1_u8..3)
             .prop_map(|(by, of)| rebuild(by, of)),
         prop::sample::subsequence(vec!["unit", "install", "false-positives", "other"], 1..3)

@@ -73,8 +73,8 @@ async fn the_same_files_once_more(cluster: &Cluster, genuine: &[Vec<u8>]) {
     assert!(!waiting.contains("vendor-builder") && !waiting.contains("rebuild by"), "{waiting}");
 }
 
-/// None without its own provenance and test result; none that another builder of the vendor made; and with both keys, too,
-/// only so many in an hour.
+/// No database is signed without its own provenance and test result, or with another builder's; even with both keys, only so
+/// many in an hour.
 async fn databases(cluster: &Cluster) {
     let mut old = Vec::new();
     for sequence in 1..=DATABASES_IN_HOUR {

@@ -112,8 +112,8 @@ pub struct Init {
     /// Output directory: new or empty.
     #[arg(long, value_name = "DIR", required_unless_present = "example")]
     pub out: Option<PathBuf>,
-    /// Overwrite the certificates and identities of an earlier run. The log's keys are kept: new ones under
-    /// the same name would fork it.
+    /// Overwrite the certificates and identities of an earlier run. Policies are kept, and the log's keys:
+    /// new ones under the same name would fork it.
     #[arg(long)]
     pub force: bool,
     /// Print an example description.

@@ -215,7 +215,7 @@ impl Stage {
         let files = workplace.write_av_database()?;
         let attested = people.attest_av_database(&files).await?;
         step(
-            "the vendor's builder attests the AV database, and its tester that it passed the false-positive test",
+            "the vendor's builder attests the build of the AV database, and its tester that it passed the false-positive test",
         );
         let database = request(Class::AvDatabase, "avdb", CHANNEL, "1", files)?;
         let database = sign::Request { evidence: evidence::read(&attested)?, ..database };

@@ -128,7 +128,7 @@ fn cases_name_only_people_whom_the_folder_trusts() {
 fn cases_go_as_expected_or_say_how_not() {
     let output = policy(&["test", &example("policy.cedar"), &example("cases.toml")]);
     assert_eq!(output.status.code(), Some(0), "{output:?}");
-    assert!(text(&output.stdout).ends_with("16 cases go as expected\n"));
+    assert!(text(&output.stdout).ends_with("18 cases go as expected\n"));
     let folder = tempfile::tempdir().unwrap();
     let cases = folder.path().join("cases.toml");
     let changed =
@@ -137,17 +137,17 @@ fn cases_go_as_expected_or_say_how_not() {
     let output = policy(&["test", "--json", &example("policy.cedar"), cases.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     let document = json(&output);
-    assert_eq!((&document["passed"], document["cases"].as_array().unwrap().len()), (&Value::Bool(false), 16));
+    assert_eq!((&document["passed"], document["cases"].as_array().unwrap().len()), (&Value::Bool(false), 18));
     assert!(
-        document["error"]["problem"].as_str().unwrap().starts_with("1 of 16 cases do not go as expected:")
+        document["error"]["problem"].as_str().unwrap().starts_with("1 of 18 cases do not go as expected:")
     );
     // What is read or kept in a file is all of it; what went wrong stands apart.
     let output = policy(&["test", &example("policy.cedar"), cases.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     let (table, said) = (text(&output.stdout), text(&output.stderr));
-    assert_eq!(table.lines().filter(|line| line.starts_with("ok  ")).count(), 15, "{table}");
+    assert_eq!(table.lines().filter(|line| line.starts_with("ok  ")).count(), 17, "{table}");
     assert_eq!(table.lines().filter(|line| line.starts_with("NOT AS EXPECTED  ")).count(), 1, "{table}");
-    assert!(said.starts_with("error: 1 of 16 cases") && said.lines().count() == 2, "{said}");
+    assert!(said.starts_with("error: 1 of 18 cases") && said.lines().count() == 2, "{said}");
     std::fs::write(&cases, "[[case]]\nluck = 1\n").unwrap();
     assert_eq!(policy(&["test", &example("policy.cedar"), cases.to_str().unwrap()]).status.code(), Some(2));
 }
@@ -163,7 +163,7 @@ fn explanations_go_policy_by_policy() {
     assert!(said.contains("permit avdb-tested (") && said.contains("forbid avdb-rate ("), "{said}");
     assert!(said.contains("applies, until there is: a quieter hour"), "{said}");
     let output = policy(&["explain", "--json", &all[0], &all[1]]);
-    assert_eq!(json(&output)["cases"].as_array().unwrap().len(), 16);
+    assert_eq!(json(&output)["cases"].as_array().unwrap().len(), 18);
     let output = policy(&["explain", &all[0], &all[1], "--case", "none"]);
     assert_eq!(output.status.code(), Some(2));
     assert!(text(&output.stderr).contains("its cases: "));

@@ -175,6 +175,10 @@ pub fn build(by: &str, of: u8) -> BuildFact {
     }
 }
 
+pub fn built_as(id: &str, by: &str, of: u8) -> Established {
+    Established::Provenance(BuildFact { builder_id: id.to_owned(), ..build(by, of) })
+}
+
 pub fn provenance(by: &str, of: u8) -> Established {
     Established::Provenance(build(by, of))
 }
@@ -253,7 +257,7 @@ pub fn supply(stage: &mut Stage, missing: &[Missing]) {
             stage.established.push(match missing.kind {
                 MissingKind::Provenance => {
                     let Established::Provenance(mut build) = provenance(name, of) else { panic!() };
-                    let id = saying.iter().find(|text| text.contains("/builder"));
+                    let id = saying.iter().find(|text| text.starts_with("https://"));
                     build.builder_id = id.map_or(build.builder_id, |id| (*id).to_owned());
                     Established::Provenance(build)
                 }

@@ -46,7 +46,7 @@ const RULES: [(&str, &str, &str); 2] = [
     ),
 ];
 
-/// What the examples call whoever builds the suite, and databases, and whoever builds again.
+/// Builder ids of the examples: of the suite, of databases, and of the rebuilder.
 const BUILDER_ID: &str = "https://ci.vendor.example/builder";
 const AV_BUILDER_ID: &str = "https://ci.vendor.example/avdb";
 const REBUILDER_ID: &str = "https://rebuild.supervisor.example";
@@ -169,13 +169,13 @@ impl<'a> People<'a> {
         let source = self.workplace.dir.join("source");
         files::create_folder(&source, Access::Public)?;
         let patterns = source.join("patterns.txt");
-        files::write_atomically(&patterns, b"The demo's database is made up of nothing.\n", Access::Public)?;
+        files::write_atomically(&patterns, b"The demo's database is invented.\n", Access::Public)?;
         let provenance = self.evidence("avdb-provenance");
         self.attest_build(&[AV_BUILDER_ID], &patterns, database, &provenance).await?;
         Ok(vec![provenance, self.attest_tests("false-positives", database).await?])
     }
 
-    /// The vendor's builder attests what it built of which source; `id` is what it calls itself, and what else it says.
+    /// Attests a build by the vendor's builder. `id` is the builder id, with further arguments.
     async fn attest_build(
         &self,
         id: &[&str],
@@ -189,7 +189,7 @@ impl<'a> People<'a> {
         succeed(run).await.map(drop)
     }
 
-    /// The vendor's tester attests which test the files passed. Gives where.
+    /// Attests that the files passed a test of the vendor's tester. Returns the attestation's file.
     async fn attest_tests(&self, passed: &str, tested: &[PathBuf]) -> Result<PathBuf, Failure> {
         let out = self.evidence(passed);
         let mut run = self.rutli();

@@ -1,11 +1,12 @@
 //! The description of a deployment that `rutli init` reads.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
     path::PathBuf,
 };
 
+use rutli_evidence::{AttestationKey, Role, Trust};
 use rutli_keys::{
     IdentityPublic, KeyName, NodeId, NodeName, OrgName, Purpose,
     ceremony::{KeySpec, NodeSpec, OrganisationSpec, Proposal, ProposalSpec},
@@ -119,7 +120,7 @@ pub struct Clients {
     pub auditors: Vec<Requester>,
 }
 
-/// Who builds: becomes a key in the `trust.toml` of the nodes that sign what it builds.
+/// A builder, whose key the nodes trust that sign what it builds: see [`super::policy`].
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Builder {
@@ -127,8 +128,6 @@ pub struct Builder {
     pub name: String,
     /// Its public key: PEM (SPKI), or a line as in `id_ed25519.pub`.
     pub public_key: String,
-    /// What its attestations say that it is (`builder.id`).
-    pub id: String,
 }
 
 /// What a node signs at first: becomes a policy of its own, see [`super::policy`].
@@ -139,11 +138,13 @@ pub struct Allow {
     pub class: Class,
     /// Of this product.
     pub product: Product,
-    /// The [`Builder`] that must attest the files. It must build this product and no other: it is what ties the files to the
-    /// product.
+    /// The [`Builder`] that must attest the build.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub builder: Option<String>,
-    /// In its place: nobody attests the files, and the pipeline alone says that they are this product. For a trial.
+    /// The `builder.id` in its attestations. It builds this product and no other: that ties the files to the product.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub builder_id: Option<String>,
+    /// Instead of both, for a trial: only the pipeline says that the files are this product.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unattested: bool,
     /// In these channels. Default: in all.
@@ -265,7 +266,7 @@ impl Deployment {
         organisation.allow.as_deref().unwrap_or(&self.allow)
     }
 
-    /// Class and product of all that nodes sign although nobody attests it.
+    /// Class and product of all that nodes sign without an attestation of the build.
     #[must_use]
     pub fn unattested(&self) -> BTreeSet<String> {
         let allowed = self.organisations.iter().flat_map(|organisation| self.allow_of(organisation));
@@ -344,26 +345,58 @@ impl Deployment {
         Proposal::new(spec).map(drop).map_err(|error| error.to_string())
     }
 
-    /// What builders and their keys are is checked with the policies that name them.
     fn check_builders(&self) -> Result<(), String> {
         let own = self.organisations.iter().filter_map(|organisation| organisation.allow.as_ref());
+        let mut products: BTreeMap<&str, (Class, &Product)> = BTreeMap::new();
+        let mut named = BTreeSet::new();
         for allow in own.flatten().chain(&self.allow) {
-            let Allow { class, product, builder, unattested, .. } = allow;
-            match builder {
-                Some(_) if *unattested => {
-                    return Err(format!("{class} {product} has a builder and is unattested: leave one out"));
-                }
-                Some(name) if self.builders.iter().all(|builder| builder.name != *name) => {
+            let Allow { class, product, builder, builder_id, unattested, .. } = allow;
+            match (builder, builder_id) {
+                (None, None) if *unattested => {}
+                (Some(_), Some(_)) if *unattested => {
                     return Err(format!(
-                        "{class} {product} is built by {name:?}, and no [[builder]] has that name"
+                        "{class} {product} has both a `builder` and `unattested = true`; remove one"
                     ));
                 }
-                None if !unattested => {
+                (Some(builder), Some(id)) => {
+                    if self.builders.iter().all(|known| known.name != *builder) {
+                        let known: Vec<&str> =
+                            self.builders.iter().map(|known| known.name.as_str()).collect();
+                        return Err(format!(
+                            "{class} {product} names the builder {builder:?}, and no [[builder]] has that name (there are: {})",
+                            if known.is_empty() { "none".to_owned() } else { known.join(", ") }
+                        ));
+                    }
+                    named.insert(builder.as_str());
+                    let other =
+                        products.insert(id, (*class, product)).filter(|other| *other != (*class, product));
+                    if let Some((other_class, other)) = other {
+                        return Err(format!(
+                            "the builder id {id:?} stands for {other_class} {other} and for {class} {product}: it would not tell \
+                             them apart; give each product an id of its own"
+                        ));
+                    }
+                }
+                _ => {
                     return Err(format!(
-                        "who attests that files are {class} {product}? Name its `builder`, or write `unattested = true` for a trial"
+                        "{class} {product} does not say who attests its builds; name `builder` and `builder_id`, or write \
+                         `unattested = true` for a trial"
                     ));
                 }
-                _ => {}
+            }
+        }
+        for Builder { name, public_key } in &self.builders {
+            if !named.contains(name.as_str()) {
+                return Err(format!(
+                    "the [[builder]] {name:?} is named by no [[allow]]; remove it, or name it"
+                ));
+            }
+            let (role, ids) = (Role::Builder, vec!["https://builder.example".to_owned()]);
+            let key = AttestationKey { name: name.clone(), role, public_key: public_key.clone(), ids };
+            if let Err(problem) = Trust::new(vec![key], "") {
+                return Err(format!(
+                    "the [[builder]] {name:?} is not usable: {problem}; `public_key` is the content of a file, not its path"
+                ));
             }
         }
         Ok(())
@@ -466,22 +499,47 @@ mod tests {
 
     #[test]
     fn a_product_has_one_builder_or_says_that_it_has_none() {
-        let allow = |more: &str| {
-            format!("{SMALL}\n[[allow]]\nclass = \"product-build\"\nproduct = \"suite\"\n{more}")
+        const KEY: &str = include_str!("../../../../deploy/examples/vendor-node/vendor-builder.pem");
+        let allow = |product: &str, more: &str| {
+            format!("\n[[allow]]\nclass = \"product-build\"\nproduct = \"{product}\"\n{more}")
         };
-        let problem = |more: &str| Deployment::parse(&allow(more)).unwrap_err().problem;
-        assert!(problem("").contains("who attests that files are product-build suite?"));
-        assert!(problem("builder = \"ci\"").contains("no [[builder]] has that name"));
-        assert!(problem("builder = \"ci\"\nunattested = true").contains("leave one out"));
-        let builder = "[[builder]]\nname = \"ci\"\npublic_key = \"\"\nid = \"https://ci.example\"";
-        let attested = format!("{}\n{builder}", allow("builder = \"ci\""));
-        assert_eq!(Deployment::parse(&attested).unwrap().builders.len(), 1);
-        Deployment::parse(&allow("unattested = true")).unwrap();
-        let own = SMALL.replace(
-            "threshold = 1",
-            "threshold = 1\nallow = [{ class = \"product-build\", product = \"x\" }]",
+        let builder = |name: &str, key: &str| {
+            format!("\n[[builder]]\nname = \"{name}\"\npublic_key = \"\"\"\n{key}\"\"\"")
+        };
+        let by = |name: &str, id: &str| format!("builder = \"{name}\"\nbuilder_id = \"{id}\"");
+        let problem =
+            |more: &[String]| Deployment::parse(&format!("{SMALL}{}", more.concat())).unwrap_err().problem;
+        for silent in ["", "builder = \"ci\"", "builder_id = \"https://ci.example\""] {
+            assert!(
+                problem(&[allow("suite", silent)]).contains("does not say who attests its builds"),
+                "{silent}"
+            );
+        }
+        let suite = allow("suite", &by("ci", "https://ci.example/suite"));
+        assert!(
+            problem(std::slice::from_ref(&suite)).contains("no [[builder]] has that name (there are: none)")
         );
-        assert!(Deployment::parse(&own).unwrap_err().problem.contains("product-build x?"));
+        let both = allow("suite", &format!("{}\nunattested = true", by("ci", "https://ci.example/suite")));
+        assert!(problem(&[both, builder("ci", KEY)]).contains("remove one"));
+        let tools = allow("tools", &by("ci", "https://ci.example/suite"));
+        assert!(
+            problem(&[suite.clone(), tools, builder("ci", KEY)])
+                .contains("stands for product-build suite and for")
+        );
+        let unused = [suite.clone(), builder("ci", KEY), builder("other", KEY)];
+        assert!(problem(&unused).contains("\"other\" is named by no [[allow]]"));
+        for wrong in ["ci.pub", "", "-----BEGIN PUBLIC KEY-----\n"] {
+            let said = problem(&[suite.clone(), builder("ci", wrong)]);
+            assert!(said.contains("\"ci\" is not usable") && said.contains("not its path"), "{said}");
+        }
+        // One key may stand for several builders.
+        let tools = allow("tools", &by("ci", "https://ci.example/tools"));
+        let text = format!("{SMALL}{suite}{tools}{}", builder("ci", KEY));
+        assert_eq!(Deployment::parse(&text).unwrap().builders.len(), 1);
+        Deployment::parse(&format!("{SMALL}{}", allow("suite", "unattested = true"))).unwrap();
+        let own = "threshold = 1\nallow = [{ class = \"product-build\", product = \"x\" }]";
+        let own = SMALL.replace("threshold = 1", own);
+        assert!(Deployment::parse(&own).unwrap_err().problem.contains("product-build x does not say"));
     }
 
     #[test]

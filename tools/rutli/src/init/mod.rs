@@ -110,7 +110,7 @@ pub fn run(args: &cli::Init) -> Result<Report, Failure> {
     }
     for product in deployment.unattested() {
         eprintln!(
-            "warning: {product} is unattested: these nodes sign whatever files a pipeline calls so; name its `builder` before you use it"
+            "warning: {product} is unattested: nodes sign any files that a pipeline submits as it; name a `builder` before production"
         );
     }
     Ok(report(&written, out))
@@ -122,6 +122,10 @@ pub fn run(args: &cli::Init) -> Result<Report, Failure> {
 /// Exit code 2: files that are in the way, or cannot be written.
 pub fn write(deployment: &Deployment, out: &Path, force: bool) -> Result<Written, Failure> {
     refuse_to_destroy(out, force)?;
+    for organisation in &deployment.organisations {
+        // Found out before anything is written.
+        policy::files(deployment.allow_of(organisation), &deployment.builders)?;
+    }
     let out = files::absolute(out)?;
     let now = clock::unix_now();
     let validity = Validity::days(now, deployment.certificate_days);
@@ -290,8 +294,11 @@ impl Writer<'_> {
 
         let policy = folder.join(POLICY_FOLDER);
         self.folder(&policy)?;
-        for (name, content) in policy::files(allow, &self.deployment.builders)? {
-            files::write_atomically(&policy.join(name), &content, Access::Public)?;
+        // Its custodian's own: `--force` does not put back what somebody has changed or removed.
+        if !files::has_entries(&policy)? {
+            for (name, content) in policy::files(allow, &self.deployment.builders)? {
+                files::write_atomically(&policy.join(name), &content, Access::Public)?;
+            }
         }
 
         let socket = match &self.deployment.sockets {
@@ -387,7 +394,7 @@ fn refuse_to_destroy(out: &Path, force: bool) -> Result<(), Failure> {
     }
     if !force {
         return Err(Failure::usage(format!("{} exists and is not empty", out.display())).help(
-            "give a new folder, or --force to write new certificates and identities over the old ones",
+            "give a new folder, or --force to write new certificates and identities over the old ones; policies are kept",
         ));
     }
     if let Some(share) = sealed_share(&out.join("nodes"), 6) {
@@ -515,7 +522,10 @@ mod tests {
             (entry.file_name().into_string().unwrap(), std::fs::read(entry.path()).unwrap())
         });
         let rules = rutli_policy::Rules::parse(&files.collect()).unwrap();
-        assert_eq!((rules.policies.ids().count(), rules.warnings()), (2, [].as_slice()));
+        assert_eq!(rules.policies.ids().count(), 2);
+        // The example is a trial's, and says so.
+        let untied = rules.warnings().iter().filter(|warning| warning.contains("does not tie the files"));
+        assert_eq!((untied.count(), rules.warnings().len()), (2, 2));
         assert_eq!(config["coordinator"][0]["url"].as_str(), Some("https://127.0.0.1:7410"));
         let folder_of_node = node.config.parent().unwrap();
         for secret in ["identity.age", "seal.txt", "tls.key"] {

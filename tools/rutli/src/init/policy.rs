@@ -19,7 +19,7 @@ const HEAD: &str = r#"// What this node signs: policies in Cedar (cedarpolicy.co
 // All files *.cedar in this folder count. A change is in force some seconds later, or at once with `rutli node reload`; files
 // with a mistake are not, and `rutli node status` says why. Each policy has an @id, and may have a @reason for those whom it refuses.
 //
-// To ask for more evidence, name whom you trust beside this file and ask for it in a policy:
+// To ask for more evidence, add whom you trust next to this file and ask for it in a policy:
 //   trust.toml         [[key]] name = "builder-1", role = "builder", file = "builder-1.pem", ids = ["https://ci.example/builder"]
 //   allowed_signers    custodians, as ssh-keygen(1) has it: anna ssh-ed25519 AAAA…
 // and then in a condition, for example:
@@ -28,10 +28,10 @@ const HEAD: &str = r#"// What this node signs: policies in Cedar (cedarpolicy.co
 
 /// What begins the file of trusted keys.
 const TRUST_HEAD: &str =
-    "# Whose attestations this node counts. Whoever builds, tests, rebuilds or reviews has a key here.\n\n";
+    "# The keys whose attestations this node counts: of builders, testers, rebuilders and reviewers.\n\n";
 
 /// Comes before a permit that no builder restricts.
-const UNATTESTED: &str = "// Unattested, for a trial: the pipeline alone says that the files are this product, and nobody verifies it.\n";
+const UNATTESTED: &str = "// Unattested, for a trial: only the pipeline says that the files are this product, and nothing verifies it.\n";
 
 #[derive(Serialize)]
 struct TrustFile<'a> {
@@ -43,7 +43,7 @@ struct Key<'a> {
     name: &'a str,
     role: &'static str,
     public_key: &'a str,
-    ids: [&'a str; 1],
+    ids: BTreeSet<&'a str>,
 }
 
 /// A node's policy directory: policies that permit what is allowed, and nothing else, and the keys of the builders that they
@@ -52,12 +52,15 @@ struct Key<'a> {
 /// # Errors
 /// Exit code 2: a node would not load them, because a builder's key, name or id is wrong.
 pub fn files(allow: &[Allow], builders: &[Builder]) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
-    let mut files = BTreeMap::from([("policy.cedar".to_owned(), cedar(allow, builders).into_bytes())]);
-    let named: BTreeSet<&str> = allow.iter().filter_map(|allow| allow.builder.as_deref()).collect();
+    let mut files = BTreeMap::from([("policy.cedar".to_owned(), cedar(allow).into_bytes())]);
+    let ids_of = |name: &str| -> BTreeSet<&str> {
+        let built = allow.iter().filter(|allow| allow.builder.as_deref() == Some(name));
+        built.filter_map(|allow| allow.builder_id.as_deref()).collect()
+    };
     let key: Vec<Key<'_>> = builders
         .iter()
-        .filter(|builder| named.contains(builder.name.as_str()))
-        .map(|Builder { name, public_key, id }| Key { name, role: "builder", public_key, ids: [id] })
+        .map(|Builder { name, public_key }| Key { name, role: "builder", public_key, ids: ids_of(name) })
+        .filter(|key| !key.ids.is_empty())
         .collect();
     if !key.is_empty() {
         let trust =
@@ -66,22 +69,22 @@ pub fn files(allow: &[Allow], builders: &[Builder]) -> Result<BTreeMap<String, V
     }
     match Rules::parse(&files) {
         Ok(_) => Ok(files),
-        Err(problem) => Err(Failure::usage(format!("nodes would not load these policies: {problem}"))
-            .help("correct [[builder]] or [[allow]] in the description")),
+        Err(problem) => {
+            Err(Failure::usage(format!("a node would not load the policies of this description: {problem}"))
+                .help("correct [[builder]] or [[allow]]"))
+        }
     }
 }
 
-fn cedar(allow: &[Allow], builders: &[Builder]) -> String {
+fn cedar(allow: &[Allow]) -> String {
     let mut text = HEAD.to_owned();
     for (number, rule) in (1..).zip(allow) {
-        let builder = rule.builder.as_ref();
-        let builder = builder.and_then(|name| builders.iter().find(|builder| builder.name == *name));
         // Writing to a string does not fail.
         _ = write!(
             text,
             "\n{}@id(\"allow-{number}\")\npermit (principal, action == Action::\"sign\", resource)\nwhen {{\n    {}\n}};\n",
-            if builder.is_some() { "" } else { UNATTESTED },
-            conditions(rule, builder).join(" &&\n    ")
+            if rule.unattested { UNATTESTED } else { "" },
+            conditions(rule).join(" &&\n    ")
         );
     }
     if allow.is_empty() {
@@ -90,7 +93,7 @@ fn cedar(allow: &[Allow], builders: &[Builder]) -> String {
     text
 }
 
-fn conditions(rule: &Allow, builder: Option<&Builder>) -> Vec<String> {
+fn conditions(rule: &Allow) -> Vec<String> {
     let mut conditions = vec![
         format!("resource.class == Class::\"{}\"", rule.class),
         format!("resource.product == \"{}\"", rule.product),
@@ -105,7 +108,7 @@ fn conditions(rule: &Allow, builder: Option<&Builder>) -> Vec<String> {
     if !rule.embargo {
         conditions.push("!context.embargoed".to_owned());
     }
-    if let Some(Builder { name, id, .. }) = builder {
+    if let (Some(name), Some(id)) = (&rule.builder, &rule.builder_id) {
         conditions.push(format!("context.builders.contains({name:?})"));
         conditions.push(format!("context.builderIds.contains({id:?})"));
     }
@@ -158,6 +161,7 @@ mod tests {
             class,
             product: Product::new(product).unwrap(),
             builder: None,
+            builder_id: None,
             unattested: true,
             channels: None,
             max_artifacts: None,
@@ -178,22 +182,28 @@ mod tests {
         let builder = Builder {
             name: "ci".into(),
             public_key: include_str!("../../../../deploy/examples/vendor-node/vendor-builder.pem").into(),
-            id: "https://ci.example/suite".into(),
         };
-        let built = Allow { builder: Some("ci".into()), unattested: false, ..suite.clone() };
+        let id = Some("https://ci.example/suite".into());
+        let built = Allow { builder: Some("ci".into()), builder_id: id, unattested: false, ..suite.clone() };
         let written = files(from_ref(&built), from_ref(&builder)).unwrap();
         assert!(Rules::parse(&written).unwrap().warnings().is_empty() && written.contains_key(TRUST_FILE));
         let without = BTreeMap::from([("policy.cedar".to_owned(), written["policy.cedar"].clone())]);
         assert!(!decides(&Rules::parse(&without).unwrap(), "stable", 1, false), "nobody attests it");
-        for wrong in [
-            Builder { public_key: "no key".into(), ..builder.clone() },
-            Builder { name: "two words".into(), ..builder.clone() },
-            Builder { id: String::new(), ..builder.clone() },
-        ] {
-            let named = Allow { builder: Some(wrong.name.clone()), ..built.clone() };
-            let problem = files(&[named], from_ref(&wrong)).unwrap_err().problem;
-            assert!(problem.contains("nodes would not load"), "{problem}");
-        }
+        let wrong = Allow { builder_id: Some(String::new()), ..built.clone() };
+        let problem = files(&[wrong], from_ref(&builder)).unwrap_err().problem;
+        assert!(problem.contains("a node would not load"), "{problem}");
+        let second = Allow {
+            product: Product::new("tools").unwrap(),
+            builder_id: Some("https://ci.example/tools".into()),
+            ..built
+        };
+        let two = files(
+            &[second.clone(), Allow { builder_id: Some("https://ci.example/suite".into()), ..second }],
+            from_ref(&builder),
+        );
+        let trust = String::from_utf8(two.unwrap()[TRUST_FILE].clone()).unwrap();
+        assert_eq!(trust.matches("[[key]]").count(), 1, "{trust}");
+        assert!(trust.contains("ci.example/suite") && trust.contains("ci.example/tools"), "{trust}");
         let few = Allow { max_artifacts: Some(3), ..suite };
         assert!(permits(from_ref(&few), "stable", 3, false) && !permits(from_ref(&few), "stable", 4, false));
     }
