@@ -46,7 +46,7 @@ pub struct Pool {
     pub bodies: Arc<Bound>,
     /// Bytes of answers, from before they are made until they are sent.
     pub answers: Arc<Bound>,
-    /// Errors of the last second, and those that are still to be told.
+    /// Errors of the last second, and those not yet sent.
     pub errors: Arc<Bound>,
 }
 

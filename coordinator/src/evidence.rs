@@ -34,8 +34,7 @@ pub struct Document {
 }
 
 impl SignRelease {
-    /// [`read`] for a party: once there is room for what it brings in its budget, and when it is its turn, for megabytes of
-    /// JSON take a while.
+    /// [`read`] for one party, once its budget has room and it is its turn: parsing megabytes of JSON takes a while.
     ///
     /// # Errors
     /// [`Error::Full`], and those of [`read`]
@@ -70,9 +69,7 @@ impl SignRelease {
         owner: Owner,
         documents: Vec<Document>,
     ) -> Result<()> {
-        let _admitting = self.admitting.try_read().map_err(|_| Error::StoreClosed {
-            reason: "it was closed, and what it had is being taken up".into(),
-        })?;
+        let _admitting = self.admitting()?;
         let id = stored.release_id()?;
         let known = &stored.message.evidence;
         let fresh = documents.iter().filter(|document| !known.iter().any(|info| document.is(info)));
@@ -133,7 +130,7 @@ impl Document {
 /// How many documents are read at a time. Parties take turns.
 #[must_use]
 pub fn reading() -> Arc<Bound> {
-    let (what, key) = ("requests whose documents are being read", "max_calls");
+    let (what, key) = ("requests with documents being read", "max_calls");
     Bound::new(Limit { what, key, most: limits::READING_EVIDENCE, retry: Duration::from_secs(1) })
 }
 

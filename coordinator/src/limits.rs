@@ -83,7 +83,7 @@ pub const CHARGED_PER_SIGNATURE: u64 = 512;
 /// Bytes that are charged for each document of evidence beside its own: row, index and entry.
 pub const CHARGED_PER_DOCUMENT: u64 = 1 << 10;
 
-/// Requests whose evidence is read at a time: one of each name, so that nobody takes all processors with megabytes of JSON.
+/// Requests whose evidence is read at a time, at most one per name: nobody keeps all processors busy with megabytes of JSON.
 pub const READING_EVIDENCE: u64 = 4;
 
 /// Pieces of evidence of one release that one party brings, so that nobody fills a release's room for the others: a pipeline
@@ -155,10 +155,10 @@ pub const MAX_CALLS: u32 = 65_536;
 /// calls share one commit of the store, and nobody waits long behind another name's.
 pub const MAX_TURNS: u64 = 256;
 
-/// Errors in a second that one name is told at once. Further ones come a second later …
+/// Errors per second that one name receives without delay. Further ones come a second later …
 pub const PROMPT_ERRORS: u64 = 16;
 
-/// … as far as there are no more than so many of these, of which one name's are a quarter: each costs some KiB until then.
+/// … up to this many in total, a quarter of them for one name: each costs a few KiB until then.
 pub const MAX_ERRORS: u64 = 16_384;
 
 /// Seconds that a call waits for its turn, behind others of its own name.
@@ -229,7 +229,7 @@ pub const CEREMONY_GRACE_SECONDS: u64 = 30;
 /// Messages of one ceremony in one envelope: the largest are 96 KiB, so that an envelope stays below a message.
 pub const MAX_ENVELOPE_BYTES: usize = 2 << 20;
 
-/// Bytes of a store from which its check at the start takes more than some seconds, and is told.
+/// Size in bytes from which the check of a store at the start takes more than a few seconds, and is logged.
 pub const LARGE_STORE_BYTES: u64 = 256 << 20;
 
 /// Operations that wait for the store's writer. Senders beyond that wait themselves.
@@ -323,9 +323,9 @@ pub const RESIGN_SECONDS: u64 = 10;
 /// Seconds that the process waits at its end for open streams after it said goodbye.
 pub const SHUTDOWN_SECONDS: u64 = 5;
 
-/// Signatures in a batch while several requesters have releases in the queue: nodes make them in some fifty milliseconds,
+/// Signatures in a batch while several requesters have releases in the queue: nodes make them in some thirty milliseconds,
 /// and nobody waits long behind another's. A requester alone may fill a batch ([`wire_limits::MAX_BATCH_SLOTS`]).
-pub const SHARED_BATCH_SLOTS: usize = 256;
+pub const SHARED_BATCH_SLOTS: usize = 128;
 
 /// Sessions under way at once. Two keep the nodes busy while the coordinator aggregates; one more is kept free …
 pub const MAX_SESSIONS: usize = 3;
@@ -348,28 +348,32 @@ pub const LONE_COMMITMENT_BYTES: usize = 1 << 20;
 /// Batches of AV databases in a row before product builds that wait get one: urgent, but never alone in the world.
 pub const URGENT_RUN: u32 = 8;
 
-/// Extra sessions for requesters whose releases take nodes long to decide, or are seldom signed: one for each class, so that
-/// here, too, a database never waits for a build.
+/// Extra sessions for costly requesters: one for each class, so that here, too, a database never waits for a build.
 pub const MAX_SESSIONS_COSTLY: usize = 1;
 
 /// Microseconds for a decision from which a requester's releases are kept apart from those of others. Usual
 /// decisions take less than a thousand; new and large evidence takes some thousands.
 pub const COSTLY_US: u64 = 10_000;
 
-/// A requester's answers of nodes that are remembered, about: after three times as many of one kind hardly anything is left of
-/// what was before.
-pub const ANSWERS_REMEMBERED: u32 = 32;
+/// Roughly how many releases are remembered per requester, by whether they were signed.
+pub const RELEASES_REMEMBERED: u32 = 32;
 
-/// A requester is seldom signed if fewer than one in so many of its answers gives shares. One of a release that waits for
-/// evidence gives none; such a release is asked about a few times before it is signed.
+/// A requester is seldom signed if fewer than one in this many of its releases is. One that waits for evidence first counts
+/// twice: as not signed, and as signed.
 pub const SELDOM: u32 = 8;
 
-/// After a batch of costly requesters, the next one waits for so many times as long as it took, while others have anything
-/// to be signed: a quarter of the time is theirs.
+/// How many times its duration costly requesters pause after a batch while others have releases waiting: a quarter of the
+/// time is theirs.
 pub const COSTLY_RESTS: u64 = 3;
 
-/// Milliseconds since their last batch in which others count as having something to be signed: whoever requests one
-/// release after the other is between two.
+/// Milliseconds of the longest such pause: a node may be silent until a deadline.
+pub const COSTLY_REST_MOST_MS: u64 = 2_000;
+
+/// Milliseconds between two times that a node's change of status has waiting releases asked about again.
+pub const STATUS_ASKS_MS: u64 = 1_000;
+
+/// Milliseconds for which others count as active after their last batch: whoever requests one release after the other is
+/// between two.
 pub const USUAL_MS: u64 = 1_000;
 
 /// Milliseconds after which the recorded cost of a requester has halved.

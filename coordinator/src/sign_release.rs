@@ -18,7 +18,7 @@ use rutli_wire::{
     role::Party,
     v1,
 };
-use tokio::sync::{RwLock, mpsc, oneshot, watch};
+use tokio::sync::{RwLock, RwLockReadGuard, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -49,7 +49,7 @@ pub struct SignRelease {
     pub hourly: Hourly,
     /// How many requests may be under embargo.
     pub embargoes: Limit,
-    /// Documents of evidence that are being read.
+    /// Bounds how many requests have their evidence read at a time.
     pub reading: Arc<Bound>,
     /// Public keys.
     pub keyring: Keyring,
@@ -189,9 +189,7 @@ impl SignRelease {
 
     /// Validates, takes room in the queue, and makes the release durable; or finds that it is.
     async fn admit(&self, request: Request) -> Result<Admitted> {
-        let _admitting = self.admitting.try_read().map_err(|_| Error::StoreClosed {
-            reason: "it was closed, and what it had is being taken up".into(),
-        })?;
+        drop(self.admitting()?);
         let Request { requester, owner, mut message } = request;
         let request_id = RequestId::new(message.request_id.as_str())
             .map_err(|error| Error::Field { field: "request_id", problem: error.to_string() })?;
@@ -200,6 +198,12 @@ impl SignRelease {
         let embargo = embargo::until(message.embargo_until, now);
         let release = Arc::new(release_from_request(message, now)?);
         self.clients.may_ask(&requester, release.class(), release.product())?;
+        if !given.is_empty()
+            && let Some(known) = self.store.release_of_request(&requester, &request_id).await?
+        {
+            // Its documents are not read again.
+            return self.known(&known, &release).await;
+        }
         let release_id =
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
         let content = release_to_content(&release);
@@ -216,7 +220,7 @@ impl SignRelease {
                 self.embargoes.check(&owner, embargoes, 1)?;
             }
             let slot = self.waiting.reserve(release.class(), &owner, bytes)?;
-            // What is refused is refused before its documents are read.
+            // Cheap refusals come before documents are read.
             Ok((embargo, slot, self.brought(&requester, &owner, given).await?))
         };
         let (embargo, mut slot, documents) = match room.await {
@@ -228,6 +232,7 @@ impl SignRelease {
                 None => return Err(full),
             },
         };
+        let _admitting = self.admitting()?;
         let signatures = u32::try_from(release.signable_count()).unwrap_or(u32::MAX);
         let terms = RequestTerms {
             release_id: release_id.clone(),
@@ -286,6 +291,16 @@ impl SignRelease {
         let submission = placed_at(submission, index);
         let unfinished = Unfinished { number, submission, terms, outcome, slot, is_stale: false };
         Ok(Admitted::New(Box::new(unfinished), Box::new(message)))
+    }
+
+    /// Held while something is admitted: not while what a failed commit left behind is taken up.
+    ///
+    /// # Errors
+    /// [`Error::StoreClosed`]
+    pub(crate) fn admitting(&self) -> Result<RwLockReadGuard<'_, ()>> {
+        self.admitting.try_read().map_err(|_| Error::StoreClosed {
+            reason: "it was closed, and what it had is being taken up".into(),
+        })
     }
 
     /// The documents that come with a request.

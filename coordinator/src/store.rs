@@ -10,9 +10,9 @@
 
 mod admission;
 mod budget;
+mod checksum;
 mod evidence;
 mod read;
-mod seal;
 mod staging;
 mod writer;
 
@@ -228,6 +228,7 @@ impl Store {
         let mut connection = options.connect().await.map_err(|e| unusable(&e))?;
         check_structure(&mut connection, &path).await?;
         migrations().run(&mut connection).await.map_err(|e| unusable(&e))?;
+        check_channels(&mut connection, &path).await?;
         let (sequencer, log, appender) = Sequencer::open(&mut connection, signer, folder).await?;
         connection.close().await.map_err(|e| unusable(&e))?;
         let reads = SqlitePoolOptions::new()
@@ -417,23 +418,41 @@ pub async fn backup(data_dir: &Path, to: &Path) -> Result<()> {
         .map_err(|e| wrong(to, e.to_string()))
 }
 
+/// The highest signed sequence of a channel is what its releases say: a higher one would close the channel.
+async fn check_channels(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
+    let wrong: Option<String> = sqlx::query_scalar(
+        "SELECT class || '/' || product || '/' || channel FROM channels WHERE sequence IS NOT \
+         (SELECT max(sequence) FROM releases WHERE releases.class = channels.class \
+         AND releases.product = channels.product AND releases.channel = channels.channel AND state = 4) LIMIT 1",
+    )
+    .fetch_optional(connection)
+    .await
+    .map_err(|error| damaged(path, &error.to_string()))?;
+    wrong.map_or(Ok(()), |channel| Err(damaged(path, &format!("the sequence of channel {channel}"))))
+}
+
+fn damaged(path: &Path, problem: &str) -> Error {
+    Error::File {
+        path: path.to_owned(),
+        problem: format!(
+            "the database is damaged ({problem}); see Recover in the operator's guide on the log"
+        ),
+    }
+}
+
 /// Tables and indices of a damaged file may contradict each other: a release would be there and not be found.
 async fn check_structure(connection: &mut SqliteConnection, path: &Path) -> Result<()> {
     let size = std::fs::metadata(path).map_or(0, |file| file.len());
     if size > limits::LARGE_STORE_BYTES {
-        tracing::info!(mebibytes = size >> 20, "checking the whole store; this takes a while");
+        tracing::info!(mebibytes = size >> 20, "checking the integrity of the store; this may take a while");
     }
-    let damaged = |problem: String| Error::File {
-        path: path.to_owned(),
-        problem: format!("the database is damaged ({problem}); restore the newest backup"),
-    };
     let found: Vec<String> = sqlx::query_scalar("PRAGMA integrity_check(3)")
         .fetch_all(connection)
         .await
-        .map_err(|error| damaged(error.to_string()))?;
+        .map_err(|error| damaged(path, &error.to_string()))?;
     match found.as_slice() {
         [only] if only == "ok" => Ok(()),
-        _ => Err(damaged(found.join("; "))),
+        _ => Err(damaged(path, &found.join("; "))),
     }
 }
 
@@ -461,7 +480,7 @@ fn migrations() -> Migrator {
         (7, "evidence entries", include_str!("../migrations/0007_evidence_entries.sql")),
         (9, "logged_once", include_str!("../migrations/0009_logged_once.sql")),
         (10, "cosigned heads", include_str!("../migrations/0010_cosigned_heads.sql")),
-        (11, "seals", include_str!("../migrations/0011_seals.sql")),
+        (11, "checksums", include_str!("../migrations/0011_checksums.sql")),
     ];
     let migration = |(version, name, sql): (i64, &'static str, &'static str)| {
         Migration::new(version, name.into(), MigrationType::Simple, sql.into_sql_str(), false)
@@ -496,12 +515,12 @@ fn lock(data_dir: &Path) -> Result<Arc<File>> {
 }
 
 #[cfg(test)]
+mod checksum_tests;
+#[cfg(test)]
 mod evidence_tests;
 #[cfg(test)]
 mod log_open_tests;
 #[cfg(test)]
 mod log_tests;
-#[cfg(test)]
-mod seal_tests;
 #[cfg(test)]
 mod tests;

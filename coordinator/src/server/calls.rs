@@ -45,7 +45,7 @@ use crate::{
     error::{Error, Result},
     limits,
     listener::Peer,
-    share::{Bound, Full, Owner, Share},
+    share::{Bound, Full, Owner, Share, Whose},
 };
 
 /// The share that an answer takes before it is made; an extension of the answer.
@@ -153,19 +153,24 @@ fn is_error(answer: &Response<Body>) -> bool {
     Status::from_header_map(answer.headers()).is_some_and(|status| status.code() != Code::Ok)
 }
 
-/// Lets a caller wait for an error, if it had many within a second: whoever calls again at once, whatever it is told, would take
-/// the processors with errors.
+/// Delays an error for a caller that had many within a second: retrying at once would keep the processors busy with errors.
 async fn delay_error(bounds: &Bounds, peer: &Peer) {
     let errors = &bounds.pool(peer.party()).errors;
-    let Ok(counted) = errors.take(peer.owner(), 1) else { return };
-    let a_second = sleep(Duration::from_secs(1));
-    if errors.held(peer.owner()).name > limits::PROMPT_ERRORS {
-        a_second.await;
-    } else {
-        tokio::spawn(async move {
-            a_second.await;
-            drop(counted);
-        });
+    let counted = match errors.take(peer.owner(), 1) {
+        Ok(counted) => counted,
+        // It does not wait for its answers: nothing slows it down but a new connection.
+        Err(full) if full.whose == Whose::Name => return peer.cut(),
+        Err(_) => return,
+    };
+    let is_many = errors.held(peer.owner()).name > limits::PROMPT_ERRORS;
+    let second = Duration::from_secs(1);
+    // A task of its own: an error counts although its call is reset.
+    tokio::spawn(async move {
+        sleep(second).await;
+        drop(counted);
+    });
+    if is_many {
+        sleep(second).await;
     }
 }
 
@@ -576,5 +581,19 @@ mod tests {
         assert_eq!(took("alice").await, Duration::ZERO);
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(took("mallory").await, Duration::ZERO, "a second without one");
+
+        // Calls that are reset before their error is told count, too; and so many end the connection.
+        let cut = CancellationToken::new();
+        let peer = Peer::new(&[], "reset", SocketAddr::from(([127, 0, 0, 1], 1)), cut.clone());
+        for _ in 0..crate::share::name_share(limits::MAX_ERRORS) {
+            assert!(!cut.is_cancelled());
+            tokio::select! {
+                biased;
+                () = delay_error(&bounds, &peer) => {}
+                () = std::future::ready(()) => {}
+            }
+        }
+        delay_error(&bounds, &peer).await;
+        assert!(cut.is_cancelled());
     }
 }

@@ -6,6 +6,8 @@ use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
+use prost::bytes::Bytes;
+use rutli_log::sha256;
 use rutli_release::{Channel, ChannelKey, InvalidRelease, Product, ReleaseId, RequestId, Requester};
 use rutli_wire::{convert::class_from_wire, limits as wire_limits, role::Party, v1};
 use tokio::sync::{oneshot, watch};
@@ -14,7 +16,7 @@ use tonic::{Request, Response, Status};
 use super::{Api, Step, calls::Answer, party, peer, states, status, wrong_role};
 use crate::{
     error::{Error, Result},
-    limits,
+    evidence, limits,
     session::CancelError,
     share::{Owner, Share},
     sign_release,
@@ -364,7 +366,19 @@ impl Api {
         let owner = peer(&request)?.owner().clone();
         let room = self.room(&request, &request.get_ref().release_id).await?;
         let v1::AddEvidenceRequest { release_id, evidence } = request.into_inner();
-        let (_, stored) = self.stored(&reader, &release_id).await?;
+        let (id, stored) = self.stored(&reader, &release_id).await?;
+        if !stored.is_unfinished() {
+            let known = &stored.message.evidence;
+            let is_known = |document: &Bytes| {
+                let digest = sha256(document);
+                known.iter().any(|info| info.digest == digest.as_bytes())
+            };
+            // Whoever got no answer asks again.
+            if !evidence.iter().all(is_known) {
+                return Err(evidence::too_late(&id));
+            }
+            return self.visible(&reader, &release_id).await.map(|(_, release)| with_room(release, room));
+        }
         let documents = self.signing.read_evidence(&owner, evidence, 1).await?;
         self.signing.add_evidence(stored, owner, documents).await?;
         self.visible(&reader, &release_id).await.map(|(_, release)| with_room(release, room))

@@ -9,8 +9,8 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Admission, NewRelease, ReleaseNumber,
     budget::Spent,
+    checksum::RequestRow,
     evidence::{self, Rows},
-    seal::RequestRow,
     staging,
     writer::{channel_key, signed, unsigned},
 };
@@ -154,7 +154,7 @@ async fn insert_releases(
     let mut query = QueryBuilder::<Sqlite>::new(
         "INSERT INTO releases (number, release_id, requester, request_id, request_digest, class, product, channel, \
          sequence, content, signatures, created_at, state, log_index, roster, deadline, embargo_salt, disclose_by, \
-         authority, request_seal) ",
+         authority, request_checksum) ",
     );
     query.push_values(fresh, |mut row, (number, release, index)| {
         let logged = &release.logged;
@@ -165,6 +165,13 @@ async fn insert_releases(
             release_id: release.release_id.as_str(),
             requester: release.requester.as_str(),
             request_id: release.request_id.as_str(),
+            request_digest: &release.request_digest,
+            channel: [
+                release.channel.class.as_str(),
+                release.channel.product.as_str(),
+                release.channel.channel.as_str(),
+            ],
+            sequence: signed(release.sequence.get()),
             content: &release.content,
             signatures: release.signatures.into(),
             created_at: signed(release.created_at),
@@ -175,7 +182,7 @@ async fn insert_releases(
             disclose_by: logged.embargo.map(|embargo| signed(embargo.disclose_by)),
             authority,
         };
-        let seal = request.seal().finish();
+        let checksum = request.checksum().finish();
         row.push_bind(*number)
             .push_bind(release.release_id.as_str())
             .push_bind(release.requester.as_str())
@@ -195,7 +202,7 @@ async fn insert_releases(
             .push_bind(logged.embargo.map(|embargo| embargo.salt.as_bytes().to_vec()))
             .push_bind(logged.embargo.map(|embargo| signed(embargo.disclose_by)))
             .push_bind(authority)
-            .push_bind(seal);
+            .push_bind(checksum);
     });
     query.build().execute(connection).await.map(drop)
 }

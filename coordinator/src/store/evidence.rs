@@ -13,7 +13,7 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection, sqlite::SqliteRow};
 use super::{
     Charge, ReleaseNumber, Store,
     budget::Spent,
-    seal::{Broken, Seal},
+    checksum::{Broken, Checksum},
     writer::{signed, unsigned},
 };
 use crate::{
@@ -63,7 +63,8 @@ impl Store {
     /// [`Error::Store`]
     pub async fn evidence(&self, number: ReleaseNumber) -> Result<Vec<(v1::EvidenceInfo, Bytes)>> {
         let rows = sqlx::query(
-            "SELECT digest, kind, submitter, added_at, log_index, length(document), release, logged_by, seal, document FROM evidence \
+            "SELECT digest, kind, submitter, added_at, log_index, length(document), release, logged_by, checksum, \
+             (SELECT request_checksum IS NOT NULL FROM releases WHERE releases.number = release), document FROM evidence \
              WHERE release = $1 ORDER BY number",
         )
         .bind(number.0)
@@ -73,7 +74,7 @@ impl Store {
         rows.iter()
             .map(|row| {
                 let info = info(row).map_err(failed)?;
-                let document: Bytes = row.try_get::<Vec<u8>, _>(9).map_err(failed)?.into();
+                let document: Bytes = row.try_get::<Vec<u8>, _>(10).map_err(failed)?.into();
                 if sha256(&document).as_bytes().as_slice() != info.digest {
                     return Err(failed(Broken::of(format!(
                         "a document of evidence for release no. {}",
@@ -92,7 +93,8 @@ pub(super) async fn infos(
     number: i64,
 ) -> sqlx::Result<Vec<v1::EvidenceInfo>> {
     let rows = sqlx::query(
-        "SELECT digest, kind, submitter, added_at, log_index, length(document), release, logged_by, seal FROM evidence \
+        "SELECT digest, kind, submitter, added_at, log_index, length(document), release, logged_by, checksum, \
+         (SELECT request_checksum IS NOT NULL FROM releases WHERE releases.number = release) FROM evidence \
          WHERE release = $1 ORDER BY number",
     )
     .bind(number)
@@ -153,10 +155,10 @@ pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Rows<'_>])
     let each: Vec<_> = each.collect();
     for each in each.chunks(limits::LOG_ROWS_PER_INSERT) {
         let mut query = QueryBuilder::<Sqlite>::new(
-            "INSERT INTO evidence (release, digest, kind, submitter, logged_by, added_at, log_index, document, seal) ",
+            "INSERT INTO evidence (release, digest, kind, submitter, logged_by, added_at, log_index, document, checksum) ",
         );
         query.push_values(each, |mut row, (rows, document)| {
-            let seal = seal(
+            let checksum = checksum(
                 (rows.release, document.digest.as_bytes(), document.kind.as_str()),
                 (rows.submitter, rows.logged_by, signed(rows.at), signed(rows.index)),
             );
@@ -168,7 +170,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Rows<'_>])
                 .push_bind(signed(rows.at))
                 .push_bind(signed(rows.index))
                 .push_bind(document.bytes.as_ref())
-                .push_bind(seal.finish());
+                .push_bind(checksum.finish());
         });
         query.build().execute(&mut *connection).await?;
     }
@@ -251,19 +253,22 @@ fn info(row: &SqliteRow) -> sqlx::Result<v1::EvidenceInfo> {
         size: u32::try_from(size).unwrap_or(u32::MAX),
     };
     let (release, logged_by): (i64, String) = (row.try_get(6)?, row.try_get(7)?);
-    let sealed: Option<Vec<u8>> = row.try_get(8)?;
-    seal((release, &info.digest, &info.kind), (&info.submitter, &logged_by, added_at, index))
-        .check(sealed.as_deref(), || format!("what it says of evidence for release no. {release}"))?;
+    let stored: Option<Vec<u8>> = row.try_get(8)?;
+    checksum((release, &info.digest, &info.kind), (&info.submitter, &logged_by, added_at, index)).check(
+        stored.as_deref(),
+        row.try_get(9)?,
+        || format!("an evidence record of release no. {release}"),
+    )?;
     Ok(info)
 }
 
-/// Of all that a row says but the document, which its digest names. Release, digest and kind; submitter, the name in the log, time
-/// and place there.
-fn seal(
+/// Of all columns but the document, which the digest covers: release, digest and kind; submitter, its name in the log, time and
+/// place there.
+fn checksum(
     (release, digest, kind): (i64, &[u8], &str),
     (submitter, logged_by, added_at, index): (&str, &str, i64, i64),
-) -> Seal {
-    let what = Seal::of("evidence").number(release).bytes(digest).bytes(kind.as_bytes());
+) -> Checksum {
+    let what = Checksum::of("evidence").number(release).bytes(digest).bytes(kind.as_bytes());
     what.bytes(submitter.as_bytes()).bytes(logged_by.as_bytes()).number(added_at).number(index)
 }
 

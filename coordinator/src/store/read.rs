@@ -13,8 +13,8 @@ use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 use super::{
     Charge, ReleaseNumber, Store,
     budget::Spent,
+    checksum::{self, Broken, RequestRow},
     evidence,
-    seal::{self, Broken, RequestRow},
     staging::LoggedTerms,
     writer::{signed, unsigned},
 };
@@ -143,7 +143,8 @@ macro_rules! select_release {
         concat!(
             "SELECT number, release_id, requester, request_id, content, signatures, created_at, state, outcome, \
              log_index, roster, deadline, embargo_salt, disclose_by, disclosed_at, \
-             (SELECT proven_at FROM proofs WHERE proofs.number = releases.number), authority, request_seal, outcome_seal",
+             (SELECT proven_at FROM proofs WHERE proofs.number = releases.number), authority, request_checksum, outcome_checksum, \
+             request_digest, class, product, channel, sequence",
             $more
         )
     };
@@ -154,10 +155,11 @@ const LOG_INDEX: usize = 9;
 const DISCLOSED_AT: usize = 14;
 const PROVEN_AT: usize = 15;
 const AUTHORITY: usize = 16;
-const REQUEST_SEAL: usize = 17;
-const OUTCOME_SEAL: usize = 18;
-const FILES: usize = 19;
-const PROOF_FILES: usize = 21;
+const REQUEST_CHECKSUM: usize = 17;
+const OUTCOME_CHECKSUM: usize = 18;
+const REQUEST_DIGEST: usize = 19;
+const FILES: usize = 24;
+const PROOF_FILES: usize = 26;
 
 impl Store {
     /// One release with its files, and what there is of evidence.
@@ -169,9 +171,9 @@ impl Store {
         let mut read = self.reads.begin().await.map_err(failed)?;
         let row = sqlx::query(select_release!(
             ", (SELECT files FROM results WHERE results.number = releases.number), \
-             (SELECT seal FROM results WHERE results.number = releases.number), \
+             (SELECT checksum FROM results WHERE results.number = releases.number), \
              (SELECT files FROM proofs WHERE proofs.number = releases.number), \
-             (SELECT seal FROM proofs WHERE proofs.number = releases.number) FROM releases WHERE release_id = $1"
+             (SELECT checksum FROM proofs WHERE proofs.number = releases.number) FROM releases WHERE release_id = $1"
         ))
         .bind(id.as_str())
         .fetch_optional(&mut *read)
@@ -182,14 +184,20 @@ impl Store {
         release.message.evidence = evidence::infos(&mut read, release.number.0).await.map_err(failed)?;
         let number = release.number.0;
         let proven_at: Option<i64> = row.try_get(PROVEN_AT).map_err(failed)?;
+        let has_checksums = row.try_get::<Option<Vec<u8>>, _>(REQUEST_CHECKSUM).map_err(failed)?.is_some();
+        let is_signed = release.message.state() == v1::ReleaseState::Signed;
+        if is_signed && row.try_get::<Option<Vec<u8>>, _>(FILES).map_err(failed)?.is_none() {
+            return Err(failed(Broken::of(format!("the result of {id}"))));
+        }
         for column in [FILES, PROOF_FILES] {
             if let Some(files) = row.try_get::<Option<Vec<u8>>, _>(column).map_err(failed)? {
-                let sealed: Option<Vec<u8>> = row.try_get(column + 1).map_err(failed)?;
-                let seal = match column {
-                    FILES => seal::result(number, &files),
-                    _ => seal::proof(number, &files, proven_at.unwrap_or_default()),
+                let stored: Option<Vec<u8>> = row.try_get(column + 1).map_err(failed)?;
+                let checksum = match column {
+                    FILES => checksum::result(number, &files),
+                    _ => checksum::proof(number, &files, proven_at.unwrap_or_default()),
                 };
-                seal.check(sealed.as_deref(), || format!("a file of {id}")).map_err(failed)?;
+                let what = || format!("a file of {id}");
+                checksum.check(stored.as_deref(), has_checksums, what).map_err(failed)?;
                 release.message.files.extend(v1::Release::decode(Bytes::from(files)).map_err(failed)?.files);
             }
         }
@@ -212,7 +220,7 @@ impl Store {
         .map_err(failed)?;
         let mut due = Vec::with_capacity(rows.len());
         for row in rows {
-            let mut release = stored_release(&row)?;
+            let Some(mut release) = undamaged(&row) else { continue };
             release.message.evidence = evidence::infos(&mut read, release.number.0).await.map_err(failed)?;
             due.push(release);
         }
@@ -237,7 +245,7 @@ impl Store {
         Ok(Held { name: count(0)?, authority: Some(count(1)?), all: count(2)? })
     }
 
-    /// Says whose budget is used up, if one is by now. What is stored is charged by itself: this refuses earlier.
+    /// Fails early if a budget is used up; storing charges it.
     ///
     /// # Errors
     /// [`Error::Full`], [`Error::Store`]
@@ -325,7 +333,7 @@ impl Store {
         let mut rows = query.fetch(&self.reads);
         let mut releases = Vec::new();
         while let Some(row) = rows.try_next().await.map_err(failed)? {
-            releases.push(stored_release(&row)?);
+            releases.extend(undamaged(&row));
         }
         Ok(releases)
     }
@@ -361,7 +369,7 @@ impl Store {
         let (mut last, mut bytes) = (None, 0_usize);
         let mut rows = query.build().fetch(&self.reads);
         while let Some(row) = rows.try_next().await.map_err(failed)? {
-            let StoredRelease { number, mut message, .. } = stored_release(&row)?;
+            let Some(StoredRelease { number, mut message, .. }) = undamaged(&row) else { continue };
             if !shown(&mut message) {
                 continue;
             }
@@ -437,6 +445,11 @@ impl Store {
     }
 }
 
+/// One of many: a damaged one does not keep the others from being read.
+fn undamaged(row: &SqliteRow) -> Option<StoredRelease> {
+    stored_release(row).inspect_err(|error| tracing::error!(%error, "a release is left out")).ok()
+}
+
 fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
     let read = || -> sqlx::Result<(StoredRelease, Vec<u8>, Option<Vec<u8>>)> {
         let state: i32 = row.try_get(7)?;
@@ -457,7 +470,7 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
         Ok((StoredRelease { number, message, owner, logged: None }, row.try_get(4)?, row.try_get(8)?))
     };
     let (mut release, content, outcome) = read().map_err(failed)?;
-    check_seals(row, &release, &content, outcome.as_deref()).map_err(failed)?;
+    check_checksums(row, &release, &content, outcome.as_deref()).map_err(failed)?;
     release.logged = logged_terms(row)?;
     if let Some(logged) = &release.logged {
         release.message.log_index = logged.index;
@@ -481,8 +494,8 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
     Ok(release)
 }
 
-/// That a release is what was stored.
-fn check_seals(
+/// Checks that a stored release is unchanged.
+fn check_checksums(
     row: &SqliteRow,
     release: &StoredRelease,
     content: &[u8],
@@ -493,11 +506,17 @@ fn check_seals(
     let roster: Option<String> = row.try_get(LOG_INDEX + 1)?;
     let embargo_salt: Option<Vec<u8>> = row.try_get(LOG_INDEX + 3)?;
     let authority: String = row.try_get(AUTHORITY)?;
+    let request_digest: Vec<u8> = row.try_get(REQUEST_DIGEST)?;
+    let [class, product, channel] = [1, 2, 3].map(|place| row.try_get::<String, _>(REQUEST_DIGEST + place));
+    let (class, product, channel) = (class?, product?, channel?);
     let request = RequestRow {
         number: release.number.0,
         release_id: &message.release_id,
         requester: &message.requester,
         request_id: &message.request_id,
+        request_digest: &request_digest,
+        channel: [&class, &product, &channel],
+        sequence: row.try_get(REQUEST_DIGEST + 4)?,
         content,
         signatures: row.try_get(5)?,
         created_at: row.try_get(6)?,
@@ -508,16 +527,21 @@ fn check_seals(
         disclose_by: row.try_get(LOG_INDEX + 4)?,
         authority: &authority,
     };
-    let sealed: Option<Vec<u8>> = row.try_get(REQUEST_SEAL)?;
-    request.seal().check(sealed.as_deref(), what)?;
-    let ended: Option<Vec<u8>> = row.try_get(OUTCOME_SEAL)?;
+    let stored: Option<Vec<u8>> = row.try_get(REQUEST_CHECKSUM)?;
+    let ended: Option<Vec<u8>> = row.try_get(OUTCOME_CHECKSUM)?;
+    // One that was admitted by an earlier version and ended in this one has none.
+    request.checksum().check(stored.as_deref(), false, what)?;
     match (outcome, ended) {
         (Some(outcome), Some(ended)) => {
-            seal::outcome(release.number.0, message.state.into(), outcome).check(Some(&ended), what)?;
+            checksum::outcome(release.number.0, message.state.into(), outcome).check(
+                Some(&ended),
+                true,
+                what,
+            )?;
         }
         // It has not ended, and nothing says so; or it ended in an earlier version.
-        (None, None) if release.is_unfinished() || sealed.is_none() => {}
-        (Some(_), None) if sealed.is_none() => {}
+        (None, None) if release.is_unfinished() || stored.is_none() => {}
+        (Some(_), None) if stored.is_none() => {}
         _ => return Err(Broken::of(what()).into()),
     }
     Ok(())

@@ -9,7 +9,7 @@ use rutli_wire::{convert::release_from_content, v1};
 use sqlx::{QueryBuilder, Row as _, Sqlite, SqliteConnection};
 
 use super::{
-    NewLogged, ReleaseNumber, Store, seal,
+    NewLogged, ReleaseNumber, Store, checksum,
     writer::{signed, unsigned},
 };
 use crate::{
@@ -223,10 +223,10 @@ pub(super) async fn prove(
         return Ok(());
     }
     let mut query = QueryBuilder::<Sqlite>::new("UPDATE proofs SET proven_at = ");
-    query.push_bind(signed(at)).push(", files = proved.column2, seal = proved.column3 FROM (");
+    query.push_bind(signed(at)).push(", files = proved.column2, checksum = proved.column3 FROM (");
     query.push_values(proofs, |mut row, (number, files)| {
-        let seal = seal::proof(number.0, files, signed(at)).finish();
-        row.push_bind(number.0).push_bind(files.as_slice()).push_bind(seal);
+        let checksum = checksum::proof(number.0, files, signed(at)).finish();
+        row.push_bind(number.0).push_bind(files.as_slice()).push_bind(checksum);
     });
     query.push(") AS proved WHERE number = proved.column1 AND files IS NULL");
     query.build().execute(connection).await.map(drop)

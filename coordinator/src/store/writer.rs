@@ -23,7 +23,7 @@ use rutli_release::{Channel, ChannelKey, InvalidRelease, Product};
 
 use super::{
     Admission, AllEvidence, CeremonyChange, Ending, Health, NewEvidence, NewRelease, ReleaseNumber,
-    admission::admit, budget::Spent, evidence, seal, staging,
+    admission::admit, budget::Spent, checksum, evidence, staging,
 };
 use crate::{
     error::{Error, Result},
@@ -429,11 +429,11 @@ async fn finish(
         }
     }
     if !signed_now.is_empty() {
-        let mut files = QueryBuilder::<Sqlite>::new("INSERT INTO results (number, files, seal) ");
+        let mut files = QueryBuilder::<Sqlite>::new("INSERT INTO results (number, files, checksum) ");
         files.push_values(&signed_now, |mut row, (number, bytes, _, _)| {
             row.push_bind(*number)
                 .push_bind(bytes.as_slice())
-                .push_bind(seal::result(*number, bytes).finish());
+                .push_bind(checksum::result(*number, bytes).finish());
         });
         files.build().execute(&mut *connection).await?;
         let mut proofs = QueryBuilder::<Sqlite>::new("INSERT INTO proofs (number, leaf, log_index) ");
@@ -521,14 +521,14 @@ pub(super) fn channel_key(row: &SqliteRow, column: usize) -> sqlx::Result<Channe
 
 fn update_outcomes(endings: &[&Ending]) -> QueryBuilder<Sqlite> {
     let mut outcomes = QueryBuilder::<Sqlite>::new(
-        "UPDATE releases SET state = ended.column2, outcome = ended.column3, outcome_seal = ended.column4 FROM (",
+        "UPDATE releases SET state = ended.column2, outcome = ended.column3, outcome_checksum = ended.column4 FROM (",
     );
     outcomes.push_values(endings, |mut row, ending| {
         let (number, state) = (ending.number.0, i64::from(i32::from(ending.state)));
         row.push_bind(number)
             .push_bind(state)
             .push_bind(ending.outcome.as_slice())
-            .push_bind(seal::outcome(number, state, &ending.outcome).finish());
+            .push_bind(checksum::outcome(number, state, &ending.outcome).finish());
     });
     outcomes.push(") AS ended WHERE number = ended.column1 AND state = 1 RETURNING number");
     outcomes

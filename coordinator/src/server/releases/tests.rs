@@ -206,7 +206,7 @@ async fn a_release_that_was_logged_for_another_key_ends_as_cancelled() {
     .await
     .unwrap();
     // As if the second had been admitted under an earlier key.
-    let other = sqlx::query("UPDATE releases SET roster = $1, request_seal = NULL WHERE release_id = $2");
+    let other = sqlx::query("UPDATE releases SET roster = $1, request_checksum = NULL WHERE release_id = $2");
     let other = other.bind("11".repeat(32)).bind(ids[1].release_id.clone());
     other.execute(&mut database).await.unwrap();
     // What kill -9 leaves behind; the releases of a process that goes on wait in it.

@@ -1,4 +1,4 @@
-//! What is changed in the file is not given out, whichever column it is.
+//! A row that changed on the disk is not given out, whichever column changed.
 
 use std::sync::Arc;
 
@@ -46,8 +46,13 @@ async fn a_changed_row_is_not_read() {
         "UPDATE releases SET state = 1 WHERE number = 1",
         "UPDATE releases SET outcome = x'' WHERE number = 1",
         "UPDATE releases SET outcome = NULL WHERE number = 1",
-        "UPDATE releases SET outcome_seal = NULL WHERE number = 1",
+        "UPDATE releases SET outcome_checksum = NULL WHERE number = 1",
+        "UPDATE releases SET request_digest = zeroblob(32) WHERE number = 1",
+        "UPDATE releases SET product = 'other' WHERE number = 2",
         "UPDATE results SET files = x''",
+        "UPDATE results SET files = x'', checksum = NULL",
+        "DELETE FROM results",
+        "UPDATE evidence SET submitter = 'custodian:anna', checksum = NULL",
         "UPDATE proofs SET files = x''",
         "UPDATE proofs SET proven_at = proven_at + 1",
         "UPDATE evidence SET kind = 'build'",
@@ -66,20 +71,55 @@ async fn a_changed_row_is_not_read() {
         let changed = sqlx::query(change).execute(&mut connection).await.unwrap().rows_affected();
         assert_eq!(changed, 1, "{change}");
         connection.close().await.unwrap();
-        let store = open_store(copy.path()).await.unwrap();
-        let read = [
-            store.release(&id).await.map(drop),
-            store.release(&waits).await.map(drop),
-            store.evidence(first).await.map(drop),
-            store.evidence(waiting).await.map(drop),
-        ];
-        let problems: Vec<String> =
-            read.into_iter().filter_map(|read| Some(read.err()?.to_string())).collect();
-        assert!(
-            problems.iter().any(|problem| problem.contains("the store is damaged")),
-            "{change}: {problems:?}"
-        );
+        let problems: Vec<String> = match open_store(copy.path()).await {
+            Ok(store) => {
+                let read = [
+                    store.release(&id).await.map(drop),
+                    store.release(&waits).await.map(drop),
+                    store.evidence(first).await.map(drop),
+                    store.evidence(waiting).await.map(drop),
+                ];
+                read.into_iter().filter_map(|read| Some(read.err()?.to_string())).collect()
+            }
+            Err(error) => vec![error.to_string()],
+        };
+        assert!(problems.iter().any(|problem| problem.contains("is damaged")), "{change}: {problems:?}");
     }
+}
+
+#[tokio::test]
+async fn a_damaged_release_keeps_no_other_from_being_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_store(folder.path()).await.unwrap();
+    for (name, sequence) in [("job-1", 1), ("job-2", 2), ("job-3", 3)] {
+        number(admit(&store, release(name, sequence)).await.unwrap());
+    }
+    drop(store);
+    let copy = copy_of(folder.path());
+    let options = SqliteConnectOptions::new().filename(copy.path().join(FILE_NAME));
+    let mut connection = options.connect().await.unwrap();
+    sqlx::query("UPDATE releases SET content = x'' WHERE number = 2").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let store = open_store(copy.path()).await.unwrap();
+    assert_eq!(store.unfinished().await.unwrap().len(), 2);
+    assert_eq!(store.list(&ReleaseFilter::default(), 10, |_| true).await.unwrap().releases.len(), 2);
+    assert!(store.release(&release("job-2", 2).release_id).await.is_err());
+}
+
+#[tokio::test]
+async fn a_channel_that_says_more_than_its_releases_does_not_open() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_store(folder.path()).await.unwrap();
+    let first = number(admit(&store, release("job-1", 1)).await.unwrap());
+    store.finish(Arc::new(Ending::new(first, &signed_message(), vec![b"{}".to_vec(); 2]))).await.unwrap();
+    drop(store);
+    let copy = copy_of(folder.path());
+    let options = SqliteConnectOptions::new().filename(copy.path().join(FILE_NAME));
+    let mut connection = options.connect().await.unwrap();
+    sqlx::query("UPDATE channels SET sequence = 9000").execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    let problem = open_store(copy.path()).await.map(drop).unwrap_err().to_string();
+    assert!(problem.contains("the sequence of channel product-build/suite/stable"), "{problem}");
 }
 
 /// A release whose index entry is gone would be unknown, and asked for again.
@@ -107,5 +147,5 @@ async fn a_store_whose_index_contradicts_its_table_does_not_open() {
     bytes[places[1]] ^= 1;
     std::fs::write(&path, bytes).unwrap();
     let problem = open_store(copy.path()).await.map(drop).unwrap_err().to_string();
-    assert!(problem.contains("the database is damaged") && problem.contains("restore"), "{problem}");
+    assert!(problem.contains("the database is damaged") && problem.contains("Recover"), "{problem}");
 }
