@@ -1,20 +1,21 @@
-//! What each requester's releases recently cost the nodes, and whether they signed them.
+//! What each requester's releases recently cost the nodes, and how often they were signed.
 //!
 //! A decision that finds nothing that permits a release may take fifty milliseconds; a usual one takes a
 //! tenth of a millisecond. And a release that nodes refuse uses up as many nonces as one that they sign.
-//! Requesters whose releases take long, or are seldom signed, are **costly**: they share batches only with
-//! each other, one at a time, and get a quarter of the nodes' time while others want it.
+//! Requesters whose releases of a class take long, or are seldom signed, are **costly** for it: they share
+//! batches only with each other, one at a time, and get a quarter of the nodes' time while others have releases
+//! waiting.
 
 use std::collections::HashMap;
 
-use rutli_release::Requester;
+use rutli_release::{Class, Requester};
 
 use super::Millis;
 use crate::limits;
 
 /// See the module. Not durable: after a restart it is learned again from the first answer.
 #[derive(Debug, Default)]
-pub struct Costs(HashMap<Requester, Cost>);
+pub struct Costs(HashMap<Class, HashMap<Requester, Cost>>);
 
 /// What is to be expected of a requester's next release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -37,7 +38,7 @@ impl Expected {
 struct Cost {
     /// Microseconds for one decision.
     us: u64,
-    /// Of the recent answers, the part that gave no share, in parts of [`WHOLE`].
+    /// The fraction of recent releases that nodes did not sign, or not at once, in units of 1 / [`WHOLE`].
     unsigned: u32,
     at: Millis,
 }
@@ -46,9 +47,9 @@ struct Cost {
 const WHOLE: u32 = 1 << 16;
 
 impl Costs {
-    /// Records how long a node took for one decision about a release of this requester, and whether it gave shares.
-    pub fn note(&mut self, now: Millis, requester: &Requester, ms: u64, signed: bool) {
-        let old = self.now(now, requester);
+    /// Records how long a node took for one decision about a release of this requester.
+    pub fn took(&mut self, now: Millis, class: Class, requester: &Requester, ms: u64) {
+        let old = self.at(now, class, requester);
         let new = ms.saturating_mul(1_000);
         // Learned quickly and forgotten slowly: a few cheap requests do not make up for many expensive ones.
         let us = if new > old.us {
@@ -56,33 +57,50 @@ impl Costs {
         } else {
             old.us.saturating_sub(old.us.saturating_sub(new) / limits::COST_FADES)
         };
+        self.set(now, class, requester, Cost { us, ..old });
+    }
+
+    /// Records that a release of this requester was signed; or, once for each release, that a node did not sign it.
+    pub fn ended(&mut self, now: Millis, class: Class, requester: &Requester, signed: bool) {
+        let old = self.at(now, class, requester);
         let unsigned = if signed {
-            old.unsigned - old.unsigned / limits::ANSWERS_REMEMBERED
+            old.unsigned - old.unsigned / limits::RELEASES_REMEMBERED
         } else {
-            old.unsigned + (WHOLE - old.unsigned) / limits::ANSWERS_REMEMBERED
+            old.unsigned + (WHOLE - old.unsigned) / limits::RELEASES_REMEMBERED
         };
-        let cost = Cost { us, unsigned, at: now };
-        if cost.is_nothing() {
-            self.0.remove(requester);
-            return;
-        }
-        if self.0.len() >= limits::MAX_KNOWN_COSTS && !self.0.contains_key(requester) {
-            self.0.retain(|_, cost| !cost.at(now).is_nothing());
-        }
-        if self.0.len() < limits::MAX_KNOWN_COSTS || self.0.contains_key(requester) {
-            self.0.insert(requester.clone(), cost);
-        }
+        self.set(now, class, requester, Cost { unsigned, ..old });
+    }
+
+    /// Whether anything is known of anybody.
+    #[must_use]
+    pub fn are_there(&self) -> bool {
+        self.0.values().any(|known| !known.is_empty())
     }
 
     /// What is to be expected of its next release.
     #[must_use]
-    pub fn expected(&self, now: Millis, requester: &Requester) -> Expected {
-        let Cost { us, unsigned, .. } = self.now(now, requester);
+    pub fn expected(&self, now: Millis, class: Class, requester: &Requester) -> Expected {
+        let Cost { us, unsigned, .. } = self.at(now, class, requester);
         Expected { us, seldom_signed: unsigned > WHOLE - WHOLE / limits::SELDOM }
     }
 
-    fn now(&self, now: Millis, requester: &Requester) -> Cost {
-        self.0.get(requester).map_or(Cost { us: 0, unsigned: 0, at: now }, |cost| cost.at(now))
+    fn at(&self, now: Millis, class: Class, requester: &Requester) -> Cost {
+        let known = self.0.get(&class).and_then(|of_class| of_class.get(requester));
+        known.map_or(Cost { us: 0, unsigned: 0, at: now }, |cost| cost.at(now))
+    }
+
+    fn set(&mut self, now: Millis, class: Class, requester: &Requester, cost: Cost) {
+        let known = self.0.entry(class).or_default();
+        if cost.is_nothing() {
+            known.remove(requester);
+            return;
+        }
+        if known.len() >= limits::MAX_KNOWN_COSTS && !known.contains_key(requester) {
+            known.retain(|_, cost| !cost.at(now).is_nothing());
+        }
+        if known.len() < limits::MAX_KNOWN_COSTS || known.contains_key(requester) {
+            known.insert(requester.clone(), Cost { at: now, ..cost });
+        }
     }
 }
 
@@ -96,7 +114,7 @@ impl Cost {
     }
 
     fn is_nothing(self) -> bool {
-        self.us < limits::COST_FORGOTTEN_US && self.unsigned < WHOLE / limits::ANSWERS_REMEMBERED
+        self.us < limits::COST_FORGOTTEN_US && self.unsigned < WHOLE / limits::RELEASES_REMEMBERED
     }
 }
 
@@ -108,64 +126,66 @@ mod tests {
         Requester::new(name).unwrap()
     }
 
+    const CLASS: Class = Class::ProductBuild;
+
     #[test]
     fn who_is_costly_is_soon_known_and_slowly_forgotten() {
         let (mut costs, ci) = (Costs::default(), requester("ci"));
-        let is_costly = |costs: &Costs, ms| costs.expected(Millis(ms), &ci).is_costly();
+        let is_costly = |costs: &Costs, ms| costs.expected(Millis(ms), CLASS, &ci).is_costly();
         assert!(!is_costly(&costs, 0));
-        costs.note(Millis(0), &ci, 0, true);
-        assert!(costs.0.is_empty());
-        costs.note(Millis(0), &ci, 50, true);
+        costs.took(Millis(0), CLASS, &ci, 0);
+        assert!(costs.0[&CLASS].is_empty());
+        costs.took(Millis(0), CLASS, &ci, 50);
         assert!(is_costly(&costs, 0));
+        assert!(!costs.expected(Millis(0), Class::AvDatabase, &ci).is_costly(), "its databases are not");
         for _ in 0..3 {
-            costs.note(Millis(0), &ci, 0, true);
+            costs.took(Millis(0), CLASS, &ci, 0);
         }
         assert!(is_costly(&costs, 0), "three cheap ones are not enough");
         for _ in 0..100 {
-            costs.note(Millis(0), &ci, 0, true);
+            costs.took(Millis(0), CLASS, &ci, 0);
         }
         assert!(!is_costly(&costs, 0));
-        costs.note(Millis(0), &ci, 50, true);
+        costs.took(Millis(0), CLASS, &ci, 50);
         assert!(is_costly(&costs, limits::COST_HALVES_MS));
         assert!(!is_costly(&costs, 9 * limits::COST_HALVES_MS));
         assert!(!is_costly(&costs, u64::MAX));
     }
 
-    /// A build that waits for its approvals is asked about several times before it is signed.
     #[test]
     fn who_is_seldom_signed_is_kept_apart() {
         let (mut costs, ci) = (Costs::default(), requester("ci"));
-        let seldom = |costs: &Costs, ms| costs.expected(Millis(ms), &ci).seldom_signed;
+        let seldom = |costs: &Costs, ms| costs.expected(Millis(ms), CLASS, &ci).seldom_signed;
         for number in 0..200 {
-            costs.note(Millis(0), &ci, 0, number % 5 == 4);
-            assert!(!seldom(&costs, 0), "one answer in five gives shares");
+            costs.ended(Millis(0), CLASS, &ci, number % 2 == 1);
+            assert!(!seldom(&costs, 0), "each waits for its approval, and is then signed");
         }
-        let mut answers = 0;
+        let mut releases = 0;
         while !seldom(&costs, 0) {
-            costs.note(Millis(0), &ci, 0, false);
-            answers += 1;
+            costs.ended(Millis(0), CLASS, &ci, false);
+            releases += 1;
         }
-        assert!((3..100).contains(&answers), "after {answers} answers");
-        assert!(costs.expected(Millis(0), &ci).is_costly());
+        assert!((16..100).contains(&releases), "after {releases}");
+        assert!(!costs.expected(Millis(0), Class::AvDatabase, &ci).is_costly());
         assert!(!seldom(&costs, limits::COST_HALVES_MS));
-        for _ in 0..3 * limits::ANSWERS_REMEMBERED {
-            costs.note(Millis(0), &ci, 0, false);
+        for _ in 0..3 * limits::RELEASES_REMEMBERED {
+            costs.ended(Millis(0), CLASS, &ci, false);
         }
-        for _ in 0..6 {
-            costs.note(Millis(0), &ci, 0, true);
+        for _ in 0..5 {
+            costs.ended(Millis(0), CLASS, &ci, true);
         }
-        assert!(!seldom(&costs, 0), "two releases signed by three nodes");
+        assert!(!seldom(&costs, 0), "five were signed");
     }
 
     #[test]
     fn so_many_are_known() {
         let mut costs = Costs::default();
         for number in 0..limits::MAX_KNOWN_COSTS + 3 {
-            costs.note(Millis(0), &requester(&format!("r{number}")), 50, false);
+            costs.took(Millis(0), CLASS, &requester(&format!("r{number}")), 50);
         }
-        assert_eq!(costs.0.len(), limits::MAX_KNOWN_COSTS);
+        assert_eq!(costs.0[&CLASS].len(), limits::MAX_KNOWN_COSTS);
         let later = Millis(100 * limits::COST_HALVES_MS);
-        costs.note(later, &requester("new"), 50, true);
-        assert!(costs.0.len() == 1 && costs.expected(later, &requester("new")).is_costly());
+        costs.took(later, CLASS, &requester("new"), 50);
+        assert!(costs.0[&CLASS].len() == 1 && costs.expected(later, CLASS, &requester("new")).is_costly());
     }
 }

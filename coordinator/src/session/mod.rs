@@ -24,7 +24,7 @@
 //! | [`queue`] | what waits, by lane and channel |
 //! | [`numbers`] | the known sequence numbers of channels |
 //! | [`open`] | one session under way |
-//! | [`costs`] | which requesters' releases cost nodes much, or are seldom signed |
+//! | [`costs`] | which requesters are costly to the nodes |
 //! | [`driver`] | tokio around it |
 
 use std::{
@@ -55,13 +55,13 @@ pub mod queue;
 pub use driver::{CancelError, Notice, Sessions, Stopped};
 pub use nodes::{KnownHead, NodeSnapshot, StreamId};
 
-use costs::Costs;
+use costs::{Costs, Expected};
 use nodes::{Choice, Nodes};
 use open::{Said, Session};
 use queue::{Job, Lane, Queue};
 
 /// Milliseconds of a clock that never runs back; the driver's own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Millis(pub u64);
 
 impl Millis {
@@ -225,10 +225,10 @@ pub struct Engine {
     /// Sessions that ended without all answers, the newest last.
     late: VecDeque<Session>,
     costs: Costs,
-    /// Batches of costly requesters that are at nodes, and since when.
-    costly: BTreeMap<BatchId, Millis>,
-    /// Until when these requesters rest, while others have anything to be signed.
-    rest: Option<Millis>,
+    /// Batches of costly requesters that are at nodes, in which lane and since when.
+    costly: BTreeMap<BatchId, (Lane, Millis)>,
+    /// Until when a lane of costly requesters pauses, while others have releases waiting.
+    rests: BTreeMap<Lane, Millis>,
     /// When others last had a batch at nodes.
     usual_at: Option<Millis>,
     next_batch: u64,
@@ -239,7 +239,16 @@ pub struct Engine {
     again: BTreeSet<ReleaseId>,
     /// When nodes are asked again that permit something later.
     ask_later: Option<Millis>,
+    /// Nodes whose status changed; those of the rosters alone attach.
+    status_asks: BTreeMap<NodeId, StatusAsks>,
     actions: Vec<Action>,
+}
+
+/// When what waits for a node is asked about again because its status changed.
+#[derive(Debug, Default)]
+struct StatusAsks {
+    wanted: bool,
+    next: Millis,
 }
 
 impl Engine {
@@ -252,6 +261,7 @@ impl Engine {
 
     /// Takes an event, returns what is to be done, in order.
     pub fn handle(&mut self, now: Millis, event: Event) -> Vec<Action> {
+        self.queue.time(now);
         match event {
             Event::KeyAdded(roster) => self.add_key(*roster),
             Event::Attached { node, stream, version, status } => {
@@ -267,7 +277,9 @@ impl Engine {
             }
             Event::Status(node, stream, status) => {
                 // A node answers differently once its custodian has changed its policies.
-                self.ask_again(|refused, _| *refused == node);
+                if self.nodes.is_current(&node, stream) {
+                    self.status_asks.entry(node.clone()).or_default().wanted = true;
+                }
                 self.nodes.set_status(&node, stream, status);
             }
             Event::Commitments(node, stream, key, commitments) => {
@@ -302,6 +314,7 @@ impl Engine {
             Event::Tick => {}
         }
         self.close_overdue(now);
+        self.ask_after_status(now);
         if self.ask_later.take_if(|due| *due <= now).is_some() {
             self.ask_again(|_, code| code.waits_for_time());
         }
@@ -329,7 +342,9 @@ impl Engine {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Millis> {
         let sessions = self.sessions.values().filter_map(Session::deadline);
-        sessions.chain(self.nodes.next_return()).chain(self.ask_later).chain(self.rest_ends()).min()
+        let rests = self.rests.keys().filter_map(|lane| self.rest_ends(*lane));
+        let status = self.status_asks.values().filter(|asks| asks.wanted).map(|asks| asks.next);
+        sessions.chain(self.nodes.next_return()).chain(self.ask_later).chain(rests).chain(status).min()
     }
 
     /// The lowest free sequence of a channel, as far as is known; `signed` is the highest one there, by the
@@ -433,8 +448,8 @@ impl Engine {
     /// Records a node's answer to each release of a batch.
     fn keep(&mut self, now: Millis, node: &NodeId, said: Said, is_late: bool) {
         let Said { costs, refusals, outside, .. } = said;
-        for (requester, ms, signed) in costs {
-            self.costs.note(now, &requester, ms, signed);
+        for (class, requester, ms) in costs {
+            self.costs.took(now, class, &requester, ms);
         }
         let mut pool_differs = None;
         for (release, shown, refusal) in refusals {
@@ -447,6 +462,10 @@ impl Engine {
                 // … and if it is right about malformed commitments, that is nothing against the release.
                 || (refusal.code == RefusalCode::Malformed && !outside.is_empty());
             let Some(job) = self.queue.job_mut(&release).filter(|_| !says_nothing) else { continue };
+            if nodes::is_about_release(refusal.code) && job.note_in_vain() {
+                let Submission { release, requester, .. } = &job.submission;
+                self.costs.ended(now, release.class(), requester, false);
+            }
             // It may be waiting for evidence that arrived while it decided: it is asked again at once.
             if refusal.code.waits() && shown < job.submission.evidence.len() {
                 continue;
@@ -516,6 +535,8 @@ impl Engine {
     fn advance(&mut self, id: &ReleaseId) {
         let Some(job) = self.queue.job(id) else { return };
         if let Some(outcome) = job.outcome() {
+            let Submission { release, requester, .. } = &job.submission;
+            self.costs.ended(self.queue.now(), release.class(), requester, true);
             self.queue.signed(id);
             self.actions.push(Action::Finished(id.clone(), outcome));
         } else if job.is_over() {
@@ -534,9 +555,13 @@ impl Engine {
         let Some(roster) = key.and_then(|key| self.keys.get(key)) else { return };
         let refused = job.final_refusals();
         if !job.in_sessions() && nodes::is_hopeless(roster, &refused) {
+            let is_behind = refused.values().all(|refusal| refusal.code == RefusalCode::SequenceBehind);
+            let outcome = match self.queue.overtaken_by(job).filter(|_| is_behind) {
+                Some(signed) => Outcome::Overtaken(signed),
+                None => Outcome::Refused(refused.into_iter().collect()),
+            };
             self.queue.finish(id);
-            let refusals = refused.into_iter().collect();
-            self.actions.push(Action::Finished(id.clone(), Outcome::Refused(refusals)));
+            self.actions.push(Action::Finished(id.clone(), outcome));
             return;
         }
         let waits = !job.in_sessions() && nodes::is_hopeless(roster, &job.refusals);
@@ -556,6 +581,20 @@ impl Engine {
         let ids: Vec<ReleaseId> = self.queue.waiting_for(who).cloned().collect();
         for id in ids {
             self.ask_again_for(&id);
+        }
+    }
+
+    /// Asks again about what waits for nodes whose status changed, once a second for each of them.
+    fn ask_after_status(&mut self, now: Millis) {
+        let due = self.status_asks.iter_mut().filter(|(_, asks)| asks.wanted && asks.next <= now);
+        let nodes: Vec<NodeId> = due
+            .map(|(node, asks)| {
+                *asks = StatusAsks { wanted: false, next: now.plus(limits::STATUS_ASKS_MS) };
+                node.clone()
+            })
+            .collect();
+        for node in nodes {
+            self.ask_again(|refused, _| *refused == node);
         }
     }
 
@@ -683,38 +722,49 @@ impl Engine {
 
     fn next_lanes(&self, now: Millis) -> Vec<Lane> {
         let running: Vec<Lane> = self.sessions.values().map(|session| session.lane).collect();
-        let lanes = self.queue.next_lanes(&running, |requester| self.costs.expected(now, requester));
-        let rest = self.rest_ends().is_some_and(|end| now < end);
-        lanes.into_iter().filter(|lane| !(rest && lane.is_costly())).collect()
+        let lanes = self.queue.next_lanes(&running, self.costs.are_there(), |job| self.expected(now, job));
+        lanes.into_iter().filter(|lane| self.rest_ends(*lane).is_none_or(|end| end <= now)).collect()
     }
 
-    /// When a batch of costly requesters may follow the last one.
-    fn rest_ends(&self) -> Option<Millis> {
+    fn expected(&self, now: Millis, job: &Job) -> Expected {
+        let Submission { release, requester, .. } = &job.submission;
+        self.costs.expected(now, release.class(), requester)
+    }
+
+    /// When the next batch of a lane of costly requesters may follow the last one, if it must wait.
+    fn rest_ends(&self, lane: Lane) -> Option<Millis> {
         let nobody_else = self.usual_at?.plus(limits::USUAL_MS);
-        self.rest.map(|end| end.min(nobody_else))
+        self.rests.get(&lane).map(|end| (*end).min(nobody_else))
     }
 
-    /// Begins the rest that a batch of costly requesters brings about once it is no longer at nodes, however it ended.
+    /// Starts the pause after a batch of costly requesters that has left the nodes, however it ended.
     fn begin_rest(&mut self, now: Millis) {
-        if self.rest_ends().is_some_and(|end| end <= now) {
-            self.rest = None;
-        }
         let is_at_nodes =
             |id: &BatchId| self.sessions.get(id).is_some_and(|session| session.deadline().is_some());
-        let ended = self.costly.extract_if(.., |id, _| !is_at_nodes(id));
-        let rest = ended.map(|(_, since)| {
-            let took = now.0.saturating_sub(since.0);
-            now.plus(took.saturating_mul(limits::COSTLY_RESTS))
-        });
-        self.rest = rest.max().max(self.rest);
+        let ended: Vec<_> = self.costly.extract_if(.., |id, _| !is_at_nodes(id)).collect();
+        for (_, (lane, since)) in ended {
+            let took = now.0.saturating_sub(since.0).saturating_mul(limits::COSTLY_RESTS);
+            self.rests.insert(lane, now.plus(took.min(limits::COSTLY_REST_MOST_MS)));
+        }
         if self.sessions.values().any(|session| !session.lane.is_costly() && session.deadline().is_some()) {
             self.usual_at = Some(now);
         }
+        let over: Vec<Lane> = self
+            .rests
+            .keys()
+            .copied()
+            .filter(|lane| self.rest_ends(*lane).is_some_and(|end| end <= now))
+            .collect();
+        self.rests.retain(|lane, _| !over.contains(lane));
     }
 
     fn start_session(&mut self, now: Millis, lane: Lane, key: &KeyName, roster: &Arc<Roster>) -> bool {
         let choose = |refused: &BTreeMap<_, _>| self.nodes.choose(now, roster, key, refused);
-        let expected = |requester: &Requester| self.costs.expected(now, requester);
+        let costs = &self.costs;
+        let expected = |job: &Job| {
+            let Submission { release, requester, .. } = &job.submission;
+            costs.expected(now, release.class(), requester)
+        };
         let Some(plan) = self.queue.plan(lane, expected, choose) else { return false };
         let taken: Vec<_> =
             plan.1.iter().map(|(submission, slots)| (submission.release_id.clone(), slots.clone())).collect();
@@ -731,7 +781,7 @@ impl Engine {
         };
         self.queue.started(lane);
         if lane.is_costly() {
-            self.costly.insert(id, now);
+            self.costly.insert(id, (lane, now));
         } else {
             self.usual_at = Some(now);
         }

@@ -88,6 +88,22 @@ pub fn is_pool_fault(code: RefusalCode) -> bool {
     code == RefusalCode::UnknownCommitment
 }
 
+/// Whether a node does not sign because of what was requested, and not because of its own state, another's, or the
+/// coordinator's.
+#[must_use]
+pub fn is_about_release(code: RefusalCode) -> bool {
+    matches!(
+        code,
+        RefusalCode::NotAllowed
+            | RefusalCode::EvidenceMissing
+            | RefusalCode::NotYet
+            | RefusalCode::CustodianRefused
+            | RefusalCode::SequenceBehind
+            | RefusalCode::SequenceConflict
+            | RefusalCode::SequenceStep
+    )
+}
+
 /// Whether some organisation has fewer nodes left than its threshold, once those that refused are taken out.
 #[must_use]
 pub fn is_hopeless(roster: &Roster, refused: &BTreeMap<NodeId, Refusal>) -> bool {

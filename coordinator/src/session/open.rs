@@ -8,7 +8,7 @@ use std::{
 };
 
 use rutli_keys::{KeyName, NodeId, Roster};
-use rutli_release::{ReleaseId, Requester};
+use rutli_release::{Class, ReleaseId, Requester};
 use rutli_wire::link::{Batch, BatchId, BatchItem, ItemReply, Refusal, RefusalCode};
 
 use super::{
@@ -43,8 +43,8 @@ pub(super) struct Said {
     pub(super) decided: usize,
     /// Whether it left some undecided.
     pub(super) is_partial: bool,
-    /// Milliseconds that each decision took, by requester, and whether it gave shares.
-    pub(super) costs: Vec<(Requester, u64, bool)>,
+    /// Milliseconds that each decision took, by class and requester.
+    pub(super) costs: Vec<(Class, Requester, u64)>,
     /// Releases for which it gave no share, with how many pieces of evidence it was shown.
     pub(super) refusals: Vec<(ReleaseId, usize, Refusal)>,
     /// Nodes whose commitments it refused rightly.
@@ -65,7 +65,7 @@ impl Said {
                 }
             }
             decided += item.slots.len();
-            costs.push((item.requester.clone(), u64::from(ms).min(elapsed_ms), answer.is_ok()));
+            costs.push((item.release.class(), item.requester.clone(), u64::from(ms).min(elapsed_ms)));
         }
         Self { decided, is_partial, costs, refusals, outside: session.outside_group(node) }
     }

@@ -20,7 +20,7 @@ use rutli_wire::{
     link::{CommitmentBytes, LoggedEvidence, Refusal, RefusalCode},
 };
 
-use super::{Outcome, Phase, Progress, Submission, costs::Expected, nodes::Choice, numbers::Numbers};
+use super::{Millis, Outcome, Phase, Progress, Submission, costs::Expected, nodes::Choice, numbers::Numbers};
 use crate::limits;
 
 /// See the module.
@@ -77,6 +77,8 @@ pub struct Job {
     refused_for_good: bool,
     /// Whether it cannot be signed before something has come that those nodes want.
     awaits_evidence: bool,
+    /// Whether a node did not sign it because of what it is.
+    in_vain: bool,
     /// Whether nobody wants it any more: it ends as soon as no session has it.
     abandoned: bool,
     /// Nodes that gave shares.
@@ -104,8 +106,10 @@ pub struct Queue {
     short: BTreeSet<ReleaseId>,
     /// Orders jobs with one sequence by their arrival.
     arrivals: u64,
-    /// Jobs of each requester.
-    requesters: HashMap<Requester, usize>,
+    /// Who has jobs, or had some a moment ago.
+    requesters: HashMap<Requester, Present>,
+    /// The time of the engine.
+    now: Millis,
     /// Sessions of the urgent lane in a row while the bulk lane waited.
     urgent_run: u32,
 }
@@ -117,9 +121,9 @@ struct Planning {
     /// Sets of refusing nodes that leave too few: many jobs may have the same set.
     stuck: BTreeSet<Vec<NodeId>>,
     planned: Vec<(Submission, Vec<u32>)>,
-    /// Releases that are in it, as a whole or not.
-    ids: HashMap<ReleaseId, bool>,
-    slots_of: HashMap<Requester, usize>,
+    /// Releases that are in it, at which place.
+    places: HashMap<ReleaseId, usize>,
+    used_by: HashMap<Requester, Share>,
     bytes: usize,
     cost_us: u64,
     room: usize,
@@ -129,6 +133,21 @@ struct Planning {
 #[derive(Debug, Default)]
 struct Waiting {
     jobs: BTreeMap<(Sequence, u64), ReleaseId>,
+}
+
+/// What a requester has of a batch.
+#[derive(Clone, Copy, Debug, Default)]
+struct Share {
+    slots: usize,
+    /// Microseconds of decisions.
+    us: u64,
+}
+
+/// Whoever requests one release after the other is between two of them for a moment.
+#[derive(Debug, Default)]
+struct Present {
+    jobs: usize,
+    last: Millis,
 }
 
 /// What of a job goes into a batch.
@@ -144,6 +163,19 @@ const COMMITMENT_BYTES: usize = size_of::<CommitmentBytes>();
 pub type Plan = (Choice, Vec<(Submission, Vec<u32>)>);
 
 impl Queue {
+    /// It is this time now.
+    pub fn time(&mut self, now: Millis) {
+        self.now = now;
+        let since = now.0.saturating_sub(limits::USUAL_MS);
+        self.requesters.retain(|_, present| present.jobs > 0 || present.last.0 >= since);
+    }
+
+    /// The time that it was last told.
+    #[must_use]
+    pub fn now(&self) -> Millis {
+        self.now
+    }
+
     /// Takes a release in; false if it is there already.
     pub fn submit(&mut self, submission: Submission) -> bool {
         let id = submission.release_id.clone();
@@ -159,8 +191,8 @@ impl Queue {
         let place = (job.submission.release.sequence(), self.arrivals);
         self.behind.insert(key.clone());
         self.channels.entry(key).or_default().jobs.insert(place, id.clone());
-        let count = self.requesters.entry(job.submission.requester.clone()).or_default();
-        *count = count.saturating_add(1);
+        let present = self.requesters.entry(job.submission.requester.clone()).or_default();
+        present.jobs = present.jobs.saturating_add(1);
         self.jobs.insert(id, job);
         true
     }
@@ -207,7 +239,12 @@ impl Queue {
     /// The lanes that may start the next session while sessions of these lanes run, the one whose turn it is first. `expected`
     /// tells what a requester's release is expected to cost.
     #[must_use]
-    pub fn next_lanes(&self, running: &[Lane], expected: impl Fn(&Requester) -> Expected) -> Vec<Lane> {
+    pub fn next_lanes(
+        &self,
+        running: &[Lane],
+        any_costly: bool,
+        expected: impl Fn(&Job) -> Expected,
+    ) -> Vec<Lane> {
         let run = |lane: Lane| running.iter().filter(|other| **other == lane).count();
         let is_free = |lane: Lane| match lane {
             Lane::Urgent => run(lane) + run(Lane::Bulk) < limits::MAX_SESSIONS,
@@ -220,7 +257,7 @@ impl Queue {
         if self.urgent_run >= limits::URGENT_RUN {
             lanes.reverse();
         }
-        if self.requesters.keys().any(|requester| expected(requester).is_costly()) {
+        if any_costly {
             lanes.extend([Lane::UrgentCostly, Lane::BulkCostly]);
         }
         lanes.into_iter().filter(|lane| is_free(*lane) && self.has_work(*lane, &expected)).collect()
@@ -229,7 +266,7 @@ impl Queue {
     /// A session of this lane was started.
     pub fn started(&mut self, lane: Lane) {
         self.urgent_run = match lane {
-            Lane::Urgent if self.has_work(Lane::Bulk, &|_: &Requester| Expected::default()) => {
+            Lane::Urgent if self.has_work(Lane::Bulk, &|_: &Job| Expected::default()) => {
                 self.urgent_run.saturating_add(1)
             }
             Lane::Urgent | Lane::Bulk => 0,
@@ -240,12 +277,12 @@ impl Queue {
     /// Plans the next session of a lane: the quorum that `choose` gives for the first job (by the nodes that
     /// refused it), and as many slots of as many jobs as that quorum may sign, a batch may hold, and nodes
     /// decide in the time that they have for one (`expected`, as for [`Queue::next_lanes`]). Each
-    /// requester first gets an equal share, then what others leave. Of a release that is unlikely to be
+    /// requester first gets an equal share, then what others leave. For a release that is unlikely to be
     /// signed one slot goes first: a refusal then costs each node one nonce. The slots are then taken.
     pub fn plan(
         &mut self,
         lane: Lane,
-        expected: impl Fn(&Requester) -> Expected,
+        expected: impl Fn(&Job) -> Expected,
         mut choose: impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
     ) -> Option<Plan> {
         let room = match self.requesters.len() {
@@ -253,8 +290,10 @@ impl Queue {
             _ => limits::SHARED_BATCH_SLOTS,
         };
         let mut planning = Planning { room, ..Planning::default() };
-        let share = room / self.requesters.len().max(1);
-        'shares: for share in [share.max(1), room] {
+        let contenders = self.contenders(lane, &expected).max(1);
+        let time = limits::BATCH_COST_MS.saturating_mul(1_000);
+        let equal = Share { slots: (room / contenders).max(1), us: time / contenders as u64 };
+        'shares: for share in [equal, Share { slots: room, us: time }] {
             for _ in 0..self.lane_mut(lane).len() {
                 if planning.is_full() {
                     break 'shares;
@@ -263,7 +302,7 @@ impl Queue {
                 let Some(channel) = self.lane_mut(lane).pop_front() else { break };
                 self.lane_mut(lane).push_back(channel.clone());
                 let before = planning.planned.len();
-                let fits = self.plan_channel(&channel, (lane, share), &expected, &mut choose, &mut planning);
+                let fits = self.plan_channel(&channel, (lane, &share), &expected, &mut choose, &mut planning);
                 if !fits {
                     // A channel that had no turn has the next one, so that small releases do not keep a large one waiting.
                     if planning.planned.len() == before {
@@ -274,15 +313,44 @@ impl Queue {
             }
         }
         let Planning { choice, planned, .. } = planning;
+        // Every channel comes first in its turn, whatever fitted in behind it.
+        if let Some((first, _)) = planned.first() {
+            let first = first.release.channel_key();
+            let lane = self.lane_mut(lane);
+            if let Some(place) = lane.iter().position(|channel| *channel == first)
+                && let Some(channel) = lane.remove(place)
+            {
+                lane.push_back(channel);
+            }
+        }
         choice.filter(|_| !planned.is_empty()).map(|choice| (choice, in_turns(planned)))
+    }
+
+    /// How many requesters want a part of the next batch of a lane.
+    fn contenders(&self, lane: Lane, expected: &impl Fn(&Job) -> Expected) -> usize {
+        if self.requesters.len() < 2 {
+            return self.requesters.len();
+        }
+        let of_lane = match lane.class() {
+            Class::AvDatabase => &self.urgent,
+            Class::ProductBuild => &self.bulk,
+        };
+        let waiting = of_lane.iter().filter_map(|channel| self.channels.get(channel));
+        let jobs = waiting.flat_map(|waiting| waiting.jobs.values()).filter_map(|id| self.jobs.get(id));
+        let wanting = jobs.filter(|job| !job.awaits_evidence && !job.open.is_empty());
+        let mut requesters: HashMap<&Requester, bool> = HashMap::new();
+        for job in wanting {
+            requesters.entry(&job.submission.requester).or_insert_with(|| expected(job).is_costly());
+        }
+        requesters.into_values().filter(|is_costly| *is_costly == lane.is_costly()).count()
     }
 
     /// Adds to a plan what may go of one channel; false if there was no room for the next of it.
     fn plan_channel(
         &mut self,
         channel: &ChannelKey,
-        (lane, share): (Lane, usize),
-        expected: &impl Fn(&Requester) -> Expected,
+        (lane, share): (Lane, &Share),
+        expected: &impl Fn(&Job) -> Expected,
         choose: &mut impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
         planning: &mut Planning,
     ) -> bool {
@@ -294,16 +362,17 @@ impl Queue {
             if job.awaits_evidence {
                 continue;
             }
-            match planning.ids.get(id) {
-                Some(true) => continue,
-                // A batch has one item for each release.
-                Some(false) => break,
-                None => {}
+            if let Some(place) = planning.places.get(id).copied() {
+                // A batch has one item for each release: what its share did not hold goes into that one.
+                if planning.fills(place, job, expected(job)) {
+                    continue;
+                }
+                break;
             }
             if used.as_ref().is_some_and(|used| job.must_wait_for(used)) {
                 continue;
             }
-            let expected = expected(&job.submission.requester);
+            let expected = expected(job);
             if expected.is_costly() != lane.is_costly() {
                 // A job that is not at nodes delays no other lane.
                 if job.busy == 0 {
@@ -327,23 +396,23 @@ impl Queue {
             if choice.signers.iter().any(|(_, node)| not_asked.contains_key(node)) || planning.is_full() {
                 break;
             }
-            let own = planning.slots_of.get(&job.submission.requester).copied().unwrap_or(0);
-            // Of a large release a part goes, but one that fits in is not taken apart.
-            if own > 0 && own.saturating_add(job.open.len()) > share {
+            let own = planning.used_by.get(&job.submission.requester).copied().unwrap_or_default();
+            // A large release is split; one that fits is not.
+            let slots = if job.is_first(expected) { 1 } else { job.open.len() };
+            let is_over = own.slots.saturating_add(slots) > share.slots
+                || own.us.saturating_add(expected.us) > share.us;
+            if (own.slots > 0 && is_over) || !planning.has_time(expected.us) {
                 break;
             }
-            let is_first = expected.seldom_signed && job.permitted_by.is_empty();
-            let room = if is_first { 1 } else { planning.room.min(share) };
+            let room = if job.is_first(expected) { 1 } else { planning.room.min(share.slots) };
             let fit = job.fits(room, planning.bytes, choice.signers.len());
-            let Some(fit) = fit.filter(|_| planning.has_time(expected.us)) else { return false };
+            let Some(fit) = fit else { return false };
             let was_busy = job.busy > 0;
             let slots = job.take(fit.slots);
             planning.add(job, slots, fit.bytes, expected.us);
             used = used.max(Some((*sequence, id.clone())));
             // A later sequence starts no earlier than in the same batch as the whole of its predecessor.
-            let is_whole = !was_busy && job.open.is_empty();
-            planning.ids.insert(id.clone(), is_whole);
-            if !is_whole {
+            if was_busy || !job.open.is_empty() {
                 break;
             }
         }
@@ -393,11 +462,9 @@ impl Queue {
     fn remove(&mut self, id: &ReleaseId) -> Option<Job> {
         let job = self.jobs.remove(id)?;
         let requester = &job.submission.requester;
-        if let Some(count) = self.requesters.get_mut(requester) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                self.requesters.remove(requester);
-            }
+        if let Some(present) = self.requesters.get_mut(requester) {
+            present.jobs = present.jobs.saturating_sub(1);
+            present.last = self.now;
         }
         Some(job)
     }
@@ -424,18 +491,31 @@ impl Queue {
     }
 
     /// Ends jobs that are not at nodes and can no longer be signed because of what was signed in their
-    /// channel. Returns them with that sequence.
+    /// channel. Returns them with that sequence. One that was resumed may have been at nodes together with
+    /// what was signed after it: the nodes say whether they permitted it.
     pub fn take_overtaken(&mut self) -> Vec<(ReleaseId, Sequence)> {
         let mut overtaken = Vec::new();
         for channel in std::mem::take(&mut self.behind) {
             let Some(signed) = self.numbers.signed_in(&channel) else { continue };
             let Some(waiting) = self.channels.get(&channel) else { continue };
             let behind = waiting.jobs.range(..=(signed, u64::MAX)).map(|(_, id)| id);
-            let idle = behind.filter(|id| self.jobs.get(*id).is_some_and(|job| job.busy == 0));
+            let idle = behind.filter(|id| {
+                self.jobs.get(*id).is_some_and(|job| {
+                    let may_go_on = job.submission.resumed && job.submission.release.sequence() < signed;
+                    job.busy == 0 && !may_go_on
+                })
+            });
             overtaken.extend(idle.map(|id| (id.clone(), signed)));
         }
         overtaken.iter().for_each(|(id, _)| self.finish(id));
         overtaken
+    }
+
+    /// What was signed in a job's channel, if it is no lower than the job's own sequence.
+    #[must_use]
+    pub fn overtaken_by(&self, job: &Job) -> Option<Sequence> {
+        let signed = self.numbers.signed_in(&job.channel())?;
+        (signed >= job.submission.release.sequence()).then_some(signed)
     }
 
     /// Jobs for which no quorum was found without nodes that refused them, since this was last asked.
@@ -498,7 +578,7 @@ impl Queue {
     }
 
     /// Whether some channel has a job of this lane that may go on.
-    fn has_work(&self, lane: Lane, expected: &impl Fn(&Requester) -> Expected) -> bool {
+    fn has_work(&self, lane: Lane, expected: &impl Fn(&Job) -> Expected) -> bool {
         let channels = match lane.class() {
             Class::AvDatabase => &self.urgent,
             Class::ProductBuild => &self.bulk,
@@ -508,7 +588,7 @@ impl Queue {
                 let used = waiting.used(&self.jobs);
                 let is_free = |id: &ReleaseId| {
                     self.jobs.get(id).is_none_or(|job| {
-                        expected(&job.submission.requester).is_costly() == lane.is_costly()
+                        expected(job).is_costly() == lane.is_costly()
                             && !job.awaits_evidence
                             && used.as_ref().is_none_or(|used| !job.must_wait_for(used))
                     })
@@ -565,12 +645,29 @@ impl Planning {
         self.planned.is_empty() || self.cost_us.saturating_add(us) <= limits::BATCH_COST_MS * 1_000
     }
 
+    /// Adds to a release that is in it what there is room for; whether it is in it as a whole then.
+    fn fills(&mut self, place: usize, job: &mut Job, expected: Expected) -> bool {
+        let Some((_, slots)) = self.planned.get_mut(place) else { return false };
+        if !job.open.is_empty() && !job.is_first(expected) {
+            let signers = self.choice.as_ref().map_or(1, |choice| choice.signers.len());
+            let slot = signers.saturating_mul(COMMITMENT_BYTES).max(1);
+            let left = wire_limits::MAX_BATCH_BYTES.saturating_sub(self.bytes) / slot;
+            let more = job.take(self.room.min(left));
+            self.room = self.room.saturating_sub(more.len());
+            self.bytes = self.bytes.saturating_add(more.len().saturating_mul(slot));
+            slots.extend(more);
+        }
+        job.open.is_empty() && slots.len() == job.busy
+    }
+
     fn add(&mut self, job: &Job, slots: Vec<u32>, bytes: usize, us: u64) {
         self.bytes = self.bytes.saturating_add(bytes);
         self.cost_us = self.cost_us.saturating_add(us);
         self.room = self.room.saturating_sub(slots.len());
-        let own = self.slots_of.entry(job.submission.requester.clone()).or_default();
-        *own = own.saturating_add(slots.len());
+        let own = self.used_by.entry(job.submission.requester.clone()).or_default();
+        own.slots = own.slots.saturating_add(slots.len());
+        own.us = own.us.saturating_add(us);
+        self.places.insert(job.submission.release_id.clone(), self.planned.len());
         self.planned.push((job.submission.clone(), slots));
     }
 }
@@ -610,6 +707,7 @@ impl Job {
             permitted_by: BTreeSet::new(),
             refused_for_good: false,
             awaits_evidence: false,
+            in_vain: false,
             abandoned: false,
             signed_by: BTreeSet::new(),
             asked: BTreeMap::new(),
@@ -657,6 +755,11 @@ impl Job {
     /// node.
     fn is_used(&self) -> bool {
         self.submission.resumed || self.may_hold().next().is_some()
+    }
+
+    /// Whether one slot of it is asked for first, because it is unlikely to be signed.
+    fn is_first(&self, expected: Expected) -> bool {
+        expected.seldom_signed && self.permitted_by.is_empty()
     }
 
     /// How many of up to `room` open slots go into a batch of `so_far` bytes, and what they add to it. A release that is
@@ -712,6 +815,11 @@ impl Job {
         self.refused_for_good |= !refusal.code.waits();
         self.completing.remove(&node);
         self.refusals.insert(node, refusal);
+    }
+
+    /// A node did not sign it because of what it is; false if that was known.
+    pub fn note_in_vain(&mut self) -> bool {
+        !std::mem::replace(&mut self.in_vain, true)
     }
 
     /// Nodes that refused it, and are in its next quorum anyway.

@@ -526,7 +526,7 @@ fn product_builds_get_their_turn_under_steady_av_load() {
     }
     let lanes = |queue: &Queue, urgent: usize, bulk: usize| {
         let running = [vec![Lane::Urgent; urgent], vec![Lane::Bulk; bulk]].concat();
-        queue.next_lanes(&running, |_| Expected::default())
+        queue.next_lanes(&running, false, |_| Expected::default())
     };
     let most = limits::MAX_SESSIONS;
     // The last free session may be a product build's, as long as the others are not all theirs.

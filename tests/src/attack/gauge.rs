@@ -18,7 +18,7 @@ use crate::{
 /// Releases of the honest client that are under way at a time.
 const LANES: usize = 4;
 
-/// Linux counts processor time for programs in these, whatever the kernel's own clock (`USER_HZ`).
+/// Clock ticks per second in /proc (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
 
 /// Until when it is measured.
@@ -193,8 +193,7 @@ pub fn peaks(cluster: &mut Cluster) -> (u64, u64) {
     (coordinator, nodes.iter().map(|node| peak(node)).max().unwrap_or(0))
 }
 
-/// Seconds of processor time that were used: by the coordinator, by all nodes, and by this process, in which both clients
-/// are.
+/// CPU seconds used by the coordinator, by all nodes, and by this process, in which both clients are.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Used {
     coordinator: f64,

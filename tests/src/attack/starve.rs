@@ -71,6 +71,8 @@ pub enum Way {
     PipelineForbidden,
     PipelineLarge,
     PipelineDatabases,
+    PipelineWaiting,
+    PipelinePermitted,
     CustodianEvidence,
     CustodianUnsent,
     StrangerSilent,
@@ -81,7 +83,7 @@ pub enum Way {
 
 impl Way {
     /// All of them.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::AuditorUnsent,
         Self::AuditorUnread,
         Self::AuditorFlood,
@@ -92,6 +94,8 @@ impl Way {
         Self::PipelineForbidden,
         Self::PipelineLarge,
         Self::PipelineDatabases,
+        Self::PipelineWaiting,
+        Self::PipelinePermitted,
         Self::CustodianEvidence,
         Self::CustodianUnsent,
         Self::StrangerSilent,
@@ -113,7 +117,9 @@ impl Way {
             | Self::PipelineResets
             | Self::PipelineForbidden
             | Self::PipelineLarge
-            | Self::PipelineDatabases => "pipeline",
+            | Self::PipelineDatabases
+            | Self::PipelineWaiting
+            | Self::PipelinePermitted => "pipeline",
             Self::CustodianEvidence | Self::CustodianUnsent => "custodian",
             Self::StrangerSilent | Self::StrangerHandshakes | Self::StrangerLog => "stranger",
             Self::NodeStreams => "node",
@@ -142,6 +148,8 @@ impl Way {
             Self::PipelineDatabases => {
                 "databases that no policy permits, for the room that is kept for databases"
             }
+            Self::PipelineWaiting => "releases that wait for a test, and are taken back",
+            Self::PipelinePermitted => "releases of 1,000 files that are permitted",
             Self::CustodianEvidence => "documents of 200 KiB for a release that waits",
             Self::CustodianUnsent => "256 documents of 3 MiB, all of each but the last byte",
             Self::StrangerSilent => "400 connections a second that say nothing, 800 at a time",
@@ -150,6 +158,19 @@ impl Way {
             Self::NodeStreams => "streams of a node's stolen certificate, one after the other",
         }
     }
+}
+
+/// What an attacker requests.
+#[derive(Clone, Copy, Debug)]
+enum Wanted {
+    /// Builds that no policy permits.
+    Forbidden,
+    /// Databases that no policy permits.
+    Database,
+    /// Builds that wait for a test, and are taken back.
+    Waiting,
+    /// Builds that are permitted.
+    Permitted,
 }
 
 /// A deployment to be starved: nodes that decide by [`POLICY`], a large release that is signed, and one that
@@ -310,13 +331,24 @@ impl Stage {
                     .for_each(|lane| _ = tasks.spawn(attacker.clone().sent_and_reset(lane, release.clone())));
             }
             Way::PipelineForbidden => {
-                (0..8).for_each(|lane| _ = tasks.spawn(attacker.clone().forbidden(lane, 16, false)));
+                (0..8)
+                    .for_each(|lane| _ = tasks.spawn(attacker.clone().requests(lane, Wanted::Forbidden, 16)));
             }
             Way::PipelineLarge => {
-                (0..4).for_each(|lane| _ = tasks.spawn(attacker.clone().forbidden(lane, 2_000, false)));
+                (0..4).for_each(|lane| {
+                    _ = tasks.spawn(attacker.clone().requests(lane, Wanted::Forbidden, 2_000))
+                });
             }
             Way::PipelineDatabases => {
-                (0..8).for_each(|lane| _ = tasks.spawn(attacker.clone().forbidden(lane, 4, true)));
+                (0..8).for_each(|lane| _ = tasks.spawn(attacker.clone().requests(lane, Wanted::Database, 4)));
+            }
+            Way::PipelineWaiting => {
+                (0..8).for_each(|lane| _ = tasks.spawn(attacker.clone().requests(lane, Wanted::Waiting, 4)));
+            }
+            Way::PipelinePermitted => {
+                (0..4).for_each(|lane| {
+                    _ = tasks.spawn(attacker.clone().requests(lane, Wanted::Permitted, 1_000))
+                });
             }
             Way::CustodianEvidence => {
                 let release = self.waiting.1.clone();
@@ -502,7 +534,7 @@ impl Attacker {
         }
     }
 
-    async fn forbidden(self, lane: usize, files: usize, is_database: bool) {
+    async fn requests(self, lane: usize, wanted: Wanted, files: usize) {
         let artifacts: Vec<_> = (0..files).map(|file| artifact(&format!("f{file}"), &[1])).collect();
         let mut sequence = 0;
         loop {
@@ -510,17 +542,22 @@ impl Attacker {
             let mut client = client::releases(channel);
             for _ in 0..1_000 {
                 sequence += 1;
-                let name = format!("forbidden{lane}");
-                let request =
-                    if is_database { database(&name, sequence, 1) } else { build(&name, sequence, 1) };
-                let request = v1::CreateReleaseRequest {
-                    product: "forbidden".into(),
-                    artifacts: artifacts.clone(),
-                    ..request
+                let name = format!("{wanted:?}{lane}").to_lowercase();
+                let (product, request) = match wanted {
+                    Wanted::Forbidden => ("forbidden", build(&name, sequence, 1)),
+                    Wanted::Database => ("forbidden", database(&name, sequence, 1)),
+                    Wanted::Waiting => ("waiting", build(&name, sequence, 1)),
+                    Wanted::Permitted => ("suite", build(&name, sequence, 1)),
                 };
+                let artifacts = artifacts.clone();
+                let request = v1::CreateReleaseRequest { product: product.into(), artifacts, ..request };
                 self.count();
-                let _ = client.create_release(request).await;
+                let created = client.create_release(request).await;
                 sleep(Duration::from_millis(10)).await;
+                if let (Wanted::Waiting, Ok(release)) = (wanted, created) {
+                    let release_id = release.into_inner().release_id;
+                    let _ = client.cancel_release(v1::CancelReleaseRequest { release_id }).await;
+                }
             }
         }
     }

@@ -220,7 +220,7 @@ fn a_large_release_takes_its_share_of_a_batch() {
     assert!(stage.is_signed(&large));
     stage.flood("other", Class::ProductBuild, 4);
     let under_way = stage.sent();
-    stage.submit(Class::ProductBuild, "large", 2, 250);
+    stage.submit(Class::ProductBuild, "large-too", 1, 250);
     stage.reply_honestly(under_way);
     let sent = stage.sent();
     let of_large = |sent: &[(NodeId, Batch)]| {
@@ -228,10 +228,82 @@ fn a_large_release_takes_its_share_of_a_batch() {
         let large = items.filter(|item| item.release_id.as_str().starts_with("large"));
         large.map(|item| item.slots.len()).collect::<Vec<_>>()
     };
-    assert_eq!(of_large(&sent), [limits::SHARED_BATCH_SLOTS / 2], "one item, in which half of the batch is");
+    // Two others of two signatures each; what they leave is used, in the one item.
+    assert_eq!(of_large(&sent), [limits::SHARED_BATCH_SLOTS - 4]);
 }
 
-/// While others have anything to be signed, costly requesters have a quarter of the time.
+/// A requester with many channels whose decisions take long takes no more of a batch's time than another.
+#[test]
+fn requesters_share_the_time_of_a_batch() {
+    let mut stage = Stage::attended(4_000);
+    // Not long enough to be kept apart.
+    for round in 0..6 {
+        stage.submit_by("flood", Class::ProductBuild, &format!("known{round}"));
+        stage.now += 9;
+        for (node, batch) in stage.sent() {
+            let answer = batch.items.iter().map(|_| Err(refusal(RefusalCode::NotAllowed))).collect();
+            stage.reply_slowly(&node, &batch, answer, vec![9; batch.items.len()]);
+        }
+    }
+    stage.flood("flood", Class::ProductBuild, 1_000);
+    let under_way = stage.sent();
+    assert_eq!(batches(&under_way).len(), limits::MAX_SESSIONS_BULK);
+    let honest = stage.flood("honest", Class::ProductBuild, 3);
+    stage.reply_honestly(under_way.into_iter().take(3).collect());
+    let next = batches(&stage.sent());
+    assert!(honest.iter().all(|id| next[0].contains(id)), "{next:?}");
+}
+
+/// One organisation's permission is no signature.
+#[test]
+fn who_is_refused_by_one_organisation_is_seldom_signed() {
+    let mut stage = Stage::attended(4_000);
+    let requester = Requester::new("flood").unwrap();
+    for round in 0..80 {
+        stage.submit_by("flood", Class::ProductBuild, &format!("f{round}"));
+        for (node, batch) in stage.sent() {
+            let shares = stage.shares_of(&node, &batch);
+            let refused = batch.items.iter().map(|_| Err(refusal(RefusalCode::NotAllowed))).collect();
+            stage.reply(&node, &batch, Ok(if node == supervisor() { refused } else { shares }));
+        }
+    }
+    assert!(stage.engine.costs.expected(Millis(stage.now), Class::ProductBuild, &requester).seldom_signed);
+}
+
+/// A node that tells its status again and again has what waits asked about once a second, and makes nobody costly.
+#[test]
+fn a_node_has_waiting_releases_asked_about_once_a_second() {
+    let mut stage = Stage::attended(4_000);
+    stage.submit_by("honest", Class::ProductBuild, "waits");
+    let wait = |stage: &mut Stage| {
+        let sent = stage.sent();
+        let asked = !sent.is_empty();
+        for (node, batch) in sent {
+            let answer = batch.items.iter().map(|_| Err(refusal(RefusalCode::EvidenceMissing))).collect();
+            stage.reply(&node, &batch, Ok(answer));
+        }
+        asked
+    };
+    assert!(wait(&mut stage));
+    let keys = vec![(stage.roster.roster().key().clone(), stage.roster.roster().hash())];
+    let mut asked = 0;
+    for _ in 0..100 {
+        let (condition, keys) = (Condition::Ready, keys.clone());
+        let status = NodeStatus { condition, reason: String::new(), keys, warning: String::new() };
+        stage.event(Event::Status(supervisor(), StreamId(1), status));
+        asked += usize::from(wait(&mut stage));
+        stage.now += 100;
+    }
+    assert_eq!(asked, 10, "in ten seconds");
+    // The last change is not forgotten.
+    stage.now = stage.engine.next_deadline().unwrap().0;
+    stage.event(Event::Tick);
+    assert!(wait(&mut stage));
+    let honest = Requester::new("honest").unwrap();
+    assert!(!stage.engine.costs.expected(Millis(stage.now), Class::ProductBuild, &honest).is_costly());
+}
+
+/// While others have releases waiting, costly requesters have a quarter of the time.
 #[test]
 fn the_costly_rest_while_others_are_there() {
     let mut stage = Stage::attended(4_000);
@@ -241,8 +313,8 @@ fn the_costly_rest_while_others_are_there() {
             stage.reply(&node, &batch, Ok(answer));
         }
     };
-    // Nobody signs anything of it, file or no file.
-    for round in 0..30 {
+    // Nodes refuse all of it.
+    for round in 0..70 {
         stage.submit_by("flood", Class::ProductBuild, &format!("known{round}"));
         let sent = stage.sent();
         refuse(&mut stage, sent);
@@ -280,7 +352,7 @@ fn the_costly_rest_while_others_are_there() {
     stage.event(Event::Tick);
     let second = stage.sent();
     assert_eq!(batches(&second).len(), limits::MAX_SESSIONS_COSTLY);
-    // Once nobody else has been there for a while they go on at once.
+    // Once others have been idle for a while, the costly go on at once.
     stage.now += limits::USUAL_MS;
     many(&mut stage, "third");
     refuse(&mut stage, second);

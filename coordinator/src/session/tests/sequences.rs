@@ -6,6 +6,10 @@ const LAST: u64 = (1 << 53) - 1;
 
 /// A release of `suite` with a name of its own, so that several may have one sequence.
 fn submit(stage: &mut Stage, name: &str, sequence: u64) -> ReleaseId {
+    submit_as(stage, name, sequence, false)
+}
+
+fn submit_as(stage: &mut Stage, name: &str, sequence: u64, resumed: bool) -> ReleaseId {
     let release_id = ReleaseId::new(name).unwrap();
     stage.event(Event::Submit(Submission {
         release_id: release_id.clone(),
@@ -14,7 +18,7 @@ fn submit(stage: &mut Stage, name: &str, sequence: u64) -> ReleaseId {
         content_bytes: 100,
         entry: entry(),
         evidence: Vec::new(),
-        resumed: false,
+        resumed,
     }));
     release_id
 }
@@ -158,6 +162,28 @@ fn what_is_at_nodes_is_not_overtaken_before_it_comes_back() {
     stage.now = stage.engine.next_deadline().unwrap().0;
     stage.event(Event::Tick);
     assert_eq!(stage.outcome(&first), Some(&Outcome::Overtaken(number(3))));
+}
+
+/// The process ended after a batch of both was signed, when only the result of the later one was durable. Nodes permitted the
+/// earlier one, too, unless it was never at them.
+#[test]
+fn what_was_resumed_is_overtaken_if_the_nodes_say_so() {
+    for permitted in [true, false] {
+        let mut stage = Stage::attended(64);
+        stage.event(Event::Signed(channel(), number(3)));
+        let same = submit_as(&mut stage, "same", 3, true);
+        assert_eq!(stage.outcome(&same), Some(&Outcome::Overtaken(number(3))));
+        let first = submit_as(&mut stage, "first", 2, true);
+        let sent = stage.sent();
+        assert_eq!(asked(&sent), ["first"]);
+        if permitted {
+            stage.reply_honestly(sent);
+            assert!(stage.is_signed(&first));
+        } else {
+            refuse(&mut stage, sent, RefusalCode::SequenceBehind, Some(3));
+            assert_eq!(stage.outcome(&first), Some(&Outcome::Overtaken(number(3))));
+        }
+    }
 }
 
 #[test]
