@@ -372,7 +372,7 @@ pub const COSTLY_REST_MOST_MS: u64 = 2_000;
 /// Milliseconds between two times that a node's change of status has waiting releases asked about again.
 pub const STATUS_ASKS_MS: u64 = 1_000;
 
-/// Milliseconds for which others count as active after their last batch: whoever requests one release after the other is
+/// Milliseconds for which others count as active after their last batch: a pipeline that requests one release at a time is
 /// between two.
 pub const USUAL_MS: u64 = 1_000;
 

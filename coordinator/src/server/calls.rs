@@ -582,7 +582,7 @@ mod tests {
         tokio::time::sleep(Duration::from_secs(1)).await;
         assert_eq!(took("mallory").await, Duration::ZERO, "a second without one");
 
-        // Calls that are reset before their error is told count, too; and so many end the connection.
+        // Calls that are reset before their error is told count, too, and too many end the connection.
         let cut = CancellationToken::new();
         let peer = Peer::new(&[], "reset", SocketAddr::from(([127, 0, 0, 1], 1)), cut.clone());
         for _ in 0..crate::share::name_share(limits::MAX_ERRORS) {
@@ -592,6 +592,7 @@ mod tests {
                 () = delay_error(&bounds, &peer) => {}
                 () = std::future::ready(()) => {}
             }
+            tokio::task::yield_now().await;
         }
         delay_error(&bounds, &peer).await;
         assert!(cut.is_cancelled());

@@ -373,7 +373,7 @@ impl Api {
                 let digest = sha256(document);
                 known.iter().any(|info| info.digest == digest.as_bytes())
             };
-            // Whoever got no answer asks again.
+            // A caller that got no answer asks again.
             if !evidence.iter().all(is_known) {
                 return Err(evidence::too_late(&id));
             }

@@ -143,7 +143,7 @@ struct Share {
     us: u64,
 }
 
-/// Whoever requests one release after the other is between two of them for a moment.
+/// A pipeline that requests one release at a time is between two of them for a moment.
 #[derive(Debug, Default)]
 struct Present {
     jobs: usize,

@@ -8,10 +8,21 @@ use super::{
 };
 use crate::testing::{copy_of, open_store};
 
-/// A document in a release, as whoever brought it gave it.
+/// A document that comes with a request.
 fn document() -> Document {
     let bytes: prost::bytes::Bytes = b"a document".as_slice().into();
     Document { digest: rutli_log::sha256(&bytes), kind: rutli_evidence::Kind::Tests, bytes }
+}
+
+/// A copy of a store in which one row was changed.
+async fn changed(data_dir: &Path, change: &'static str) -> tempfile::TempDir {
+    let copy = copy_of(data_dir);
+    let options = SqliteConnectOptions::new().filename(copy.path().join(FILE_NAME));
+    let mut connection = options.connect().await.unwrap();
+    let rows = sqlx::query(change).execute(&mut connection).await.unwrap().rows_affected();
+    assert_eq!(rows, 1, "{change}");
+    connection.close().await.unwrap();
+    copy
 }
 
 #[tokio::test]
@@ -65,12 +76,7 @@ async fn a_changed_row_is_not_read() {
         "UPDATE releases SET state = 4 WHERE number = 2",
         "UPDATE releases SET content = x'' WHERE number = 2",
     ] {
-        let copy = copy_of(folder.path());
-        let options = SqliteConnectOptions::new().filename(copy.path().join(FILE_NAME));
-        let mut connection = options.connect().await.unwrap();
-        let changed = sqlx::query(change).execute(&mut connection).await.unwrap().rows_affected();
-        assert_eq!(changed, 1, "{change}");
-        connection.close().await.unwrap();
+        let copy = changed(folder.path(), change).await;
         let problems: Vec<String> = match open_store(copy.path()).await {
             Ok(store) => {
                 let read = [
@@ -95,11 +101,7 @@ async fn a_damaged_release_keeps_no_other_from_being_read() {
         number(admit(&store, release(name, sequence)).await.unwrap());
     }
     drop(store);
-    let copy = copy_of(folder.path());
-    let options = SqliteConnectOptions::new().filename(copy.path().join(FILE_NAME));
-    let mut connection = options.connect().await.unwrap();
-    sqlx::query("UPDATE releases SET content = x'' WHERE number = 2").execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+    let copy = changed(folder.path(), "UPDATE releases SET content = x'' WHERE number = 2").await;
     let store = open_store(copy.path()).await.unwrap();
     assert_eq!(store.unfinished().await.unwrap().len(), 2);
     assert_eq!(store.list(&ReleaseFilter::default(), 10, |_| true).await.unwrap().releases.len(), 2);
@@ -113,11 +115,7 @@ async fn a_channel_that_says_more_than_its_releases_does_not_open() {
     let first = number(admit(&store, release("job-1", 1)).await.unwrap());
     store.finish(Arc::new(Ending::new(first, &signed_message(), vec![b"{}".to_vec(); 2]))).await.unwrap();
     drop(store);
-    let copy = copy_of(folder.path());
-    let options = SqliteConnectOptions::new().filename(copy.path().join(FILE_NAME));
-    let mut connection = options.connect().await.unwrap();
-    sqlx::query("UPDATE channels SET sequence = 9000").execute(&mut connection).await.unwrap();
-    connection.close().await.unwrap();
+    let copy = changed(folder.path(), "UPDATE channels SET sequence = 9000").await;
     let problem = open_store(copy.path()).await.map(drop).unwrap_err().to_string();
     assert!(problem.contains("the sequence of channel product-build/suite/stable"), "{problem}");
 }

@@ -434,6 +434,11 @@ async fn documents_are_read_once_there_is_room_and_by_turns() {
     assert_eq!(first.await.unwrap().len(), 1);
 
     let known = ask(vec![attestation("a")]).await.unwrap();
+    let turn = core.signing.reading.take(&ci, 1).unwrap();
+    let moment = std::time::Duration::from_secs(limits::TURN_SECONDS / 2);
+    let again = tokio::time::timeout(moment, ask(vec![attestation("a")])).await;
+    assert_eq!(again.unwrap().unwrap().release_id, known.release_id, "without waiting for a turn to read");
+    drop(turn);
     let stored =
         core.store.release(&ReleaseId::new(known.release_id.as_str()).unwrap()).await.unwrap().unwrap();
     let bytes = Limits::default().bytes_per_hour() / 4 - (1 << 20);

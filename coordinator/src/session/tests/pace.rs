@@ -238,8 +238,9 @@ fn a_large_release_takes_its_share_of_a_batch() {
 fn requesters_share_the_time_of_a_batch() {
     let mut stage = Stage::attended(4_000);
     // Not long enough to be kept apart.
-    for round in 0..6 {
-        stage.submit_by("flood", Class::ProductBuild, &format!("known{round}"));
+    for round in 0..12 {
+        let requester = if round % 2 == 0 { "flood" } else { "honest" };
+        stage.submit_by(requester, Class::ProductBuild, &format!("known{round}"));
         stage.now += 9;
         for (node, batch) in stage.sent() {
             let answer = batch.items.iter().map(|_| Err(refusal(RefusalCode::NotAllowed))).collect();
@@ -288,14 +289,14 @@ fn a_node_has_waiting_releases_asked_about_once_a_second() {
     assert!(wait(&mut stage));
     let keys = vec![(stage.roster.roster().key().clone(), stage.roster.roster().hash())];
     let mut asked = 0;
-    for _ in 0..100 {
+    for _ in 0..300 {
         let (condition, keys) = (Condition::Ready, keys.clone());
         let status = NodeStatus { condition, reason: String::new(), keys, warning: String::new() };
         stage.event(Event::Status(supervisor(), StreamId(1), status));
         asked += usize::from(wait(&mut stage));
         stage.now += 100;
     }
-    assert_eq!(asked, 10, "in ten seconds");
+    assert_eq!(asked, 30, "in half a minute");
     // The last change is not forgotten.
     stage.now = stage.engine.next_deadline().unwrap().0;
     stage.event(Event::Tick);
