@@ -265,23 +265,26 @@ pub(super) fn raise_marks(script: &mut QueryBuilder<Sqlite>, permitted: &[&Journ
     let mut channels: Vec<_> = permitted.iter().map(|record| record.channel_key()).collect();
     channels.sort_unstable();
     channels.dedup();
+    // Once for each channel, not for each of its marks: their number squared is more than all else that a batch costs.
     script
         .push(
-            "DELETE FROM marks WHERE (class, product, channel, sequence) IN (
-                SELECT old.class, old.product, old.channel, old.sequence FROM json_each(",
-        )
-        .push_bind(rows(&channels, |key| json!([key.class.as_str(), key.product, key.channel])))
-        .push(
-            ") AS raised
-                JOIN marks AS old ON old.class = raised.value ->> 0 AND old.product = raised.value ->> 1
-                    AND old.channel = raised.value ->> 2
-                WHERE old.sequence <= (
+            "WITH raised AS MATERIALIZED (
+                SELECT value ->> 0 AS class, value ->> 1 AS product, value ->> 2 AS channel, (
                     SELECT sequence FROM marks
-                    WHERE class = old.class AND product = old.product AND channel = old.channel
+                    WHERE class = value ->> 0 AND product = value ->> 1 AND channel = value ->> 2
                     ORDER BY sequence DESC LIMIT 1 OFFSET ",
         )
         .push_bind(count(limits::RETRY_WINDOW))
-        .push("));");
+        .push(") AS forgotten FROM json_each(")
+        .push_bind(rows(&channels, |key| json!([key.class.as_str(), key.product, key.channel])))
+        .push(
+            "))
+            DELETE FROM marks WHERE (class, product, channel, sequence) IN (
+                SELECT old.class, old.product, old.channel, old.sequence FROM raised
+                JOIN marks AS old ON old.class = raised.class AND old.product = raised.product
+                    AND old.channel = raised.channel AND old.sequence <= raised.forgotten
+            );",
+        );
 }
 
 /// Keeps what custodians refused, of it the newest. A document that is written again changes nothing.
