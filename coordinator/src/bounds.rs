@@ -9,7 +9,7 @@ use rutli_wire::role::{Party, UnknownParty};
 use crate::{
     config::Limits,
     limits,
-    share::{Bound, Full, Limit, Owner, Share},
+    share::{Bound, Full, Limit, Owner, Turn},
 };
 
 /// See the module. One per process.
@@ -44,6 +44,8 @@ pub struct Pool {
     pub streams: Arc<Bound>,
     /// Bytes of requests that are being received and processed.
     pub bodies: Arc<Bound>,
+    /// Bytes of requests that were received within the last second.
+    pub received: Arc<Bound>,
     /// Bytes of answers, from before they are made until they are sent.
     pub answers: Arc<Bound>,
     /// Errors of the last second, and those not yet sent.
@@ -65,6 +67,11 @@ impl Bounds {
             turns: bound("calls being worked on", "max_calls", limits::MAX_TURNS),
             streams,
             bodies: bound("bytes of requests", "max_request_mebibytes", configured.request_bytes()),
+            received: bound(
+                "bytes of requests in a second",
+                "max_request_mebibytes",
+                configured.request_bytes(),
+            ),
             answers: bound("bytes of unread answers", "max_answer_mebibytes", configured.answer_bytes()),
             errors: bound("errors in a second", "max_calls", limits::MAX_ERRORS),
         };
@@ -97,12 +104,13 @@ impl Bounds {
         }
     }
 
-    /// A turn at reading the store.
+    /// A turn at reading about so many bytes of the store.
     ///
     /// # Errors
     /// [`Full`] if the name's earlier calls take too long.
-    pub async fn read(&self, owner: &Owner) -> Result<Share, Full> {
-        self.reads.wait(owner, 1, Duration::from_secs(limits::TURN_SECONDS)).await
+    pub async fn read(&self, owner: &Owner, bytes: u64) -> Result<Turn, Full> {
+        let share = self.reads.wait(owner, 1, Duration::from_secs(limits::TURN_SECONDS)).await?;
+        Ok(Turn::begin(share, bytes))
     }
 }
 

@@ -14,7 +14,7 @@ use rutli_wire::{limits as wire_limits, link::check_evidence, role::Party, v1};
 use crate::{
     error::{Error, Result},
     limits,
-    share::{Bound, Limit, Owner},
+    share::{Bound, Limit, Owner, Turn},
     sign_release::SignRelease,
     store::{Charge, NewEvidence, StoredRelease},
 };
@@ -54,7 +54,7 @@ impl SignRelease {
             .check_budget(Charge { owner: owner.clone(), requests, bytes, at, hourly: self.hourly })
             .await?;
         let patience = Duration::from_secs(limits::TURN_SECONDS);
-        let _turn = self.reading.wait(owner, 1, patience).await?;
+        let _turn = Turn::begin(self.reading.wait(owner, 1, patience).await?, bytes);
         read(given, least).await
     }
 

@@ -38,6 +38,10 @@ pub const MOST_MEBIBYTES: u32 = 4_096;
 /// Default MiB of requests that are being received: two of the largest for one name.
 pub const DEFAULT_REQUEST_MEBIBYTES: u32 = 64;
 
+/// Bytes of a request that are received before its name may have to wait, because it sent more than its share within a
+/// second. Usual requests are smaller.
+pub const PACED_BYTES: u64 = 32 << 10;
+
 /// Default MiB of answers that are being sent: one of the largest for one name (12 MB, see
 /// [`wire_limits::MAX_RESPONSE_BYTES`]).
 pub const DEFAULT_ANSWER_MEBIBYTES: u32 = 64;
@@ -154,6 +158,13 @@ pub const MAX_CALLS: u32 = 65_536;
 /// Calls that are processed at the same time. One name has a quarter, and its other calls wait. This many
 /// calls share one commit of the store, and nobody waits long behind another name's.
 pub const MAX_TURNS: u64 = 256;
+
+/// Bytes from which a turn at reading is followed by a pause of its name, as three times as long as it took: a release of
+/// some hundred files, or a page of releases. All that a pipeline in a hurry reads is smaller.
+pub const LARGE_WORK_BYTES: u64 = 32 << 10;
+
+/// See [`LARGE_WORK_BYTES`].
+pub const LARGE_WORK_RESTS: u32 = 3;
 
 /// Errors per second that one name receives without delay. Further ones come a second later …
 pub const PROMPT_ERRORS: u64 = 16;
@@ -327,6 +338,12 @@ pub const SHUTDOWN_SECONDS: u64 = 5;
 /// and nobody waits long behind another's. A requester alone may fill a batch ([`wire_limits::MAX_BATCH_SLOTS`]).
 pub const SHARED_BATCH_SLOTS: usize = 128;
 
+/// Signatures in a batch of heavy or costly requesters meanwhile: others' batches wait behind it at every node.
+pub const APART_BATCH_SLOTS: usize = 32;
+
+/// Milliseconds of decisions that are planned into such a batch, for the same reason. A single release always goes.
+pub const APART_BATCH_COST_MS: u64 = 50;
+
 /// Sessions under way at once. Two keep the nodes busy while the coordinator aggregates; one more is kept free …
 pub const MAX_SESSIONS: usize = 3;
 
@@ -348,8 +365,9 @@ pub const LONE_COMMITMENT_BYTES: usize = 1 << 20;
 /// Batches of AV databases in a row before product builds that wait get one: urgent, but never alone in the world.
 pub const URGENT_RUN: u32 = 8;
 
-/// Extra sessions for costly requesters: one for each class, so that here, too, a database never waits for a build.
-pub const MAX_SESSIONS_COSTLY: usize = 1;
+/// Extra sessions for heavy and for costly requesters: one of each for each class, so that here, too, a database never
+/// waits for a build.
+pub const MAX_SESSIONS_APART: usize = 1;
 
 /// Microseconds for a decision from which a requester's releases are kept apart from those of others. Usual
 /// decisions take less than a thousand; new and large evidence takes some thousands.
@@ -366,15 +384,27 @@ pub const SELDOM: u32 = 8;
 /// time is theirs.
 pub const COSTLY_RESTS: u64 = 3;
 
+/// The same for a heavy requester: half of the time is its own.
+pub const HEAVY_RESTS: u64 = 1;
+
+/// A requester is heavy if it asks for more than so many times the signatures of all others together …
+pub const HEAVY_TIMES: u64 = 3;
+
+/// … and lately for at least so many of a class: half of a shared batch.
+pub const HEAVY_LEAST: u64 = 64;
+
+/// Milliseconds after which signatures that were asked for count half.
+pub const ASKED_HALVES_MS: u64 = 1_000;
+
 /// Milliseconds of the longest such pause: a node may be silent until a deadline.
-pub const COSTLY_REST_MOST_MS: u64 = 2_000;
+pub const REST_MOST_MS: u64 = 2_000;
 
 /// Milliseconds between two times that a node's change of status has waiting releases asked about again.
 pub const STATUS_ASKS_MS: u64 = 1_000;
 
 /// Milliseconds for which others count as active after their last batch: a pipeline that requests one release at a time is
 /// between two.
-pub const USUAL_MS: u64 = 1_000;
+pub const USUAL_MS: u64 = 250;
 
 /// Milliseconds after which the recorded cost of a requester has halved.
 pub const COST_HALVES_MS: u64 = 30_000;

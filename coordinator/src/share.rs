@@ -20,8 +20,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::oneshot;
+use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
+
+use crate::limits;
 
 /// A name holds at most this part of a bound.
 const PARTS_OF_A_NAME: u64 = 4;
@@ -567,6 +569,37 @@ impl Share {
             && let Some(own) = held.iter_mut().find(|held| held.id == id)
         {
             own.in_use = true;
+        }
+    }
+}
+
+/// A turn at work of which everybody's processors suffer. After large work it is kept for three times as long as that
+/// took: a name that does it again and again leaves most of the time to others.
+#[derive(Debug)]
+pub struct Turn {
+    share: Option<Share>,
+    began: Instant,
+    is_large: bool,
+}
+
+impl Turn {
+    /// A turn that begins now, at work of about so many bytes.
+    #[must_use]
+    pub fn begin(share: Share, bytes: u64) -> Self {
+        Self { share: Some(share), began: Instant::now(), is_large: bytes >= limits::LARGE_WORK_BYTES }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let Some(share) = self.share.take().filter(|_| self.is_large) else { return };
+        let rest = self.began.elapsed().saturating_mul(limits::LARGE_WORK_RESTS);
+        // At the end of the process nobody waits for it.
+        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+            runtime.spawn(async move {
+                tokio::time::sleep(rest.min(Duration::from_millis(limits::REST_MOST_MS))).await;
+                drop(share);
+            });
         }
     }
 }

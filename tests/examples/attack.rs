@@ -33,7 +33,7 @@ async fn main() -> ExitCode {
     let cli = Cli::parse();
     let wanted = |name: &str| name.contains(&cli.only);
     // Two thirds of the time go to those who starve others: their ways, and twice what nobody disturbs.
-    let ways: Vec<Way> = Way::ALL.into_iter().filter(|way| wanted(way.attacker())).collect();
+    let ways: Vec<Way> = Way::ALL.into_iter().filter(|way| wanted(&way.name())).collect();
     let seconds = (cli.minutes * 40 / (u64::try_from(ways.len()).unwrap() + 2)).clamp(5, MOST_SECONDS);
     let scale = Scale::Long { seconds };
     let mut rows = Vec::new();

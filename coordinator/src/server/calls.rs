@@ -3,7 +3,8 @@
 //! ```text
 //! call      a share of `calls`, or of `streams` where there are many answers; refused at once where there is none
 //! turn      so many calls of one name are worked on, the others wait
-//! request   its bytes are counted as they arrive, are no more than the call may have, and must arrive in time
+//! request   its bytes are counted as they arrive, are no more than the call may have, and must arrive in time; of one name
+//!           so many bytes are taken in a second, and the others wait on their way
 //! work      goes on when the caller hangs up, and so do its shares: what is worked on is counted
 //! answer    its bytes are counted from before it is made ([`Answer`]) until it is sent; nobody reads it: the connection
 //!           ends
@@ -266,14 +267,16 @@ where
 
 /// A request whose body is counted, bounded and timed, and the share that its bytes are counted on.
 fn received(request: Request<Body>, bounds: &Bounds, peer: &Peer) -> Result<(Request<Body>, Arc<Share>)> {
-    let share = Arc::new(bounds.pool(peer.party()).bodies.take(peer.owner(), 0)?);
+    let pool = bounds.pool(peer.party());
+    let share = Arc::new(pool.bodies.take(peer.owner(), 0)?);
+    let pace = Pace { bound: Arc::clone(&pool.received), owner: peer.owner().clone(), untold: 0, turn: None };
     let carries_content = CARRY_CONTENT.contains(&request.uri().path());
     let most = if carries_content { wire_limits::MAX_MESSAGE_BYTES } else { limits::MAX_SMALL_MESSAGE_BYTES };
     let counted = Arc::clone(&share);
     let request = request.map(|body| {
         let late = Box::pin(sleep(bounds.body_time));
         let left = most.saturating_add(FRAME_BYTES);
-        Body::new(Received { body, counted, left, most, late, allowed: bounds.body_time })
+        Body::new(Received { body, counted, left, most, late, allowed: bounds.body_time, pace })
     });
     Ok((request, share))
 }
@@ -299,6 +302,45 @@ struct Received {
     most: usize,
     late: Pin<Box<Sleep>>,
     allowed: Duration,
+    pace: Pace,
+}
+
+/// How fast the requests of a name are taken: bytes that are not are held back by flow control, and cost nothing.
+struct Pace {
+    bound: Arc<Bound>,
+    owner: Owner,
+    /// Bytes that are not yet counted for this second.
+    untold: u64,
+    /// The turn that these wait for.
+    turn: Option<BoxFuture<'static, Result<(), Full>>>,
+}
+
+impl Pace {
+    fn took(&mut self, bytes: usize) {
+        self.untold = self.untold.saturating_add(u64::try_from(bytes).unwrap_or(u64::MAX));
+        if self.untold < limits::PACED_BYTES {
+            return;
+        }
+        let (bound, owner, bytes) =
+            (Arc::clone(&self.bound), self.owner.clone(), std::mem::take(&mut self.untold));
+        self.turn = Some(Box::pin(async move {
+            let counted = bound.wait(&owner, bytes, Duration::from_secs(limits::TURN_SECONDS)).await?;
+            tokio::spawn(async move {
+                sleep(Duration::from_secs(1)).await;
+                drop(counted);
+            });
+            Ok(())
+        }));
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Full>> {
+        let Some(turn) = &mut self.turn else { return Poll::Ready(Ok(())) };
+        let polled = turn.as_mut().poll(cx);
+        if polled.is_ready() {
+            self.turn = None;
+        }
+        polled
+    }
 }
 
 impl HttpBody for Received {
@@ -309,7 +351,11 @@ impl HttpBody for Received {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
+        let polled = match self.pace.poll(cx) {
+            Poll::Pending => Poll::Pending,
+            Poll::Ready(Err(full)) => return Poll::Ready(Some(Err(status::from(Error::Full(full))))),
+            Poll::Ready(Ok(())) => Pin::new(&mut self.body).poll_frame(cx),
+        };
         if polled.is_pending() && self.late.as_mut().poll(cx).is_ready() {
             let seconds = self.allowed.as_secs();
             return Poll::Ready(Some(Err(status::from(Error::RequestTooSlow { seconds }))));
@@ -322,6 +368,7 @@ impl HttpBody for Received {
                 self.left = self.left.checked_sub(bytes).ok_or_else(|| status::from(too_large))?;
                 let counted = self.counted.grow(u64::try_from(bytes).unwrap_or(u64::MAX));
                 counted.map_err(|full| status::from(Error::Full(full)))?;
+                self.pace.took(bytes);
                 Ok(frame)
             })
         })
@@ -551,6 +598,37 @@ mod tests {
             };
             tokio::time::timeout(Duration::from_secs(10), done).await.unwrap();
         }
+    }
+
+    /// Who sends more than its share within a second waits with what it sends; nobody else does.
+    #[tokio::test(start_paused = true)]
+    async fn what_is_sent_faster_waits_on_its_way() {
+        let bounds = Bounds::new(&Limits::default());
+        let inner = service_fn(async |request: Request<Body>| {
+            let body = request.into_body().collect().await;
+            let status = body.err().unwrap_or_else(|| Status::ok(""));
+            Ok::<_, Infallible>(status.into_http())
+        });
+        let calls = CallsLayer::new(Arc::clone(&bounds)).unwrap().layer(inner);
+        let took = async |name: &str, bytes: usize| {
+            let body = Body::new(http_body_util::Full::new(Bytes::from(vec![0; bytes])));
+            let mut request = Request::post(CARRY_CONTENT[0]).body(body).unwrap();
+            let address = SocketAddr::from(([127, 0, 0, 1], 1));
+            request.extensions_mut().insert(Peer::new(&[], name, address, CancellationToken::new()));
+            let began = tokio::time::Instant::now();
+            let answer = calls.clone().call(request).await.unwrap();
+            assert!(!is_error(&answer), "{:?}", answer.headers());
+            began.elapsed()
+        };
+        let share = usize::try_from(crate::share::name_share(bounds.clients.received.most())).unwrap();
+        assert_eq!(took("mallory", share / 2).await, Duration::ZERO);
+        assert_eq!(took("mallory", share / 2 + 1).await, Duration::from_secs(1));
+        assert_eq!(took("alice", share / 2).await, Duration::ZERO);
+        let small = usize::try_from(limits::PACED_BYTES).unwrap() - 1;
+        assert_eq!(took("mallory", small).await, Duration::ZERO);
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        tokio::task::yield_now().await;
+        assert_eq!(bounds.clients.received.used(), 0);
     }
 
     /// A caller that calls again at once, whatever it is told, is told later; nobody else is.

@@ -6,7 +6,7 @@ use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use prost::bytes::Bytes;
+use prost::{Message as _, bytes::Bytes};
 use rutli_log::sha256;
 use rutli_release::{Channel, ChannelKey, InvalidRelease, Product, ReleaseId, RequestId, Requester};
 use rutli_wire::{convert::class_from_wire, limits as wire_limits, role::Party, v1};
@@ -206,7 +206,7 @@ impl Api {
         let reader = Reader::of(&request)?;
         let page = u64::try_from(limits::MAX_PAGE_BYTES).unwrap_or(u64::MAX);
         let room = Answer::room(&self.bounds, peer(&request)?, page).await?;
-        let _read = self.bounds.read(peer(&request)?.owner()).await?;
+        let _turn = self.bounds.read(peer(&request)?.owner(), page).await?;
         let asked = request.into_inner();
         let most = match asked.page_size {
             0 => limits::DEFAULT_PAGE,
@@ -265,28 +265,33 @@ impl Api {
     async fn get(&self, request: &Request<v1::GetReleaseRequest>) -> Result<Response<v1::Release>> {
         let reader = Reader::of(request)?;
         let id = &request.get_ref().release_id;
-        let room = self.room(request, id).await?;
-        let _read = self.bounds.read(peer(request)?.owner()).await?;
+        let size = self.size(id).await?;
+        let room = Answer::room(&self.bounds, peer(request)?, size).await?;
+        let _turn = self.bounds.read(peer(request)?.owner(), size).await?;
         let (_, release) = self.visible(&reader, id).await?;
         Ok(with_room(release, room))
     }
 
     /// Room for a release as an answer, before it is read.
     async fn room<T>(&self, request: &Request<T>, id: &str) -> Result<Answer> {
-        let size = self.signing.store.size_of(&release_id(id)?).await?.unwrap_or(0);
-        Answer::room(&self.bounds, peer(request)?, size).await
+        Answer::room(&self.bounds, peer(request)?, self.size(id).await?).await
+    }
+
+    /// About how many bytes a release is.
+    async fn size(&self, id: &str) -> Result<u64> {
+        Ok(self.signing.store.size_of(&release_id(id)?).await?.unwrap_or(0))
     }
 
     async fn watch(&self, reader: &Reader, owner: Owner, id: &str) -> Result<Watched> {
         let wanted = release_id(id)?;
-        let size = self.signing.store.size_of(&wanted).await?.unwrap_or(0);
+        let size = self.size(id).await?;
         let kept = self.bounds.watched.take(&owner, size)?;
         for _ in 0..BETWEEN_STEPS_TRIES {
             // First followed, then read: an end in between is seen by the one or the other.
             let follower = self.signing.waiting.follow(&wanted);
-            let read = self.bounds.read(&owner).await?;
+            let turn = self.bounds.read(&owner, size).await?;
             let (_, release) = self.visible(reader, id).await?;
-            drop(read);
+            drop(turn);
             let awaits = match follower {
                 _ if is_final(release.state()) => Awaits::Nothing,
                 Some(seen) => Awaits::End { seen, first: true },
@@ -391,7 +396,7 @@ impl Api {
         let (reader, peer) = (Reader::of(&request)?, peer(&request)?);
         let most = u64::try_from(wire_limits::MAX_EVIDENCE_TOTAL_BYTES).unwrap_or(u64::MAX);
         let room = Answer::room(&self.bounds, peer, most).await?;
-        let _read = self.bounds.read(peer.owner()).await?;
+        let _turn = self.bounds.read(peer.owner(), most).await?;
         let (_, stored) = self.stored(&reader, &request.get_ref().release_id).await?;
         let evidence = self.signing.store.evidence(stored.number).await?;
         let evidence = evidence.into_iter();
@@ -508,7 +513,8 @@ impl Watched {
     }
 
     async fn stored(&self) -> Result<v1::Release> {
-        let _read = self.api.bounds.read(&self.owner).await?;
+        let size = u64::try_from(self.release.encoded_len()).unwrap_or(u64::MAX);
+        let _turn = self.api.bounds.read(&self.owner, size).await?;
         let stored = self.api.signing.store.release(&self.id).await?;
         stored
             .map(|stored| stored.message)

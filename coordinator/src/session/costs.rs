@@ -2,11 +2,12 @@
 //!
 //! A decision that finds nothing that permits a release may take fifty milliseconds; a usual one takes a
 //! tenth of a millisecond. And a release that nodes refuse uses up as many nonces as one that they sign.
-//! Requesters whose releases of a class take long, or are seldom signed, are **costly** for it: they share
-//! batches only with each other, one at a time, and get a quarter of the nodes' time while others have releases
-//! waiting.
+//! Requesters whose releases of a class take long, or are seldom signed, are [`Load::Costly`] for it. One who
+//! alone asks for most of all signatures is [`Load::Heavy`]. Both share batches only with their like, one at a
+//! time, and while others have releases waiting they pause after each: the costly leave three quarters of the
+//! nodes' time to others, the heavy one leaves half.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use rutli_release::{Class, Requester};
 
@@ -15,7 +16,37 @@ use crate::limits;
 
 /// See the module. Not durable: after a restart it is learned again from the first answer.
 #[derive(Debug, Default)]
-pub struct Costs(HashMap<Class, HashMap<Requester, Cost>>);
+pub struct Costs {
+    known: HashMap<Class, HashMap<Requester, Cost>>,
+    /// Signatures that nodes were lately asked for, but for those of the costly: of each requester, and of all.
+    asked: HashMap<Requester, Asked>,
+    asked_of_all: u64,
+    /// When these were last halved.
+    halved: Millis,
+}
+
+/// How a requester's releases of a class share the nodes' time with those of others, the lightest first.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Load {
+    /// In batches with all others.
+    #[default]
+    Usual,
+    /// More than all others together ask for.
+    Heavy,
+    /// Slow to decide, or seldom signed.
+    Costly,
+}
+
+impl Load {
+    /// How many times its duration a batch is followed by a pause, while lighter ones are there.
+    pub(super) fn rests(self) -> u64 {
+        match self {
+            Self::Usual => 0,
+            Self::Heavy => limits::HEAVY_RESTS,
+            Self::Costly => limits::COSTLY_RESTS,
+        }
+    }
+}
 
 /// What is to be expected of a requester's next release.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -24,14 +55,28 @@ pub struct Expected {
     pub us: u64,
     /// Whether nodes seldom sign what it requests.
     pub seldom_signed: bool,
+    /// Whether it alone asks for most of all signatures.
+    pub is_heavy: bool,
 }
 
 impl Expected {
-    /// Whether its releases are kept apart from those of others.
+    /// How it shares the nodes' time.
     #[must_use]
-    pub fn is_costly(self) -> bool {
-        self.us >= limits::COSTLY_US || self.seldom_signed
+    pub fn load(self) -> Load {
+        if self.us >= limits::COSTLY_US || self.seldom_signed {
+            Load::Costly
+        } else if self.is_heavy {
+            Load::Heavy
+        } else {
+            Load::Usual
+        }
     }
+}
+
+#[derive(Clone, Debug, Default)]
+struct Asked {
+    all: u64,
+    of_class: BTreeMap<Class, u64>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -71,26 +116,64 @@ impl Costs {
         self.set(now, class, requester, Cost { unsigned, ..old });
     }
 
-    /// Whether anything is known of anybody.
+    /// Records that nodes are asked for so many signatures on a release of this requester, in a batch of this load.
+    pub fn asked(&mut self, now: Millis, load: Load, class: Class, requester: &Requester, slots: usize) {
+        let halvings = now.0.saturating_sub(self.halved.0) / limits::ASKED_HALVES_MS;
+        if halvings > 0 {
+            self.halved = self.halved.plus(halvings.saturating_mul(limits::ASKED_HALVES_MS));
+            let halvings = u32::try_from(halvings).unwrap_or(u32::MAX);
+            self.asked.retain(|_, asked| {
+                asked
+                    .of_class
+                    .values_mut()
+                    .for_each(|count| *count = count.checked_shr(halvings).unwrap_or(0));
+                asked.all = asked.of_class.values().sum();
+                asked.all > 0
+            });
+            self.asked_of_all = self.asked.values().map(|asked| asked.all).sum();
+        }
+        // They are apart already; who is heavy beside them is nobody's burden.
+        if load == Load::Costly {
+            return;
+        }
+        let slots = u64::try_from(slots).unwrap_or(u64::MAX);
+        let asked = self.asked.entry(requester.clone()).or_default();
+        let of_class = asked.of_class.entry(class).or_default();
+        *of_class = of_class.saturating_add(slots);
+        asked.all = asked.all.saturating_add(slots);
+        self.asked_of_all = self.asked_of_all.saturating_add(slots);
+    }
+
+    /// Whether anybody's load may be other than usual.
     #[must_use]
     pub fn are_there(&self) -> bool {
-        self.0.values().any(|known| !known.is_empty())
+        self.known.values().any(|known| !known.is_empty()) || self.asked.len() > 1
     }
 
     /// What is to be expected of its next release.
     #[must_use]
     pub fn expected(&self, now: Millis, class: Class, requester: &Requester) -> Expected {
         let Cost { us, unsigned, .. } = self.at(now, class, requester);
-        Expected { us, seldom_signed: unsigned > WHOLE - WHOLE / limits::SELDOM }
+        let seldom_signed = unsigned > WHOLE - WHOLE / limits::SELDOM;
+        Expected { us, seldom_signed, is_heavy: self.is_heavy(class, requester) }
+    }
+
+    /// Nobody is heavy while no others are there, nor for a class of which it asks for little.
+    fn is_heavy(&self, class: Class, requester: &Requester) -> bool {
+        let Some(asked) = self.asked.get(requester) else { return false };
+        let of_others = self.asked_of_all.saturating_sub(asked.all);
+        of_others > 0
+            && asked.all > of_others.saturating_mul(limits::HEAVY_TIMES)
+            && asked.of_class.get(&class).is_some_and(|count| *count >= limits::HEAVY_LEAST)
     }
 
     fn at(&self, now: Millis, class: Class, requester: &Requester) -> Cost {
-        let known = self.0.get(&class).and_then(|of_class| of_class.get(requester));
+        let known = self.known.get(&class).and_then(|of_class| of_class.get(requester));
         known.map_or(Cost { us: 0, unsigned: 0, at: now }, |cost| cost.at(now))
     }
 
     fn set(&mut self, now: Millis, class: Class, requester: &Requester, cost: Cost) {
-        let known = self.0.entry(class).or_default();
+        let known = self.known.entry(class).or_default();
         if cost.is_nothing() {
             known.remove(requester);
             return;
@@ -131,13 +214,16 @@ mod tests {
     #[test]
     fn who_is_costly_is_soon_known_and_slowly_forgotten() {
         let (mut costs, ci) = (Costs::default(), requester("ci"));
-        let is_costly = |costs: &Costs, ms| costs.expected(Millis(ms), CLASS, &ci).is_costly();
+        let is_costly = |costs: &Costs, ms| costs.expected(Millis(ms), CLASS, &ci).load() == Load::Costly;
         assert!(!is_costly(&costs, 0));
         costs.took(Millis(0), CLASS, &ci, 0);
-        assert!(costs.0[&CLASS].is_empty());
+        assert!(costs.known[&CLASS].is_empty());
         costs.took(Millis(0), CLASS, &ci, 50);
         assert!(is_costly(&costs, 0));
-        assert!(!costs.expected(Millis(0), Class::AvDatabase, &ci).is_costly(), "its databases are not");
+        assert!(
+            costs.expected(Millis(0), Class::AvDatabase, &ci).load() == Load::Usual,
+            "its databases are not"
+        );
         for _ in 0..3 {
             costs.took(Millis(0), CLASS, &ci, 0);
         }
@@ -166,7 +252,7 @@ mod tests {
             releases += 1;
         }
         assert!((16..100).contains(&releases), "after {releases}");
-        assert!(!costs.expected(Millis(0), Class::AvDatabase, &ci).is_costly());
+        assert_eq!(costs.expected(Millis(0), Class::AvDatabase, &ci).load(), Load::Usual);
         assert!(!seldom(&costs, limits::COST_HALVES_MS));
         for _ in 0..3 * limits::RELEASES_REMEMBERED {
             costs.ended(Millis(0), CLASS, &ci, false);
@@ -183,9 +269,47 @@ mod tests {
         for number in 0..limits::MAX_KNOWN_COSTS + 3 {
             costs.took(Millis(0), CLASS, &requester(&format!("r{number}")), 50);
         }
-        assert_eq!(costs.0[&CLASS].len(), limits::MAX_KNOWN_COSTS);
+        assert_eq!(costs.known[&CLASS].len(), limits::MAX_KNOWN_COSTS);
         let later = Millis(100 * limits::COST_HALVES_MS);
         costs.took(later, CLASS, &requester("new"), 50);
-        assert!(costs.0[&CLASS].len() == 1 && costs.expected(later, CLASS, &requester("new")).is_costly());
+        assert_eq!(costs.known[&CLASS].len(), 1);
+        assert_eq!(costs.expected(later, CLASS, &requester("new")).load(), Load::Costly);
+    }
+
+    #[test]
+    fn who_asks_for_more_than_all_others_together_is_heavy() {
+        let (mut costs, mass, other) = (Costs::default(), requester("mass"), requester("other"));
+        let load = |costs: &Costs, class, who: &Requester| costs.expected(Millis(0), class, who).load();
+        costs.asked(Millis(0), Load::Usual, CLASS, &mass, 1_000);
+        assert_eq!(load(&costs, CLASS, &mass), Load::Usual, "nobody else is there");
+        // Those who are kept apart are not in its way.
+        costs.asked(Millis(0), Load::Costly, CLASS, &other, 1);
+        assert_eq!(load(&costs, CLASS, &mass), Load::Usual);
+        costs.asked(Millis(0), Load::Usual, CLASS, &other, 1);
+        assert_eq!(load(&costs, CLASS, &mass), Load::Heavy);
+        assert_eq!(load(&costs, CLASS, &other), Load::Usual);
+        costs.asked(Millis(0), Load::Usual, Class::AvDatabase, &mass, 1);
+        assert_eq!(load(&costs, Class::AvDatabase, &mass), Load::Usual, "its few databases are not");
+        // As heavy as it is, it stays so until the others have caught up, or are gone.
+        costs.asked(Millis(0), Load::Usual, CLASS, &other, 1_000);
+        assert_eq!(load(&costs, CLASS, &mass), Load::Usual);
+        costs.asked(Millis(0), Load::Usual, CLASS, &mass, 5_000);
+        assert_eq!(load(&costs, CLASS, &mass), Load::Heavy);
+        let later = Millis(11 * limits::ASKED_HALVES_MS);
+        costs.asked(later, Load::Heavy, CLASS, &mass, 5_000);
+        assert_eq!((load(&costs, CLASS, &mass), costs.asked.len()), (Load::Usual, 1));
+        costs.asked(Millis(u64::MAX), Load::Costly, CLASS, &mass, 1);
+        assert!(costs.asked.is_empty() && costs.asked_of_all == 0);
+    }
+
+    #[test]
+    fn who_asks_for_little_is_not_heavy() {
+        let (mut costs, one, other) = (Costs::default(), requester("one"), requester("other"));
+        costs.asked(Millis(0), Load::Usual, CLASS, &one, 1);
+        let few = usize::try_from(limits::HEAVY_LEAST).unwrap() - 1;
+        costs.asked(Millis(0), Load::Usual, CLASS, &other, few);
+        assert_eq!(costs.expected(Millis(0), CLASS, &other).load(), Load::Usual);
+        costs.asked(Millis(0), Load::Usual, CLASS, &other, 1);
+        assert_eq!(costs.expected(Millis(0), CLASS, &other).load(), Load::Heavy);
     }
 }

@@ -9,8 +9,8 @@
 //!   new one with fresh commitments and other nodes (the idea of ROAST); a node is in one open session for a signature
 //!   at most. A node that was too slow gets half as much the next time, and more again as it is quick; what it decided
 //!   counts whenever it says so.
-//! - **Fair.** Requesters take turns, and those whose releases take nodes long to decide share separate
-//!   sessions.
+//! - **Fair.** Requesters take turns. Those whose releases take nodes long to decide, or are seldom signed, share
+//!   separate sessions, and so does one who asks for more than all others together.
 //! - **Blame.** A node whose share does not verify is named, and excluded until an operator reinstates it.
 //!   What a node may legitimately refuse is an answer, not a fault.
 //! - **Order.** Releases of one channel are signed in the order of their sequence, because nodes keep marks that only go
@@ -55,7 +55,7 @@ pub mod queue;
 pub use driver::{CancelError, Notice, Sessions, Stopped};
 pub use nodes::{KnownHead, NodeSnapshot, StreamId};
 
-use costs::{Costs, Expected};
+use costs::{Costs, Load};
 use nodes::{Choice, Nodes};
 use open::{Said, Session};
 use queue::{Job, Lane, Queue};
@@ -218,19 +218,19 @@ pub struct Engine {
     keys: BTreeMap<KeyName, Arc<Roster>>,
     /// Which key signs releases, if the operator chose.
     chosen: Option<KeyName>,
-    active: Option<KeyName>,
+    signing_key: Option<KeyName>,
     nodes: Nodes,
     queue: Queue,
     sessions: HashMap<BatchId, Session>,
     /// Sessions that ended without all answers, the newest last.
     late: VecDeque<Session>,
     costs: Costs,
-    /// Batches of costly requesters that are at nodes, in which lane and since when.
-    costly: BTreeMap<BatchId, (Lane, Millis)>,
-    /// Until when a lane of costly requesters pauses, while others have releases waiting.
+    /// Batches of heavy and costly requesters that are at nodes, in which lane and since when.
+    apart: BTreeMap<BatchId, (Lane, Millis)>,
+    /// Until when a lane of such requesters pauses, while lighter ones have releases waiting.
     rests: BTreeMap<Lane, Millis>,
-    /// When others last had a batch at nodes.
-    usual_at: Option<Millis>,
+    /// When requesters of each load last had a batch at nodes.
+    active: BTreeMap<Load, Millis>,
     next_batch: u64,
     quorums: HashMap<(KeyName, Vec<u16>), Arc<QuorumKeys>>,
     /// What keeps a quorum from coming together now, for a person.
@@ -351,7 +351,7 @@ impl Engine {
     /// store.
     #[must_use]
     pub fn next_sequence(&self, channel: &ChannelKey, signed: Option<Sequence>) -> Option<Sequence> {
-        let roster = self.active.as_ref().and_then(|key| self.keys.get(key));
+        let roster = self.signing_key.as_ref().and_then(|key| self.keys.get(key));
         self.queue.next_sequence(channel, signed, roster.map(AsRef::as_ref))
     }
 
@@ -371,7 +371,7 @@ impl Engine {
         let roster = Arc::new(roster.into_roster());
         let name = roster.key().clone();
         if roster.purpose() == Purpose::Release && self.chosen.as_ref().is_none_or(|chosen| *chosen == name) {
-            self.active.get_or_insert_with(|| name.clone());
+            self.signing_key.get_or_insert_with(|| name.clone());
         }
         self.quorums.retain(|(key, _), _| *key != name);
         // Nodes that had the key before we had it (as after a restored backup) have announced commitments that were not
@@ -551,7 +551,7 @@ impl Engine {
     /// change.
     fn settle_refusals(&mut self, id: &ReleaseId) {
         let Some(job) = self.queue.job(id) else { return };
-        let key = job.key.as_ref().or(self.active.as_ref());
+        let key = job.key.as_ref().or(self.signing_key.as_ref());
         let Some(roster) = key.and_then(|key| self.keys.get(key)) else { return };
         let refused = job.final_refusals();
         if !job.in_sessions() && nodes::is_hopeless(roster, &refused) {
@@ -689,7 +689,7 @@ impl Engine {
 
     /// Starts as many sessions as may run, urgent lane first.
     fn schedule(&mut self, now: Millis) {
-        let Some(key) = self.active.clone() else {
+        let Some(key) = self.signing_key.clone() else {
             let key =
                 self.chosen.as_ref().map_or_else(|| "a key".to_owned(), |chosen| format!("key {chosen}"));
             self.stall(vec![format!("{key}: no ceremony has made it yet")]);
@@ -722,32 +722,29 @@ impl Engine {
 
     fn next_lanes(&self, now: Millis) -> Vec<Lane> {
         let running: Vec<Lane> = self.sessions.values().map(|session| session.lane).collect();
-        let lanes = self.queue.next_lanes(&running, self.costs.are_there(), |job| self.expected(now, job));
+        let expected = |class, requester: &Requester| self.costs.expected(now, class, requester);
+        let lanes = self.queue.next_lanes(&running, !self.costs.are_there(), expected);
         lanes.into_iter().filter(|lane| self.rest_ends(*lane).is_none_or(|end| end <= now)).collect()
     }
 
-    fn expected(&self, now: Millis, job: &Job) -> Expected {
-        let Submission { release, requester, .. } = &job.submission;
-        self.costs.expected(now, release.class(), requester)
-    }
-
-    /// When the next batch of a lane of costly requesters may follow the last one, if it must wait.
+    /// When the next batch of a lane may follow the last one, if it must wait.
     fn rest_ends(&self, lane: Lane) -> Option<Millis> {
-        let nobody_else = self.usual_at?.plus(limits::USUAL_MS);
-        self.rests.get(&lane).map(|end| (*end).min(nobody_else))
+        let end = self.rests.get(&lane)?;
+        let lighter = self.active.range(..lane.load).map(|(_, at)| *at).max()?;
+        Some((*end).min(lighter.plus(limits::USUAL_MS)))
     }
 
-    /// Starts the pause after a batch of costly requesters that has left the nodes, however it ended.
+    /// Starts the pause after a batch of heavy or costly requesters that has left the nodes, however it ended.
     fn begin_rest(&mut self, now: Millis) {
         let is_at_nodes =
             |id: &BatchId| self.sessions.get(id).is_some_and(|session| session.deadline().is_some());
-        let ended: Vec<_> = self.costly.extract_if(.., |id, _| !is_at_nodes(id)).collect();
+        let ended: Vec<_> = self.apart.extract_if(.., |id, _| !is_at_nodes(id)).collect();
         for (_, (lane, since)) in ended {
-            let took = now.0.saturating_sub(since.0).saturating_mul(limits::COSTLY_RESTS);
-            self.rests.insert(lane, now.plus(took.min(limits::COSTLY_REST_MOST_MS)));
+            let took = now.0.saturating_sub(since.0).saturating_mul(lane.load.rests());
+            self.rests.insert(lane, now.plus(took.min(limits::REST_MOST_MS)));
         }
-        if self.sessions.values().any(|session| !session.lane.is_costly() && session.deadline().is_some()) {
-            self.usual_at = Some(now);
+        for session in self.sessions.values().filter(|session| session.deadline().is_some()) {
+            self.active.insert(session.lane.load, now);
         }
         let over: Vec<Lane> = self
             .rests
@@ -761,10 +758,7 @@ impl Engine {
     fn start_session(&mut self, now: Millis, lane: Lane, key: &KeyName, roster: &Arc<Roster>) -> bool {
         let choose = |refused: &BTreeMap<_, _>| self.nodes.choose(now, roster, key, refused);
         let costs = &self.costs;
-        let expected = |job: &Job| {
-            let Submission { release, requester, .. } = &job.submission;
-            costs.expected(now, release.class(), requester)
-        };
+        let expected = |class, requester: &Requester| costs.expected(now, class, requester);
         let Some(plan) = self.queue.plan(lane, expected, choose) else { return false };
         let taken: Vec<_> =
             plan.1.iter().map(|(submission, slots)| (submission.release_id.clone(), slots.clone())).collect();
@@ -780,10 +774,12 @@ impl Engine {
             return false;
         };
         self.queue.started(lane);
-        if lane.is_costly() {
-            self.costly.insert(id, (lane, now));
-        } else {
-            self.usual_at = Some(now);
+        self.active.insert(lane.load, now);
+        if lane.load != Load::Usual {
+            self.apart.insert(id, (lane, now));
+        }
+        for item in session.items() {
+            self.costs.asked(now, lane.load, item.release.class(), &item.requester, item.slots.len());
         }
         for (release, _) in &taken {
             if let Some(job) = self.queue.job_mut(release) {

@@ -4,8 +4,8 @@
 //! A sequence is **used** while a batch with it is under way: another job with it, or with a lower one, waits
 //! unsent. A signature overtakes every job with its sequence or a lower one that is not at nodes by then. The
 //! **urgent** lane (AV databases) goes before the **bulk** lane (product builds), but cannot block it
-//! permanently. In each lane requesters share the batches. Costly requesters have separate lanes: see
-//! [`costs`](super::costs).
+//! permanently. In each lane requesters share the batches. Heavy and costly requesters have separate lanes:
+//! see [`costs`](super::costs).
 
 use std::{
     cmp::Ordering,
@@ -20,35 +20,28 @@ use rutli_wire::{
     link::{CommitmentBytes, LoggedEvidence, Refusal, RefusalCode},
 };
 
-use super::{Millis, Outcome, Phase, Progress, Submission, costs::Expected, nodes::Choice, numbers::Numbers};
+use super::{
+    Millis, Outcome, Phase, Progress, Submission,
+    costs::{Expected, Load},
+    nodes::Choice,
+    numbers::Numbers,
+};
 use crate::limits;
 
 /// See the module.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Lane {
-    /// AV databases.
-    Urgent,
-    /// Product builds.
-    Bulk,
-    /// AV databases of costly requesters.
-    UrgentCostly,
-    /// Product builds of costly requesters.
-    BulkCostly,
+pub struct Lane {
+    /// Of which releases.
+    pub class: Class,
+    /// Of which requesters.
+    pub load: Load,
 }
 
 impl Lane {
-    /// Whether it is for costly requesters.
-    #[must_use]
-    pub fn is_costly(self) -> bool {
-        matches!(self, Self::UrgentCostly | Self::BulkCostly)
-    }
-
-    fn class(self) -> Class {
-        match self {
-            Self::Urgent | Self::UrgentCostly => Class::AvDatabase,
-            Self::Bulk | Self::BulkCostly => Class::ProductBuild,
-        }
-    }
+    /// AV databases.
+    pub const URGENT: Self = Self { class: Class::AvDatabase, load: Load::Usual };
+    /// Product builds.
+    pub const BULK: Self = Self { class: Class::ProductBuild, load: Load::Usual };
 }
 
 /// One release with its open signatures.
@@ -56,6 +49,7 @@ impl Lane {
 pub struct Job {
     /// What is asked.
     pub submission: Submission,
+    place: Place,
     /// Signatures made, by slot.
     signatures: Vec<Option<VerifiedSignature>>,
     /// Slots that no session has.
@@ -97,7 +91,7 @@ pub struct Queue {
     urgent: VecDeque<ChannelKey>,
     bulk: VecDeque<ChannelKey>,
     /// Signed, but the result is not durable yet: their channels wait.
-    publishing: HashMap<ReleaseId, ChannelKey>,
+    publishing: HashMap<ReleaseId, (ChannelKey, Place)>,
     /// What is known of the numbers of channels.
     numbers: Numbers,
     /// Channels in which a job may be overtaken.
@@ -126,13 +120,22 @@ struct Planning {
     used_by: HashMap<Requester, Share>,
     bytes: usize,
     cost_us: u64,
+    /// Signatures, and microseconds of decisions, that it may have.
     room: usize,
+    time: u64,
 }
 
-/// The jobs of one channel by sequence, and under one sequence as they came.
+/// Of a job in its channel: by sequence, and under one sequence as they came.
+type Place = (Sequence, u64);
+
+/// The jobs of one channel.
 #[derive(Debug, Default)]
 struct Waiting {
-    jobs: BTreeMap<(Sequence, u64), ReleaseId>,
+    jobs: BTreeMap<Place, ReleaseId>,
+    /// Those of which a batch is under way, or whose result is not durable yet.
+    at_nodes: BTreeSet<Place>,
+    /// Whose jobs are not finished, and how many of each.
+    requesters: BTreeMap<Requester, usize>,
 }
 
 /// What a requester has of a batch.
@@ -182,16 +185,19 @@ impl Queue {
         if self.jobs.contains_key(&id) || self.publishing.contains_key(&id) {
             return false;
         }
-        let job = Job::new(submission);
+        self.arrivals = self.arrivals.saturating_add(1);
+        let job = Job::new(submission, self.arrivals);
         let key = job.channel();
         if !self.channels.contains_key(&key) {
             lane_of(&mut self.urgent, &mut self.bulk, key.class).push_back(key.clone());
         }
-        self.arrivals = self.arrivals.saturating_add(1);
-        let place = (job.submission.release.sequence(), self.arrivals);
         self.behind.insert(key.clone());
-        self.channels.entry(key).or_default().jobs.insert(place, id.clone());
-        let present = self.requesters.entry(job.submission.requester.clone()).or_default();
+        let requester = &job.submission.requester;
+        let waiting = self.channels.entry(key).or_default();
+        waiting.jobs.insert(job.place, id.clone());
+        let jobs = waiting.requesters.entry(requester.clone()).or_default();
+        *jobs = jobs.saturating_add(1);
+        let present = self.requesters.entry(requester.clone()).or_default();
         present.jobs = present.jobs.saturating_add(1);
         self.jobs.insert(id, job);
         true
@@ -236,41 +242,48 @@ impl Queue {
         self.jobs.values_mut().filter(|job| !job.open.is_empty())
     }
 
-    /// The lanes that may start the next session while sessions of these lanes run, the one whose turn it is first. `expected`
-    /// tells what a requester's release is expected to cost.
+    /// The lanes that may start the next session while sessions of these lanes run, the one whose turn it is first.
+    /// `expected` tells what a requester's release of a class is expected to cost; if it is known to be the usual for all
+    /// of them, `all_usual`.
     #[must_use]
     pub fn next_lanes(
         &self,
         running: &[Lane],
-        any_costly: bool,
-        expected: impl Fn(&Job) -> Expected,
+        all_usual: bool,
+        expected: impl Fn(Class, &Requester) -> Expected,
     ) -> Vec<Lane> {
         let run = |lane: Lane| running.iter().filter(|other| **other == lane).count();
         let is_free = |lane: Lane| match lane {
-            Lane::Urgent => run(lane) + run(Lane::Bulk) < limits::MAX_SESSIONS,
-            Lane::Bulk => {
-                run(lane) < limits::MAX_SESSIONS_BULK && run(lane) + run(Lane::Urgent) < limits::MAX_SESSIONS
+            Lane::URGENT => run(lane) + run(Lane::BULK) < limits::MAX_SESSIONS,
+            Lane::BULK => {
+                run(lane) < limits::MAX_SESSIONS_BULK && run(lane) + run(Lane::URGENT) < limits::MAX_SESSIONS
             }
-            Lane::UrgentCostly | Lane::BulkCostly => run(lane) < limits::MAX_SESSIONS_COSTLY,
+            apart => run(apart) < limits::MAX_SESSIONS_APART,
         };
-        let mut lanes = vec![Lane::Urgent, Lane::Bulk];
+        let mut lanes = vec![Lane::URGENT, Lane::BULK];
         if self.urgent_run >= limits::URGENT_RUN {
             lanes.reverse();
         }
-        if any_costly {
-            lanes.extend([Lane::UrgentCostly, Lane::BulkCostly]);
+        if !all_usual {
+            for load in [Load::Heavy, Load::Costly] {
+                lanes.extend([Class::AvDatabase, Class::ProductBuild].map(|class| Lane { class, load }));
+            }
         }
-        lanes.into_iter().filter(|lane| is_free(*lane) && self.has_work(*lane, &expected)).collect()
+        lanes.retain(|lane| is_free(*lane));
+        let wanted = lanes.iter().copied().collect();
+        let with_work = self.with_work(wanted, &expected);
+        lanes.retain(|lane| with_work.contains(lane));
+        lanes
     }
 
     /// A session of this lane was started.
     pub fn started(&mut self, lane: Lane) {
         self.urgent_run = match lane {
-            Lane::Urgent if self.has_work(Lane::Bulk, &|_: &Job| Expected::default()) => {
+            Lane::URGENT if self.has_work(Lane::BULK, &|_, _: &Requester| Expected::default()) => {
                 self.urgent_run.saturating_add(1)
             }
-            Lane::Urgent | Lane::Bulk => 0,
-            Lane::UrgentCostly | Lane::BulkCostly => self.urgent_run,
+            Lane::URGENT | Lane::BULK => 0,
+            _ => self.urgent_run,
         };
     }
 
@@ -282,31 +295,32 @@ impl Queue {
     pub fn plan(
         &mut self,
         lane: Lane,
-        expected: impl Fn(&Job) -> Expected,
+        expected: impl Fn(Class, &Requester) -> Expected,
         mut choose: impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
     ) -> Option<Plan> {
-        let room = match self.requesters.len() {
-            0 | 1 => wire_limits::MAX_BATCH_SLOTS,
-            _ => limits::SHARED_BATCH_SLOTS,
+        let (room, ms) = match (self.requesters.len(), lane.load) {
+            (0 | 1, _) => (wire_limits::MAX_BATCH_SLOTS, limits::BATCH_COST_MS),
+            (_, Load::Usual) => (limits::SHARED_BATCH_SLOTS, limits::BATCH_COST_MS),
+            (_, Load::Heavy | Load::Costly) => (limits::APART_BATCH_SLOTS, limits::APART_BATCH_COST_MS),
         };
-        let mut planning = Planning { room, ..Planning::default() };
+        let time = ms.saturating_mul(1_000);
+        let mut planning = Planning { room, time, ..Planning::default() };
         let contenders = self.contenders(lane, &expected).max(1);
-        let time = limits::BATCH_COST_MS.saturating_mul(1_000);
         let equal = Share { slots: (room / contenders).max(1), us: time / contenders as u64 };
         'shares: for share in [equal, Share { slots: room, us: time }] {
-            for _ in 0..self.lane_mut(lane).len() {
+            for _ in 0..self.lane_mut(lane.class).len() {
                 if planning.is_full() {
                     break 'shares;
                 }
                 // Round robin over the channels: a busy one does not keep the others from their turn.
-                let Some(channel) = self.lane_mut(lane).pop_front() else { break };
-                self.lane_mut(lane).push_back(channel.clone());
+                let Some(channel) = self.lane_mut(lane.class).pop_front() else { break };
+                self.lane_mut(lane.class).push_back(channel.clone());
                 let before = planning.planned.len();
                 let fits = self.plan_channel(&channel, (lane, &share), &expected, &mut choose, &mut planning);
                 if !fits {
                     // A channel that had no turn has the next one, so that small releases do not keep a large one waiting.
                     if planning.planned.len() == before {
-                        self.lane_mut(lane).rotate_right(1);
+                        self.lane_mut(lane.class).rotate_right(1);
                     }
                     break 'shares;
                 }
@@ -316,7 +330,7 @@ impl Queue {
         // Every channel comes first in its turn, whatever fitted in behind it.
         if let Some((first, _)) = planned.first() {
             let first = first.release.channel_key();
-            let lane = self.lane_mut(lane);
+            let lane = self.lane_mut(lane.class);
             if let Some(place) = lane.iter().position(|channel| *channel == first)
                 && let Some(channel) = lane.remove(place)
             {
@@ -326,23 +340,15 @@ impl Queue {
         choice.filter(|_| !planned.is_empty()).map(|choice| (choice, in_turns(planned)))
     }
 
-    /// How many requesters want a part of the next batch of a lane.
-    fn contenders(&self, lane: Lane, expected: &impl Fn(&Job) -> Expected) -> usize {
+    /// How many requesters have jobs in a lane.
+    fn contenders(&self, lane: Lane, expected: &impl Fn(Class, &Requester) -> Expected) -> usize {
         if self.requesters.len() < 2 {
             return self.requesters.len();
         }
-        let of_lane = match lane.class() {
-            Class::AvDatabase => &self.urgent,
-            Class::ProductBuild => &self.bulk,
-        };
-        let waiting = of_lane.iter().filter_map(|channel| self.channels.get(channel));
-        let jobs = waiting.flat_map(|waiting| waiting.jobs.values()).filter_map(|id| self.jobs.get(id));
-        let wanting = jobs.filter(|job| !job.awaits_evidence && !job.open.is_empty());
-        let mut requesters: HashMap<&Requester, bool> = HashMap::new();
-        for job in wanting {
-            requesters.entry(&job.submission.requester).or_insert_with(|| expected(job).is_costly());
-        }
-        requesters.into_values().filter(|is_costly| *is_costly == lane.is_costly()).count()
+        let waiting = self.lane(lane.class).iter().filter_map(|channel| self.channels.get(channel));
+        let requesters: BTreeSet<&Requester> =
+            waiting.flat_map(|waiting| waiting.requesters.keys()).collect();
+        requesters.into_iter().filter(|who| expected(lane.class, who).load() == lane.load).count()
     }
 
     /// Adds to a plan what may go of one channel; false if there was no room for the next of it.
@@ -350,30 +356,30 @@ impl Queue {
         &mut self,
         channel: &ChannelKey,
         (lane, share): (Lane, &Share),
-        expected: &impl Fn(&Job) -> Expected,
+        expected: &impl Fn(Class, &Requester) -> Expected,
         choose: &mut impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
         planning: &mut Planning,
     ) -> bool {
-        let Some(waiting) = self.channels.get(channel) else { return true };
-        let mut used = waiting.used(&self.jobs);
-        for ((sequence, _), id) in &waiting.jobs {
+        let Some(waiting) = self.channels.get_mut(channel) else { return true };
+        let mut used = waiting.used();
+        for (place, id) in &waiting.jobs {
             let Some(job) = self.jobs.get_mut(id) else { break };
             // It may wait for days, and must not block its whole channel.
             if job.awaits_evidence {
                 continue;
             }
-            if let Some(place) = planning.places.get(id).copied() {
+            let expected = expected(lane.class, &job.submission.requester);
+            if let Some(item) = planning.places.get(id).copied() {
                 // A batch has one item for each release: what its share did not hold goes into that one.
-                if planning.fills(place, job, expected(job)) {
+                if planning.fills(item, job, expected) {
                     continue;
                 }
                 break;
             }
-            if used.as_ref().is_some_and(|used| job.must_wait_for(used)) {
+            if used.is_some_and(|used| job.must_wait_for(used)) {
                 continue;
             }
-            let expected = expected(job);
-            if expected.is_costly() != lane.is_costly() {
+            if expected.load() != lane.load {
                 // A job that is not at nodes delays no other lane.
                 if job.busy == 0 {
                     continue;
@@ -410,7 +416,8 @@ impl Queue {
             let was_busy = job.busy > 0;
             let slots = job.take(fit.slots);
             planning.add(job, slots, fit.bytes, expected.us);
-            used = used.max(Some((*sequence, id.clone())));
+            waiting.at_nodes.insert(*place);
+            used = used.max(Some(*place));
             // A later sequence starts no earlier than in the same batch as the whole of its predecessor.
             if was_busy || !job.open.is_empty() {
                 break;
@@ -426,7 +433,11 @@ impl Queue {
             if !job.abandoned {
                 job.open.extend(slots);
             }
-            self.behind.insert(job.channel());
+            let (channel, place, is_back) = (job.channel(), job.place, job.busy == 0);
+            if let Some(waiting) = self.channels.get_mut(&channel).filter(|_| is_back) {
+                waiting.at_nodes.remove(&place);
+            }
+            self.behind.insert(channel);
         }
     }
 
@@ -448,6 +459,11 @@ impl Queue {
             if !signatures.is_empty() {
                 job.signed_by.extend(signers.iter().cloned());
             }
+            if job.busy == 0
+                && let Some(waiting) = self.channels.get_mut(&job.channel())
+            {
+                waiting.at_nodes.remove(&job.place);
+            }
         }
     }
 
@@ -455,7 +471,7 @@ impl Queue {
     pub fn finish(&mut self, id: &ReleaseId) {
         if let Some(job) = self.remove(id) {
             self.numbers.left(&job.channel(), job.submission.release.sequence(), job.may_hold());
-            self.leave_channel(id, &job.channel());
+            self.leave_channel(&job.channel(), job.place);
         }
     }
 
@@ -466,6 +482,14 @@ impl Queue {
             present.jobs = present.jobs.saturating_sub(1);
             present.last = self.now;
         }
+        if let Some(waiting) = self.channels.get_mut(&job.channel())
+            && let Some(jobs) = waiting.requesters.get_mut(requester)
+        {
+            *jobs = jobs.saturating_sub(1);
+            if *jobs == 0 {
+                waiting.requesters.remove(requester);
+            }
+        }
         Some(job)
     }
 
@@ -473,14 +497,18 @@ impl Queue {
     /// signed again, and by then no node may have permitted a later sequence without having permitted this one.
     pub fn signed(&mut self, id: &ReleaseId) {
         if let Some(job) = self.remove(id) {
-            self.publishing.insert(id.clone(), job.channel());
+            let channel = job.channel();
+            if let Some(waiting) = self.channels.get_mut(&channel) {
+                waiting.at_nodes.insert(job.place);
+            }
+            self.publishing.insert(id.clone(), (channel, job.place));
         }
     }
 
     /// The result of a signed job is durable, or the job must be signed again.
     pub fn published(&mut self, id: &ReleaseId) {
-        if let Some(channel) = self.publishing.remove(id) {
-            self.leave_channel(id, &channel);
+        if let Some((channel, place)) = self.publishing.remove(id) {
+            self.leave_channel(&channel, place);
         }
     }
 
@@ -561,42 +589,61 @@ impl Queue {
         self.numbers.next(channel, signed, roster, used)
     }
 
-    fn leave_channel(&mut self, id: &ReleaseId, key: &ChannelKey) {
+    fn leave_channel(&mut self, key: &ChannelKey, place: Place) {
         let Some(waiting) = self.channels.get_mut(key) else { return };
-        waiting.jobs.retain(|_, queued| queued != id);
+        waiting.jobs.remove(&place);
+        waiting.at_nodes.remove(&place);
         if waiting.jobs.is_empty() {
             self.channels.remove(key);
             lane_of(&mut self.urgent, &mut self.bulk, key.class).retain(|channel| channel != key);
         }
     }
 
-    fn lane_mut(&mut self, lane: Lane) -> &mut VecDeque<ChannelKey> {
-        match lane.class() {
-            Class::AvDatabase => &mut self.urgent,
-            Class::ProductBuild => &mut self.bulk,
+    fn lane(&self, class: Class) -> &VecDeque<ChannelKey> {
+        match class {
+            Class::AvDatabase => &self.urgent,
+            Class::ProductBuild => &self.bulk,
         }
     }
 
-    /// Whether some channel has a job of this lane that may go on.
-    fn has_work(&self, lane: Lane, expected: &impl Fn(&Job) -> Expected) -> bool {
-        let channels = match lane.class() {
-            Class::AvDatabase => &self.urgent,
-            Class::ProductBuild => &self.bulk,
-        };
-        channels.iter().any(|channel| {
-            self.channels.get(channel).is_some_and(|waiting| {
-                let used = waiting.used(&self.jobs);
-                let is_free = |id: &ReleaseId| {
-                    self.jobs.get(id).is_none_or(|job| {
-                        expected(job).is_costly() == lane.is_costly()
-                            && !job.awaits_evidence
-                            && used.as_ref().is_none_or(|used| !job.must_wait_for(used))
-                    })
-                };
-                let first = waiting.jobs.iter().find(|(_, id)| is_free(id));
-                first.and_then(|(_, id)| self.jobs.get(id)).is_some_and(|job| !job.open.is_empty())
-            })
-        })
+    fn lane_mut(&mut self, class: Class) -> &mut VecDeque<ChannelKey> {
+        lane_of(&mut self.urgent, &mut self.bulk, class)
+    }
+
+    fn has_work(&self, lane: Lane, expected: &impl Fn(Class, &Requester) -> Expected) -> bool {
+        !self.with_work(BTreeSet::from([lane]), expected).is_empty()
+    }
+
+    /// Of these lanes, those that have a job in some channel that may go on.
+    fn with_work(
+        &self,
+        mut wanted: BTreeSet<Lane>,
+        expected: &impl Fn(Class, &Requester) -> Expected,
+    ) -> BTreeSet<Lane> {
+        let mut found = BTreeSet::new();
+        for class in [Class::AvDatabase, Class::ProductBuild] {
+            // Most channels have one requester, and neighbours the same.
+            let mut last: Option<(&Requester, Load)> = None;
+            let mut load_of = |requester| match last {
+                Some((known, load)) if known == requester => load,
+                _ => last.insert((requester, expected(class, requester).load())).1,
+            };
+            for channel in self.lane(class) {
+                if !wanted.iter().any(|lane| lane.class == class) {
+                    break;
+                }
+                let Some(waiting) = self.channels.get(channel) else { continue };
+                let loads: BTreeSet<Load> = waiting.requesters.keys().map(&mut load_of).collect();
+                let lanes = loads.into_iter().map(|load| Lane { class, load });
+                for lane in lanes.filter(|lane| wanted.contains(lane)).collect::<Vec<_>>() {
+                    if waiting.has_work(&self.jobs, |requester| load_of(requester) == lane.load) {
+                        wanted.remove(&lane);
+                        found.insert(lane);
+                    }
+                }
+            }
+        }
+        found
     }
 }
 
@@ -642,7 +689,7 @@ impl Planning {
 
     /// Whether nodes have time for one more decision of this length. A single release always goes.
     fn has_time(&self, us: u64) -> bool {
-        self.planned.is_empty() || self.cost_us.saturating_add(us) <= limits::BATCH_COST_MS * 1_000
+        self.planned.is_empty() || self.cost_us.saturating_add(us) <= self.time
     }
 
     /// Adds to a release that is in it what there is room for; whether it is in it as a whole then.
@@ -673,11 +720,26 @@ impl Planning {
 }
 
 impl Waiting {
-    /// The highest sequence with which a batch is under way, or whose result is not durable yet, and by whom.
-    fn used(&self, jobs: &HashMap<ReleaseId, Job>) -> Option<(Sequence, ReleaseId)> {
-        let busy = |id: &ReleaseId| jobs.get(id).is_none_or(|job| job.busy > 0);
-        let ((sequence, _), id) = self.jobs.iter().rev().find(|(_, id)| busy(id))?;
-        Some((*sequence, id.clone()))
+    /// The highest place with which a batch is under way, or whose result is not durable yet.
+    fn used(&self) -> Option<Place> {
+        self.at_nodes.last().copied()
+    }
+
+    /// Whether the first job of these requesters that need not wait may go on.
+    fn has_work<'a>(
+        &self,
+        jobs: &'a HashMap<ReleaseId, Job>,
+        mut is_wanted: impl FnMut(&'a Requester) -> bool,
+    ) -> bool {
+        let used = self.used();
+        let mut waits = |job: &'a Job| {
+            job.awaits_evidence
+                || !is_wanted(&job.submission.requester)
+                || used.is_some_and(|used| job.must_wait_for(used))
+        };
+        // One whose result is not durable yet is no job any more: it holds up all that come after it.
+        let first = self.jobs.values().map(|id| jobs.get(id)).find(|job| job.is_none_or(|job| !waits(job)));
+        first.flatten().is_some_and(|job| !job.open.is_empty())
     }
 }
 
@@ -693,10 +755,11 @@ fn lane_of<'a>(
 }
 
 impl Job {
-    fn new(submission: Submission) -> Self {
+    fn new(submission: Submission, arrival: u64) -> Self {
         let count = submission.release.signable_count();
         Self {
             started: submission.resumed,
+            place: (submission.release.sequence(), arrival),
             submission,
             signatures: vec![None; count],
             open: (0..u32::try_from(count).unwrap_or(u32::MAX)).collect(),
@@ -742,11 +805,10 @@ impl Job {
     /// Whether another job with its sequence or a higher one is at nodes, so that its own number could be
     /// lost at these: it then waits unsent. A job that is at nodes below another one came there before it, or
     /// together with it.
-    fn must_wait_for(&self, (highest, by): &(Sequence, ReleaseId)) -> bool {
-        let (sequence, id) = (self.submission.release.sequence(), &self.submission.release_id);
-        match highest.cmp(&sequence) {
+    fn must_wait_for(&self, highest: Place) -> bool {
+        match highest.0.cmp(&self.place.0) {
             Ordering::Less => false,
-            Ordering::Equal => by != id,
+            Ordering::Equal => highest != self.place,
             Ordering::Greater => self.may_hold().next().is_none(),
         }
     }

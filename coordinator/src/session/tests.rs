@@ -525,25 +525,25 @@ fn product_builds_get_their_turn_under_steady_av_load() {
         }));
     }
     let lanes = |queue: &Queue, urgent: usize, bulk: usize| {
-        let running = [vec![Lane::Urgent; urgent], vec![Lane::Bulk; bulk]].concat();
-        queue.next_lanes(&running, false, |_| Expected::default())
+        let running = [vec![Lane::URGENT; urgent], vec![Lane::BULK; bulk]].concat();
+        queue.next_lanes(&running, true, |_, _| Expected::default())
     };
     let most = limits::MAX_SESSIONS;
     // The last free session may be a product build's, as long as the others are not all theirs.
-    assert_eq!(lanes(&queue, most - 1, 0), [Lane::Urgent, Lane::Bulk]);
+    assert_eq!(lanes(&queue, most - 1, 0), [Lane::URGENT, Lane::BULK]);
     assert_eq!(
         lanes(&queue, most - 1 - limits::MAX_SESSIONS_BULK, limits::MAX_SESSIONS_BULK),
-        [Lane::Urgent]
+        [Lane::URGENT]
     );
     assert!(lanes(&queue, most, 0).is_empty());
     // Urgent, but not alone for ever: after a run of AV databases it is the product build's turn.
     for _ in 0..limits::URGENT_RUN {
-        assert_eq!(lanes(&queue, 0, 0).first(), Some(&Lane::Urgent));
-        queue.started(Lane::Urgent);
+        assert_eq!(lanes(&queue, 0, 0).first(), Some(&Lane::URGENT));
+        queue.started(Lane::URGENT);
     }
-    assert_eq!(lanes(&queue, most - 1, 0).first(), Some(&Lane::Bulk));
-    queue.started(Lane::Bulk);
-    assert_eq!(lanes(&queue, most - 1, 0).first(), Some(&Lane::Urgent));
+    assert_eq!(lanes(&queue, most - 1, 0).first(), Some(&Lane::BULK));
+    queue.started(Lane::BULK);
+    assert_eq!(lanes(&queue, most - 1, 0).first(), Some(&Lane::URGENT));
 }
 
 #[test]

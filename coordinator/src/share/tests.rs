@@ -141,3 +141,25 @@ async fn who_gave_up_waiting_holds_up_nobody() {
     let _share = bound.wait(&owner, 25, Duration::ZERO).await.unwrap();
     assert_eq!(bound.used(), 25);
 }
+
+/// Whoever has much read leaves most of the time to others; whoever has little read waits for nobody.
+#[tokio::test(start_paused = true)]
+async fn large_work_is_followed_by_a_pause_of_its_name() {
+    let bound = bound(4);
+    let (mallory, alice) = (Owner::new("mallory", "one"), Owner::new("alice", "one"));
+    let work = async |owner: &Owner, bytes: u64, ms: u64| {
+        let asked = Instant::now();
+        let share = bound.wait(owner, 1, Duration::from_secs(10)).await.unwrap();
+        let waited = asked.elapsed();
+        let turn = Turn::begin(share, bytes);
+        tokio::time::sleep(Duration::from_millis(ms)).await;
+        drop(turn);
+        waited
+    };
+    let ms = |ms: u64| Duration::from_millis(ms);
+    assert_eq!(work(&mallory, limits::LARGE_WORK_BYTES - 1, 100).await, Duration::ZERO);
+    assert_eq!(work(&mallory, limits::LARGE_WORK_BYTES, 100).await, Duration::ZERO);
+    assert_eq!(work(&alice, limits::LARGE_WORK_BYTES, 0).await, Duration::ZERO);
+    assert_eq!(work(&mallory, limits::LARGE_WORK_BYTES, 5_000).await, ms(300));
+    assert_eq!(work(&mallory, 0, 0).await, ms(limits::REST_MOST_MS));
+}

@@ -449,13 +449,13 @@ impl Attacker {
     /// So many calls at a time whose messages have begun; each that is ended by the other side is begun
     /// again.
     async fn unsent(self, path: &'static str, at_a_time: usize, announced: usize) {
+        let message = framed(&vec![b'x'; announced - 1], announced);
         loop {
             let raw = self.dial(65_535).await;
             let lanes = (0..at_a_time).map(|_| async {
                 while !raw.is_over() {
                     self.count();
-                    let message = framed(&vec![b'x'; announced - 1], announced);
-                    if let Ok(call) = raw.call(path, message, false).await {
+                    if let Ok(call) = raw.call(path, message.clone(), false).await {
                         drop(call.answer.await);
                     }
                     sleep(Duration::from_millis(10)).await;
@@ -504,15 +504,17 @@ impl Attacker {
     /// Requests that arrive whole, and are taken back while they are worked on.
     async fn sent_and_reset(self, lane: usize, release: v1::Release) {
         let evidence = documents(lane, &release);
+        // Encodings of the same message one after the other are one that has the fields of both.
+        let evidence = v1::CreateReleaseRequest { evidence, ..Default::default() }.encode_to_vec();
         let mut number = 0;
         loop {
             let raw = self.dial(65_535).await;
             while !raw.is_over() {
                 number += 1;
                 self.count();
-                let request = build(&format!("reset{lane}"), number, 1);
-                let request = v1::CreateReleaseRequest { evidence: evidence.clone(), ..request };
-                let message = framed(&request.encode_to_vec(), request.encoded_len());
+                let mut request = build(&format!("reset{lane}"), number, 1).encode_to_vec();
+                request.extend_from_slice(&evidence);
+                let message = framed(&request, request.len());
                 if let Ok(mut call) = raw.call(CREATE_RELEASE, message, true).await {
                     sleep(Duration::from_millis(30)).await;
                     call.body.send_reset(h2::Reason::CANCEL);

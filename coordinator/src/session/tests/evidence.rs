@@ -293,13 +293,13 @@ fn a_large_release_is_signed_in_parts_where_its_commitments_are_too_many() {
         let mut queue = Queue::default();
         assert!(queue.submit(submission(250, evidence.clone())));
         let choice = || Some(Choice { signers: signers.clone(), stock: 512 });
-        let (_, planned) = queue.plan(Lane::Bulk, |_| Expected::default(), |_| choice()).unwrap();
+        let (_, planned) = queue.plan(Lane::BULK, |_, _| Expected::default(), |_| choice()).unwrap();
         let slots = planned[0].1.len();
         assert_eq!(slots, most);
         let commitments = slots * signers.len() * 64;
         let all = content_bytes + evidence.iter().map(Bytes::len).sum::<usize>() + commitments;
         assert!(all + limits::ITEM_BYTES <= wire_limits::MAX_MESSAGE_BYTES, "{all}");
-        let (_, rest) = queue.plan(Lane::Bulk, |_| Expected::default(), |_| choice()).unwrap();
+        let (_, rest) = queue.plan(Lane::BULK, |_, _| Expected::default(), |_| choice()).unwrap();
         assert!(!rest[0].1.is_empty() && slots + rest[0].1.len() <= 251, "the rest follows");
     }
 }

@@ -181,7 +181,7 @@ fn who_costs_nodes_much_waits_for_nobody_but_itself() {
         }
         let sent = stage.sent();
         let most = usize::try_from(limits::BATCH_COST_MS / 25).unwrap();
-        assert_eq!(batches(&sent).len(), limits::MAX_SESSIONS_COSTLY, "{class:?}");
+        assert_eq!(batches(&sent).len(), limits::MAX_SESSIONS_APART, "{class:?}");
         assert!(batches(&sent).iter().all(|batch| batch.len() <= most), "{class:?}: {:?}", batches(&sent));
         let honest = stage.submit_by("honest", class, "honest");
         let sent = stage.sent();
@@ -203,10 +203,52 @@ fn requesters_share_a_batch() {
     assert!(stage.sent().is_empty());
     stage.reply_honestly(under_way.into_iter().take(3).collect());
     let next = batches(&stage.sent());
-    assert_eq!(next.len(), 1);
-    assert!(honest.iter().all(|id| next[0].contains(id)), "{next:?}");
+    let [shared, apart] = next.as_slice() else { panic!("{next:?}") };
+    assert!(honest.iter().all(|id| shared.contains(id)), "{next:?}");
     // Of two signatures each.
-    assert_eq!(next[0].len(), limits::SHARED_BATCH_SLOTS / 2, "and what they leave is used");
+    assert_eq!(shared.len(), limits::SHARED_BATCH_SLOTS / 2, "and what they leave is used");
+    assert!(apart.len() == limits::APART_BATCH_SLOTS / 2 && honest.iter().all(|id| !apart.contains(id)));
+}
+
+/// Who asks for most of all signatures has half of the time while others are there, and none of their batches.
+#[test]
+fn the_heavy_share_no_batch_and_rest() {
+    let mut stage = Stage::attended(8_000);
+    stage.flood("flood", Class::ProductBuild, 1_000);
+    stage.submit_by("honest", Class::ProductBuild, "first");
+    let under_way = stage.sent();
+    stage.now += 10;
+    stage.reply_honestly(under_way);
+    let sent = stage.sent();
+    assert_eq!(batches(&sent).len(), 2, "one that all share, and from then on the flood's own");
+    let (shared, own) = sent.split_at(sent.len() / 2);
+    stage.reply_honestly(shared.to_vec());
+    assert!(stage.sent().is_empty(), "nobody else has anything");
+    let honest = stage.submit_by("honest", Class::ProductBuild, "second");
+    let sent = stage.sent();
+    assert_eq!(batches(&sent), [[honest]], "beside it, alone");
+    stage.reply_honestly(sent);
+    stage.now += 50;
+    stage.reply_honestly(own.to_vec());
+    let honest = stage.submit_by("honest", Class::ProductBuild, "third");
+    let sent = stage.sent();
+    assert_eq!(batches(&sent), [[honest]], "the flood rests");
+    stage.reply_honestly(sent);
+    let until = stage.now + 50 * limits::HEAVY_RESTS;
+    assert_eq!(stage.engine.next_deadline(), Some(Millis(until)));
+    stage.now = until;
+    stage.event(Event::Tick);
+    let own = stage.sent();
+    assert_eq!(batches(&own).len(), limits::MAX_SESSIONS_APART);
+    // Its databases are few: they are nobody's burden.
+    let urgent = stage.submit_by("flood", Class::AvDatabase, "urgent");
+    let sent = stage.sent();
+    assert_eq!(batches(&sent), [[urgent]]);
+    stage.reply_honestly(sent);
+    // Once nobody else is there, it goes on at once.
+    stage.now += limits::USUAL_MS;
+    stage.reply_honestly(own);
+    assert_eq!(batches(&stage.sent()).len(), limits::MAX_SESSIONS_APART);
 }
 
 /// One release of many files takes no more of a batch than many releases do.
@@ -218,6 +260,8 @@ fn a_large_release_takes_its_share_of_a_batch() {
     assert_eq!(alone[0].1.items[0].slots.len(), 251, "nobody else is there");
     stage.reply_honestly(alone);
     assert!(stage.is_signed(&large));
+    // Long ago, so that nobody is heavy.
+    stage.now += 20 * limits::ASKED_HALVES_MS;
     stage.flood("other", Class::ProductBuild, 4);
     let under_way = stage.sent();
     stage.submit(Class::ProductBuild, "large-too", 1, 250);
@@ -230,7 +274,7 @@ fn a_large_release_takes_its_share_of_a_batch() {
     };
     // Two others of two signatures each; what they leave is used, in the one item.
     let left = limits::SHARED_BATCH_SLOTS - 4;
-    assert_eq!(of_large(&sent), [left, 251 - left], "one item in each of two batches");
+    assert_eq!(of_large(&sent), [left, limits::APART_BATCH_SLOTS], "one item in each of two batches");
 }
 
 /// A requester with many channels whose decisions take long takes no more of a batch's time than another.
@@ -302,7 +346,10 @@ fn a_node_has_waiting_releases_asked_about_once_a_second() {
     stage.event(Event::Tick);
     assert!(wait(&mut stage));
     let honest = Requester::new("honest").unwrap();
-    assert!(!stage.engine.costs.expected(Millis(stage.now), Class::ProductBuild, &honest).is_costly());
+    assert_eq!(
+        stage.engine.costs.expected(Millis(stage.now), Class::ProductBuild, &honest).load(),
+        Load::Usual
+    );
 }
 
 /// While others have releases waiting, costly requesters have a quarter of the time.
@@ -328,7 +375,7 @@ fn the_costly_rest_while_others_are_there() {
         stage.sent()
     };
     let first = many(&mut stage, "first");
-    assert_eq!(batches(&first).len(), limits::MAX_SESSIONS_COSTLY);
+    assert_eq!(batches(&first).len(), limits::MAX_SESSIONS_APART);
     assert!(
         first.iter().all(|(_, batch)| batch.items.iter().all(|item| item.slots.len() == 1)),
         "one nonce each"
@@ -338,14 +385,14 @@ fn the_costly_rest_while_others_are_there() {
     assert_eq!(batches(&sent), [[honest.clone()]], "beside them");
     stage.reply_honestly(sent);
     assert!(stage.is_signed(&honest));
-    stage.now += 100;
+    stage.now += 50;
     refuse(&mut stage, first);
     assert!(stage.sent().is_empty(), "they rest");
     let honest = stage.submit_by("honest", Class::ProductBuild, "again");
     let sent = stage.sent();
     assert_eq!(batches(&sent), [[honest]], "others do not");
     stage.reply_honestly(sent);
-    let until = stage.now + 100 * limits::COSTLY_RESTS;
+    let until = stage.now + 50 * limits::COSTLY_RESTS;
     assert_eq!(stage.engine.next_deadline(), Some(Millis(until)));
     stage.now = until - 1;
     stage.event(Event::Tick);
@@ -353,12 +400,12 @@ fn the_costly_rest_while_others_are_there() {
     stage.now = until;
     stage.event(Event::Tick);
     let second = stage.sent();
-    assert_eq!(batches(&second).len(), limits::MAX_SESSIONS_COSTLY);
+    assert_eq!(batches(&second).len(), limits::MAX_SESSIONS_APART);
     // Once others have been idle for a while, the costly go on at once.
     stage.now += limits::USUAL_MS;
     many(&mut stage, "third");
     refuse(&mut stage, second);
-    assert_eq!(batches(&stage.sent()).len(), limits::MAX_SESSIONS_COSTLY);
+    assert_eq!(batches(&stage.sent()).len(), limits::MAX_SESSIONS_APART);
 }
 
 /// Nodes decide in the order of the batch, as far as they come.
