@@ -344,6 +344,9 @@ pub const APART_BATCH_SLOTS: usize = 32;
 /// Milliseconds of decisions that are planned into such a batch, for the same reason. A single release always goes.
 pub const APART_BATCH_COST_MS: u64 = 50;
 
+/// Bytes of such a batch: some large releases, which nodes take longer to read than to decide.
+pub const APART_BATCH_BYTES: usize = 512 << 10;
+
 /// Sessions under way at once. Two keep the nodes busy while the coordinator aggregates; one more is kept free …
 pub const MAX_SESSIONS: usize = 3;
 

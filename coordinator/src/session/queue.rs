@@ -120,9 +120,10 @@ struct Planning {
     used_by: HashMap<Requester, Share>,
     bytes: usize,
     cost_us: u64,
-    /// Signatures, and microseconds of decisions, that it may have.
+    /// Signatures, microseconds of decisions, and bytes, that it may have.
     room: usize,
     time: u64,
+    most_bytes: usize,
 }
 
 /// Of a job in its channel: by sequence, and under one sequence as they came.
@@ -298,13 +299,17 @@ impl Queue {
         expected: impl Fn(Class, &Requester) -> Expected,
         mut choose: impl FnMut(&BTreeMap<NodeId, Refusal>) -> Option<Choice>,
     ) -> Option<Plan> {
-        let (room, ms) = match (self.requesters.len(), lane.load) {
-            (0 | 1, _) => (wire_limits::MAX_BATCH_SLOTS, limits::BATCH_COST_MS),
-            (_, Load::Usual) => (limits::SHARED_BATCH_SLOTS, limits::BATCH_COST_MS),
-            (_, Load::Heavy | Load::Costly) => (limits::APART_BATCH_SLOTS, limits::APART_BATCH_COST_MS),
+        let (room, ms, most_bytes) = match (self.requesters.len(), lane.load) {
+            (0 | 1, _) => (wire_limits::MAX_BATCH_SLOTS, limits::BATCH_COST_MS, wire_limits::MAX_BATCH_BYTES),
+            (_, Load::Usual) => {
+                (limits::SHARED_BATCH_SLOTS, limits::BATCH_COST_MS, wire_limits::MAX_BATCH_BYTES)
+            }
+            (_, Load::Heavy | Load::Costly) => {
+                (limits::APART_BATCH_SLOTS, limits::APART_BATCH_COST_MS, limits::APART_BATCH_BYTES)
+            }
         };
         let time = ms.saturating_mul(1_000);
-        let mut planning = Planning { room, time, ..Planning::default() };
+        let mut planning = Planning { room, time, most_bytes, ..Planning::default() };
         let contenders = self.contenders(lane, &expected).max(1);
         let equal = Share { slots: (room / contenders).max(1), us: time / contenders as u64 };
         'shares: for share in [equal, Share { slots: room, us: time }] {
@@ -411,7 +416,7 @@ impl Queue {
                 break;
             }
             let room = if job.is_first(expected) { 1 } else { planning.room.min(share.slots) };
-            let fit = job.fits(room, planning.bytes, choice.signers.len());
+            let fit = job.fits(room, (planning.bytes, planning.most_bytes), choice.signers.len());
             let Some(fit) = fit else { return false };
             let was_busy = job.busy > 0;
             let slots = job.take(fit.slots);
@@ -698,7 +703,7 @@ impl Planning {
         if !job.open.is_empty() && !job.is_first(expected) {
             let signers = self.choice.as_ref().map_or(1, |choice| choice.signers.len());
             let slot = signers.saturating_mul(COMMITMENT_BYTES).max(1);
-            let left = wire_limits::MAX_BATCH_BYTES.saturating_sub(self.bytes) / slot;
+            let left = self.most_bytes.saturating_sub(self.bytes) / slot;
             let more = job.take(self.room.min(left));
             self.room = self.room.saturating_sub(more.len());
             self.bytes = self.bytes.saturating_add(more.len().saturating_mul(slot));
@@ -824,16 +829,16 @@ impl Job {
         expected.seldom_signed && self.permitted_by.is_empty()
     }
 
-    /// How many of up to `room` open slots go into a batch of `so_far` bytes, and what they add to it. A release that is
+    /// How many of up to `room` open slots go into a batch of `so_far` bytes of `most`, and what they add to it. A release that is
     /// alone in its batch may exceed the bound, but with few commitments then; beside others it goes in as far as there is
     /// room, or not at all.
-    fn fits(&self, room: usize, so_far: usize, signers: usize) -> Option<Fit> {
+    fn fits(&self, room: usize, (so_far, most): (usize, usize), signers: usize) -> Option<Fit> {
         let evidence: usize = self.submission.evidence.iter().map(Bytes::len).sum();
         let entries = self.submission.entry.added.len().saturating_mul(limits::ADDED_BYTES);
         let own = self.submission.content_bytes.saturating_add(evidence).saturating_add(entries);
         let own = own.saturating_add(limits::ITEM_BYTES);
         let slot = signers.saturating_mul(COMMITMENT_BYTES).max(1);
-        let left = wire_limits::MAX_BATCH_BYTES.saturating_sub(so_far.saturating_add(own));
+        let left = most.saturating_sub(so_far.saturating_add(own));
         let wanted = self.open.len().min(room);
         let slots = if so_far == 0 {
             wanted.min((left.max(limits::LONE_COMMITMENT_BYTES) / slot).max(1))
