@@ -159,8 +159,9 @@ pub const MAX_CALLS: u32 = 65_536;
 /// calls share one commit of the store, and nobody waits long behind another name's.
 pub const MAX_TURNS: u64 = 256;
 
-/// Bytes from which a turn at reading is followed by a pause of its name, as three times as long as it took: a release of
-/// some hundred files, or a page of releases. All that a pipeline in a hurry reads is smaller.
+/// Bytes from which a turn at reading is followed by a pause of its name, three times as long as it took: a release of some
+/// hundred files, the documents of a release, or a page of releases, which is counted at its largest. What a pipeline in a
+/// hurry reads is smaller.
 pub const LARGE_WORK_BYTES: u64 = 32 << 10;
 
 /// See [`LARGE_WORK_BYTES`].
@@ -368,8 +369,8 @@ pub const LONE_COMMITMENT_BYTES: usize = 1 << 20;
 /// Batches of AV databases in a row before product builds that wait get one: urgent, but never alone in the world.
 pub const URGENT_RUN: u32 = 8;
 
-/// Extra sessions for heavy and for costly requesters: one of each for each class, so that here, too, a database never
-/// waits for a build.
+/// Extra sessions for heavy and for costly requesters: one for each class, so that here, too, a database never waits for
+/// a build. A node takes so many batches of a coordinator, and not many more.
 pub const MAX_SESSIONS_APART: usize = 1;
 
 /// Microseconds for a decision from which a requester's releases are kept apart from those of others. Usual
@@ -383,12 +384,16 @@ pub const RELEASES_REMEMBERED: u32 = 32;
 /// twice: as not signed, and as signed.
 pub const SELDOM: u32 = 8;
 
-/// How many times its duration costly requesters pause after a batch while others have releases waiting: a quarter of the
-/// time is theirs.
+/// How many times its duration costly requesters pause after a batch while others are active: a quarter of the time is
+/// theirs.
 pub const COSTLY_RESTS: u64 = 3;
 
 /// The same for a heavy requester: half of the time is its own.
 pub const HEAVY_RESTS: u64 = 1;
+
+/// A requester is heavy for so many milliseconds after others were last asked for: longer than a busy pipeline is between
+/// two releases, and so short that hardly anybody's budget keeps another heavy for most of an hour.
+pub const HEAVY_MS: u64 = 200;
 
 /// A requester is heavy if it asks for more than so many times the signatures of all others together …
 pub const HEAVY_TIMES: u64 = 3;
@@ -407,7 +412,7 @@ pub const STATUS_ASKS_MS: u64 = 1_000;
 
 /// Milliseconds for which others count as active after their last batch: a pipeline that requests one release at a time is
 /// between two.
-pub const USUAL_MS: u64 = 250;
+pub const USUAL_MS: u64 = 1_000;
 
 /// Milliseconds after which the recorded cost of a requester has halved.
 pub const COST_HALVES_MS: u64 = 30_000;

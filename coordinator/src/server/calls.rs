@@ -269,7 +269,8 @@ where
 fn received(request: Request<Body>, bounds: &Bounds, peer: &Peer) -> Result<(Request<Body>, Arc<Share>)> {
     let pool = bounds.pool(peer.party());
     let share = Arc::new(pool.bodies.take(peer.owner(), 0)?);
-    let pace = Pace { bound: Arc::clone(&pool.received), owner: peer.owner().clone(), untold: 0, turn: None };
+    let (bound, owner) = (Arc::clone(&pool.received), peer.owner().clone());
+    let pace = Pace { bound, owner, untold: 0, turn: None, waiting: 0 };
     let carries_content = CARRY_CONTENT.contains(&request.uri().path());
     let most = if carries_content { wire_limits::MAX_MESSAGE_BYTES } else { limits::MAX_SMALL_MESSAGE_BYTES };
     let counted = Arc::clone(&share);
@@ -305,14 +306,37 @@ struct Received {
     pace: Pace,
 }
 
-/// How fast the requests of a name are taken: bytes that are not are held back by flow control, and cost nothing.
+/// How fast the requests of a name are taken. Bytes beyond that are held back by flow control, but for one window for
+/// each connection.
 struct Pace {
     bound: Arc<Bound>,
     owner: Owner,
     /// Bytes that are not yet counted for this second.
     untold: u64,
-    /// The turn that these wait for.
+    /// The turn that earlier ones wait for.
     turn: Option<BoxFuture<'static, Result<(), Full>>>,
+    /// Of these, if it did not come.
+    waiting: u64,
+}
+
+/// Counts what was received for a second.
+fn for_a_second(counted: Share) {
+    if let Ok(runtime) = tokio::runtime::Handle::try_current() {
+        runtime.spawn(async move {
+            sleep(Duration::from_secs(1)).await;
+            drop(counted);
+        });
+    }
+}
+
+impl Drop for Pace {
+    /// What came is counted, also of a small request, and of one that is reset while it waits.
+    fn drop(&mut self) {
+        let left = self.untold.saturating_add(self.waiting);
+        if left > 0 {
+            for_a_second(self.bound.promised(&self.owner, left));
+        }
+    }
 }
 
 impl Pace {
@@ -323,12 +347,10 @@ impl Pace {
         }
         let (bound, owner, bytes) =
             (Arc::clone(&self.bound), self.owner.clone(), std::mem::take(&mut self.untold));
+        self.waiting = bytes;
         self.turn = Some(Box::pin(async move {
             let counted = bound.wait(&owner, bytes, Duration::from_secs(limits::TURN_SECONDS)).await?;
-            tokio::spawn(async move {
-                sleep(Duration::from_secs(1)).await;
-                drop(counted);
-            });
+            for_a_second(counted);
             Ok(())
         }));
     }
@@ -338,6 +360,7 @@ impl Pace {
         let polled = turn.as_mut().poll(cx);
         if polled.is_ready() {
             self.turn = None;
+            self.waiting = 0;
         }
         polled
     }
@@ -625,7 +648,9 @@ mod tests {
         assert_eq!(took("mallory", share / 2 + 1).await, Duration::from_secs(1));
         assert_eq!(took("alice", share / 2).await, Duration::ZERO);
         let small = usize::try_from(limits::PACED_BYTES).unwrap() - 1;
+        // A small one does not wait, but is counted.
         assert_eq!(took("mallory", small).await, Duration::ZERO);
+        assert_eq!(took("mallory", share / 2).await, Duration::from_secs(1));
         tokio::time::sleep(Duration::from_secs(1)).await;
         tokio::task::yield_now().await;
         assert_eq!(bounds.clients.received.used(), 0);

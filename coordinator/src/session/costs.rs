@@ -3,9 +3,9 @@
 //! A decision that finds nothing that permits a release may take fifty milliseconds; a usual one takes a
 //! tenth of a millisecond. And a release that nodes refuse uses up as many nonces as one that they sign.
 //! Requesters whose releases of a class take long, or are seldom signed, are [`Load::Costly`] for it. One who
-//! alone asks for most of all signatures is [`Load::Heavy`]. Both share batches only with their like, one at a
-//! time, and while others have releases waiting they pause after each: the costly leave three quarters of the
-//! nodes' time to others, the heavy one leaves half.
+//! alone asks for most of all signatures, while others ask for some, is [`Load::Heavy`]. Both share batches only
+//! with their like, one at a time, and while others are active they pause after each: the costly leave three
+//! quarters of the nodes' time to others, the heavy one leaves half.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -23,6 +23,8 @@ pub struct Costs {
     asked_of_all: u64,
     /// When these were last halved.
     halved: Millis,
+    /// Whose they were and when: the last, and the last of somebody else.
+    last: [Option<(Requester, Millis)>; 2],
 }
 
 /// How a requester's releases of a class share the nodes' time with those of others, the lightest first.
@@ -31,7 +33,7 @@ pub enum Load {
     /// In batches with all others.
     #[default]
     Usual,
-    /// More than all others together ask for.
+    /// Several times what all others together ask for.
     Heavy,
     /// Slow to decide, or seldom signed.
     Costly,
@@ -142,6 +144,10 @@ impl Costs {
         *of_class = of_class.saturating_add(slots);
         asked.all = asked.all.saturating_add(slots);
         self.asked_of_all = self.asked_of_all.saturating_add(slots);
+        if self.last[0].as_ref().is_some_and(|(last, _)| last != requester) {
+            self.last.swap(0, 1);
+        }
+        self.last[0] = Some((requester.clone(), now));
     }
 
     /// Whether anybody's load may be other than usual.
@@ -155,15 +161,19 @@ impl Costs {
     pub fn expected(&self, now: Millis, class: Class, requester: &Requester) -> Expected {
         let Cost { us, unsigned, .. } = self.at(now, class, requester);
         let seldom_signed = unsigned > WHOLE - WHOLE / limits::SELDOM;
-        Expected { us, seldom_signed, is_heavy: self.is_heavy(class, requester) }
+        Expected { us, seldom_signed, is_heavy: self.is_heavy(now, class, requester) }
     }
 
-    /// Nobody is heavy while no others are there, nor for a class of which it asks for little.
-    fn is_heavy(&self, class: Class, requester: &Requester) -> bool {
+    /// Nobody is heavy while no others are there, nor for a class of which it asks for little. A trickle of small
+    /// releases makes nobody else heavy for long.
+    fn is_heavy(&self, now: Millis, class: Class, requester: &Requester) -> bool {
+        let mut last = self.last.iter().flatten().filter(|(who, _)| who != requester);
+        if !last.any(|(_, at)| at.plus(limits::HEAVY_MS) > now) {
+            return false;
+        }
         let Some(asked) = self.asked.get(requester) else { return false };
         let of_others = self.asked_of_all.saturating_sub(asked.all);
-        of_others > 0
-            && asked.all > of_others.saturating_mul(limits::HEAVY_TIMES)
+        asked.all > of_others.saturating_mul(limits::HEAVY_TIMES)
             && asked.of_class.get(&class).is_some_and(|count| *count >= limits::HEAVY_LEAST)
     }
 
@@ -277,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn who_asks_for_more_than_all_others_together_is_heavy() {
+    fn who_asks_for_most_of_all_is_heavy_while_others_ask() {
         let (mut costs, mass, other) = (Costs::default(), requester("mass"), requester("other"));
         let load = |costs: &Costs, class, who: &Requester| costs.expected(Millis(0), class, who).load();
         costs.asked(Millis(0), Load::Usual, CLASS, &mass, 1_000);
@@ -295,9 +305,15 @@ mod tests {
         assert_eq!(load(&costs, CLASS, &mass), Load::Usual);
         costs.asked(Millis(0), Load::Usual, CLASS, &mass, 5_000);
         assert_eq!(load(&costs, CLASS, &mass), Load::Heavy);
-        let later = Millis(11 * limits::ASKED_HALVES_MS);
-        costs.asked(later, Load::Heavy, CLASS, &mass, 5_000);
-        assert_eq!((load(&costs, CLASS, &mass), costs.asked.len()), (Load::Usual, 1));
+        let heavy_at = |costs: &Costs, ms| costs.expected(Millis(ms), CLASS, &mass).load() == Load::Heavy;
+        assert!(heavy_at(&costs, limits::HEAVY_MS - 1));
+        assert!(!heavy_at(&costs, limits::HEAVY_MS), "nobody else asks any more");
+        let later = 11 * limits::ASKED_HALVES_MS;
+        costs.asked(Millis(later), Load::Usual, CLASS, &mass, 5_000);
+        assert!(!heavy_at(&costs, later) && costs.asked.len() == 1);
+        costs.asked(Millis(later), Load::Usual, CLASS, &other, 1);
+        costs.asked(Millis(later), Load::Usual, CLASS, &mass, 1);
+        assert!(heavy_at(&costs, later), "whoever asked last");
         costs.asked(Millis(u64::MAX), Load::Costly, CLASS, &mass, 1);
         assert!(costs.asked.is_empty() && costs.asked_of_all == 0);
     }

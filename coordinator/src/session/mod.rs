@@ -10,7 +10,7 @@
 //!   at most. A node that was too slow gets half as much the next time, and more again as it is quick; what it decided
 //!   counts whenever it says so.
 //! - **Fair.** Requesters take turns. Those whose releases take nodes long to decide, or are seldom signed, share
-//!   separate sessions, and so does one who asks for more than all others together.
+//!   separate sessions, and so does one who asks for several times as much as all others together.
 //! - **Blame.** A node whose share does not verify is named, and excluded until an operator reinstates it.
 //!   What a node may legitimately refuse is an answer, not a fault.
 //! - **Order.** Releases of one channel are signed in the order of their sequence, because nodes keep marks that only go
@@ -227,7 +227,7 @@ pub struct Engine {
     costs: Costs,
     /// Batches of heavy and costly requesters that are at nodes, in which lane and since when.
     apart: BTreeMap<BatchId, (Lane, Millis)>,
-    /// Until when a lane of such requesters pauses, while lighter ones have releases waiting.
+    /// Until when a lane of such requesters pauses, while lighter ones are active.
     rests: BTreeMap<Lane, Millis>,
     /// When requesters of each load last had a batch at nodes.
     active: BTreeMap<Load, Millis>,

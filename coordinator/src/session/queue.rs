@@ -259,7 +259,10 @@ impl Queue {
             Lane::BULK => {
                 run(lane) < limits::MAX_SESSIONS_BULK && run(lane) + run(Lane::URGENT) < limits::MAX_SESSIONS
             }
-            apart => run(apart) < limits::MAX_SESSIONS_APART,
+            Lane { class, .. } => {
+                let apart = [Load::Heavy, Load::Costly].map(|load| run(Lane { class, load }));
+                apart.iter().sum::<usize>() < limits::MAX_SESSIONS_APART
+            }
         };
         let mut lanes = vec![Lane::URGENT, Lane::BULK];
         if self.urgent_run >= limits::URGENT_RUN {
@@ -366,6 +369,9 @@ impl Queue {
         planning: &mut Planning,
     ) -> bool {
         let Some(waiting) = self.channels.get_mut(channel) else { return true };
+        if !waiting.requesters.keys().any(|who| expected(lane.class, who).load() == lane.load) {
+            return true;
+        }
         let mut used = waiting.used();
         for (place, id) in &waiting.jobs {
             let Some(job) = self.jobs.get_mut(id) else { break };
@@ -385,8 +391,8 @@ impl Queue {
                 continue;
             }
             if expected.load() != lane.load {
-                // A job that is not at nodes delays no other lane.
-                if job.busy == 0 {
+                // A job that has nothing at nodes, nor from them, delays no other lane.
+                if job.may_be_taken_back() {
                     continue;
                 }
                 break;
@@ -699,11 +705,15 @@ impl Planning {
 
     /// Adds to a release that is in it what there is room for; whether it is in it as a whole then.
     fn fills(&mut self, place: usize, job: &mut Job, expected: Expected) -> bool {
+        let is_alone = self.planned.len() == 1;
         let Some((_, slots)) = self.planned.get_mut(place) else { return false };
         if !job.open.is_empty() && !job.is_first(expected) {
             let signers = self.choice.as_ref().map_or(1, |choice| choice.signers.len());
             let slot = signers.saturating_mul(COMMITMENT_BYTES).max(1);
-            let left = self.most_bytes.saturating_sub(self.bytes) / slot;
+            let mut left = self.most_bytes.saturating_sub(self.bytes) / slot;
+            if is_alone {
+                left = left.max((limits::LONE_COMMITMENT_BYTES / slot).saturating_sub(slots.len()));
+            }
             let more = job.take(self.room.min(left));
             self.room = self.room.saturating_sub(more.len());
             self.bytes = self.bytes.saturating_add(more.len().saturating_mul(slot));

@@ -246,9 +246,9 @@ fn the_heavy_share_no_batch_and_rest() {
     assert_eq!(batches(&sent), [[urgent]]);
     stage.reply_honestly(sent);
     // Once nobody else is there, it goes on at once.
-    stage.now += limits::USUAL_MS;
+    stage.now += limits::HEAVY_MS;
     stage.reply_honestly(own);
-    assert_eq!(batches(&stage.sent()).len(), limits::MAX_SESSIONS_APART);
+    assert_eq!(batches(&stage.sent()).len(), limits::MAX_SESSIONS_BULK);
 }
 
 /// One release of many files takes no more of a batch than many releases do.
@@ -406,6 +406,57 @@ fn the_costly_rest_while_others_are_there() {
     many(&mut stage, "third");
     refuse(&mut stage, second);
     assert_eq!(batches(&stage.sent()).len(), limits::MAX_SESSIONS_APART);
+}
+
+/// A heavy release goes in many small batches. Between two of them, the next of its channel does not overtake it.
+#[test]
+fn what_is_signed_in_part_is_not_overtaken_from_another_lane() {
+    let mut stage = Stage::attended(4_000);
+    let by = |stage: &mut Stage, requester: &str, product: &str, sequence: u64, files: u8| {
+        let release_id = ReleaseId::new(format!("{product}-{sequence}")).unwrap();
+        stage.event(Event::Submit(Submission {
+            release_id: release_id.clone(),
+            requester: Requester::new(requester).unwrap(),
+            release: Arc::new(release(Class::ProductBuild, product, sequence, files)),
+            content_bytes: 100,
+            entry: entry(),
+            evidence: Vec::new(),
+            resumed: false,
+        }));
+        release_id
+    };
+    by(&mut stage, "honest", "known", 1, 1);
+    by(&mut stage, "mass", "other", 1, 250);
+    let sent = stage.sent();
+    stage.reply_honestly(sent);
+    let sent = stage.sent();
+    stage.reply_honestly(sent);
+    by(&mut stage, "honest", "known", 2, 1);
+    let large = by(&mut stage, "mass", "suite", 5, 250);
+    while stage.last_progress(&large).done == 0 {
+        let sent = stage.sent();
+        stage.reply_honestly(sent);
+        stage.now += 1;
+        stage.event(Event::Tick);
+    }
+    // A batch of it is back, and the heavy lane rests or goes on; the next one of its channel waits for all of it.
+    let next = by(&mut stage, "honest", "suite", 6, 1);
+    while !stage.is_signed(&next) {
+        let sent = stage.sent();
+        let items = sent.iter().flat_map(|(_, batch)| &batch.items);
+        let is_next = items.clone().any(|item| item.release_id == next);
+        let of_large = items.filter(|item| item.release_id == large).count();
+        assert!(!is_next || stage.is_signed(&large) || of_large > 0);
+        stage.reply_honestly(sent);
+        for id in [&large, &next] {
+            if stage.is_signed(id) {
+                stage.event(Event::Published(id.clone()));
+            }
+        }
+        stage.now += 10;
+        stage.event(Event::Tick);
+    }
+    assert!(stage.is_signed(&large), "{:?}", stage.outcome(&large));
 }
 
 /// Nodes decide in the order of the batch, as far as they come.
