@@ -104,7 +104,7 @@ impl Bounds {
         }
     }
 
-    /// A turn at reading about so many bytes of the store.
+    /// A turn at reading about `bytes` of the store.
     ///
     /// # Errors
     /// [`Full`] if the name's earlier calls take too long.

@@ -370,7 +370,7 @@ pub const LONE_COMMITMENT_BYTES: usize = 1 << 20;
 pub const URGENT_RUN: u32 = 8;
 
 /// Extra sessions for heavy and for costly requesters: one for each class, so that here, too, a database never waits for
-/// a build. A node takes so many batches of a coordinator, and not many more.
+/// a build. Nodes expect five batches of a coordinator in total.
 pub const MAX_SESSIONS_APART: usize = 1;
 
 /// Microseconds for a decision from which a requester's releases are kept apart from those of others. Usual
@@ -391,14 +391,14 @@ pub const COSTLY_RESTS: u64 = 3;
 /// The same for a heavy requester: half of the time is its own.
 pub const HEAVY_RESTS: u64 = 1;
 
-/// A requester is heavy for so many milliseconds after others were last asked for: longer than a busy pipeline is between
+/// Milliseconds after the last signature requested for others in which a requester may be heavy: longer than a busy pipeline is between
 /// two releases, and so short that hardly anybody's budget keeps another heavy for most of an hour.
 pub const HEAVY_MS: u64 = 200;
 
-/// A requester is heavy if it asks for more than so many times the signatures of all others together …
+/// A requester is heavy if it requests more than this multiple of the signatures of all others together …
 pub const HEAVY_TIMES: u64 = 3;
 
-/// … and lately for at least so many of a class: half of a shared batch.
+/// … and recently at least this number in a class: half of a shared batch.
 pub const HEAVY_LEAST: u64 = 64;
 
 /// Milliseconds after which signatures that were asked for count half.

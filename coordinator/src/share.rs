@@ -583,7 +583,7 @@ pub struct Turn {
 }
 
 impl Turn {
-    /// A turn that begins now, at work of about so many bytes.
+    /// A turn that begins now, at work of about `bytes`.
     #[must_use]
     pub fn begin(share: Share, bytes: u64) -> Self {
         Self { share: Some(share), began: Instant::now(), is_large: bytes >= limits::LARGE_WORK_BYTES }

@@ -3,8 +3,8 @@
 //! ```text
 //! call      a share of `calls`, or of `streams` where there are many answers; refused at once where there is none
 //! turn      so many calls of one name are worked on, the others wait
-//! request   its bytes are counted as they arrive, are no more than the call may have, and must arrive in time; of one name
-//!           so many bytes are taken in a second, and the others wait on their way
+//! request   its bytes are counted as they arrive, are no more than the call may have, and must arrive in time; each
+//!           name has a share of bytes per second, and further ones wait on their way
 //! work      goes on when the caller hangs up, and so do its shares: what is worked on is counted
 //! answer    its bytes are counted from before it is made ([`Answer`]) until it is sent; nobody reads it: the connection
 //!           ends

@@ -118,7 +118,7 @@ impl Costs {
         self.set(now, class, requester, Cost { unsigned, ..old });
     }
 
-    /// Records that nodes are asked for so many signatures on a release of this requester, in a batch of this load.
+    /// Records that nodes are asked for `slots` signatures on a release of this requester, in a batch of this load.
     pub fn asked(&mut self, now: Millis, load: Load, class: Class, requester: &Requester, slots: usize) {
         let halvings = now.0.saturating_sub(self.halved.0) / limits::ASKED_HALVES_MS;
         if halvings > 0 {
@@ -313,7 +313,7 @@ mod tests {
         assert!(!heavy_at(&costs, later) && costs.asked.len() == 1);
         costs.asked(Millis(later), Load::Usual, CLASS, &other, 1);
         costs.asked(Millis(later), Load::Usual, CLASS, &mass, 1);
-        assert!(heavy_at(&costs, later), "whoever asked last");
+        assert!(heavy_at(&costs, later), "regardless of who asked last");
         costs.asked(Millis(u64::MAX), Load::Costly, CLASS, &mass, 1);
         assert!(costs.asked.is_empty() && costs.asked_of_all == 0);
     }

@@ -142,7 +142,7 @@ async fn who_gave_up_waiting_holds_up_nobody() {
     assert_eq!(bound.used(), 25);
 }
 
-/// Whoever has much read leaves most of the time to others; whoever has little read waits for nobody.
+/// A name with large reads leaves most of the time to others; a name with small ones never waits.
 #[tokio::test(start_paused = true)]
 async fn large_work_is_followed_by_a_pause_of_its_name() {
     let bound = bound(4);
