@@ -649,8 +649,10 @@ mod tests {
         assert_eq!(took("alice", share / 2).await, Duration::ZERO);
         let small = usize::try_from(limits::PACED_BYTES).unwrap() - 1;
         // A small one does not wait, but is counted.
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(took("mallory", share / 2).await, Duration::ZERO);
         assert_eq!(took("mallory", small).await, Duration::ZERO);
-        assert_eq!(took("mallory", share / 2).await, Duration::from_secs(1));
+        assert_eq!(took("mallory", share / 2 - small + 1).await, Duration::from_secs(1));
         tokio::time::sleep(Duration::from_secs(1)).await;
         tokio::task::yield_now().await;
         assert_eq!(bounds.clients.received.used(), 0);

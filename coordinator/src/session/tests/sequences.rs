@@ -217,3 +217,15 @@ fn the_next_number_is_above_what_is_signed_at_nodes_or_known_of_them() {
     assert_eq!(stage.outcome(&partly), Some(&Outcome::Cancelled));
     assert_eq!(next(&stage, Some(6)), Some(21));
 }
+
+/// A signed release that is not durable yet may have to be signed again: a lower number waits for it, unsent.
+#[test]
+fn a_lower_number_waits_until_a_higher_result_is_durable() {
+    let mut stage = Stage::attended(64);
+    let five = submit(&mut stage, "five", 5);
+    let sent = stage.sent();
+    stage.reply_honestly(sent);
+    assert!(stage.is_signed(&five));
+    submit(&mut stage, "four", 4);
+    assert!(stage.sent().is_empty());
+}
