@@ -223,17 +223,42 @@ impl Waiting {
 
 /// Lays what is known about the course or end of a release over what the store knew before.
 pub fn lay_over(release: &mut v1::Release, change: &v1::Release) {
-    release.state = change.state;
-    release.waiting_for.clone_from(&change.waiting_for);
-    release.refusals.clone_from(&change.refusals);
-    release.signatures_done = change.signatures_done;
-    release.signed_by.clone_from(&change.signed_by);
-    release.key.clone_from(&change.key);
-    release.finished_at = change.finished_at;
-    release.files.clone_from(&change.files);
+    // All fields by name, so that a new one does not compile until it is decided which side it belongs to.
+    let v1::Release {
+        state,
+        waiting_for,
+        refusals,
+        signatures_done,
+        signed_by,
+        key,
+        finished_at,
+        overtaken_by,
+        files,
+        evidence,
+        // What was asked for, and what the log says of it: the store knows.
+        release_id: _,
+        request_id: _,
+        requester: _,
+        content: _,
+        created_at: _,
+        signatures_total: _,
+        embargo_until: _,
+        log_index: _,
+        proven_at: _,
+        disclosed_at: _,
+    } = change;
+    release.state = *state;
+    release.waiting_for.clone_from(waiting_for);
+    release.refusals.clone_from(refusals);
+    release.signatures_done = *signatures_done;
+    release.signed_by.clone_from(signed_by);
+    release.key.clone_from(key);
+    release.finished_at = *finished_at;
+    release.overtaken_by = *overtaken_by;
+    release.files.clone_from(files);
     // It only grows, and whichever of the two was read later has more.
-    if change.evidence.len() > release.evidence.len() {
-        release.evidence.clone_from(&change.evidence);
+    if evidence.len() > release.evidence.len() {
+        release.evidence.clone_from(evidence);
     }
 }
 

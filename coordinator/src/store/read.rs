@@ -483,13 +483,8 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
     release.message.proven_at = time(PROVEN_AT)?;
     release.message.content = Some(v1::ReleaseContent::decode(content.as_slice()).map_err(failed)?);
     if let Some(outcome) = outcome {
-        let outcome = v1::Release::decode(outcome.as_slice()).map_err(failed)?;
-        release.message.refusals = outcome.refusals;
-        release.message.signed_by = outcome.signed_by;
-        release.message.key = outcome.key;
-        release.message.signatures_done = outcome.signatures_done;
-        release.message.finished_at = outcome.finished_at;
-        release.message.overtaken_by = outcome.overtaken_by;
+        // It holds the fields of the end, and none of those above.
+        release.message.merge(outcome.as_slice()).map_err(failed)?;
     }
     Ok(release)
 }

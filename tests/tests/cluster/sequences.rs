@@ -90,11 +90,18 @@ async fn what_waits_is_overtaken() {
         waiting.push(id);
     }
     let (first, content) = asked(&cluster, under("three"), &[]).await;
+    let channel = cluster.channel("pipeline").await;
+    let follow = |id: &String| {
+        let (channel, id) = (channel.clone(), id.clone());
+        async move { finished(channel, &id, SOON).await }
+    };
+    let watched = tokio::spawn(futures::future::join_all(waiting.iter().map(follow)));
     add(&cluster, &first, &documents(&first, &content)).await;
     let ended = finished(cluster.channel("pipeline").await, &first, SOON).await;
     assert_eq!(ended.state(), v1::ReleaseState::Signed, "{ended:?}");
-    for id in &waiting {
-        let ended = finished(cluster.channel("pipeline").await, id, SOON).await;
+    let watched = watched.await.unwrap();
+    let read = futures::future::join_all(waiting.iter().map(follow)).await;
+    for ended in watched.into_iter().chain(read) {
         assert_eq!((ended.state(), ended.overtaken_by), (v1::ReleaseState::Overtaken, 5));
     }
     let status =
