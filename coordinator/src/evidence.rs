@@ -53,9 +53,30 @@ impl SignRelease {
         self.store
             .check_budget(Charge { owner: owner.clone(), requests, bytes, at, hourly: self.hourly })
             .await?;
-        let patience = Duration::from_secs(limits::TURN_SECONDS);
-        let _turn = Turn::begin(self.reading.wait(owner, 1, patience).await?, bytes);
+        let _turn = self.turn(owner, bytes).await?;
         read(given, least).await
+    }
+
+    /// Work on about `bytes` of one party's. If they are many, when it is its turn, and beside what serves everybody.
+    ///
+    /// # Errors
+    /// [`Error::Full`]
+    pub(crate) async fn in_turn<R: Send + 'static>(
+        &self,
+        owner: &Owner,
+        bytes: usize,
+        work: impl FnOnce() -> R + Send + 'static,
+    ) -> Result<R> {
+        if count(bytes) < limits::LARGE_WORK_BYTES {
+            return Ok(work());
+        }
+        let _turn = self.turn(owner, count(bytes)).await?;
+        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopping)
+    }
+
+    async fn turn(&self, owner: &Owner, bytes: u64) -> Result<Turn> {
+        let patience = Duration::from_secs(limits::TURN_SECONDS);
+        Ok(Turn::begin(self.reading.wait(owner, 1, patience).await?, bytes))
     }
 
     /// Adds documents to a release that is not final: durable and in the log once this returns, and on their way to the
@@ -127,10 +148,10 @@ impl Document {
     }
 }
 
-/// How many documents are read at a time. Parties take turns.
+/// How many requests with documents, or large ones, are read at a time. Parties take turns.
 #[must_use]
 pub fn reading() -> Arc<Bound> {
-    let (what, key) = ("requests with documents being read", "max_calls");
+    let (what, key) = ("requests being read that are large or have documents", "max_calls");
     Bound::new(Limit { what, key, most: limits::READING_EVIDENCE, retry: Duration::from_secs(1) })
 }
 

@@ -159,9 +159,9 @@ pub const MAX_CALLS: u32 = 65_536;
 /// calls share one commit of the store, and nobody waits long behind another name's.
 pub const MAX_TURNS: u64 = 256;
 
-/// Bytes from which a turn at reading is followed by a pause of its name, three times as long as it took: a release of some
-/// hundred files, the documents of a release, or a page of releases, which is counted at its largest. What a pipeline in a
-/// hurry reads is smaller.
+/// Bytes from which work is done in turns of its name, each followed by a pause three times as long as it took: a request for
+/// a release of some hundred files, its documents, or a page of releases, which is counted at its largest. What a pipeline in
+/// a hurry sends and reads is smaller.
 pub const LARGE_WORK_BYTES: u64 = 32 << 10;
 
 /// See [`LARGE_WORK_BYTES`].
@@ -394,6 +394,10 @@ pub const HEAVY_RESTS: u64 = 1;
 /// Milliseconds after the last signature requested for others in which a requester may be heavy: longer than a busy pipeline is between
 /// two releases, and so short that hardly anybody's budget keeps another heavy for most of an hour.
 pub const HEAVY_MS: u64 = 200;
+
+/// Or, if that is longer, as long as this many batches lately took, up to [`USUAL_MS`]: on a slow or busy machine a pipeline takes
+/// longer between two releases.
+pub const HEAVY_BATCHES: u64 = 8;
 
 /// A requester is heavy if it requests more than this multiple of the signatures of all others together …
 pub const HEAVY_TIMES: u64 = 3;

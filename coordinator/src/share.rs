@@ -232,6 +232,8 @@ struct State {
     authorities: HashMap<Arc<str>, u64>,
     /// The calls that wait for room, by name; the name whose turn it is comes first.
     waiting: VecDeque<(Owner, VecDeque<Waiter>)>,
+    /// Names whose calls wait whatever room there is, and until when: see [`Turn`].
+    resting: HashMap<Arc<str>, Instant>,
     /// What may be taken from its holder, by name, oldest first.
     revocable: HashMap<Arc<str>, VecDeque<Revocable>>,
     next_id: u64,
@@ -412,6 +414,17 @@ impl Bound {
         self.hand_out(granted);
     }
 
+    fn rested(self: &Arc<Self>, who: &Arc<str>) {
+        let granted = {
+            let mut state = self.state();
+            if state.resting.get(who).is_some_and(|until| *until <= Instant::now()) {
+                state.resting.remove(who);
+            }
+            state.grant(&self.limit)
+        };
+        self.hand_out(granted);
+    }
+
     fn hand_out(self: &Arc<Self>, granted: Vec<(Owner, Waiter)>) {
         for (owner, Waiter { amount, granted }) in granted {
             // A call that no longer waits gives it back here.
@@ -483,6 +496,7 @@ impl State {
             }
             passed_over += 1;
             if let Some(first) = queue.front()
+                && !self.resting.contains_key(&owner.who)
                 && limit.check(&owner, self.held(&owner), first.amount).is_ok()
                 && let Some(first) = queue.pop_front()
             {
@@ -573,11 +587,11 @@ impl Share {
     }
 }
 
-/// A turn at work of which everybody's processors suffer. After large work it is kept for three times as long as that
-/// took: a name that does it again and again leaves most of the time to others.
+/// A turn at work of which everybody's processors suffer. After large work its name has no further turn for three times as
+/// long as that took: a name that does it again and again leaves most of the time to others.
 #[derive(Debug)]
 pub struct Turn {
-    share: Option<Share>,
+    share: Share,
     began: Instant,
     is_large: bool,
 }
@@ -586,21 +600,30 @@ impl Turn {
     /// A turn that begins now, at work of about `bytes`.
     #[must_use]
     pub fn begin(share: Share, bytes: u64) -> Self {
-        Self { share: Some(share), began: Instant::now(), is_large: bytes >= limits::LARGE_WORK_BYTES }
+        Self { share, began: Instant::now(), is_large: bytes >= limits::LARGE_WORK_BYTES }
     }
 }
 
 impl Drop for Turn {
     fn drop(&mut self) {
-        let Some(share) = self.share.take().filter(|_| self.is_large) else { return };
-        let rest = self.began.elapsed().saturating_mul(limits::LARGE_WORK_RESTS);
         // At the end of the process nobody waits for it.
-        if let Ok(runtime) = tokio::runtime::Handle::try_current() {
-            runtime.spawn(async move {
-                tokio::time::sleep(rest.min(Duration::from_millis(limits::REST_MOST_MS))).await;
-                drop(share);
-            });
-        }
+        let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| self.is_large) else {
+            return;
+        };
+        let rest = self.began.elapsed().saturating_mul(limits::LARGE_WORK_RESTS);
+        let until = Instant::now() + rest.min(Duration::from_millis(limits::REST_MOST_MS));
+        let (bound, who) = (Arc::clone(&self.share.bound), Arc::clone(&self.share.owner.who));
+        // A name may have several turns at a time.
+        bound
+            .state()
+            .resting
+            .entry(Arc::clone(&who))
+            .and_modify(|end| *end = until.max(*end))
+            .or_insert(until);
+        runtime.spawn(async move {
+            tokio::time::sleep_until(until).await;
+            bound.rested(&who);
+        });
     }
 }
 

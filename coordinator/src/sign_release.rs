@@ -49,7 +49,7 @@ pub struct SignRelease {
     pub hourly: Hourly,
     /// How many requests may be under embargo.
     pub embargoes: Limit,
-    /// Bounds how many requests have their evidence read at a time.
+    /// Bounds how many requests that are large or have documents are read at a time.
     pub reading: Arc<Bound>,
     /// Public keys.
     pub keyring: Keyring,
@@ -196,13 +196,15 @@ impl SignRelease {
         let given = std::mem::take(&mut message.evidence);
         let now = self.clock.now();
         let embargo = embargo::until(message.embargo_until, now);
-        let release = Arc::new(release_from_request(message, now)?);
+        let size = message.encoded_len();
+        let read = move || release_from_request(message, now).map(Arc::new);
+        let release = self.in_turn(&owner, size, read).await??;
         self.clients.may_ask(&requester, release.class(), release.product())?;
         if !given.is_empty()
             && let Some(known) = self.store.release_of_request(&requester, &request_id).await?
         {
             // Its documents are not read again.
-            return self.known(&known, &release).await;
+            return self.known(&owner, &known, &release).await;
         }
         let release_id =
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
@@ -228,7 +230,7 @@ impl SignRelease {
             // Whoever asks for a release that is admitted already takes no room, and must not lose its answer; nor may
             // its embargo be over.
             Err(full) => match self.store.release_of_request(&requester, &request_id).await? {
-                Some(known) => return self.known(&known, &release).await,
+                Some(known) => return self.known(&owner, &known, &release).await,
                 None => return Err(full),
             },
         };
@@ -242,9 +244,12 @@ impl SignRelease {
             evidence: documents.iter().map(|document| document.digest).collect(),
             embargo,
         };
-        let (logged, entry) = logged(&release, &terms);
+        let asked = Arc::clone(&release);
+        let log = move || (logged(&asked, &terms), terms);
+        let ((logged, entry), terms) = self.in_turn(&owner, encoded.len(), log).await?;
         let lasting = lasting_bytes(&release, encoded.len().saturating_add(logged.entry.len()), &documents);
-        let charge = Charge { owner, requests: 1, bytes: lasting, at: now, hourly: self.hourly };
+        let charge =
+            Charge { owner: owner.clone(), requests: 1, bytes: lasting, at: now, hourly: self.hourly };
         let new = NewRelease {
             release_id: release_id.clone(),
             requester: requester.clone(),
@@ -282,7 +287,7 @@ impl SignRelease {
         });
         let (number, index) = match admission.await? {
             Admission::New(number, index) => (number, index),
-            Admission::Known(known) => return self.known(&known, &submission.release).await,
+            Admission::Known(known) => return self.known(&owner, &known, &submission.release).await,
         };
         message.log_index = index;
         message.evidence = infos(index);
@@ -318,13 +323,16 @@ impl SignRelease {
     }
 
     /// The release of an earlier request, if it was the same one.
-    async fn known(&self, id: &ReleaseId, asked: &VerifiedRelease) -> Result<Admitted> {
+    async fn known(&self, owner: &Owner, id: &ReleaseId, asked: &Arc<VerifiedRelease>) -> Result<Admitted> {
         let stored = self.store.release(id).await?;
         let mut message = stored
             .map(|stored| stored.message)
             .ok_or_else(|| Error::Store { reason: format!("{id} is known but not there") })?;
-        let content = message.content.clone().unwrap_or_default();
-        if release_from_content(content)?.request_digest() != asked.request_digest() {
+        let (content, asked) = (message.content.clone().unwrap_or_default(), Arc::clone(asked));
+        let compare = move || {
+            release_from_content(content).map(|known| known.request_digest() == asked.request_digest())
+        };
+        if !self.in_turn(owner, message.encoded_len(), compare).await?? {
             return Err(Error::RequestIdReused {
                 request_id: message.request_id,
                 release_id: message.release_id,

@@ -25,6 +25,8 @@ pub struct Costs {
     halved: Millis,
     /// Whose they were and when: the last, and the last of somebody else.
     last: [Option<(Requester, Millis)>; 2],
+    /// Microseconds that batches of usual requesters lately took, on average.
+    batch_us: u64,
 }
 
 /// How a requester's releases of a class share the nodes' time with those of others, the lightest first.
@@ -150,6 +152,12 @@ impl Costs {
         self.last[0] = Some((requester.clone(), now));
     }
 
+    /// Records how long a batch of usual requesters took.
+    pub fn batch_took(&mut self, ms: u64) {
+        let old = self.batch_us;
+        self.batch_us = old.saturating_sub(old / 8).saturating_add(ms.saturating_mul(1_000) / 8);
+    }
+
     /// Whether anybody's load may be other than usual.
     #[must_use]
     pub fn are_there(&self) -> bool {
@@ -167,8 +175,10 @@ impl Costs {
     /// Nobody is heavy while no others are there, nor for a class of which it asks for little. A trickle of small
     /// releases makes nobody else heavy for long.
     fn is_heavy(&self, now: Millis, class: Class, requester: &Requester) -> bool {
+        let batches = (self.batch_us / 1_000).saturating_mul(limits::HEAVY_BATCHES);
+        let present = batches.clamp(limits::HEAVY_MS, limits::USUAL_MS);
         let mut last = self.last.iter().flatten().filter(|(who, _)| who != requester);
-        if !last.any(|(_, at)| at.plus(limits::HEAVY_MS) > now) {
+        if !last.any(|(_, at)| at.plus(present) > now) {
             return false;
         }
         let Some(asked) = self.asked.get(requester) else { return false };
@@ -308,6 +318,14 @@ mod tests {
         let heavy_at = |costs: &Costs, ms| costs.expected(Millis(ms), CLASS, &mass).load() == Load::Heavy;
         assert!(heavy_at(&costs, limits::HEAVY_MS - 1));
         assert!(!heavy_at(&costs, limits::HEAVY_MS), "nobody else asks any more");
+        // Where batches take long, so do the pauses between two releases of a pipeline.
+        let slow = 2 * limits::HEAVY_MS / limits::HEAVY_BATCHES;
+        (0..100).for_each(|_| costs.batch_took(slow));
+        assert!(heavy_at(&costs, limits::HEAVY_MS) && !heavy_at(&costs, 2 * limits::HEAVY_MS));
+        (0..100).for_each(|_| costs.batch_took(10 * slow));
+        assert!(heavy_at(&costs, limits::USUAL_MS - 1) && !heavy_at(&costs, limits::USUAL_MS));
+        (0..100).for_each(|_| costs.batch_took(1));
+        assert!(!heavy_at(&costs, limits::HEAVY_MS));
         let later = 11 * limits::ASKED_HALVES_MS;
         costs.asked(Millis(later), Load::Usual, CLASS, &mass, 5_000);
         assert!(!heavy_at(&costs, later) && costs.asked.len() == 1);

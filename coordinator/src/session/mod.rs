@@ -508,6 +508,9 @@ impl Engine {
     /// Signatures are there, or somebody is to blame.
     fn aggregated(&mut self, result: AggregateResult) {
         let Some(session) = self.sessions.remove(&result.batch) else { return };
+        if session.lane.load == Load::Usual {
+            self.costs.batch_took(self.queue.now().0.saturating_sub(session.started.0));
+        }
         let mut culprits = BTreeMap::new();
         for (item, slots) in session.items().iter().zip(result.items) {
             let mut failed = Vec::new();

@@ -162,4 +162,14 @@ async fn large_work_is_followed_by_a_pause_of_its_name() {
     assert_eq!(work(&alice, limits::LARGE_WORK_BYTES, 0).await, Duration::ZERO);
     assert_eq!(work(&mallory, limits::LARGE_WORK_BYTES, 5_000).await, ms(300));
     assert_eq!(work(&mallory, 0, 0).await, ms(limits::REST_MOST_MS));
+
+    // While they rest, names of one authority keep no room from another name of it.
+    for name in ["m1", "m2", "m3", "m4"] {
+        assert_eq!(work(&Owner::new(name, "one"), limits::LARGE_WORK_BYTES, 100).await, Duration::ZERO);
+    }
+    assert_eq!(bound.used(), 0);
+    assert_eq!(work(&alice, 0, 0).await, Duration::ZERO);
+    assert_eq!(work(&Owner::new("m4", "one"), 0, 0).await, ms(300));
+    tokio::time::sleep(ms(limits::REST_MOST_MS)).await;
+    assert!(bound.state().resting.is_empty());
 }

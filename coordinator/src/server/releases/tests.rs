@@ -458,6 +458,24 @@ async fn documents_are_read_once_there_is_room_and_by_turns() {
     assert_eq!(ask(large()).await.unwrap().release_id, known.release_id, "what is admitted keeps its answer");
 }
 
+/// Thousands of files take a while to check and to log: one request after the other, and in between who asks for little.
+#[tokio::test]
+async fn large_requests_are_admitted_by_turns() {
+    let (_folder, core, _publisher, _api) = started().await;
+    let file = |number: u32| v1::Artifact { name: format!("{number}.bin"), sha256: vec![1; 32] };
+    let large =
+        || v1::CreateReleaseRequest { artifacts: (0..1_000).map(file).collect(), ..request("large", 1) };
+    let moment = std::time::Duration::from_millis(300);
+    for what in ["new", "known"] {
+        let turn = core.signing.reading.take(&owner("pipeline:ci"), 1).unwrap();
+        let mut waits = std::pin::pin!(core.ask(large()));
+        assert!(tokio::time::timeout(moment, waits.as_mut()).await.is_err(), "{what}: another has its turn");
+        core.ask(request(&format!("small-{what}"), 2)).await.unwrap();
+        drop(turn);
+        waits.await.unwrap();
+    }
+}
+
 /// A commitment is opened with the evidence that came with its request, although the request was logged long
 /// before.
 #[tokio::test]
