@@ -7,7 +7,7 @@ use std::{
     io::{Read as _, Seek as _, SeekFrom},
     ops::Range,
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use memchr::memmem;
@@ -15,6 +15,7 @@ use rutli_tests::{
     cluster::{Cluster, Setup},
     releases::{build, sign},
 };
+use tokio::time::Instant;
 
 use super::{
     SOON,
