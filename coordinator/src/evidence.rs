@@ -34,7 +34,8 @@ pub struct Document {
 }
 
 impl SignRelease {
-    /// [`read`] for one party, once its budget has room and it is its turn: parsing megabytes of JSON takes a while.
+    /// [`read`] for one party, once its budget has room and it is its turn, unless that has begun: parsing megabytes of JSON
+    /// takes a while.
     ///
     /// # Errors
     /// [`Error::Full`], and those of [`read`]
@@ -43,6 +44,7 @@ impl SignRelease {
         owner: &Owner,
         given: Vec<Bytes>,
         least: usize,
+        turn: &mut Option<Turn>,
     ) -> Result<Vec<Document>> {
         check_evidence(&given, least)?;
         if given.is_empty() {
@@ -53,25 +55,21 @@ impl SignRelease {
         self.store
             .check_budget(Charge { owner: owner.clone(), requests, bytes, at, hourly: self.hourly })
             .await?;
-        let _turn = self.turn(owner, bytes).await?;
+        if turn.is_none() {
+            *turn = Some(self.turn(owner, bytes).await?);
+        }
         read(given, least).await
     }
 
-    /// Work on about `bytes` of one party's. If they are many, when it is its turn, and beside what serves everybody.
+    /// A turn of one party at work on about `bytes` of what it sent; none if they are few.
     ///
     /// # Errors
     /// [`Error::Full`]
-    pub(crate) async fn in_turn<R: Send + 'static>(
-        &self,
-        owner: &Owner,
-        bytes: usize,
-        work: impl FnOnce() -> R + Send + 'static,
-    ) -> Result<R> {
-        if count(bytes) < limits::LARGE_WORK_BYTES {
-            return Ok(work());
+    pub(crate) async fn turn_if_large(&self, owner: &Owner, bytes: u64) -> Result<Option<Turn>> {
+        match bytes {
+            0..limits::LARGE_WORK_BYTES => Ok(None),
+            large => self.turn(owner, large).await.map(Some),
         }
-        let _turn = self.turn(owner, count(bytes)).await?;
-        tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopping)
     }
 
     async fn turn(&self, owner: &Owner, bytes: u64) -> Result<Turn> {
@@ -145,6 +143,20 @@ impl Document {
             size: u32::try_from(self.bytes.len()).unwrap_or(u32::MAX),
             log_index,
         }
+    }
+}
+
+/// Work that is done beside the threads that serve everybody, if it is large.
+///
+/// # Errors
+/// [`Error::Stopping`]
+pub(crate) async fn aside<R: Send + 'static>(
+    is_large: bool,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R> {
+    match is_large {
+        false => Ok(work()),
+        true => tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopping),
     }
 }
 

@@ -87,7 +87,7 @@ pub const CHARGED_PER_SIGNATURE: u64 = 512;
 /// Bytes that are charged for each document of evidence beside its own: row, index and entry.
 pub const CHARGED_PER_DOCUMENT: u64 = 1 << 10;
 
-/// Requests whose evidence is read at a time, at most one per name: nobody keeps all processors busy with megabytes of JSON.
+/// Requests that are large or have evidence, and are worked on at a time, at most one per name: nobody keeps all processors busy with megabytes of JSON.
 pub const READING_EVIDENCE: u64 = 4;
 
 /// Pieces of evidence of one release that one party brings, so that nobody fills a release's room for the others: a pipeline
@@ -163,6 +163,9 @@ pub const MAX_TURNS: u64 = 256;
 /// a release of some hundred files, its documents, or a page of releases, which is counted at its largest. What a pipeline in
 /// a hurry sends and reads is smaller.
 pub const LARGE_WORK_BYTES: u64 = 32 << 10;
+
+/// Files from which a request is large: each is checked, encoded several times and logged.
+pub const LARGE_WORK_FILES: u64 = 64;
 
 /// See [`LARGE_WORK_BYTES`].
 pub const LARGE_WORK_RESTS: u32 = 3;
@@ -395,9 +398,12 @@ pub const HEAVY_RESTS: u64 = 1;
 /// two releases, and so short that hardly anybody's budget keeps another heavy for most of an hour.
 pub const HEAVY_MS: u64 = 200;
 
-/// Or, if that is longer, as long as this many batches lately took, up to [`USUAL_MS`]: on a slow or busy machine a pipeline takes
-/// longer between two releases.
+/// Or, if that is longer, as long as this many batches lately took: on a slow or busy machine, or over a long way, a pipeline
+/// takes longer between two releases.
 pub const HEAVY_BATCHES: u64 = 8;
+
+/// Milliseconds of the longest such time.
+pub const HEAVY_MOST_MS: u64 = 400;
 
 /// A requester is heavy if it requests more than this multiple of the signatures of all others together …
 pub const HEAVY_TIMES: u64 = 3;

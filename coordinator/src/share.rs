@@ -233,10 +233,16 @@ struct State {
     /// The calls that wait for room, by name; the name whose turn it is comes first.
     waiting: VecDeque<(Owner, VecDeque<Waiter>)>,
     /// Names whose calls wait whatever room there is, and until when: see [`Turn`].
-    resting: HashMap<Arc<str>, Instant>,
+    resting: HashMap<Arc<str>, Rest>,
     /// What may be taken from its holder, by name, oldest first.
     revocable: HashMap<Arc<str>, VecDeque<Revocable>>,
     next_id: u64,
+}
+
+#[derive(Debug)]
+struct Rest {
+    until: Instant,
+    authority: Option<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -417,7 +423,7 @@ impl Bound {
     fn rested(self: &Arc<Self>, who: &Arc<str>) {
         let granted = {
             let mut state = self.state();
-            if state.resting.get(who).is_some_and(|until| *until <= Instant::now()) {
+            if state.resting.get(who).is_some_and(|rest| rest.until <= Instant::now()) {
                 state.resting.remove(who);
             }
             state.grant(&self.limit)
@@ -511,6 +517,22 @@ impl State {
         granted
     }
 
+    /// Has a name rest after work that took so long; gives until when.
+    fn rest(&mut self, owner: &Owner, took: Duration) -> Instant {
+        let authority = owner.authority.clone();
+        let now = Instant::now();
+        let others = self.resting.iter().filter(|(who, rest)| {
+            authority.is_some() && rest.authority == authority && **who != owner.who && rest.until > now
+        });
+        let names = u32::try_from(others.count()).unwrap_or(u32::MAX).saturating_add(1);
+        let rest = took.saturating_mul(limits::LARGE_WORK_RESTS).saturating_mul(names);
+        let until = now + rest.min(Duration::from_millis(limits::REST_MOST_MS));
+        // A name may have several turns at a time.
+        let own = self.resting.entry(Arc::clone(&owner.who)).or_insert(Rest { until, authority });
+        own.until = own.until.max(until);
+        own.until
+    }
+
     /// The name that holds most of what may be revoked, of all or among those of one authority.
     fn greatest(&self, among: Option<&str>) -> Option<(Arc<str>, u64)> {
         let counts = self.revocable.iter().filter(|(_, held)| {
@@ -588,7 +610,8 @@ impl Share {
 }
 
 /// A turn at work of which everybody's processors suffer. After large work its name has no further turn for three times as
-/// long as that took: a name that does it again and again leaves most of the time to others.
+/// long as that took, and for as much more as other names of its authority rest: one that does it again and again, under
+/// whatever names, leaves most of the time to others.
 #[derive(Debug)]
 pub struct Turn {
     share: Share,
@@ -610,16 +633,10 @@ impl Drop for Turn {
         let Some(runtime) = tokio::runtime::Handle::try_current().ok().filter(|_| self.is_large) else {
             return;
         };
-        let rest = self.began.elapsed().saturating_mul(limits::LARGE_WORK_RESTS);
-        let until = Instant::now() + rest.min(Duration::from_millis(limits::REST_MOST_MS));
-        let (bound, who) = (Arc::clone(&self.share.bound), Arc::clone(&self.share.owner.who));
-        // A name may have several turns at a time.
-        bound
-            .state()
-            .resting
-            .entry(Arc::clone(&who))
-            .and_modify(|end| *end = until.max(*end))
-            .or_insert(until);
+        let (bound, owner) = (Arc::clone(&self.share.bound), self.share.owner.clone());
+        let took = self.began.elapsed();
+        let until = bound.state().rest(&owner, took);
+        let who = owner.who;
         runtime.spawn(async move {
             tokio::time::sleep_until(until).await;
             bound.rested(&who);

@@ -13,8 +13,8 @@ use prost::{Message as _, bytes::Bytes};
 use rutli_log::{Entry, Hash, entry::RequestTerms};
 use rutli_release::{ReleaseId, RequestId, Requester, VerifiedRelease};
 use rutli_wire::{
-    convert::{release_from_content, release_from_request, release_to_content},
-    link::{LoggedEntry, LoggedEvidence},
+    convert::{check_counts, release_from_request, release_to_content},
+    link::{LoggedEntry, LoggedEvidence, check_evidence},
     role::Party,
     v1,
 };
@@ -30,7 +30,7 @@ use crate::{
     keyring::Keyring,
     limits, publish,
     session::{Outcome, Sessions, Stopped, Submission},
-    share::{Bound, Held, Limit, Owner},
+    share::{Bound, Held, Limit, Owner, Turn},
     store::{Admission, Charge, Health, Hourly, NewLogged, NewRelease, ReleaseNumber, Store, StoredRelease},
     waiting::{Slot, Waiting},
 };
@@ -194,22 +194,29 @@ impl SignRelease {
         let request_id = RequestId::new(message.request_id.as_str())
             .map_err(|error| Error::Field { field: "request_id", problem: error.to_string() })?;
         let given = std::mem::take(&mut message.evidence);
+        // What waits for its turn is no larger than a request may be.
+        check_counts(&message)?;
+        check_evidence(&given, 0)?;
+        let mut turn = self.turn_if_large(&owner, work_bytes(&message)).await?;
+        let is_large = turn.is_some();
         let now = self.clock.now();
         let embargo = embargo::until(message.embargo_until, now);
-        let size = message.encoded_len();
-        let read = move || release_from_request(message, now).map(Arc::new);
-        let release = self.in_turn(&owner, size, read).await??;
+        let read = move || {
+            let release = release_from_request(message, now)?;
+            let content = release_to_content(&release);
+            let encoded = content.encode_to_vec();
+            Ok::<_, Error>((Arc::new(release), content, encoded))
+        };
+        let (release, content, encoded) = evidence::aside(is_large, read).await??;
         self.clients.may_ask(&requester, release.class(), release.product())?;
         if !given.is_empty()
             && let Some(known) = self.store.release_of_request(&requester, &request_id).await?
         {
             // Its documents are not read again.
-            return self.known(&owner, &known, &release).await;
+            return self.known(&known, &release).await;
         }
         let release_id =
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
-        let content = release_to_content(&release);
-        let encoded = content.encode_to_vec();
         let bytes = given.iter().map(Bytes::len).fold(encoded.len(), usize::saturating_add);
         let embargoes = match embargo {
             Ok(Some(_)) => self.store.embargoes(&requester, &owner).await?,
@@ -223,18 +230,17 @@ impl SignRelease {
             }
             let slot = self.waiting.reserve(release.class(), &owner, bytes)?;
             // Cheap refusals come before documents are read.
-            Ok((embargo, slot, self.brought(&requester, &owner, given).await?))
+            Ok((embargo, slot, self.brought(&requester, &owner, given, &mut turn).await?))
         };
         let (embargo, mut slot, documents) = match room.await {
             Ok(room) => room,
             // Whoever asks for a release that is admitted already takes no room, and must not lose its answer; nor may
             // its embargo be over.
             Err(full) => match self.store.release_of_request(&requester, &request_id).await? {
-                Some(known) => return self.known(&owner, &known, &release).await,
+                Some(known) => return self.known(&known, &release).await,
                 None => return Err(full),
             },
         };
-        let _admitting = self.admitting()?;
         let signatures = u32::try_from(release.signable_count()).unwrap_or(u32::MAX);
         let terms = RequestTerms {
             release_id: release_id.clone(),
@@ -244,17 +250,25 @@ impl SignRelease {
             evidence: documents.iter().map(|document| document.digest).collect(),
             embargo,
         };
-        let asked = Arc::clone(&release);
-        let log = move || (logged(&asked, &terms), terms);
-        let ((logged, entry), terms) = self.in_turn(&owner, encoded.len(), log).await?;
-        let lasting = lasting_bytes(&release, encoded.len().saturating_add(logged.entry.len()), &documents);
-        let charge =
-            Charge { owner: owner.clone(), requests: 1, bytes: lasting, at: now, hourly: self.hourly };
+        let (asked, documents_last) = (Arc::clone(&release), evidence::lasting_bytes(&documents));
+        let size = encoded.len();
+        let draft = move || {
+            let (logged, entry) = logged(&asked, &terms);
+            let recorded = size.saturating_add(logged.entry.len());
+            let lasting = lasting_bytes(&asked, recorded).saturating_add(documents_last);
+            (logged, entry, lasting, asked.request_digest(), terms)
+        };
+        let (logged, entry, lasting, request_digest, terms) = evidence::aside(is_large, draft).await?;
+        drop(turn);
+        let at = self.clock.now();
+        let charge = Charge { owner, requests: 1, bytes: lasting, at, hourly: self.hourly };
+        // Last of all that waits: whatever is to be taken up waits for what is being admitted.
+        let admitting = self.admitting()?;
         let new = NewRelease {
             release_id: release_id.clone(),
             requester: requester.clone(),
             request_id,
-            request_digest: release.request_digest(),
+            request_digest,
             channel: release.channel_key(),
             sequence: release.sequence(),
             content: encoded,
@@ -287,8 +301,9 @@ impl SignRelease {
         });
         let (number, index) = match admission.await? {
             Admission::New(number, index) => (number, index),
-            Admission::Known(known) => return self.known(&owner, &known, &submission.release).await,
+            Admission::Known(known) => return self.known(&known, &submission.release).await,
         };
+        drop(admitting);
         message.log_index = index;
         message.evidence = infos(index);
         let Submission { release_id, requester, release, .. } = &submission;
@@ -314,8 +329,9 @@ impl SignRelease {
         requester: &Requester,
         owner: &Owner,
         given: Vec<Bytes>,
+        turn: &mut Option<Turn>,
     ) -> Result<Vec<Document>> {
-        let documents = self.read_evidence(owner, given, 0).await?;
+        let documents = self.read_evidence(owner, given, 0, turn).await?;
         let pipeline = evidence::submitter(&Party::Pipeline(requester.clone()));
         evidence::check_room(&[], &pipeline, &documents.iter().collect::<Vec<_>>())
             .map_err(|problem| Error::Field { field: "evidence", problem })?;
@@ -323,16 +339,11 @@ impl SignRelease {
     }
 
     /// The release of an earlier request, if it was the same one.
-    async fn known(&self, owner: &Owner, id: &ReleaseId, asked: &Arc<VerifiedRelease>) -> Result<Admitted> {
+    async fn known(&self, id: &ReleaseId, asked: &VerifiedRelease) -> Result<Admitted> {
         let stored = self.store.release(id).await?;
-        let mut message = stored
-            .map(|stored| stored.message)
-            .ok_or_else(|| Error::Store { reason: format!("{id} is known but not there") })?;
-        let (content, asked) = (message.content.clone().unwrap_or_default(), Arc::clone(asked));
-        let compare = move || {
-            release_from_content(content).map(|known| known.request_digest() == asked.request_digest())
-        };
-        if !self.in_turn(owner, message.encoded_len(), compare).await?? {
+        let StoredRelease { mut message, request_digest, .. } =
+            stored.ok_or_else(|| Error::Store { reason: format!("{id} is known but not there") })?;
+        if request_digest != asked.request_digest() {
             return Err(Error::RequestIdReused {
                 request_id: message.request_id,
                 release_id: message.release_id,
@@ -521,13 +532,20 @@ impl Order {
 
 /// By how much a release may make store and log grow, however it ends: its content and entry (`recorded`),
 /// its evidence, its statement, and what a signature of each of its files adds.
-fn lasting_bytes(release: &VerifiedRelease, recorded: usize, documents: &[Document]) -> u64 {
+fn lasting_bytes(release: &VerifiedRelease, recorded: usize) -> u64 {
     let count = |count: usize| u64::try_from(count).unwrap_or(u64::MAX);
     let statements = count(release.statement().len()).saturating_mul(limits::CHARGED_STATEMENTS);
     let signatures = count(release.signable_count()).saturating_mul(limits::CHARGED_PER_SIGNATURE);
-    [count(recorded), evidence::lasting_bytes(documents), statements, signatures, limits::CHARGED_PER_RELEASE]
+    [count(recorded), statements, signatures, limits::CHARGED_PER_RELEASE]
         .into_iter()
         .fold(0, u64::saturating_add)
+}
+
+/// How large the work on a request is, in bytes: most of it is done once for each file.
+fn work_bytes(message: &v1::CreateReleaseRequest) -> u64 {
+    let files = u64::try_from(message.artifacts.len()).unwrap_or(u64::MAX);
+    let bytes = u64::try_from(message.encoded_len()).unwrap_or(u64::MAX);
+    bytes.max(files.saturating_mul(limits::LARGE_WORK_BYTES / limits::LARGE_WORK_FILES))
 }
 
 /// What is told of that, once the request has its place in the log.

@@ -384,7 +384,7 @@ impl Api {
             }
             return self.visible(&reader, &release_id).await.map(|(_, release)| with_room(release, room));
         }
-        let documents = self.signing.read_evidence(&owner, evidence, 1).await?;
+        let documents = self.signing.read_evidence(&owner, evidence, 1, &mut None).await?;
         self.signing.add_evidence(stored, owner, documents).await?;
         self.visible(&reader, &release_id).await.map(|(_, release)| with_room(release, room))
     }

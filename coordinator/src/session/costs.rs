@@ -176,7 +176,7 @@ impl Costs {
     /// releases makes nobody else heavy for long.
     fn is_heavy(&self, now: Millis, class: Class, requester: &Requester) -> bool {
         let batches = (self.batch_us / 1_000).saturating_mul(limits::HEAVY_BATCHES);
-        let present = batches.clamp(limits::HEAVY_MS, limits::USUAL_MS);
+        let present = batches.clamp(limits::HEAVY_MS, limits::HEAVY_MOST_MS);
         let mut last = self.last.iter().flatten().filter(|(who, _)| who != requester);
         if !last.any(|(_, at)| at.plus(present) > now) {
             return false;
@@ -319,11 +319,11 @@ mod tests {
         assert!(heavy_at(&costs, limits::HEAVY_MS - 1));
         assert!(!heavy_at(&costs, limits::HEAVY_MS), "nobody else asks any more");
         // Where batches take long, so do the pauses between two releases of a pipeline.
-        let slow = 2 * limits::HEAVY_MS / limits::HEAVY_BATCHES;
-        (0..100).for_each(|_| costs.batch_took(slow));
-        assert!(heavy_at(&costs, limits::HEAVY_MS) && !heavy_at(&costs, 2 * limits::HEAVY_MS));
-        (0..100).for_each(|_| costs.batch_took(10 * slow));
-        assert!(heavy_at(&costs, limits::USUAL_MS - 1) && !heavy_at(&costs, limits::USUAL_MS));
+        let longer = limits::HEAVY_MS + 80;
+        (0..100).for_each(|_| costs.batch_took(longer / limits::HEAVY_BATCHES));
+        assert!(heavy_at(&costs, limits::HEAVY_MS) && !heavy_at(&costs, longer));
+        (0..100).for_each(|_| costs.batch_took(longer));
+        assert!(heavy_at(&costs, limits::HEAVY_MOST_MS - 1) && !heavy_at(&costs, limits::HEAVY_MOST_MS));
         (0..100).for_each(|_| costs.batch_took(1));
         assert!(!heavy_at(&costs, limits::HEAVY_MS));
         let later = 11 * limits::ASKED_HALVES_MS;

@@ -169,7 +169,10 @@ async fn large_work_is_followed_by_a_pause_of_its_name() {
     }
     assert_eq!(bound.used(), 0);
     assert_eq!(work(&alice, 0, 0).await, Duration::ZERO);
-    assert_eq!(work(&Owner::new("m4", "one"), 0, 0).await, ms(300));
+    // But the more of them rest, the longer.
+    assert_eq!(work(&Owner::new("m4", "one"), 0, 0).await, ms(900));
+    assert_eq!(work(&Owner::new("o", "other"), limits::LARGE_WORK_BYTES, 100).await, Duration::ZERO);
+    assert_eq!(work(&Owner::new("o", "other"), 0, 0).await, ms(300));
     tokio::time::sleep(ms(limits::REST_MOST_MS)).await;
     assert!(bound.state().resting.is_empty());
 }

@@ -23,6 +23,7 @@ use crate::{
     evidence::submitter,
     limits,
     share::{Held, Owner},
+    waiting::lay_over,
 };
 
 /// A release as the store has it.
@@ -37,6 +38,8 @@ pub struct StoredRelease {
     pub owner: Owner,
     /// Its entry in the log; none if it was admitted by a version without one.
     pub logged: Option<LoggedTerms>,
+    /// Of what was asked for: [`VerifiedRelease::request_digest`].
+    pub request_digest: Vec<u8>,
 }
 
 impl StoredRelease {
@@ -467,7 +470,9 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
         let requester = Requester::new(message.requester.as_str());
         let requester = requester.map_err(|error| sqlx::Error::Decode(error.into()))?;
         let owner = Owner::new(&submitter(&Party::Pipeline(requester)), row.try_get(AUTHORITY)?);
-        Ok((StoredRelease { number, message, owner, logged: None }, row.try_get(4)?, row.try_get(8)?))
+        let request_digest = row.try_get(REQUEST_DIGEST)?;
+        let release = StoredRelease { number, message, owner, logged: None, request_digest };
+        Ok((release, row.try_get(4)?, row.try_get(8)?))
     };
     let (mut release, content, outcome) = read().map_err(failed)?;
     check_checksums(row, &release, &content, outcome.as_deref()).map_err(failed)?;
@@ -483,8 +488,9 @@ fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
     release.message.proven_at = time(PROVEN_AT)?;
     release.message.content = Some(v1::ReleaseContent::decode(content.as_slice()).map_err(failed)?);
     if let Some(outcome) = outcome {
-        // It holds the fields of the end, and none of those above.
-        release.message.merge(outcome.as_slice()).map_err(failed)?;
+        let outcome = v1::Release::decode(outcome.as_slice()).map_err(failed)?;
+        let state = release.message.state;
+        lay_over(&mut release.message, &v1::Release { state, ..outcome });
     }
     Ok(release)
 }
@@ -501,7 +507,6 @@ fn check_checksums(
     let roster: Option<String> = row.try_get(LOG_INDEX + 1)?;
     let embargo_salt: Option<Vec<u8>> = row.try_get(LOG_INDEX + 3)?;
     let authority: String = row.try_get(AUTHORITY)?;
-    let request_digest: Vec<u8> = row.try_get(REQUEST_DIGEST)?;
     let [class, product, channel] = [1, 2, 3].map(|place| row.try_get::<String, _>(REQUEST_DIGEST + place));
     let (class, product, channel) = (class?, product?, channel?);
     let request = RequestRow {
@@ -509,7 +514,7 @@ fn check_checksums(
         release_id: &message.release_id,
         requester: &message.requester,
         request_id: &message.request_id,
-        request_digest: &request_digest,
+        request_digest: &release.request_digest,
         channel: [&class, &product, &channel],
         sequence: row.try_get(REQUEST_DIGEST + 4)?,
         content,

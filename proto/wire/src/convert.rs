@@ -1,7 +1,10 @@
 //! The only conversion between messages and the domain types of releases and keys.
 
 use rutli_keys::SignedRoster;
-use rutli_release::{Class, Format, InvalidRelease, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease};
+use rutli_release::{
+    Class, Format, InvalidRelease, UnverifiedArtifact, UnverifiedRelease, VerifiedRelease,
+    limits::MAX_ARTIFACTS,
+};
 
 use crate::v1;
 
@@ -69,6 +72,24 @@ pub fn format_to_wire(format: Format) -> v1::SignatureFormat {
         Format::Sshsig => v1::SignatureFormat::Sshsig,
         Format::Statement => v1::SignatureFormat::Statement,
     }
+}
+
+/// Checks how much there is of everything in a request, before anything is done with it.
+///
+/// # Errors
+/// There are more files or formats than a release may have.
+pub fn check_counts(request: &v1::CreateReleaseRequest) -> Result<(), Malformed> {
+    let count = request.artifacts.len();
+    if count > MAX_ARTIFACTS {
+        return Err(InvalidRelease::ArtifactCount { count }.into());
+    }
+    if request.formats.len() > Format::ALL.len() {
+        return Err(Malformed::new(
+            "formats",
+            format!("has {} of them; there are {}", request.formats.len(), Format::ALL.len()),
+        ));
+    }
+    Ok(())
 }
 
 /// What a pipeline asked for, admitted at `issued_at` (Unix seconds). No formats given means all of them.

@@ -143,7 +143,7 @@ impl Way {
             Self::AuditorResets => "calls that are taken back as soon as they are made",
             Self::PipelineUnsent => "256 releases of 3 MiB, all of each but the last byte",
             Self::PipelineResets => "releases with 1.6 MB of documents, taken back while they are worked on",
-            Self::PipelineForbidden => "releases of 16 files that no policy permits",
+            Self::PipelineForbidden => "releases of 60 files that no policy permits",
             Self::PipelineLarge => "releases of 2,000 files that no policy permits",
             Self::PipelineDatabases => {
                 "databases that no policy permits, for the room that is kept for databases"
@@ -332,7 +332,7 @@ impl Stage {
             }
             Way::PipelineForbidden => {
                 (0..8)
-                    .for_each(|lane| _ = tasks.spawn(attacker.clone().requests(lane, Wanted::Forbidden, 16)));
+                    .for_each(|lane| _ = tasks.spawn(attacker.clone().requests(lane, Wanted::Forbidden, 60)));
             }
             Way::PipelineLarge => {
                 (0..4).for_each(|lane| {

@@ -3,13 +3,16 @@
 use std::{
     fs,
     process::{Command, Output},
+    sync::Arc,
 };
 
+use rutli::releases::follow;
 use rutli_tests::{
     cluster::{Cluster, Setup, process::program},
     releases::{build, finished, sign},
 };
 use rutli_wire::v1;
+use tokio::sync::Semaphore;
 use tonic::Code;
 
 use super::{
@@ -91,16 +94,27 @@ async fn what_waits_is_overtaken() {
     }
     let (first, content) = asked(&cluster, under("three"), &[]).await;
     let channel = cluster.channel("pipeline").await;
-    let follow = |id: &String| {
-        let (channel, id) = (channel.clone(), id.clone());
-        async move { finished(channel, &id, SOON).await }
+    let seen = Arc::new(Semaphore::new(0));
+    let watch = |id: &String| {
+        let (channel, id, seen) = (channel.clone(), id.clone(), Arc::clone(&seen));
+        async move {
+            let mut told = false;
+            let on_change = |_: &v1::Release| {
+                if !std::mem::replace(&mut told, true) {
+                    seen.add_permits(1);
+                }
+            };
+            follow(channel, &id, on_change).await.unwrap_or_else(|why| panic!("{why}"))
+        }
     };
-    let watched = tokio::spawn(futures::future::join_all(waiting.iter().map(follow)));
+    let watched = tokio::spawn(futures::future::join_all(waiting.iter().map(watch)));
+    let both = u32::try_from(waiting.len()).unwrap();
+    tokio::time::timeout(SOON, seen.acquire_many(both)).await.unwrap().unwrap().forget();
     add(&cluster, &first, &documents(&first, &content)).await;
     let ended = finished(cluster.channel("pipeline").await, &first, SOON).await;
     assert_eq!(ended.state(), v1::ReleaseState::Signed, "{ended:?}");
-    let watched = watched.await.unwrap();
-    let read = futures::future::join_all(waiting.iter().map(follow)).await;
+    let watched = tokio::time::timeout(SOON, watched).await.unwrap().unwrap();
+    let read = futures::future::join_all(waiting.iter().map(|id| finished(channel.clone(), id, SOON))).await;
     for ended in watched.into_iter().chain(read) {
         assert_eq!((ended.state(), ended.overtaken_by), (v1::ReleaseState::Overtaken, 5));
     }

@@ -421,17 +421,21 @@ async fn documents_are_read_once_there_is_room_and_by_turns() {
 
     let ci = owner("pipeline:ci");
     let turn = core.signing.reading.take(&ci, 1).unwrap();
-    let first = core.signing.read_evidence(&ci, vec![attestation("a")], 1);
-    let mut first = std::pin::pin!(first);
-    let wait = std::time::Duration::from_millis(100);
-    assert!(
-        tokio::time::timeout(wait, first.as_mut()).await.is_err(),
-        "another of its requests is being read"
-    );
-    let other = core.signing.read_evidence(&owner("custodian:clara"), vec![attestation("b")], 1).await;
-    assert_eq!(other.unwrap().len(), 1);
-    drop(turn);
-    assert_eq!(first.await.unwrap().len(), 1);
+    {
+        let mut own = None;
+        let first = core.signing.read_evidence(&ci, vec![attestation("a")], 1, &mut own);
+        let mut first = std::pin::pin!(first);
+        let wait = std::time::Duration::from_millis(100);
+        assert!(
+            tokio::time::timeout(wait, first.as_mut()).await.is_err(),
+            "another of its requests is being read"
+        );
+        let other =
+            core.signing.read_evidence(&owner("custodian:clara"), vec![attestation("b")], 1, &mut None).await;
+        assert_eq!(other.unwrap().len(), 1);
+        drop(turn);
+        assert_eq!(first.await.unwrap().len(), 1);
+    }
 
     let known = ask(vec![attestation("a")]).await.unwrap();
     let turn = core.signing.reading.take(&ci, 1).unwrap();
@@ -458,19 +462,21 @@ async fn documents_are_read_once_there_is_room_and_by_turns() {
     assert_eq!(ask(large()).await.unwrap().release_id, known.release_id, "what is admitted keeps its answer");
 }
 
-/// Thousands of files take a while to check and to log: one request after the other, and in between who asks for little.
+/// Many files take a while to check and to log: one request after the other, and in between who asks for little.
 #[tokio::test]
 async fn large_requests_are_admitted_by_turns() {
     let (_folder, core, _publisher, _api) = started().await;
     let file = |number: u32| v1::Artifact { name: format!("{number}.bin"), sha256: vec![1; 32] };
-    let large =
-        || v1::CreateReleaseRequest { artifacts: (0..1_000).map(file).collect(), ..request("large", 1) };
+    let large = || v1::CreateReleaseRequest { artifacts: (0..64).map(file).collect(), ..request("large", 1) };
     let moment = std::time::Duration::from_millis(300);
     for what in ["new", "known"] {
         let turn = core.signing.reading.take(&owner("pipeline:ci"), 1).unwrap();
         let mut waits = std::pin::pin!(core.ask(large()));
         assert!(tokio::time::timeout(moment, waits.as_mut()).await.is_err(), "{what}: another has its turn");
         core.ask(request(&format!("small-{what}"), 2)).await.unwrap();
+        let too_large = v1::CreateReleaseRequest { artifacts: (0..5_001).map(file).collect(), ..large() };
+        let refused = tokio::time::timeout(moment, core.ask(too_large)).await.unwrap().unwrap_err();
+        assert!(matches!(refused, Error::Malformed(_)), "{refused}");
         drop(turn);
         waits.await.unwrap();
     }
