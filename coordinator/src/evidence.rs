@@ -146,7 +146,7 @@ impl Document {
     }
 }
 
-/// Work that is done beside the threads that serve everybody, if it is large.
+/// Does `work`, off the threads that serve everybody if it is large.
 ///
 /// # Errors
 /// [`Error::Stopping`]

@@ -87,7 +87,8 @@ pub const CHARGED_PER_SIGNATURE: u64 = 512;
 /// Bytes that are charged for each document of evidence beside its own: row, index and entry.
 pub const CHARGED_PER_DOCUMENT: u64 = 1 << 10;
 
-/// Requests that are large or have evidence, and are worked on at a time, at most one per name: nobody keeps all processors busy with megabytes of JSON.
+/// Requests, large or with evidence, that are worked on at the same time, at most one per name: nobody keeps all processors busy
+/// with megabytes of JSON.
 pub const READING_EVIDENCE: u64 = 4;
 
 /// Pieces of evidence of one release that one party brings, so that nobody fills a release's room for the others: a pipeline
@@ -159,12 +160,12 @@ pub const MAX_CALLS: u32 = 65_536;
 /// calls share one commit of the store, and nobody waits long behind another name's.
 pub const MAX_TURNS: u64 = 256;
 
-/// Bytes from which work is done in turns of its name, each followed by a pause three times as long as it took: a request for
-/// a release of some hundred files, its documents, or a page of releases, which is counted at its largest. What a pipeline in
-/// a hurry sends and reads is smaller.
+/// Bytes from which work is done in turns of its name, each followed by a pause at least three times as long as it took, up to
+/// [`REST_MOST_MS`]: a large request, its documents, or a page of releases, which is counted at its largest. What a pipeline
+/// in a hurry sends and reads is smaller.
 pub const LARGE_WORK_BYTES: u64 = 32 << 10;
 
-/// Files from which a request is large: each is checked, encoded several times and logged.
+/// Number of files from which a request is large: each is checked and encoded several times.
 pub const LARGE_WORK_FILES: u64 = 64;
 
 /// See [`LARGE_WORK_BYTES`].
@@ -402,7 +403,7 @@ pub const HEAVY_MS: u64 = 200;
 /// takes longer between two releases.
 pub const HEAVY_BATCHES: u64 = 8;
 
-/// Milliseconds of the longest such time.
+/// The longest such time, in milliseconds: with more, a trickle would keep somebody heavy.
 pub const HEAVY_MOST_MS: u64 = 400;
 
 /// A requester is heavy if it requests more than this multiple of the signatures of all others together …

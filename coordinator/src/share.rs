@@ -491,16 +491,16 @@ impl State {
         receiver
     }
 
-    /// Takes what is available now for the calls that wait: one for each name in turn, until none fits.
+    /// Takes what is available now for the calls that wait: one for each name in turn, until none fits. A name that is passed
+    /// over stays before all that come later.
     fn grant(&mut self, limit: &Limit) -> Vec<(Owner, Waiter)> {
         let mut granted = Vec::new();
-        let mut passed_over = 0;
-        while passed_over < self.waiting.len() {
-            let Some((owner, mut queue)) = self.waiting.pop_front() else { break };
+        let mut passed_over = VecDeque::new();
+        while let Some((owner, mut queue)) = self.waiting.pop_front() {
             while queue.front().is_some_and(|waiter| waiter.granted.is_closed()) {
                 queue.pop_front();
             }
-            passed_over += 1;
+            // Room only becomes less here: what does not fit now is not tried again.
             if let Some(first) = queue.front()
                 && !self.resting.contains_key(&owner.who)
                 && limit.check(&owner, self.held(&owner), first.amount).is_ok()
@@ -508,12 +508,14 @@ impl State {
             {
                 self.add(&owner, first.amount);
                 granted.push((owner.clone(), first));
-                passed_over = 0;
-            }
-            if !queue.is_empty() {
-                self.waiting.push_back((owner, queue));
+                if !queue.is_empty() {
+                    self.waiting.push_back((owner, queue));
+                }
+            } else if !queue.is_empty() {
+                passed_over.push_back((owner, queue));
             }
         }
+        self.waiting = passed_over;
         granted
     }
 
@@ -610,8 +612,8 @@ impl Share {
 }
 
 /// A turn at work of which everybody's processors suffer. After large work its name has no further turn for three times as
-/// long as that took, and for as much more as other names of its authority rest: one that does it again and again, under
-/// whatever names, leaves most of the time to others.
+/// long as that took, multiplied by the number of names of its authority that rest, itself included, and for two seconds at
+/// most: one that does it again and again leaves most of the time to others.
 #[derive(Debug)]
 pub struct Turn {
     share: Share,

@@ -194,7 +194,7 @@ impl SignRelease {
         let request_id = RequestId::new(message.request_id.as_str())
             .map_err(|error| Error::Field { field: "request_id", problem: error.to_string() })?;
         let given = std::mem::take(&mut message.evidence);
-        // What waits for its turn is no larger than a request may be.
+        // Nothing with more files or documents than allowed waits for a turn.
         check_counts(&message)?;
         check_evidence(&given, 0)?;
         let mut turn = self.turn_if_large(&owner, work_bytes(&message)).await?;
@@ -205,15 +205,16 @@ impl SignRelease {
             let release = release_from_request(message, now)?;
             let content = release_to_content(&release);
             let encoded = content.encode_to_vec();
-            Ok::<_, Error>((Arc::new(release), content, encoded))
+            let digest = release.request_digest();
+            Ok::<_, Error>((Arc::new(release), content, encoded, digest))
         };
-        let (release, content, encoded) = evidence::aside(is_large, read).await??;
+        let (release, content, encoded, request_digest) = evidence::aside(is_large, read).await??;
         self.clients.may_ask(&requester, release.class(), release.product())?;
         if !given.is_empty()
             && let Some(known) = self.store.release_of_request(&requester, &request_id).await?
         {
             // Its documents are not read again.
-            return self.known(&known, &release).await;
+            return self.known(&known, request_digest).await;
         }
         let release_id =
             ReleaseId::for_request(&requester, &request_id, release.product(), release.version());
@@ -232,12 +233,12 @@ impl SignRelease {
             // Cheap refusals come before documents are read.
             Ok((embargo, slot, self.brought(&requester, &owner, given, &mut turn).await?))
         };
-        let (embargo, mut slot, documents) = match room.await {
+        let (embargo, slot, documents) = match room.await {
             Ok(room) => room,
             // Whoever asks for a release that is admitted already takes no room, and must not lose its answer; nor may
             // its embargo be over.
             Err(full) => match self.store.release_of_request(&requester, &request_id).await? {
-                Some(known) => return self.known(&known, &release).await,
+                Some(known) => return self.known(&known, request_digest).await,
                 None => return Err(full),
             },
         };
@@ -256,14 +257,16 @@ impl SignRelease {
             let (logged, entry) = logged(&asked, &terms);
             let recorded = size.saturating_add(logged.entry.len());
             let lasting = lasting_bytes(&asked, recorded).saturating_add(documents_last);
-            (logged, entry, lasting, asked.request_digest(), terms)
+            (logged, entry, lasting, terms)
         };
-        let (logged, entry, lasting, request_digest, terms) = evidence::aside(is_large, draft).await?;
+        let (logged, entry, lasting, terms) = evidence::aside(is_large, draft).await?;
         drop(turn);
         let at = self.clock.now();
         let charge = Charge { owner, requests: 1, bytes: lasting, at, hourly: self.hourly };
-        // Last of all that waits: whatever is to be taken up waits for what is being admitted.
+        // Taken only when nothing but the store is waited for: [`Self::resume_when_reopened`] waits until nobody holds it. And
+        // the place in the queue is given back before it, for that takes another one.
         let admitting = self.admitting()?;
+        let mut slot = slot;
         let new = NewRelease {
             release_id: release_id.clone(),
             requester: requester.clone(),
@@ -301,7 +304,7 @@ impl SignRelease {
         });
         let (number, index) = match admission.await? {
             Admission::New(number, index) => (number, index),
-            Admission::Known(known) => return self.known(&known, &submission.release).await,
+            Admission::Known(known) => return self.known(&known, request_digest).await,
         };
         drop(admitting);
         message.log_index = index;
@@ -338,12 +341,12 @@ impl SignRelease {
         Ok(documents)
     }
 
-    /// The release of an earlier request, if it was the same one.
-    async fn known(&self, id: &ReleaseId, asked: &VerifiedRelease) -> Result<Admitted> {
+    /// The release of an earlier request, if it was the same one, by its digest.
+    async fn known(&self, id: &ReleaseId, asked: [u8; 32]) -> Result<Admitted> {
         let stored = self.store.release(id).await?;
         let StoredRelease { mut message, request_digest, .. } =
             stored.ok_or_else(|| Error::Store { reason: format!("{id} is known but not there") })?;
-        if request_digest != asked.request_digest() {
+        if request_digest != asked {
             return Err(Error::RequestIdReused {
                 request_id: message.request_id,
                 release_id: message.release_id,

@@ -173,6 +173,32 @@ async fn large_work_is_followed_by_a_pause_of_its_name() {
     assert_eq!(work(&Owner::new("m4", "one"), 0, 0).await, ms(900));
     assert_eq!(work(&Owner::new("o", "other"), limits::LARGE_WORK_BYTES, 100).await, Duration::ZERO);
     assert_eq!(work(&Owner::new("o", "other"), 0, 0).await, ms(300));
+    for name in ["m1", "m2"] {
+        work(&Owner::new(name, "one"), limits::LARGE_WORK_BYTES, 700).await;
+    }
+    assert_eq!(work(&Owner::new("m2", "one"), 0, 0).await, ms(limits::REST_MOST_MS));
     tokio::time::sleep(ms(limits::REST_MOST_MS)).await;
     assert!(bound.state().resting.is_empty());
+}
+
+/// Room that others get does not put who waits for more behind those who come later.
+#[tokio::test(start_paused = true)]
+async fn who_is_passed_over_keeps_its_place() {
+    let bound = bound(8);
+    let [a, x, m] = [("a", "one"), ("x", "two"), ("m", "one")].map(|(name, by)| Owner::new(name, by));
+    // All that the authority may have is taken, and all that the name may have.
+    let mut held: Vec<_> =
+        (0..).map_while(|number| bound.take(&Owner::new(&format!("h{number}"), "one"), 1).ok()).collect();
+    let own = bound.take(&x, 2).unwrap();
+    let (patience, moment) = (Duration::from_secs(10), Duration::from_millis(1));
+    let [mut for_a, mut for_x, mut for_m] =
+        [&a, &x, &m].map(|owner| Box::pin(bound.wait(owner, 1, patience)));
+    for waits in [&mut for_a, &mut for_x, &mut for_m] {
+        assert!(tokio::time::timeout(moment, waits).await.is_err());
+    }
+    drop(own);
+    let _other = for_x.await.unwrap();
+    held.pop();
+    let _first = for_a.await.unwrap();
+    assert!(tokio::time::timeout(moment, for_m).await.is_err());
 }

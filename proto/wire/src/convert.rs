@@ -74,7 +74,7 @@ pub fn format_to_wire(format: Format) -> v1::SignatureFormat {
     }
 }
 
-/// Checks how much there is of everything in a request, before anything is done with it.
+/// Checks the numbers of files and formats in a request, before anything is done with it.
 ///
 /// # Errors
 /// There are more files or formats than a release may have.
@@ -86,7 +86,7 @@ pub fn check_counts(request: &v1::CreateReleaseRequest) -> Result<(), Malformed>
     if request.formats.len() > Format::ALL.len() {
         return Err(Malformed::new(
             "formats",
-            format!("has {} of them; there are {}", request.formats.len(), Format::ALL.len()),
+            format!("has {} of them; there are only {}", request.formats.len(), Format::ALL.len()),
         ));
     }
     Ok(())

@@ -54,7 +54,7 @@ fn assert_locked(cluster: &mut Cluster, when: &str) {
 }
 
 /// How often a secret is in locked pages of a process, and where else it is. What a thread computes with is on its stack
-/// until it is done, so a copy elsewhere counts if no thread ran while it was looked for.
+/// until it is done, so a copy elsewhere counts only if no thread ran during the search.
 pub(super) fn found(pid: u32, secret: &[u8]) -> (usize, Vec<String>) {
     let until = Instant::now() + SOON;
     loop {

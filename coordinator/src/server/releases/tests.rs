@@ -462,12 +462,17 @@ async fn documents_are_read_once_there_is_room_and_by_turns() {
     assert_eq!(ask(large()).await.unwrap().release_id, known.release_id, "what is admitted keeps its answer");
 }
 
-/// Many files take a while to check and to log: one request after the other, and in between who asks for little.
+/// Many files take a while to check and to log: large requests of one name are admitted one after the other; small ones need not
+/// wait.
 #[tokio::test]
 async fn large_requests_are_admitted_by_turns() {
     let (_folder, core, _publisher, _api) = started().await;
     let file = |number: u32| v1::Artifact { name: format!("{number}.bin"), sha256: vec![1; 32] };
-    let large = || v1::CreateReleaseRequest { artifacts: (0..64).map(file).collect(), ..request("large", 1) };
+    let large = || v1::CreateReleaseRequest {
+        artifacts: (0..64).map(file).collect(),
+        evidence: vec![attestation("a")],
+        ..request("large", 1)
+    };
     let moment = std::time::Duration::from_millis(300);
     for what in ["new", "known"] {
         let turn = core.signing.reading.take(&owner("pipeline:ci"), 1).unwrap();
@@ -475,11 +480,16 @@ async fn large_requests_are_admitted_by_turns() {
         assert!(tokio::time::timeout(moment, waits.as_mut()).await.is_err(), "{what}: another has its turn");
         core.ask(request(&format!("small-{what}"), 2)).await.unwrap();
         let too_large = v1::CreateReleaseRequest { artifacts: (0..5_001).map(file).collect(), ..large() };
-        let refused = tokio::time::timeout(moment, core.ask(too_large)).await.unwrap().unwrap_err();
-        assert!(matches!(refused, Error::Malformed(_)), "{refused}");
+        for wrong in [too_large, v1::CreateReleaseRequest { formats: vec![1; 4], ..large() }] {
+            let refused = tokio::time::timeout(moment, core.ask(wrong)).await.unwrap().unwrap_err();
+            assert!(matches!(refused, Error::Malformed(_)), "{refused}");
+        }
         drop(turn);
         waits.await.unwrap();
     }
+    let other = v1::CreateReleaseRequest { version: "other".into(), ..large() };
+    let reused = core.ask(other).await.unwrap_err();
+    assert!(matches!(reused, Error::RequestIdReused { .. }), "{reused}");
 }
 
 /// A commitment is opened with the evidence that came with its request, although the request was logged long
