@@ -14,7 +14,7 @@ use rutli_wire::{limits as wire_limits, link::check_evidence, role::Party, v1};
 use crate::{
     error::{Error, Result},
     limits,
-    share::{Bound, Limit, Owner, Turn},
+    share::{Bound, Limit, Owner, Turn, aside},
     sign_release::SignRelease,
     store::{Charge, NewEvidence, StoredRelease},
 };
@@ -59,22 +59,6 @@ impl SignRelease {
             *turn = Some(self.turn(owner, bytes).await?);
         }
         read(given, least).await
-    }
-
-    /// A turn of one party at work on about `bytes` of what it sent; none if they are few.
-    ///
-    /// # Errors
-    /// [`Error::Full`]
-    pub(crate) async fn turn_if_large(&self, owner: &Owner, bytes: u64) -> Result<Option<Turn>> {
-        match bytes {
-            0..limits::LARGE_WORK_BYTES => Ok(None),
-            large => self.turn(owner, large).await.map(Some),
-        }
-    }
-
-    async fn turn(&self, owner: &Owner, bytes: u64) -> Result<Turn> {
-        let patience = Duration::from_secs(limits::TURN_SECONDS);
-        Ok(Turn::begin(self.reading.wait(owner, 1, patience).await?, bytes))
     }
 
     /// Adds documents to a release that is not final: durable and in the log once this returns, and on their way to the
@@ -146,20 +130,6 @@ impl Document {
     }
 }
 
-/// Does `work`, off the threads that serve everybody if it is large.
-///
-/// # Errors
-/// [`Error::Stopping`]
-pub(crate) async fn aside<R: Send + 'static>(
-    is_large: bool,
-    work: impl FnOnce() -> R + Send + 'static,
-) -> Result<R> {
-    match is_large {
-        false => Ok(work()),
-        true => tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopping),
-    }
-}
-
 /// How many requests with documents, or large ones, are read at a time. Parties take turns.
 #[must_use]
 pub fn reading() -> Arc<Bound> {
@@ -177,9 +147,7 @@ pub async fn read(given: Vec<Bytes>, least: usize) -> Result<Vec<Document>> {
     if given.is_empty() {
         return Ok(Vec::new());
     }
-    let parsed = tokio::task::spawn_blocking(move || parse(&given));
-    // A thread that does not come back was cut off at the end of the process.
-    parsed.await.map_err(|_| Error::Stopping)?
+    aside(true, move || parse(&given)).await?
 }
 
 fn parse(given: &[Bytes]) -> Result<Vec<Document>> {

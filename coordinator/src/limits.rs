@@ -395,8 +395,8 @@ pub const COSTLY_RESTS: u64 = 3;
 /// The same for a heavy requester: half of the time is its own.
 pub const HEAVY_RESTS: u64 = 1;
 
-/// Milliseconds after the last signature requested for others in which a requester may be heavy: longer than a busy pipeline is between
-/// two releases, and so short that hardly anybody's budget keeps another heavy for most of an hour.
+/// For this many milliseconds after the last signature requested for others, a requester may be heavy: longer than a busy
+/// pipeline is between two releases, and so short that hardly any budget keeps another requester heavy for most of an hour.
 pub const HEAVY_MS: u64 = 200;
 
 /// Or, if that is longer, as long as this many batches lately took: on a slow or busy machine, or over a long way, a pipeline

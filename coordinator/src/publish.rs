@@ -16,6 +16,7 @@ use crate::{
     keyring::Keyring,
     limits,
     session::Submission,
+    share::aside,
     store::{Ending, ReleaseNumber, Store},
 };
 
@@ -154,20 +155,14 @@ async fn assemble(
     let unfit = |reason: String| Error::Unfit { release_id: release.release_id.to_string(), reason };
     let key = keyring.release_key(key).ok_or_else(|| unfit(format!("there is no usable key {key}")))?;
     let content = Arc::clone(&release.release);
-    let inline = signatures.len() <= limits::INLINE_SIGNATURES;
+    let is_large = signatures.len() > limits::INLINE_SIGNATURES;
     let build = move || {
         let files = files_of(&content, &id, &key, &signatures)?;
         let leaf = dsse_envelope(&content, &key, &bytes)
             .map(|(envelope, signature)| Dsse::new(&envelope, &content.statement(), &key, &signature));
         Ok::<_, NotAssembled>((files, leaf))
     };
-    let files = if inline {
-        build()
-    } else {
-        // A blocking task that does not come back was cut off at the end of the process.
-        tokio::task::spawn_blocking(build).await.map_err(|_| Error::Stopping)?
-    };
-    let (files, leaf) = files.map_err(|error| unfit(error.to_string()))?;
+    let (files, leaf) = aside(is_large, build).await?.map_err(|error| unfit(error.to_string()))?;
     let files =
         files.into_iter().map(|SignedFile { name, bytes }| v1::SignedFile { name, data: bytes.into() });
     Ok((files.collect(), leaf))

@@ -23,7 +23,7 @@ use std::{
 use tokio::{sync::oneshot, time::Instant};
 use tokio_util::sync::CancellationToken;
 
-use crate::limits;
+use crate::{error::Error, limits};
 
 /// A name holds at most this part of a bound.
 const PARTS_OF_A_NAME: u64 = 4;
@@ -626,6 +626,21 @@ impl Turn {
     #[must_use]
     pub fn begin(share: Share, bytes: u64) -> Self {
         Self { share, began: Instant::now(), is_large: bytes >= limits::LARGE_WORK_BYTES }
+    }
+}
+
+/// Does `work`; if it is large, off the threads that serve everybody.
+///
+/// # Errors
+/// [`Error::Stopping`]
+pub async fn aside<R: Send + 'static>(
+    is_large: bool,
+    work: impl FnOnce() -> R + Send + 'static,
+) -> Result<R, Error> {
+    match is_large {
+        false => Ok(work()),
+        // A thread that does not come back was cut off at the end of the process.
+        true => tokio::task::spawn_blocking(work).await.map_err(|_| Error::Stopping),
     }
 }
 

@@ -30,7 +30,7 @@ use crate::{
     keyring::Keyring,
     limits, publish,
     session::{Outcome, Sessions, Stopped, Submission},
-    share::{Bound, Held, Limit, Owner, Turn},
+    share::{Bound, Held, Limit, Owner, Turn, aside},
     store::{Admission, Charge, Health, Hourly, NewLogged, NewRelease, ReleaseNumber, Store, StoredRelease},
     waiting::{Slot, Waiting},
 };
@@ -208,7 +208,7 @@ impl SignRelease {
             let digest = release.request_digest();
             Ok::<_, Error>((Arc::new(release), content, encoded, digest))
         };
-        let (release, content, encoded, request_digest) = evidence::aside(is_large, read).await??;
+        let (release, content, encoded, request_digest) = aside(is_large, read).await??;
         self.clients.may_ask(&requester, release.class(), release.product())?;
         if !given.is_empty()
             && let Some(known) = self.store.release_of_request(&requester, &request_id).await?
@@ -259,12 +259,12 @@ impl SignRelease {
             let lasting = lasting_bytes(&asked, recorded).saturating_add(documents_last);
             (logged, entry, lasting, terms)
         };
-        let (logged, entry, lasting, terms) = evidence::aside(is_large, draft).await?;
+        let (logged, entry, lasting, terms) = aside(is_large, draft).await?;
         drop(turn);
         let at = self.clock.now();
         let charge = Charge { owner, requests: 1, bytes: lasting, at, hourly: self.hourly };
-        // Taken only when nothing but the store is waited for: [`Self::resume_when_reopened`] waits until nobody holds it. And
-        // the place in the queue is given back before it, for that takes another one.
+        // Only the store is waited for while it is held, because [`Self::resume_when_reopened`] waits for its end. After a
+        // failure that takes a place in the queue again, so this one is dropped before the guard.
         let admitting = self.admitting()?;
         let mut slot = slot;
         let new = NewRelease {
@@ -314,6 +314,23 @@ impl SignRelease {
         let submission = placed_at(submission, index);
         let unfinished = Unfinished { number, submission, terms, outcome, slot, is_stale: false };
         Ok(Admitted::New(Box::new(unfinished), Box::new(message)))
+    }
+
+    /// A turn of one party at work on about `bytes` of what it sent.
+    ///
+    /// # Errors
+    /// [`Error::Full`]
+    pub(crate) async fn turn(&self, owner: &Owner, bytes: u64) -> Result<Turn> {
+        let patience = Duration::from_secs(limits::TURN_SECONDS);
+        Ok(Turn::begin(self.reading.wait(owner, 1, patience).await?, bytes))
+    }
+
+    /// The same; none if they are few.
+    async fn turn_if_large(&self, owner: &Owner, bytes: u64) -> Result<Option<Turn>> {
+        match bytes {
+            0..limits::LARGE_WORK_BYTES => Ok(None),
+            large => self.turn(owner, large).await.map(Some),
+        }
     }
 
     /// Held while something is admitted: not while what a failed commit left behind is taken up.

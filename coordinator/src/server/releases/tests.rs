@@ -487,6 +487,17 @@ async fn large_requests_are_admitted_by_turns() {
         drop(turn);
         waits.await.unwrap();
     }
+    // What waits for a turn keeps nobody from resuming what a failed commit left, and is not admitted meanwhile.
+    let turn = core.signing.reading.take(&owner("pipeline:ci"), 1).unwrap();
+    let next =
+        v1::CreateReleaseRequest { request_id: "next".into(), sequence: 3, version: "1.3".into(), ..large() };
+    let mut waits = std::pin::pin!(core.ask(next));
+    assert!(tokio::time::timeout(moment, waits.as_mut()).await.is_err());
+    let resuming = tokio::time::timeout(moment, core.signing.admitting.write()).await.unwrap();
+    drop(turn);
+    let refused = waits.await.unwrap_err();
+    assert!(matches!(refused, Error::StoreClosed { .. }), "{refused}");
+    drop(resuming);
     let other = v1::CreateReleaseRequest { version: "other".into(), ..large() };
     let reused = core.ask(other).await.unwrap_err();
     assert!(matches!(reused, Error::RequestIdReused { .. }), "{reused}");
