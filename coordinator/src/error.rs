@@ -152,11 +152,18 @@ pub enum Error {
         entries: u64,
     },
 
-    /// The operator must look after the disk: nothing can be made durable, so nothing is accepted. Trying again is
-    /// safe, and works by itself once the disk does.
-    #[error("the coordinator's store is closed: {reason}; it opens by itself when a write succeeds")]
+    /// The operator must look after the disk, or the log: nothing can be made durable, so nothing is accepted. Trying
+    /// again is safe, and works once the store is open.
+    #[error("the coordinator's store is closed: {reason}")]
     StoreClosed {
-        /// What the store said.
+        /// What the store said, and what opens it.
+        reason: String,
+    },
+
+    /// Nobody erred: something else must end first, and does so by itself. Trying again is safe.
+    #[error("{reason}; try again in a moment")]
+    NotYet {
+        /// What must end first.
         reason: String,
     },
 

@@ -60,7 +60,7 @@ struct Shared {
     attached: Notify,
     said: Notify,
     /// Why nothing may be appended any more.
-    outgrown: OnceLock<String>,
+    stopped: OnceLock<String>,
 }
 
 /// The cosignatures of one head, unverified, as they come.
@@ -100,7 +100,7 @@ impl Log {
             published: Mutex::default(),
             attached: Notify::new(),
             said: Notify::new(),
-            outgrown: OnceLock::new(),
+            stopped: OnceLock::new(),
         }))
     }
 
@@ -130,14 +130,14 @@ impl Log {
         self.read(size, |tiles| Frontier::of(tiles, size).map(|frontier| frontier.head()))
     }
 
-    /// So many nodes keep a longer log that they would never sign under this one: it is an old copy, and whatever is
-    /// appended to it forks the log. Nothing is, until the process is started again with the newest copy.
-    pub fn outgrown(&self, own: u64, kept: u64) {
+    /// So many nodes have cosigned what the log does not extend that nothing is signed under it: it is an old copy, and
+    /// whatever is appended to it forks the log. Nothing is, until the process is started again with the newest copy.
+    pub fn stop(&self, own: u64, cosigned: u64) {
         let reason = format!(
-            "nodes have cosigned {kept} entries of the log and this store has {own}: it is an old copy. Stop the \
-             coordinator and restore the newest copy of the store and the log's folder"
+            "nodes have cosigned {cosigned} entries of the log, and the {own} of this store do not extend them: it is an \
+             old copy. Stop the coordinator and restore the newest copy of the store and the log's folder"
         );
-        if self.0.outgrown.set(reason.clone()).is_ok() {
+        if self.0.stopped.set(reason.clone()).is_ok() {
             tracing::error!("{reason}");
         }
     }
@@ -145,7 +145,7 @@ impl Log {
     /// Why nothing may be appended.
     #[must_use]
     pub fn stopped(&self) -> Option<&str> {
-        self.0.outgrown.get().map(String::as_str)
+        self.0.stopped.get().map(String::as_str)
     }
 
     /// Entries that wait to be written to the folder.

@@ -201,8 +201,9 @@ impl SignRelease {
         let is_large = turn.is_some();
         let now = self.clock.now();
         let embargo = embargo::until(message.embargo_until, now);
+        let issued_at = self.issued_at(&requester, &request_id, message.expires_at, now).await?;
         let read = move || {
-            let release = release_from_request(message, now)?;
+            let release = release_from_request(message, issued_at)?;
             let content = release_to_content(&release);
             let encoded = content.encode_to_vec();
             let digest = release.request_digest();
@@ -336,11 +337,29 @@ impl SignRelease {
     /// Held while something is admitted: not while what a failed commit left behind is taken up.
     ///
     /// # Errors
-    /// [`Error::StoreClosed`]
+    /// [`Error::StoreClosed`], with what closed it; [`Error::NotYet`] if it is open again.
     pub(crate) fn admitting(&self) -> Result<RwLockReadGuard<'_, ()>> {
-        self.admitting.try_read().map_err(|_| Error::StoreClosed {
-            reason: "it was closed, and what it had is being taken up".into(),
+        self.admitting.try_read().or_else(|_| {
+            self.store.is_open()?;
+            Err(Error::NotYet { reason: "the coordinator is resuming what its store had".into() })
         })
+    }
+
+    /// When a request is issued: now, or when it was admitted, if it comes again after its own expiry.
+    async fn issued_at(
+        &self,
+        requester: &Requester,
+        request_id: &RequestId,
+        expires_at: u64,
+        now: u64,
+    ) -> Result<u64> {
+        if !(1..=now).contains(&expires_at) {
+            return Ok(now);
+        }
+        let Some(known) = self.store.release_of_request(requester, request_id).await? else {
+            return Ok(now);
+        };
+        Ok(self.store.release(&known).await?.map_or(now, |known| known.message.created_at))
     }
 
     /// The documents that come with a request.

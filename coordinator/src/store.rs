@@ -358,6 +358,15 @@ impl Store {
         self.write(Op::Ceremony(change), Told::Nobody).await.map(drop)
     }
 
+    /// # Errors
+    /// [`Error::StoreClosed`] while it is closed.
+    pub fn is_open(&self) -> Result<()> {
+        match &*self.health.borrow() {
+            Health::Open => Ok(()),
+            Health::Closed(reason) => Err(Error::StoreClosed { reason: reason.clone() }),
+        }
+    }
+
     /// Waits until the store is open.
     pub async fn opened(&self) {
         let mut health = self.health.clone();
@@ -367,9 +376,7 @@ impl Store {
 
     async fn write(&self, op: Op, told: Told) -> Result<Done> {
         // The refusal of a closed store is quick and does not wait in the queue behind a failing disk.
-        if let Health::Closed(reason) = &*self.health.borrow() {
-            return Err(Error::StoreClosed { reason: reason.clone() });
-        }
+        self.is_open()?;
         let (reply, answer) = oneshot::channel();
         self.jobs.send(Job { op, told, reply }).await.map_err(|_| Error::Stopping)?;
         answer.await.map_err(|_| Error::Stopping)?

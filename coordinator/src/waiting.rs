@@ -90,7 +90,7 @@ impl Waiting {
     /// Takes room for `bytes` more of a release that waits, brought by `owner`; given back with the release's own.
     ///
     /// # Errors
-    /// [`Error::Full`]; [`Error::StoreClosed`] if nobody carries the release, who would take what is added to the nodes.
+    /// [`Error::Full`]; [`Error::NotYet`] if nobody carries the release, who would take what is added to the nodes.
     pub fn grow(
         self: &Arc<Self>,
         id: &ReleaseId,
@@ -121,9 +121,7 @@ impl Waiting {
     fn must_be_carried(&self, id: &ReleaseId) -> Result<()> {
         match self.state().carried.contains_key(id) {
             true => Ok(()),
-            false => Err(Error::StoreClosed {
-                reason: format!("{id} ends in this moment, or is about to be taken up"),
-            }),
+            false => Err(Error::NotYet { reason: format!("{id} is just ending, or about to be resumed") }),
         }
     }
 
@@ -403,7 +401,7 @@ mod tests {
         let waiting = waiting(10);
         let id = ReleaseId::new("suite-1-000000000000").unwrap();
         let closed = waiting.grow(&id, Class::ProductBuild, &ci(1), 1);
-        assert!(matches!(closed, Err(Error::StoreClosed { .. })), "nobody would take it to the nodes");
+        assert!(matches!(closed, Err(Error::NotYet { .. })), "nobody would take it to the nodes");
         let mut slot = waiting.reserve(Class::ProductBuild, &ci(1), 1_000).unwrap();
         assert!(slot.carries(&id));
         let most = share::name_share(open_to(Class::ProductBuild, waiting.bytes.most()));

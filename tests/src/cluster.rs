@@ -95,6 +95,28 @@ pub async fn eventually<T>(
     }
 }
 
+/// A folder with its access rights; the pipes in it are left out.
+pub fn copy_folder(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let target = to.join(entry.file_name());
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            copy_folder(&entry.path(), &target);
+        } else if kind.is_file() {
+            fs::copy(entry.path(), &target).unwrap();
+        }
+    }
+    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
+}
+
+/// Reverts a folder to a copy of it.
+pub fn put_back(copy: &Path, folder: &Path) {
+    let _ = fs::remove_dir_all(folder);
+    copy_folder(copy, folder);
+}
+
 impl Cluster {
     /// Everything started, the key `release` made, all nodes ready.
     pub async fn start(setup: Setup) -> Self {

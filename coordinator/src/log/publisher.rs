@@ -31,7 +31,7 @@ use crate::{
     error::{Error, Result},
     keyring::Keyring,
     limits,
-    session::Sessions,
+    session::{Asked, Sessions},
     store::{ReleaseNumber, Store, Unproven},
     waiting::Waiting,
 };
@@ -88,7 +88,7 @@ impl Publisher {
     async fn round(&mut self) -> Result<bool> {
         // Nodes check and cosign while the folder is written.
         let (newest, asked) = self.sessions.cosign().await?;
-        self.check_not_outgrown(newest.head().size, &asked);
+        self.check_extends(newest.head().size, &asked);
         self.outside.ask(&newest);
         self.write(newest.head()).await?;
         let (checkpoint, nodes, witnessed) = self.collect(newest, asked.len()).await;
@@ -104,18 +104,18 @@ impl Publisher {
         Ok(catching_up || unproven)
     }
 
-    /// A node may lie about what it keeps; so many that an organisation would not sign any more need not lie to stop
+    /// A node may lie about what it cosigned; so many that an organisation would not sign any more need not lie to stop
     /// everything.
-    fn check_not_outgrown(&self, own: u64, kept: &[(NodeId, u64)]) {
+    fn check_extends(&self, own: u64, asked: &[Asked]) {
         let Some(roster) = self.keyring.active() else { return };
-        let longer = kept.iter().filter(|(_, size)| *size > own);
-        let (nodes, sizes): (Vec<_>, Vec<_>) = longer.map(|(node, size)| (node.clone(), *size)).unzip();
+        let others: Vec<&Asked> = asked.iter().filter(|node| node.size > own || node.disagrees).collect();
         let vetoes = roster.roster().organisations().iter().any(|organisation| {
-            let without = organisation.nodes.iter().filter(|node| !nodes.contains(&node.id)).count();
+            let disagrees = |id: &NodeId| others.iter().any(|other| other.node == *id);
+            let without = organisation.nodes.iter().filter(|node| !disagrees(&node.id)).count();
             without < usize::from(organisation.threshold)
         });
         if vetoes {
-            self.store.log().outgrown(own, sizes.into_iter().max().unwrap_or_default());
+            self.store.log().stop(own, others.iter().map(|node| node.size).max().unwrap_or_default());
         }
     }
 

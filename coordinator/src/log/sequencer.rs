@@ -100,6 +100,12 @@ impl Sequencer {
         Ok((Self { signer, frontier, note, log: log.clone() }, log, appender))
     }
 
+    /// Why nothing may be appended until the process is started again.
+    #[must_use]
+    pub fn stopped(&self) -> Option<&str> {
+        self.log.stopped()
+    }
+
     /// Begins to append.
     #[must_use]
     pub fn appending(&self) -> Appending<'_> {
@@ -120,7 +126,7 @@ impl Sequencer {
     /// # Errors
     /// [`Error::Log`] if that does not follow on what was known before.
     pub async fn catch_up(&mut self, connection: &mut SqliteConnection) -> Result<()> {
-        if let Some(reason) = self.log.stopped() {
+        if let Some(reason) = self.stopped() {
             return Err(Error::Log(reason.to_owned()));
         }
         let note: String = sqlx::query_scalar("SELECT checkpoint FROM log_head")
@@ -160,7 +166,7 @@ impl Appending<'_> {
         if self.rows.is_empty() {
             return Ok(None);
         }
-        if let Some(reason) = self.sequencer.log.stopped() {
+        if let Some(reason) = self.sequencer.stopped() {
             return Err(sqlx::Error::Protocol(reason.to_owned()));
         }
         let checkpoint = self.sequencer.signer.sign(self.frontier.head());

@@ -447,9 +447,7 @@ impl Api {
     ) -> Result<v1::Release> {
         let durable = seen.wait_for(|seen| matches!(seen, Seen::Final(_)));
         if tokio::time::timeout(CANCEL_WAIT, durable).await.is_err() {
-            return Err(Error::StoreClosed {
-                reason: "the cancellation is not durable yet; ask again".into(),
-            });
+            return Err(Error::NotYet { reason: "the cancellation is not durable yet".into() });
         }
         self.visible(reader, id).await.map(|(_, release)| release)
     }

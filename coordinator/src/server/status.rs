@@ -68,7 +68,7 @@ pub fn from(error: Error) -> Status {
         Error::RequestTooSlow { .. } => {
             details.set_retry_info(Some(Duration::from_secs(1)));
         }
-        Error::StoreClosed { .. } | Error::Stopping => {
+        Error::StoreClosed { .. } | Error::NotYet { .. } | Error::Stopping => {
             details.set_retry_info(Some(Duration::from_secs(1)));
         }
         _ => {}
@@ -97,6 +97,7 @@ fn code_and_reason(error: &Error) -> (Code, &'static str) {
         Error::RequestTooLarge { .. } => (Code::OutOfRange, "REQUEST_TOO_LARGE"),
         Error::LogBehind { .. } => (Code::ResourceExhausted, "LOG_BEHIND"),
         Error::StoreClosed { .. } => (Code::Unavailable, "STORE_CLOSED"),
+        Error::NotYet { .. } => (Code::Unavailable, "NOT_YET"),
         Error::Stopping => (Code::Unavailable, "STOPPING"),
         Error::Replaced => (Code::Aborted, "REPLACED"),
         Error::Store { .. }

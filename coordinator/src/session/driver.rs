@@ -4,7 +4,7 @@
 //! aggregation when a session is complete.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,8 +17,8 @@ use rutli_keys::{KeyName, NodeId, SignedRoster};
 use rutli_log::{Head, SignedCheckpoint};
 use rutli_release::{ChannelKey, ReleaseId, Sequence};
 use rutli_wire::link::{
-    Batch, BatchId, CommitmentBytes, FromNode, LogHead, LoggedEntry, LoggedEvidence, NodeStatus, Refusal,
-    RefusalCode, ToNode, Witnessed,
+    Batch, BatchId, CommitmentBytes, Condition, FromNode, LogHead, LoggedEntry, LoggedEvidence, NodeStatus,
+    Refusal, RefusalCode, ToNode, Witnessed,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -77,6 +77,17 @@ pub struct Sessions {
     next_stream: Arc<AtomicU64>,
 }
 
+/// A node that is asked to cosign a head of the log.
+#[derive(Clone, Debug)]
+pub struct Asked {
+    /// Which.
+    pub node: NodeId,
+    /// Entries of the log that it keeps.
+    pub size: u64,
+    /// It said of an earlier head that this does not extend what it keeps.
+    pub disagrees: bool,
+}
+
 #[derive(Debug)]
 enum Command {
     Event(Event),
@@ -88,7 +99,7 @@ enum Command {
         log_size: u64,
         outbox: mpsc::Sender<ToNode>,
     },
-    Cosign(oneshot::Sender<(SignedCheckpoint, Vec<(NodeId, u64)>)>),
+    Cosign(oneshot::Sender<(SignedCheckpoint, Vec<Asked>)>),
     Restored(SignedCheckpoint, oneshot::Sender<usize>),
     Witnessed(NodeId, StreamId, Witnessed, Option<Refusal>),
     Sign(Submission, oneshot::Sender<Outcome>),
@@ -125,6 +136,7 @@ impl Sessions {
             proved: None,
             restored: None,
             heads,
+            disagreeing: BTreeSet::new(),
         };
         let task = driver.run(rosters, commands, computed);
         tokio::spawn(task);
@@ -203,9 +215,9 @@ impl Sessions {
         Ok(stream)
     }
 
-    /// Asks every attached node to cosign the newest head of the log; gives that head, and the nodes with the sizes that
-    /// they said to keep before. What they say goes to [`Log::witnessed`].
-    pub async fn cosign(&self) -> Result<(SignedCheckpoint, Vec<(NodeId, u64)>), Stopped> {
+    /// Asks every attached node to cosign the newest head of the log; gives that head and the nodes, as they were before.
+    /// What they say goes to [`Log::witnessed`].
+    pub async fn cosign(&self) -> Result<(SignedCheckpoint, Vec<Asked>), Stopped> {
         let (answer, asked) = oneshot::channel();
         self.send(Command::Cosign(answer)).await?;
         asked.await.map_err(|_| Stopped)
@@ -318,6 +330,8 @@ struct Driver {
     restored: Option<SignedCheckpoint>,
     /// The newest log head that every node ever reported.
     heads: BTreeMap<NodeId, KnownHead>,
+    /// Nodes that refused the newest head that they answered, because it does not extend what they keep.
+    disagreeing: BTreeSet<NodeId>,
 }
 
 /// The way to a node.
@@ -326,6 +340,8 @@ struct Outbox {
     sender: mpsc::Sender<ToNode>,
     /// Size of the log's head that the node keeps once it has taken what was sent to it; its answers correct it.
     log_size: u64,
+    /// It did not sign when it attached: if the log forked for it, it may have done so before.
+    was_closed: bool,
     /// It was restored, and waits for a head that its peers cosigned.
     catching_up: bool,
     /// Its clock differed when it last reported its time.
@@ -384,8 +400,14 @@ impl Driver {
                          The operator's guide on the log says what to do"
                     );
                 }
-                let way =
-                    Outbox { stream, sender: outbox, log_size, catching_up: false, clock_differs: false };
+                let way = Outbox {
+                    stream,
+                    sender: outbox,
+                    log_size,
+                    was_closed: status.condition == Condition::Closed,
+                    catching_up: false,
+                    clock_differs: false,
+                };
                 self.outboxes.insert(node.clone(), way);
                 self.compare_head(&node, log_size);
                 // Before any work: a node whose data is an old copy finds its own cosignature here, and
@@ -398,10 +420,14 @@ impl Driver {
             }
             Command::Cosign(answer) => {
                 let newest = self.log.collect();
-                let kept = |(node, outbox): (&NodeId, &Outbox)| (node.clone(), outbox.log_size);
-                let nodes: Vec<(NodeId, u64)> = self.outboxes.iter().map(kept).collect();
-                nodes.iter().for_each(|(node, _)| self.send_head(node, &newest));
-                let _: Result<(), _> = answer.send((newest, nodes));
+                let asked = |(node, outbox): (&NodeId, &Outbox)| Asked {
+                    node: node.clone(),
+                    size: outbox.log_size,
+                    disagrees: self.disagreeing.contains(node),
+                };
+                let asked: Vec<Asked> = self.outboxes.iter().map(asked).collect();
+                asked.iter().for_each(|asked| self.send_head(&asked.node, &newest));
+                let _: Result<(), _> = answer.send((newest, asked));
             }
             Command::Restored(checkpoint, answer) => {
                 let waiting = self.outboxes.iter().filter(|(_, outbox)| outbox.catching_up);
@@ -600,6 +626,12 @@ impl Driver {
             Some(_) => witnessed.size,
             None => outbox.log_size.max(witnessed.size),
         };
+        match refusal.map(|refusal| refusal.code) {
+            None => drop(self.disagreeing.remove(node)),
+            Some(RefusalCode::LogInconsistent) => drop(self.disagreeing.insert(node.clone())),
+            Some(RefusalCode::LogForked) if !outbox.was_closed => drop(self.disagreeing.insert(node.clone())),
+            Some(_) => {}
+        }
         let known = self.heads.entry(node.clone()).or_default();
         known.size = known.size.max(witnessed.size);
         self.log.witnessed(node, witnessed);

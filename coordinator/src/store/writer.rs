@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    fmt::Display,
     fs::File,
     sync::Arc,
     time::Duration,
@@ -165,9 +166,8 @@ impl Writer {
             // One change that the database does not take (a bug) must not drag the others down, nor close the store.
             Err(error) if refused(&error) => self.commit_singly(connection, group).await,
             Err(error) => {
-                let reason = error.to_string();
                 // First closed, then answered: who tries again at once finds it closed.
-                self.close(reason.clone());
+                let reason = self.close(&error);
                 for job in group {
                     job.answer(Err(Error::StoreClosed { reason: reason.clone() }));
                 }
@@ -202,8 +202,7 @@ impl Writer {
                         Err(Error::Store { reason: error.to_string() })
                     }
                     Err(error) => {
-                        let reason = error.to_string();
-                        self.close(reason.clone());
+                        let reason = self.close(&error);
                         failed = Some(reason.clone());
                         Err(Error::StoreClosed { reason })
                     }
@@ -235,9 +234,8 @@ impl Writer {
                 self.connection = Some(connection);
                 self.health.send_replace(Health::Open);
             }
-            Err(error) => {
-                tracing::debug!(%error, "the store is still closed");
-                let reason = error.to_string();
+            Err(reason) => {
+                tracing::debug!(reason, "the store is still closed");
                 self.health.send_if_modified(|health| {
                     let closed = Health::Closed(reason);
                     let changed = *health != closed;
@@ -250,10 +248,12 @@ impl Writer {
     }
 
     /// A connection that writes, with the log's head where the store has it: the commit that failed may have happened.
-    async fn reopen(&mut self) -> Result<SqliteConnection> {
-        let mut connection =
-            self.probe().await.map_err(|error| Error::StoreClosed { reason: error.to_string() })?;
-        self.sequencer.catch_up(&mut connection).await?;
+    ///
+    /// # Errors
+    /// Why the store stays closed.
+    async fn reopen(&mut self) -> Result<SqliteConnection, String> {
+        let mut connection = self.probe().await.map_err(|error| self.why_closed(&error))?;
+        self.sequencer.catch_up(&mut connection).await.map_err(|error| self.why_closed(&error))?;
         Ok(connection)
     }
 
@@ -268,12 +268,20 @@ impl Writer {
         Ok(connection)
     }
 
-    fn close(&mut self, reason: String) {
-        tracing::error!(
-            reason,
-            "the store is closed: nothing is accepted until a write succeeds; look after the disk"
-        );
-        self.health.send_replace(Health::Closed(reason));
+    /// Says why it is closed.
+    fn close(&self, error: &sqlx::Error) -> String {
+        let reason = self.why_closed(error);
+        tracing::error!("the store is closed, and nothing is accepted: {reason}");
+        self.health.send_replace(Health::Closed(reason.clone()));
+        reason
+    }
+
+    /// For whoever asks, with what opens it again.
+    fn why_closed(&self, error: &impl Display) -> String {
+        match self.sequencer.stopped() {
+            Some(reason) => reason.to_owned(),
+            None => format!("{error}; it opens by itself when a write succeeds"),
+        }
     }
 }
 

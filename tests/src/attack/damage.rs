@@ -14,7 +14,7 @@ use serde_json::Value;
 
 use super::{Row, Scale};
 use crate::{
-    cluster::{Cluster, PATIENCE, Setup, eventually, process::program},
+    cluster::{Cluster, PATIENCE, Setup, copy_folder, eventually, process::program, put_back},
     releases::{build, sign},
 };
 
@@ -88,7 +88,7 @@ pub async fn damages(scale: Scale) -> Vec<Row> {
     fs::create_dir(&old).unwrap();
     for party in parties(&cluster) {
         cluster.while_frozen(std::slice::from_ref(&party), |cluster| {
-            copy(&cluster.data(&party), &old.join(&party))
+            copy_folder(&cluster.data(&party), &old.join(&party))
         });
     }
     let mut releases = Vec::new();
@@ -110,7 +110,7 @@ async fn journals(cluster: &mut Cluster, scale: Scale) -> Vec<Row> {
     cluster.kill("coordinator");
     cluster.kill(NODE);
     let (data, copy_of_it) = (cluster.data(NODE), cluster.folder().join("copy"));
-    copy(&data, &copy_of_it);
+    copy_folder(&data, &copy_of_it);
     let mut rows = Vec::new();
     for name in files_below(&copy_of_it) {
         if name.ends_with("lock") || name.to_str().unwrap().ends_with("-shm") {
@@ -180,7 +180,7 @@ fn panicked(cluster: &Cluster, party: &str, what: &str, tally: &mut Tally) {
 async fn stores(cluster: &mut Cluster, releases: &[v1::Release], scale: Scale) -> Vec<Row> {
     cluster.kill("coordinator");
     let (data, copy_of_it) = (cluster.data("coordinator"), cluster.folder().join("copy"));
-    copy(&data, &copy_of_it);
+    copy_folder(&data, &copy_of_it);
     let mut rows = Vec::new();
     for name in ["coordinator.sqlite", "coordinator.sqlite-wal"] {
         let Ok(metadata) = fs::metadata(copy_of_it.join(name)) else { continue };
@@ -254,7 +254,7 @@ async fn a_log(cluster: &mut Cluster, scale: Scale) -> Vec<Row> {
         if published.exists() { Ok(()) } else { Err("not yet".into()) }
     })
     .await;
-    cluster.while_frozen(&["coordinator".to_owned()], |_| copy(&folder, &copy_of_it));
+    cluster.while_frozen(&["coordinator".to_owned()], |_| copy_folder(&folder, &copy_of_it));
     put_back(&copy_of_it, &place);
     let seen = place.with_file_name("seen");
     let (exit, honest) = monitored(cluster, &place, &seen);
@@ -329,7 +329,10 @@ async fn old_copies_of_everything(cluster: &mut Cluster, old: &Path) -> Row {
         let answer = client::releases(channel).create_release(asked.clone()).await;
         let release = match answer {
             Ok(release) => release.into_inner(),
-            Err(status) if status.code() == tonic::Code::Unavailable => return Err(status.to_string()),
+            // It may open yet. A log that nodes outgrew stays closed.
+            Err(status) if status.code() == tonic::Code::Unavailable && began.elapsed() < SETTLED => {
+                return Err(status.to_string());
+            }
             Err(status) => return Ok(format!("{:?}: {}", status.code(), status.message())),
         };
         let came = format!("{:?} {}", release.state(), release.waiting_for.join("; "));
@@ -358,27 +361,6 @@ async fn old_copies_of_everything(cluster: &mut Cluster, old: &Path) -> Row {
 
 fn parties(cluster: &Cluster) -> Vec<String> {
     cluster.nodes().into_iter().chain(["coordinator".to_owned()]).collect()
-}
-
-fn put_back(from: &Path, to: &Path) {
-    let _ = fs::remove_dir_all(to);
-    copy(from, to);
-}
-
-/// A folder with its access rights.
-fn copy(from: &Path, to: &Path) {
-    fs::create_dir(to).unwrap();
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        let kind = entry.file_type().unwrap();
-        if kind.is_dir() {
-            copy(&entry.path(), &target);
-        } else if kind.is_file() {
-            fs::copy(entry.path(), &target).unwrap();
-        }
-    }
-    fs::set_permissions(to, fs::metadata(from).unwrap().permissions()).unwrap();
 }
 
 /// Files in a folder and below it, by their paths in it, sorted.

@@ -17,10 +17,10 @@ use super::{SOON, awaits, create, get, reason, refused};
 /// Forbidden requests: fewer where decisions are not optimised, for each takes a second there.
 const FLOOD: u64 = if cfg!(debug_assertions) { 24 } else { 256 };
 
-/// Seconds in which all of them are to be refused, and an honest one signed beside them: as the goals say where all is optimised, and
-/// as a busy machine of two cores needs otherwise.
-const REFUSED_S: u64 = if cfg!(debug_assertions) { 240 } else { 60 };
-const SIGNED_S: u64 = if cfg!(debug_assertions) { 30 } else { 2 };
+/// How many times longer than one of them alone each may take on average among the others, and an honest one beside them as a whole.
+/// What a decision takes depends on the machine; a coordinator that asked twice, or in vain, would need more.
+const REFUSED: f64 = 2.0;
+const SIGNED: f64 = 10.0;
 
 /// A policy that makes the search for what is missing go on to its end, wherever no other policy permits the release.
 pub(super) fn costly(when: &str) -> String {
@@ -54,11 +54,18 @@ async fn requests_that_nothing_permits_are_refused_and_delay_nobody() {
     let key = cluster.release_key().await;
     sign(&cluster, build("before", 1, 1), SOON).await;
 
+    let costly =
+        |channel, number| v1::CreateReleaseRequest { product: "costly".into(), ..build(channel, number, 1) };
+    let channel = cluster.channel("pipeline").await;
+    let begun = Instant::now();
+    let alone = create(&cluster, costly("alone", 1)).await;
+    finished(channel.clone(), &alone, SOON).await;
+    let alone = begun.elapsed().as_secs_f64();
+
     let begun = Instant::now();
     let mut flood = Vec::new();
     for number in 1..=FLOOD {
-        let product = "costly".to_owned();
-        flood.push(create(&cluster, v1::CreateReleaseRequest { product, ..build("flood", number, 1) }).await);
+        flood.push(create(&cluster, costly("flood", number)).await);
     }
     let mut other = client::releases(cluster.channel("pipeline-2").await);
     let mut slowest = 0.0_f64;
@@ -70,15 +77,22 @@ async fn requests_that_nothing_permits_are_refused_and_delay_nobody() {
         check(&key, &request, &release);
         slowest = slowest.max(asked.elapsed().as_secs_f64());
     }
-    let channel = cluster.channel("pipeline").await;
     for id in &flood {
-        let release = finished(channel.clone(), id, std::time::Duration::from_secs(REFUSED_S)).await;
+        let release = finished(channel.clone(), id, SOON).await;
         assert_eq!(release.state(), v1::ReleaseState::Refused, "{release:?}");
     }
     let all = begun.elapsed().as_secs_f64();
-    println!("{FLOOD} requests refused within {all:.1} s, honest ones signed within {slowest:.2} s");
-    assert!(all < REFUSED_S as f64, "all refused after {all:.1} s");
-    assert!(slowest < SIGNED_S as f64, "signed after {slowest:.1} s");
+    println!(
+        "one alone is refused after {alone:.2} s, {FLOOD} after {all:.1} s; honest ones beside them are signed within {slowest:.2} s"
+    );
+    assert!(
+        all < REFUSED * alone * FLOOD as f64,
+        "one alone is refused after {alone:.1} s, all after {all:.1} s"
+    );
+    assert!(
+        slowest < SIGNED * alone,
+        "one alone is refused after {alone:.1} s, an honest one signed after {slowest:.1} s"
+    );
     let culprits =
         cluster.operator().await.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner().nodes;
     assert!(culprits.iter().all(|node| node.culprit.is_empty()), "{culprits:?}");

@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::Output};
 
 use rutli_log::{Entry, EntryBundle, LogKey, TileId};
 use rutli_tests::{
-    cluster::{Cluster, PATIENCE, Setup, eventually, process::program},
+    cluster::{Cluster, PATIENCE, Setup, copy_folder, eventually, process::program, put_back},
     releases::{build, check, database, finished, sign},
     stock::{
         go,
@@ -13,8 +13,9 @@ use rutli_tests::{
 };
 use rutli_wire::v1;
 use serde_json::Value;
+use tonic::Code;
 
-use super::{SOON, create, get};
+use super::{SOON, create, get, reason};
 
 /// What anybody can see and say of a log.
 struct Reader {
@@ -337,6 +338,94 @@ async fn a_store_that_was_restored_from_an_old_copy_starts_no_second_log() {
     reader.holds();
 }
 
+/// A coordinator whose store and log folder are reverted together after its second release: nothing on its disk shows it, but the
+/// nodes remember. With its newest data.
+async fn reverted(cluster: &mut Cluster) -> PathBuf {
+    let first = sign(cluster, build("stable", 1, 1), SOON).await;
+    proven(cluster, &first.release_id).await;
+    let data = cluster.data("coordinator");
+    let (old, newest) = (cluster.folder().join("old"), cluster.folder().join("newest"));
+    cluster.stop("coordinator");
+    copy_folder(&data, &old);
+    cluster.start_party("coordinator");
+    let second = sign(cluster, build("stable", 2, 1), SOON).await;
+    proven(cluster, &second.release_id).await;
+    cluster.stop("coordinator");
+    copy_folder(&data, &newest);
+    put_back(&old, &data);
+    newest
+}
+
+/// The coordinator says to whoever comes, for as long as it runs, why it takes nothing and what to do.
+async fn stays_stopped(cluster: &Cluster) {
+    eventually("the log is stopped", SOON, async || {
+        if cluster.log("coordinator").contains("do not extend them") {
+            Ok(())
+        } else {
+            Err("it is not".to_owned())
+        }
+    })
+    .await;
+    for channel in ["alpha", "beta", "gamma"] {
+        let status = cluster.pipeline().await.create_release(build(channel, 1, 1)).await.unwrap_err();
+        assert_eq!((status.code(), reason(&status).as_str()), (Code::Unavailable, "STORE_CLOSED"));
+        assert!(status.message().contains("restore the newest copy"), "{status}");
+        assert!(!status.message().contains("by itself"), "{status}");
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_coordinator_that_was_reverted_as_a_whole_appends_nothing() {
+    let mut cluster = Cluster::start(Setup::default()).await;
+    let reader = Reader::of(&cluster);
+    let newest = reverted(&mut cluster).await;
+    cluster.start_party("coordinator");
+    stays_stopped(&cluster).await;
+
+    cluster.stop("coordinator");
+    put_back(&newest, &cluster.data("coordinator"));
+    cluster.start_party("coordinator");
+    let third = sign(&cluster, build("stable", 3, 1), SOON).await;
+    proven(&cluster, &third.release_id).await;
+    reader.holds();
+}
+
+/// Before any node is there it takes requests, until the log is longer than the nodes remember it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_reverted_coordinator_that_wrote_on_is_stopped_when_nodes_come() {
+    let mut cluster = Cluster::start(Setup::default()).await;
+    let reader = Reader::of(&cluster);
+    let newest = reverted(&mut cluster).await;
+    let nodes = cluster.nodes();
+    let mut kept = 0;
+    for node in &nodes {
+        kept = kept.max(cluster.status(node).await.log_size);
+        cluster.stop(node);
+    }
+    cluster.start_party("coordinator");
+    let mut requests = Vec::new();
+    for sequence in 3..3 + kept {
+        requests.push(create(&cluster, build("stable", sequence, 1)).await);
+    }
+    for node in &nodes {
+        cluster.start_party(node);
+    }
+    stays_stopped(&cluster).await;
+    for id in requests {
+        let release = get(&cluster, &id).await;
+        assert!(release.files.is_empty() && release.state() != v1::ReleaseState::Signed, "{release:?}");
+    }
+
+    // No node was shown two heads of one size: none has to be told which history stands.
+    cluster.stop("coordinator");
+    put_back(&newest, &cluster.data("coordinator"));
+    cluster.start_party("coordinator");
+    let third = sign(&cluster, build("stable", 3, 1), SOON).await;
+    proven(&cluster, &third.release_id).await;
+    reader.holds();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_embargo_hides_a_request_until_its_time() {
     let cluster = Cluster::start(Setup::default()).await;
@@ -431,19 +520,4 @@ async fn a_node_restored_from_a_backup_catches_up_before_it_signs() {
     assert_eq!(release.state(), v1::ReleaseState::Signed);
     assert!(cluster.status("supervisor-1").await.log_size >= seen);
     reader.holds();
-}
-
-fn copy_folder(from: &std::path::Path, to: &std::path::Path) {
-    std::fs::create_dir(to).unwrap();
-    for entry in std::fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let target = to.join(entry.file_name());
-        if entry.path().is_dir() {
-            copy_folder(&entry.path(), &target);
-        } else {
-            std::fs::copy(entry.path(), &target).unwrap();
-        }
-    }
-    let mode = std::fs::metadata(from).unwrap().permissions();
-    std::fs::set_permissions(to, mode).unwrap();
 }

@@ -1,14 +1,10 @@
 //! The memory of nodes: lost, emptied or reverted state is never mistaken for a first start, and the node
 //! signs nothing with it before it has caught up, or its custodian has decided to go on.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fs, path::PathBuf, process::Command};
 
 use rutli_tests::{
-    cluster::{Cluster, PATIENCE, Setup, eventually, process::program},
+    cluster::{Cluster, PATIENCE, Setup, copy_folder, eventually, process::program},
     releases::{build, finished, sign},
 };
 use rutli_wire::v1;
@@ -34,11 +30,6 @@ fn journal(cluster: &Cluster, node: &str) -> PathBuf {
 
 fn wal(cluster: &Cluster, node: &str) -> PathBuf {
     cluster.data(node).join("node.sqlite-wal")
-}
-
-fn copy_folder(from: &Path, to: &Path) {
-    let copied = Command::new("cp").arg("-a").arg(from).arg(to).status().unwrap();
-    assert!(copied.success());
 }
 
 /// Waits until a node's witness knows all of its journal.

@@ -452,3 +452,28 @@ async fn a_round_waits_for_a_store_that_is_closed() {
     assert_eq!(core.stored(&id).await.proven_at, NOW);
     assert_eq!(core.store.log().backlog(), 0);
 }
+
+/// A store that is an old copy, and was written on before nodes were there: those remember another history. One node may lie, or
+/// err; without the supervisor's, nothing is signed.
+#[tokio::test]
+async fn a_log_that_nodes_do_not_recognise_is_stopped() {
+    let (_folder, core, mut publisher, nodes) = attended().await;
+    signed(&core, request("job-1", 1)).await;
+    let other = |size| Head { size, root: rutli_log::Hash([7; 32]) };
+    let size = core.store.log().newest().head().size;
+    for (node, is_stopped) in [(&nodes[0], false), (&nodes[3], true)] {
+        *node.kept.lock().unwrap() = other(size - 1);
+        for _ in 0..4 {
+            publisher.round().await.unwrap();
+        }
+        assert_eq!(core.store.log().stopped().is_some(), is_stopped, "{}", node.id);
+    }
+    let refused = core.ask(request("job-2", 2)).await.unwrap_err();
+    assert!(matches!(refused, Error::StoreClosed { .. }), "{refused}");
+    let words = ["do not extend", "restore the newest copy"];
+    assert!(words.iter().all(|word| refused.to_string().contains(word)), "{refused}");
+    assert_eq!(core.store.log().newest().head().size, size, "nothing is appended");
+    let (reason, stays) = (core.store.log().stopped().map(str::to_owned), core.store.health());
+    tokio::time::sleep(std::time::Duration::from_millis(1_500)).await;
+    assert_eq!(*stays.borrow(), crate::store::Health::Closed(reason.unwrap()), "whatever the probes say");
+}

@@ -288,10 +288,7 @@ async fn what_a_failed_commit_left_behind_is_taken_up_when_the_store_is_open_aga
     assert_eq!(core.ended(&id).await.state(), v1::ReleaseState::Signed);
     let held = core.signing.admitting.write().await;
     let early = core.ask(request("job-3", 3)).await.unwrap_err();
-    assert!(
-        matches!(early, Error::StoreClosed { .. }),
-        "a retry would find its release and carry it nowhere"
-    );
+    assert!(matches!(early, Error::NotYet { .. }), "a retry would find its release and carry it nowhere");
     drop(held);
     let next = core.ask(request("job-3", 3)).await.unwrap();
     assert_eq!(core.signing.resume().await.unwrap(), 0, "{} has its task", next.release_id);
@@ -398,7 +395,7 @@ async fn evidence_needs_room_and_an_open_store_as_releases_do() {
     drop(others);
     let held = core.signing.admitting.write().await;
     let closed = add(&core, &id, "a").await.unwrap_err();
-    assert!(matches!(closed, Error::StoreClosed { .. }), "{closed}");
+    assert!(matches!(closed, Error::NotYet { .. }), "{closed}");
     drop(held);
     assert_eq!(core.stored(&id).await.evidence.len(), 1);
     add(&core, &id, "a").await.unwrap();
@@ -496,11 +493,28 @@ async fn large_requests_are_admitted_by_turns() {
     let resuming = tokio::time::timeout(moment, core.signing.admitting.write()).await.unwrap();
     drop(turn);
     let refused = waits.await.unwrap_err();
-    assert!(matches!(refused, Error::StoreClosed { .. }), "{refused}");
+    assert!(matches!(refused, Error::NotYet { .. }), "{refused}");
     drop(resuming);
     let other = v1::CreateReleaseRequest { version: "other".into(), ..large() };
     let reused = core.ask(other).await.unwrap_err();
     assert!(matches!(reused, Error::RequestIdReused { .. }), "{reused}");
+}
+
+/// The pipeline lost the answer, and asks again when what it asked for has expired, or its embargo is over.
+#[tokio::test]
+async fn a_retry_after_the_expiry_finds_its_release() {
+    let (_folder, core, _publisher, _api) = started().await;
+    let asked = |request_id: &str, sequence| v1::CreateReleaseRequest {
+        expires_at: NOW + 5,
+        embargo_until: NOW + 3,
+        ..request(request_id, sequence)
+    };
+    let known = core.ask(asked("job-1", 1)).await.unwrap();
+    core.time.store(NOW + 5, std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(core.ask(asked("job-1", 1)).await.unwrap().release_id, known.release_id);
+    let other = v1::CreateReleaseRequest { version: "other".into(), ..asked("job-1", 1) };
+    assert!(matches!(core.ask(other).await, Err(Error::RequestIdReused { .. })));
+    assert!(matches!(core.ask(asked("job-2", 2)).await, Err(Error::Malformed(_))), "what is new has expired");
 }
 
 /// A commitment is opened with the evidence that came with its request, although the request was logged long
