@@ -18,7 +18,7 @@
 
 use std::{
     collections::BTreeMap,
-    sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard},
+    sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
 use rutli_keys::{NodeId, SignedRoster};
@@ -28,7 +28,7 @@ use rutli_log::{
     entry::{self, NodeEvent, kinds},
     sha256,
 };
-use rutli_wire::link::Witnessed;
+use rutli_wire::link::{KeptLog, Witnessed};
 use tokio::sync::{Notify, watch};
 
 use crate::{
@@ -60,7 +60,8 @@ struct Shared {
     attached: Notify,
     said: Notify,
     /// Why nothing may be appended any more.
-    stopped: OnceLock<String>,
+    stopped: watch::Sender<Option<String>>,
+    contradicting: Mutex<BTreeMap<NodeId, u64>>,
 }
 
 /// The cosignatures of one head, unverified, as they come.
@@ -100,7 +101,8 @@ impl Log {
             published: Mutex::default(),
             attached: Notify::new(),
             said: Notify::new(),
-            stopped: OnceLock::new(),
+            stopped: watch::Sender::new(None),
+            contradicting: Mutex::default(),
         }))
     }
 
@@ -130,22 +132,65 @@ impl Log {
         self.read(size, |tiles| Frontier::of(tiles, size).map(|frontier| frontier.head()))
     }
 
-    /// So many nodes have cosigned what the log does not extend that nothing is signed under it: it is an old copy, and
-    /// whatever is appended to it forks the log. Nothing is, until the process is started again with the newest copy.
-    pub fn stop(&self, own: u64, cosigned: u64) {
-        let reason = format!(
-            "nodes have cosigned {cosigned} entries of the log, and the {own} of this store do not extend them: it is an \
-             old copy. Stop the coordinator and restore the newest copy of the store and the log's folder"
-        );
-        if self.0.stopped.set(reason.clone()).is_ok() {
-            tracing::error!("{reason}");
+    /// A node has attached, and keeps this of the log. It contradicts the log if it has a checkpoint that the log signed and
+    /// does not extend: nothing else of what it says shows that.
+    pub fn kept_by(&self, node: &NodeId, kept: &KeptLog) {
+        let own = self.newest().head().size;
+        let contradicts = match self.key().open(&kept.checkpoint).map(|signed| self.extends(&signed.head())) {
+            Ok(Ok(extends)) => !extends,
+            Ok(Err(error)) => {
+                tracing::error!(%node, %error, "nobody knows whether the log extends what the node keeps");
+                return;
+            }
+            Err(_) => false,
+        };
+        let mut contradicting = self.contradictions();
+        if contradicts {
+            tracing::error!(%node, keeps = kept.size, own, "the log does not extend what a node has seen of it");
+            contradicting.insert(node.clone(), kept.size);
+            return;
         }
+        contradicting.remove(node);
+        if kept.size > own {
+            tracing::warn!(
+                %node, keeps = kept.size, own,
+                "a node keeps a longer log, and has no checkpoint by this one: did its custodian name a wrong head, or \
+                 does it follow another log?"
+            );
+        }
+    }
+
+    /// Nodes that contradict the log, attached or not, with the size of what they keep.
+    #[must_use]
+    pub fn contradicting(&self) -> BTreeMap<NodeId, u64> {
+        self.contradictions().clone()
+    }
+
+    /// Whatever is appended forks the log. Nothing is, until the process is started again with the newest copy.
+    pub fn stop(&self, contradicting: &BTreeMap<NodeId, u64>) {
+        let own = self.newest().head().size;
+        let nodes: Vec<String> =
+            contradicting.iter().map(|(node, size)| format!("{node} ({size} entries)")).collect();
+        let reason = format!(
+            "this store is an old copy, or another coordinator writes its log: its {own} entries do not extend what the log \
+             showed to {}. Stop the coordinator, and restore the newest copies of the store and the log's folder",
+            nodes.join(", ")
+        );
+        tracing::error!("{reason}");
+        self.0.stopped.send_replace(Some(reason));
     }
 
     /// Why nothing may be appended.
     #[must_use]
-    pub fn stopped(&self) -> Option<&str> {
-        self.0.stopped.get().map(String::as_str)
+    pub fn stopped(&self) -> Option<String> {
+        self.0.stopped.borrow().clone()
+    }
+
+    /// Waits until nothing may be appended.
+    pub async fn until_stopped(&self) {
+        // The sender is this log's own.
+        let _: Result<_, watch::error::RecvError> =
+            self.0.stopped.subscribe().wait_for(Option::is_some).await;
     }
 
     /// Entries that wait to be written to the folder.
@@ -155,32 +200,47 @@ impl Log {
         tree.newest.head().size.saturating_sub(tree.written)
     }
 
-    /// The proof that the tree of `new` entries begins with that of `old`; empty if the old one is the longer, which no
+    /// The proof that the tree of `new`, a head of this log, begins with that of `old` entries; empty if the old one is the longer, which no
     /// proof can show.
     ///
     /// # Errors
     /// [`Error::File`] if older tiles cannot be read.
-    pub fn consistency(&self, old: u64, new: u64) -> Result<Vec<Hash>> {
-        if old > new {
+    pub fn consistency(&self, old: u64, new: &Head) -> Result<Vec<Hash>> {
+        if old > new.size {
             return Ok(Vec::new());
         }
-        let proof = self.read(new, |tiles| tiles.prove_consistency(old, new))?;
+        let proof = self.read(new.size, |tiles| tiles.prove_consistency(old, new.size))?;
         // What was read from a file is believed by nobody: neither are its proofs.
-        check_consistency(&self.head_at(old)?, &self.head_at(new)?, &proof).map_err(damaged)?;
+        check_consistency(&self.head_at(old)?, new, &proof).map_err(damaged)?;
         Ok(proof)
     }
 
-    /// The proof that an entry is in the tree of `size` entries.
+    /// Whether the newest tree begins with that of `old`.
+    ///
+    /// # Errors
+    /// [`Error::File`] if older tiles cannot be read, [`Error::Log`] if they are damaged.
+    fn extends(&self, old: &Head) -> Result<bool> {
+        let newest = self.newest().head();
+        if old.size > newest.size {
+            return Ok(false);
+        }
+        // Proved first, so that damaged tiles do not pass for another history.
+        self.consistency(old.size, &newest)?;
+        Ok(self.head_at(old.size)? == *old)
+    }
+
+    /// The proof that an entry is in the tree of `head`, a head of this log.
     ///
     /// # Errors
     /// [`Error::File`] if older tiles cannot be read; [`Error::Store`] if there is no such entry; [`Error::Log`] if the
     /// tiles in the folder do not prove it.
-    pub fn inclusion(&self, index: u64, leaf: Hash, size: u64) -> Result<Vec<Hash>> {
+    pub fn inclusion(&self, index: u64, leaf: Hash, head: &Head) -> Result<Vec<Hash>> {
+        let size = head.size;
         if index >= size {
             return Err(Error::Store { reason: format!("entry {index} is not in a log of {size}") });
         }
         let proof = self.read(size, |tiles| tiles.prove_inclusion(index, size))?;
-        check_inclusion(&self.head_at(size)?, index, leaf, &proof).map_err(damaged)?;
+        check_inclusion(head, index, leaf, &proof).map_err(damaged)?;
         Ok(proof)
     }
 
@@ -255,6 +315,10 @@ impl Log {
     /// Waits for a node or witness to say something of the log, if none has since the last time.
     pub async fn said(&self) {
         self.0.said.notified().await;
+    }
+
+    fn contradictions(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, u64>> {
+        self.0.contradicting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn collecting(&self) -> std::sync::MutexGuard<'_, Collecting> {

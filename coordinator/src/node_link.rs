@@ -13,7 +13,7 @@ use std::{
 
 use rutli_keys::NodeId;
 use rutli_wire::{
-    link::{FromNode, NodeStatus, ToNode},
+    link::{FromNode, KeptLog, NodeStatus, ToNode},
     v1,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -66,7 +66,7 @@ impl NodeLinks {
         newer: CancellationToken,
     ) {
         let hello = newer.run_until_cancelled(self.hello(&mut up)).await;
-        let (version, status, log_size) = match hello.unwrap_or(Err(Error::Replaced)) {
+        let (version, status, log) = match hello.unwrap_or(Err(Error::Replaced)) {
             Ok(hello) => hello,
             Err(error) => {
                 tracing::warn!(%node, %error, "refused a node's stream");
@@ -77,7 +77,7 @@ impl NodeLinks {
         let welcome = ToNode::Welcome(env!("CARGO_PKG_VERSION").to_owned());
         say(&down, Ok((&welcome).into())).await;
         let (outbox, work) = mpsc::channel(limits::LINK_OUTBOX);
-        let Ok(stream) = self.sessions.attach(node.clone(), version, status, log_size, outbox).await else {
+        let Ok(stream) = self.sessions.attach(node.clone(), version, status, log, outbox).await else {
             return say(&down, Err(Error::Stopping)).await;
         };
         let (end, ended) = oneshot::channel();
@@ -96,7 +96,7 @@ impl NodeLinks {
         let _ = end.send(why);
     }
 
-    async fn hello(&self, up: &mut Streaming<v1::NodeMessage>) -> Result<(String, NodeStatus, u64)> {
+    async fn hello(&self, up: &mut Streaming<v1::NodeMessage>) -> Result<(String, NodeStatus, KeptLog)> {
         let wait = Duration::from_secs(limits::HELLO_TIMEOUT_SECONDS);
         let first = tokio::select! {
             first = tokio::time::timeout(wait, up.message()) => first,
@@ -109,7 +109,7 @@ impl NodeLinks {
             .map_err(|status| Error::Link(format!("the first message does not read: {}", status.message())))?
             .ok_or_else(|| Error::Link("the stream ended before Hello".into()))?;
         match FromNode::try_from(first)? {
-            FromNode::Hello { version, status, log_size } => Ok((version, status, log_size)),
+            FromNode::Hello { version, status, log } => Ok((version, status, log)),
             _ => Err(Error::Link("the first message must be Hello".into())),
         }
     }

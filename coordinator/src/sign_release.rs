@@ -165,7 +165,8 @@ impl SignRelease {
         let resuming = async {
             let mut health = self.store.health();
             loop {
-                health.wait_for(|health| *health != Health::Open).await?;
+                // Every change, not only the state of now: it may have opened again before this task ran.
+                health.changed().await?;
                 let _nobody_is_admitted = self.admitting.write().await;
                 let mut left = true;
                 while left {
@@ -212,7 +213,7 @@ impl SignRelease {
         let (release, content, encoded, request_digest) = aside(is_large, read).await??;
         self.clients.may_ask(&requester, release.class(), release.product())?;
         if !given.is_empty()
-            && let Some(known) = self.store.release_of_request(&requester, &request_id).await?
+            && let Some((known, _)) = self.store.release_of_request(&requester, &request_id).await?
         {
             // Its documents are not read again.
             return self.known(&known, request_digest).await;
@@ -239,7 +240,7 @@ impl SignRelease {
             // Whoever asks for a release that is admitted already takes no room, and must not lose its answer; nor may
             // its embargo be over.
             Err(full) => match self.store.release_of_request(&requester, &request_id).await? {
-                Some(known) => return self.known(&known, request_digest).await,
+                Some((known, _)) => return self.known(&known, request_digest).await,
                 None => return Err(full),
             },
         };
@@ -341,7 +342,7 @@ impl SignRelease {
     pub(crate) fn admitting(&self) -> Result<RwLockReadGuard<'_, ()>> {
         self.admitting.try_read().or_else(|_| {
             self.store.is_open()?;
-            Err(Error::NotYet { reason: "the coordinator is resuming what its store had".into() })
+            Err(Error::NotYet { reason: "the coordinator is still resuming earlier releases".into() })
         })
     }
 
@@ -356,10 +357,8 @@ impl SignRelease {
         if !(1..=now).contains(&expires_at) {
             return Ok(now);
         }
-        let Some(known) = self.store.release_of_request(requester, request_id).await? else {
-            return Ok(now);
-        };
-        Ok(self.store.release(&known).await?.map_or(now, |known| known.message.created_at))
+        let known = self.store.release_of_request(requester, request_id).await?;
+        Ok(known.map_or(now, |(_, admitted_at)| admitted_at))
     }
 
     /// The documents that come with a request.

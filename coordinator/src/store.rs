@@ -6,7 +6,8 @@
 //! request ids make that safe. Reads have connections of their own and never wait for the writer.
 //!
 //! **A disk that does not take writes closes the store**: every change is refused at once with the reason, nothing is
-//! half done, and the writer tries again each second until a write succeeds ([`Store::health`]).
+//! half done, and the writer tries again each second until a write succeeds ([`Store::health`]). A log that is stopped
+//! closes it until the next start ([`Log::stop`]).
 
 mod admission;
 mod budget;

@@ -24,7 +24,7 @@ use rutli_log::{
 };
 use rutli_release::Timestamp;
 use rutli_signer_secrets::on_wiped_stack;
-use rutli_wire::link::{BatchItem, LogHead, LoggedEntry, LoggedEvidence, Refusal, RefusalCode};
+use rutli_wire::link::{BatchItem, KeptLog, LogHead, LoggedEntry, LoggedEvidence, Refusal, RefusalCode};
 
 use crate::limits;
 
@@ -511,6 +511,14 @@ impl Gate {
     #[must_use]
     pub fn state(&self) -> &LogState {
         &self.state
+    }
+
+    /// What a coordinator is told of it when the node attaches. The checkpoint shows a coordinator that its log is not this
+    /// one; a custodian who vouched for a head has decided otherwise.
+    #[must_use]
+    pub fn kept(&self) -> KeptLog {
+        let own = self.state.head.as_ref().filter(|_| self.state.vouched.is_none());
+        KeptLog { size: self.size(), checkpoint: own.map(|kept| kept.note.clone()).unwrap_or_default() }
     }
 
     /// What the next head must extend.

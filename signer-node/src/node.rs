@@ -18,7 +18,7 @@ use rutli_keys::{IdentityKey, SignedRoster, SigningShare};
 use rutli_log::Head;
 use rutli_release::ChannelKey;
 use rutli_signer_secrets::Locked;
-use rutli_wire::link::{Batch, FromNode, LogHead, NodeStatus, RefusalCode};
+use rutli_wire::link::{Batch, FromNode, KeptLog, LogHead, NodeStatus, RefusalCode};
 use tokio::{
     sync::{mpsc, oneshot, watch},
     time::{Interval, MissedTickBehavior, interval},
@@ -126,7 +126,7 @@ pub type Answer = oneshot::Sender<Result<(), Error>>;
 pub struct NodeHandle {
     events: mpsc::Sender<Event>,
     status: watch::Receiver<NodeStatus>,
-    log_size: watch::Receiver<u64>,
+    log: watch::Receiver<KeptLog>,
 }
 
 impl NodeHandle {
@@ -134,7 +134,7 @@ impl NodeHandle {
     #[cfg(test)]
     pub(crate) fn behind(&self) -> (Self, mpsc::Receiver<Event>) {
         let (events, intercepted) = mpsc::channel(limits::NODE_QUEUE);
-        (Self { events, status: self.status.clone(), log_size: self.log_size.clone() }, intercepted)
+        (Self { events, status: self.status.clone(), log: self.log.clone() }, intercepted)
     }
 
     /// Hands over an event, waiting for room.
@@ -167,10 +167,10 @@ impl NodeHandle {
         self.status.borrow().clone()
     }
 
-    /// Entries of the log under the newest head that the node took.
+    /// What the node keeps of the log at this moment.
     #[must_use]
-    pub fn log_size(&self) -> u64 {
-        *self.log_size.borrow()
+    pub fn log(&self) -> KeptLog {
+        self.log.borrow().clone()
     }
 }
 
@@ -191,13 +191,13 @@ pub fn start(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -
 fn ready(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -> (Node, NodeHandle) {
     let (events, inbox) = mpsc::channel(limits::NODE_QUEUE);
     let (publish, status) = watch::channel(signer.status());
-    let (publish_size, log_size) = watch::channel(signer.gate().size());
+    let (publish_log, log) = watch::channel(signer.gate().kept());
     let node = Node {
         signer,
         journal,
         inbox,
         publish,
-        publish_size,
+        publish_log,
         streams: BTreeMap::new(),
         hungry: VecDeque::new(),
         watch: Watch::new(Reading::now(), clock::boot_id()),
@@ -209,7 +209,7 @@ fn ready(signer: Signer, journal: Journal, newest_at: u64, counts: Counts) -> (N
         witness_failed: false,
         clock_behind: false,
     };
-    (node, NodeHandle { events, status, log_size })
+    (node, NodeHandle { events, status, log })
 }
 
 struct Node {
@@ -217,7 +217,7 @@ struct Node {
     journal: Journal,
     inbox: mpsc::Receiver<Event>,
     publish: watch::Sender<NodeStatus>,
-    publish_size: watch::Sender<u64>,
+    publish_log: watch::Sender<KeptLog>,
     streams: BTreeMap<StreamId, Stream>,
     /// Streams whose pools may have room.
     hungry: VecDeque<StreamId>,
@@ -665,7 +665,7 @@ impl Node {
 
     /// Tells everybody who holds an older status.
     fn publish_status(&mut self) {
-        self.publish_size.send_replace(self.signer.gate().size());
+        self.publish_log.send_replace(self.signer.gate().kept());
         let status = self.signer.status();
         if *self.publish.borrow() == status {
             return;

@@ -174,7 +174,7 @@ mod tests {
     use std::{fs, os::unix::fs::PermissionsExt as _, path::Path};
 
     use super::*;
-    use crate::testing::{SUITE, TestNode};
+    use crate::testing::{PATIENCE, SUITE, TestNode};
 
     fn folder() -> (tempfile::TempDir, PathBuf) {
         let folder = tempfile::tempdir().unwrap();
@@ -202,15 +202,17 @@ mod tests {
         handle
     }
 
-    /// Until it is so, for ten looks.
+    /// Until it is so.
     async fn until(node: &TestNode, so: impl Fn(&crate::policy::RulesReport) -> bool) {
-        for _ in 0..200 {
-            if so(&node.node.report().await.unwrap().rules) {
+        let begun = tokio::time::Instant::now();
+        loop {
+            let rules = node.node.report().await.unwrap().rules;
+            if so(&rules) {
                 return;
             }
+            assert!(begun.elapsed() < PATIENCE, "{rules:?}");
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
-        panic!("{:?}", node.node.report().await.unwrap().rules);
     }
 
     #[tokio::test]

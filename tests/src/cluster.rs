@@ -20,6 +20,7 @@ use std::{
 use rutli::{
     client::{self, Profile},
     init::{self, Written, deployment::Deployment},
+    status::is_passing,
 };
 use rutli_release::ReleaseKey;
 use rutli_wire::v1::{
@@ -27,7 +28,7 @@ use rutli_wire::v1::{
     node_service_client::NodeServiceClient, release_service_client::ReleaseServiceClient,
 };
 use tempfile::TempDir;
-use tonic::transport::Channel;
+use tonic::{Response, Status, transport::Channel};
 
 use self::process::{Process, program};
 use crate::disk::SmallDisk;
@@ -93,6 +94,15 @@ pub async fn eventually<T>(
         }
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
+}
+
+/// Repeats a call that is safe to repeat while the other side is away or not ready; gives its answer, or its refusal.
+pub async fn repeated<T>(mut call: impl AsyncFnMut() -> Result<Response<T>, Status>) -> Result<T, Status> {
+    eventually("the other side answers", PATIENCE, async || match call().await {
+        Err(status) if is_passing(&status) => Err(status.to_string()),
+        answer => Ok(answer.map(Response::into_inner)),
+    })
+    .await
 }
 
 /// A folder with its access rights; the pipes in it are left out.
@@ -298,14 +308,14 @@ impl Cluster {
 
     /// A node's own word about itself.
     pub async fn status(&self, node: &str) -> v1::StatusResponse {
-        self.custodian(node).await.status(v1::StatusRequest {}).await.unwrap().into_inner()
+        repeated(async || self.custodian(node).await.status(v1::StatusRequest {}).await).await.unwrap()
     }
 
     /// A node as the coordinator sees it.
     pub async fn node_info(&self, node: &str) -> Option<v1::NodeInfo> {
-        let nodes =
-            self.operator().await.list_nodes(v1::ListNodesRequest {}).await.unwrap().into_inner().nodes;
-        nodes.into_iter().find(|info| info.node.ends_with(&format!("/{node}")))
+        let listed =
+            repeated(async || self.operator().await.list_nodes(v1::ListNodesRequest {}).await).await.unwrap();
+        listed.nodes.into_iter().find(|info| info.node.ends_with(&format!("/{node}")))
     }
 
     /// Waits until the coordinator sees a node like this.

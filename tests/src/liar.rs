@@ -2,7 +2,8 @@
 //! certificate, address and log key, and sends what a test wants. The real coordinator and the other nodes
 //! must be stopped.
 //!
-//! Its default messages are honest; a test changes one thing.
+//! Its default messages are honest; a test changes one thing. A node drops a link over which it hears nothing for some
+//! seconds, as when this process stands still: then it is asked again over the next one.
 
 use std::sync::Arc;
 
@@ -37,6 +38,9 @@ use crate::{
     log::ScriptedLog,
 };
 
+/// Links that the node may drop in one test: more are no matter of a busy machine.
+const MAX_LOST_LINKS: u32 = 5;
+
 /// See the module. It ends when it is dropped.
 pub struct Liar {
     /// The real log, which it may go on with as it likes.
@@ -50,6 +54,7 @@ pub struct Liar {
     commitments: Vec<CommitmentBytes>,
     attached: mpsc::Receiver<Attached>,
     stream: Option<Attached>,
+    lost_links: u32,
     batches: u64,
     task: JoinHandle<()>,
 }
@@ -63,12 +68,7 @@ impl Liar {
     /// Takes the place of a cluster's coordinator, which is stopped, for one of its nodes; all others are stopped, too.
     pub async fn before(cluster: &mut Cluster, node: &str) -> Self {
         let config = Config::read(&cluster.config("coordinator")).unwrap();
-        eventually("all that the node has seen is published", PATIENCE, async || {
-            let (seen, published) = (cluster.status(node).await.log_size, published(&config));
-            if seen > 0 && seen == published { Ok(()) } else { Err(format!("{seen} {published}")) }
-        })
-        .await;
-        cluster.stop("coordinator");
+        stop_coordinator(cluster, node, &config).await;
         for other in cluster.nodes().iter().filter(|other| *other != node) {
             cluster.stop(other);
         }
@@ -90,6 +90,7 @@ impl Liar {
             commitments: Vec::new(),
             attached,
             stream: None,
+            lost_links: 0,
             batches: 0,
             task,
         };
@@ -99,12 +100,24 @@ impl Liar {
 
     /// Waits for the node to dial, and for its hello and first commitments, if it is to announce any.
     pub async fn attach(&mut self) {
-        self.commitments.clear();
-        let stream = tokio::time::timeout(PATIENCE, self.attached.recv()).await.unwrap().unwrap();
-        self.stream = Some(stream);
-        let FromNode::Hello { status, log_size, .. } = self.hear().await else { panic!("no hello") };
-        self.size = log_size;
-        self.status = Some(status);
+        loop {
+            let mut stream = tokio::time::timeout(PATIENCE, self.attached.recv()).await.unwrap().unwrap();
+            // Only the last link can still be up.
+            while let Ok(newer) = self.attached.try_recv() {
+                stream = newer;
+            }
+            self.commitments.clear();
+            self.stream = Some(stream);
+            match self.hear().await {
+                Some(FromNode::Hello { status, log, .. }) => {
+                    self.size = log.size;
+                    self.status = Some(status);
+                    return;
+                }
+                Some(_) => panic!("no hello"),
+                None => {}
+            }
+        }
     }
 
     /// A release as its pipeline asks for it, issued so many seconds from now.
@@ -138,10 +151,7 @@ impl Liar {
         let signers = self.quorum();
         let slots: Vec<u32> = (0..u32::try_from(release.signable_count()).unwrap()).collect();
         // Others' commitments are some that this node announced for another time: points, and nothing of its own.
-        let mut commitments = Vec::new();
-        for _ in 0..slots.len() * signers.len() {
-            commitments.push(self.commitment().await);
-        }
+        let commitments = self.take_commitments(slots.len() * signers.len()).await;
         let entry = self.log.log_release(release, terms);
         self.batches += 1;
         let item = BatchItem {
@@ -165,29 +175,55 @@ impl Liar {
         batch
     }
 
-    /// The node's answer.
+    /// The node's answer. If the link is lost it is asked over the next one, with commitments of that.
     pub async fn ask(&mut self, batch: &Batch) -> BatchReply {
-        self.send((&ToNode::Batch(batch.clone())).into()).await;
-        self.reply(batch.id).await
+        let mut batch = batch.clone();
+        loop {
+            if let Some(reply) = self.ask_once(&batch).await {
+                return reply;
+            }
+            self.attach_for(&mut batch).await;
+        }
+    }
+
+    /// The node's answers to a batch, and to the very same once more: over one link, for commitments belong to it.
+    pub async fn ask_twice(&mut self, batch: &Batch) -> [BatchReply; 2] {
+        let mut batch = batch.clone();
+        loop {
+            if let Some(first) = self.ask_once(&batch).await
+                && let Some(second) = self.ask_once(&batch).await
+            {
+                return [first, second];
+            }
+            self.attach_for(&mut batch).await;
+        }
     }
 
     /// What the node answers to a batch that does not parse.
     pub async fn ask_malformed(&mut self) -> BatchReply {
-        self.batches += 1;
-        let batch = v1::Batch { batch_id: self.batches, ..v1::Batch::default() };
-        let message = Some(v1::coordinator_message::Message::Batch(batch));
-        self.send(v1::CoordinatorMessage { message }).await;
-        self.reply(BatchId(self.batches)).await
+        loop {
+            self.batches += 1;
+            let batch = v1::Batch { batch_id: self.batches, ..v1::Batch::default() };
+            let message = Some(v1::coordinator_message::Message::Batch(batch));
+            self.send(v1::CoordinatorMessage { message }).await;
+            if let Some(reply) = self.reply(BatchId(self.batches)).await {
+                return reply;
+            }
+            self.attach().await;
+        }
     }
 
     /// What the node says to a head.
     pub async fn show(&mut self, head: &LogHead) -> (Witnessed, Option<Refusal>) {
-        self.send((&ToNode::Head(head.clone())).into()).await;
         loop {
-            if let FromNode::Head(witnessed, refusal) = self.hear().await {
-                self.size = witnessed.size;
-                return (witnessed, refusal);
+            self.send((&ToNode::Head(head.clone())).into()).await;
+            while let Some(heard) = self.hear().await {
+                if let FromNode::Head(witnessed, refusal) = heard {
+                    self.size = witnessed.size;
+                    return (witnessed, refusal);
+                }
             }
+            self.attach().await;
         }
     }
 
@@ -195,7 +231,9 @@ impl Liar {
     pub async fn until(&mut self, what: &str, like: impl Fn(&NodeStatus) -> bool) {
         while !self.status.as_ref().is_some_and(&like) {
             let heard = tokio::time::timeout(PATIENCE, self.hear()).await;
-            heard.unwrap_or_else(|_| panic!("{what}: {:?}", self.status));
+            if heard.unwrap_or_else(|_| panic!("{what}: {:?}", self.status)).is_none() {
+                self.attach().await;
+            }
         }
     }
 
@@ -212,39 +250,65 @@ impl Liar {
         signers
     }
 
-    async fn commitment(&mut self) -> CommitmentBytes {
+    /// So many, all of one link.
+    async fn take_commitments(&mut self, count: usize) -> Vec<CommitmentBytes> {
         // A node that is sealed or closed announces none, and does not look at those that it gets.
-        let is_ready = self.status.as_ref().is_some_and(|status| status.reason.is_empty());
-        while self.commitments.is_empty() && is_ready {
-            self.hear().await;
+        while self.commitments.len() < count && self.is_ready() {
+            if self.hear().await.is_none() {
+                self.attach().await;
+            }
         }
-        self.commitments.pop().unwrap_or(CommitmentBytes([9; 64]))
+        let announced = self.commitments.split_off(self.commitments.len().saturating_sub(count));
+        announced.into_iter().chain(std::iter::repeat(CommitmentBytes([9; 64]))).take(count).collect()
     }
 
+    fn is_ready(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.reason.is_empty())
+    }
+
+    /// Attaches again, with a batch that is still to be answered.
+    async fn attach_for(&mut self, batch: &mut Batch) {
+        self.attach().await;
+        let count: usize = batch.items.iter().map(|item| item.commitments.len()).sum();
+        let fresh = self.take_commitments(count).await;
+        let stale = batch.items.iter_mut().flat_map(|item| &mut item.commitments);
+        stale.zip(fresh).for_each(|(stale, fresh)| *stale = fresh);
+    }
+
+    async fn ask_once(&mut self, batch: &Batch) -> Option<BatchReply> {
+        self.send((&ToNode::Batch(batch.clone())).into()).await;
+        self.reply(batch.id).await
+    }
+
+    /// Whoever listens for the answer learns whether the link is up.
     async fn send(&mut self, message: v1::CoordinatorMessage) {
-        self.stream.as_ref().unwrap().say.send(Ok(message)).await.unwrap();
+        let _ = self.stream.as_ref().unwrap().say.send(Ok(message)).await;
     }
 
-    async fn reply(&mut self, id: BatchId) -> BatchReply {
+    async fn reply(&mut self, id: BatchId) -> Option<BatchReply> {
         loop {
-            match self.hear().await {
+            match self.hear().await? {
                 FromNode::Reply(reply) if reply.id == id => {
                     self.size = reply.witnessed.map_or(self.size, |witnessed| witnessed.size);
-                    return reply;
+                    return Some(reply);
                 }
                 _ => {}
             }
         }
     }
 
-    async fn hear(&mut self) -> FromNode {
+    /// `None` if the node dropped the link.
+    async fn hear(&mut self) -> Option<FromNode> {
         let stream = self.stream.as_mut().unwrap();
-        let heard = tokio::time::timeout(PATIENCE, stream.heard.recv()).await;
-        let heard = heard.unwrap().expect("the node went away");
+        let heard = tokio::time::timeout(PATIENCE, stream.heard.recv()).await.unwrap();
         match &heard {
-            FromNode::Commitments(_, commitments) => self.commitments.extend(commitments),
-            FromNode::Status(status) => self.status = Some(status.clone()),
-            _ => {}
+            Some(FromNode::Commitments(_, commitments)) => self.commitments.extend(commitments),
+            Some(FromNode::Status(status)) => self.status = Some(status.clone()),
+            Some(_) => {}
+            None => {
+                self.lost_links += 1;
+                assert!(self.lost_links <= MAX_LOST_LINKS, "the node drops every link");
+            }
         }
         heard
     }
@@ -254,6 +318,32 @@ impl Drop for Liar {
     fn drop(&mut self) {
         self.task.abort();
     }
+}
+
+/// Stops the coordinator at a moment at which all that a node has seen of the log is published.
+async fn stop_coordinator(cluster: &mut Cluster, node: &str, config: &Config) {
+    eventually("the coordinator stops with all published that the node has seen", PATIENCE, async || {
+        is_published(cluster, node, config).await?;
+        cluster.stop("coordinator");
+        eventually("the node has heard the last of it", PATIENCE, async || {
+            let links = cluster.status(node).await.coordinators;
+            if links.iter().all(|link| !link.connected) { Ok(()) } else { Err(format!("{links:?}")) }
+        })
+        .await;
+        let stopped = is_published(cluster, node, config).await;
+        if stopped.is_err() {
+            // It ended between showing a head and publishing it. The next start makes that good.
+            cluster.start_party("coordinator");
+        }
+        stopped
+    })
+    .await;
+}
+
+/// Whether all that a node has seen of the log is published.
+async fn is_published(cluster: &Cluster, node: &str, config: &Config) -> Result<(), String> {
+    let (seen, published) = (cluster.status(node).await.log_size, published(config));
+    if seen > 0 && seen == published { Ok(()) } else { Err(format!("{seen} seen, {published} published")) }
 }
 
 /// The leaves of the log as it was published.

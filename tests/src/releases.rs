@@ -11,7 +11,7 @@ use rutli_wire::{
 use sha2::{Digest as _, Sha256};
 use tonic::transport::Channel;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, repeated};
 
 /// One file of a release, hashed.
 #[must_use]
@@ -55,7 +55,8 @@ pub fn database(channel: &str, sequence: u64, files: usize) -> v1::CreateRelease
 
 /// Asks as the pipeline, waits, and checks everything that came. Panics if it is not signed within `within`.
 pub async fn sign(cluster: &Cluster, request: v1::CreateReleaseRequest, within: Duration) -> v1::Release {
-    let release = cluster.pipeline().await.create_release(request.clone()).await.unwrap().into_inner();
+    let asked = repeated(async || cluster.pipeline().await.create_release(request.clone()).await);
+    let release = asked.await.unwrap();
     let release = finished(cluster.channel("pipeline").await, &release.release_id, within).await;
     check(&cluster.release_key().await, &request, &release);
     release

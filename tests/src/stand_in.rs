@@ -53,7 +53,6 @@ impl StandIn {
     pub async fn attach(config: &Path, manner: Manner) -> Self {
         let config = Config::load(config).unwrap();
         let kept = kept(&config).await;
-        let log_size = kept.head.as_ref().map_or(0, |kept| kept.head.size);
         let mut signer = signer(&config, kept);
         let coordinator = config.coordinators.first().unwrap();
         let profile = Profile {
@@ -67,7 +66,11 @@ impl StandIn {
         };
         let (outbox, waiting) = mpsc::channel(256);
         outbox
-            .send(FromNode::Hello { version: "stand-in".into(), status: signer.status(), log_size })
+            .send(FromNode::Hello {
+                version: "stand-in".into(),
+                status: signer.status(),
+                log: signer.gate().kept(),
+            })
             .await
             .unwrap();
         let up = ReceiverStream::new(waiting).map(Into::into);

@@ -84,14 +84,14 @@ async fn ask(
     while newest.changed().await.is_ok() {
         witness.rested().await;
         let Some(checkpoint) = newest.borrow_and_update().clone() else { continue };
-        let size = checkpoint.head().size;
-        let answer = witness.cosign(&checkpoint, |old| log.consistency(old, size)).await;
+        let head = checkpoint.head();
+        let answer = witness.cosign(&checkpoint, |old| log.consistency(old, &head)).await;
         if let Err(error) = &answer {
             tracing::warn!(%error, "an outside witness did not cosign; it is asked again");
         }
         if let Some(said) = lock(&said).get_mut(&name) {
             said.answers = answer.is_ok();
-            said.cosignature = answer.ok().map(|cosignature| (size, cosignature)).or(said.cosignature);
+            said.cosignature = answer.ok().map(|cosignature| (head.size, cosignature)).or(said.cosignature);
         }
         log.heard();
     }

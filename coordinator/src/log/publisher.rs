@@ -31,7 +31,7 @@ use crate::{
     error::{Error, Result},
     keyring::Keyring,
     limits,
-    session::{Asked, Sessions},
+    session::Sessions,
     store::{ReleaseNumber, Store, Unproven},
     waiting::Waiting,
 };
@@ -86,9 +86,12 @@ impl Publisher {
 
     /// One round. True if something waits for nodes that did not come.
     async fn round(&mut self) -> Result<bool> {
+        self.stop_if_contradicted();
+        if self.store.log().stopped().is_some() {
+            return Ok(false);
+        }
         // Nodes check and cosign while the folder is written.
         let (newest, asked) = self.sessions.cosign().await?;
-        self.check_extends(newest.head().size, &asked);
         self.outside.ask(&newest);
         self.write(newest.head()).await?;
         let (checkpoint, nodes, witnessed) = self.collect(newest, asked.len()).await;
@@ -104,18 +107,18 @@ impl Publisher {
         Ok(catching_up || unproven)
     }
 
-    /// A node may lie about what it cosigned; so many that an organisation would not sign any more need not lie to stop
-    /// everything.
-    fn check_extends(&self, own: u64, asked: &[Asked]) {
-        let Some(roster) = self.keyring.active() else { return };
-        let others: Vec<&Asked> = asked.iter().filter(|node| node.size > own || node.disagrees).collect();
-        let vetoes = roster.roster().organisations().iter().any(|organisation| {
-            let disagrees = |id: &NodeId| others.iter().any(|other| other.node == *id);
-            let without = organisation.nodes.iter().filter(|node| !disagrees(&node.id)).count();
-            without < usize::from(organisation.threshold)
+    /// Stops the log if nodes without which nothing is signed were shown another one. A single node of many may have been
+    /// led astray once, and must not stop everything with what it was shown then.
+    fn stop_if_contradicted(&self) {
+        let nodes = self.store.log().contradicting();
+        let is_vetoed = self.keyring.active().is_none_or(|roster| {
+            roster.roster().organisations().iter().any(|organisation| {
+                let without = organisation.nodes.iter().filter(|node| !nodes.contains_key(&node.id)).count();
+                without < usize::from(organisation.threshold)
+            })
         });
-        if vetoes {
-            self.store.log().stop(own, others.iter().map(|node| node.size).max().unwrap_or_default());
+        if is_vetoed && !nodes.is_empty() {
+            self.store.log().stop(&nodes);
         }
     }
 
@@ -223,7 +226,7 @@ impl Publisher {
                 let mut ids = Vec::with_capacity(wanted.len());
                 for wanted in wanted {
                     let files = log
-                        .inclusion(wanted.index, leaf_hash(&wanted.leaf), head.size)
+                        .inclusion(wanted.index, leaf_hash(&wanted.leaf), &head)
                         .and_then(|proof| proof_files(&wanted, &note, proof, &sigstore, &sigstore_head));
                     match files {
                         Ok(files) => {

@@ -95,15 +95,20 @@ impl Sequencer {
         let head = newest.head();
         let log = Log::new(key, folder.clone(), newest, tiles, written.size);
         let published =
-            folder.check_published(log.key(), head, |published| log.consistency(published, head.size))?;
+            folder.check_published(log.key(), head, |published| log.consistency(published, &head))?;
         log.recovered(published, cosigned_heads(connection, log.key()).await?);
         Ok((Self { signer, frontier, note, log: log.clone() }, log, appender))
     }
 
     /// Why nothing may be appended until the process is started again.
     #[must_use]
-    pub fn stopped(&self) -> Option<&str> {
+    pub fn stopped(&self) -> Option<String> {
         self.log.stopped()
+    }
+
+    /// Waits until then.
+    pub async fn until_stopped(&self) {
+        self.log.until_stopped().await;
     }
 
     /// Begins to append.
@@ -127,7 +132,7 @@ impl Sequencer {
     /// [`Error::Log`] if that does not follow on what was known before.
     pub async fn catch_up(&mut self, connection: &mut SqliteConnection) -> Result<()> {
         if let Some(reason) = self.stopped() {
-            return Err(Error::Log(reason.to_owned()));
+            return Err(Error::Log(reason));
         }
         let note: String = sqlx::query_scalar("SELECT checkpoint FROM log_head")
             .fetch_one(&mut *connection)
@@ -142,7 +147,9 @@ impl Sequencer {
         let checkpoint = self.log.key().open(&note).ok().filter(|newest| newest.head() == frontier.head());
         let checkpoint = checkpoint.ok_or_else(|| {
             Error::Log(
-                "the store's log is not the one that was written here: another process writes it".into(),
+                "the store's log is not the one that was written here: another process writes it; stop that one, and restart \
+                 this coordinator"
+                    .into(),
             )
         })?;
         self.committed(Appended { frontier, leaves, checkpoint });
@@ -167,7 +174,7 @@ impl Appending<'_> {
             return Ok(None);
         }
         if let Some(reason) = self.sequencer.stopped() {
-            return Err(sqlx::Error::Protocol(reason.to_owned()));
+            return Err(sqlx::Error::Protocol(reason));
         }
         let checkpoint = self.sequencer.signer.sign(self.frontier.head());
         let swapped = sqlx::query("UPDATE log_head SET checkpoint = $1 WHERE checkpoint = $2")
@@ -229,7 +236,6 @@ async fn begin(connection: &mut SqliteConnection, signer: &LogSigner, folder: &L
     Ok(note)
 }
 
-/// The leaves of what is staged from an index on, without a gap.
 /// The newest published head that each node cosigned.
 async fn cosigned_heads(
     connection: &mut SqliteConnection,
@@ -245,6 +251,7 @@ async fn cosigned_heads(
     rows.into_iter().map(read).collect()
 }
 
+/// The leaves of what is staged from an index on, without a gap.
 async fn staged_leaves(connection: &mut SqliteConnection, from: u64) -> Result<Vec<Hash>> {
     let mut rows = sqlx::query("SELECT number, entry FROM log_entries WHERE number >= $1 ORDER BY number")
         .bind(signed(from))

@@ -70,12 +70,12 @@ fn assert_proofs(whole: &Whole, log: &Log) {
     for size in PLACES {
         assert_eq!(log.head_at(size).unwrap(), whole.head(size));
         for old in PLACES.into_iter().filter(|old| *old <= size) {
-            let proof = log.consistency(old, size).unwrap();
+            let proof = log.consistency(old, &whole.head(size)).unwrap();
             check_consistency(&whole.head(old), &whole.head(size), &proof).unwrap();
         }
         for index in PLACES.into_iter().filter(|index| *index < size) {
             let leaf = leaf_hash(&entries(index, index + 1)[0]);
-            let proof = log.inclusion(index, leaf, size).unwrap();
+            let proof = log.inclusion(index, leaf, &whole.head(size)).unwrap();
             check_inclusion(&whole.head(size), index, leaf, &proof).unwrap();
         }
     }
@@ -115,12 +115,64 @@ fn what_the_folder_has_not_is_kept_in_memory() {
 fn what_cannot_be_proved_is_refused() {
     let whole = Whole::new();
     let (folder, log, _appender) = grown(&whole, SIZE);
-    assert!(log.inclusion(SIZE, whole.head(0).root, SIZE).is_err());
-    assert!(log.consistency(SIZE, 5).unwrap().is_empty(), "of a longer log there is nothing to be shown");
+    assert!(log.inclusion(SIZE, whole.head(0).root, &whole.head(SIZE)).is_err());
+    assert!(
+        log.consistency(SIZE, &whole.head(5)).unwrap().is_empty(),
+        "of a longer log there is nothing to be shown"
+    );
     std::fs::remove_file(folder.path().join("log/tile/0/000")).unwrap();
-    let error = log.inclusion(3, leaf_hash(&entries(3, 4)[0]), SIZE).unwrap_err().to_string();
+    let error = log.inclusion(3, leaf_hash(&entries(3, 4)[0]), &whole.head(SIZE)).unwrap_err().to_string();
     assert!(error.contains("restore this folder's newest copy"), "{error}");
-    log.inclusion(SIZE - 1, leaf_hash(&entries(SIZE - 1, SIZE)[0]), SIZE).unwrap();
+    log.inclusion(SIZE - 1, leaf_hash(&entries(SIZE - 1, SIZE)[0]), &whole.head(SIZE)).unwrap();
+}
+
+/// What a damaged tile leads to is wrong in both trees: only the signed head shows it.
+#[test]
+fn a_damaged_tile_proves_nothing() {
+    let whole = Whole::new();
+    let (folder, log, _appender) = grown(&whole, SIZE);
+    let tile = folder.path().join("log/tile/0/003");
+    let mut bytes = std::fs::read(&tile).unwrap();
+    bytes[32 * 2] ^= 1;
+    std::fs::write(&tile, bytes).unwrap();
+    for problem in [
+        log.consistency(990, &whole.head(1_000)).unwrap_err(),
+        log.inclusion(900, leaf_hash(&entries(900, 901)[0]), &whole.head(1_000)).unwrap_err(),
+    ] {
+        assert!(problem.to_string().contains("a tile in the log's folder is damaged"), "{problem}");
+    }
+    let node = NodeId::new("vendor", "vendor-1").unwrap();
+    log.kept_by(&node, &kept(&signer(), whole.head(990)));
+    assert!(log.contradicting().is_empty(), "nobody has another history");
+}
+
+/// What a node attaches with.
+fn kept(signer: &LogSigner, head: Head) -> KeptLog {
+    KeptLog { size: head.size, checkpoint: signer.sign(head).to_note() }
+}
+
+#[test]
+fn only_a_checkpoint_of_the_log_itself_contradicts_it() {
+    let whole = Whole::new();
+    let (_folder, log, _appender) = grown(&whole, SIZE);
+    let node = NodeId::new("vendor", "vendor-1").unwrap();
+    let contradicts = |kept: KeptLog| {
+        log.kept_by(&node, &kept);
+        log.contradicting().contains_key(&node)
+    };
+    let own = signer();
+    let other = LogSigner::from_bytes(own.public().origin().clone(), &[8; 32]);
+    let foreign = |size| Head { size, root: Hash([7; 32]) };
+    for size in [1, 300, SIZE] {
+        assert!(!contradicts(kept(&own, whole.head(size))), "{size}");
+        assert!(contradicts(kept(&own, foreign(size))), "{size}");
+        assert!(!contradicts(kept(&other, foreign(size))), "anybody can write that: {size}");
+    }
+    assert!(contradicts(kept(&own, foreign(SIZE + 1))), "it has seen more");
+    assert!(
+        !contradicts(KeptLog { size: SIZE + 1, checkpoint: String::new() }),
+        "its word counts for nothing"
+    );
 }
 
 #[test]

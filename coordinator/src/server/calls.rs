@@ -583,7 +583,7 @@ mod tests {
     use tower::{Layer as _, Service as _, service_fn};
 
     use super::*;
-    use crate::config::Limits;
+    use crate::{config::Limits, testing::PATIENCE};
 
     /// What a caller has worked on is counted until that is done, also if it hangs up meanwhile.
     #[tokio::test]
@@ -619,7 +619,7 @@ mod tests {
                     tokio::task::yield_now().await;
                 }
             };
-            tokio::time::timeout(Duration::from_secs(10), done).await.unwrap();
+            tokio::time::timeout(PATIENCE, done).await.unwrap();
         }
     }
 

@@ -170,7 +170,7 @@ impl Api {
             channel: Channel::new(channel).map_err(|error| field("channel", error.to_string()))?,
         };
         let store = &self.signing.store;
-        if let Some(id) = store.release_of_request(&requester, &request_id).await?
+        if let Some((id, _)) = store.release_of_request(&requester, &request_id).await?
             && let Some(known) = store.release(&id).await?
         {
             let sequence = known.message.content.map_or(0, |content| content.sequence);
@@ -302,7 +302,7 @@ impl Api {
             };
             return Ok(Watched { api: self.clone(), owner, id: wanted, release, awaits, _kept: kept });
         }
-        Err(Error::Stopping)
+        Err(self.between_steps(wanted.as_str()))
     }
 
     async fn cancel(&self, request: Request<v1::CancelReleaseRequest>) -> Result<Response<v1::Release>> {
@@ -339,7 +339,15 @@ impl Api {
                 (Ok(()), None) | (Err(CancelError::Unknown), _) => tokio::time::sleep(BETWEEN_STEPS).await,
             }
         }
-        Err(Error::Stopping)
+        Err(self.between_steps(wanted))
+    }
+
+    /// Why nobody carries a release that is not final.
+    fn between_steps(&self, id: &str) -> Error {
+        let open = self.signing.store.is_open();
+        open.err().unwrap_or_else(|| Error::NotYet {
+            reason: format!("{id} is just ending, or about to be resumed"),
+        })
     }
 
     async fn disclose(&self, request: Request<v1::DiscloseReleaseRequest>) -> Result<Response<v1::Release>> {
@@ -447,6 +455,7 @@ impl Api {
     ) -> Result<v1::Release> {
         let durable = seen.wait_for(|seen| matches!(seen, Seen::Final(_)));
         if tokio::time::timeout(CANCEL_WAIT, durable).await.is_err() {
+            self.signing.store.is_open()?;
             return Err(Error::NotYet { reason: "the cancellation is not durable yet".into() });
         }
         self.visible(reader, id).await.map(|(_, release)| release)

@@ -153,8 +153,8 @@ fn hello() -> v1::NodeMessage {
     let status = v1::NodeStatus { state: "ready".into(), ..Default::default() };
     message(v1::node_message::Message::Hello(v1::Hello {
         version: "1".into(),
-        log_size: 0,
         status: Some(status),
+        ..v1::Hello::default()
     }))
 }
 
@@ -197,7 +197,11 @@ async fn malformed_node_messages_end_the_stream_and_nothing_else() {
         v1::NodeMessage::default(),
         message(Message::Goodbye(v1::Goodbye::default())),
         message(Message::Hello(v1::Hello::default())),
-        message(Message::Hello(v1::Hello { version: "1".into(), log_size: 0, status: Some(status.clone()) })),
+        message(Message::Hello(v1::Hello {
+            version: "1".into(),
+            status: Some(status.clone()),
+            ..v1::Hello::default()
+        })),
     ];
     for bad in before_hello {
         let (up, down) = attach(&running).await;

@@ -4,7 +4,7 @@
 //! aggregation when a session is complete.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -17,7 +17,7 @@ use rutli_keys::{KeyName, NodeId, SignedRoster};
 use rutli_log::{Head, SignedCheckpoint};
 use rutli_release::{ChannelKey, ReleaseId, Sequence};
 use rutli_wire::link::{
-    Batch, BatchId, CommitmentBytes, Condition, FromNode, LogHead, LoggedEntry, LoggedEvidence, NodeStatus,
+    Batch, BatchId, CommitmentBytes, FromNode, KeptLog, LogHead, LoggedEntry, LoggedEvidence, NodeStatus,
     Refusal, RefusalCode, ToNode, Witnessed,
 };
 use tokio::{
@@ -77,17 +77,6 @@ pub struct Sessions {
     next_stream: Arc<AtomicU64>,
 }
 
-/// A node that is asked to cosign a head of the log.
-#[derive(Clone, Debug)]
-pub struct Asked {
-    /// Which.
-    pub node: NodeId,
-    /// Entries of the log that it keeps.
-    pub size: u64,
-    /// It said of an earlier head that this does not extend what it keeps.
-    pub disagrees: bool,
-}
-
 #[derive(Debug)]
 enum Command {
     Event(Event),
@@ -96,10 +85,10 @@ enum Command {
         stream: StreamId,
         version: String,
         status: NodeStatus,
-        log_size: u64,
+        log: KeptLog,
         outbox: mpsc::Sender<ToNode>,
     },
-    Cosign(oneshot::Sender<(SignedCheckpoint, Vec<Asked>)>),
+    Cosign(oneshot::Sender<(SignedCheckpoint, Vec<NodeId>)>),
     Restored(SignedCheckpoint, oneshot::Sender<usize>),
     Witnessed(NodeId, StreamId, Witnessed, Option<Refusal>),
     Sign(Submission, oneshot::Sender<Outcome>),
@@ -136,7 +125,6 @@ impl Sessions {
             proved: None,
             restored: None,
             heads,
-            disagreeing: BTreeSet::new(),
         };
         let task = driver.run(rosters, commands, computed);
         tokio::spawn(task);
@@ -207,17 +195,17 @@ impl Sessions {
         node: NodeId,
         version: String,
         status: NodeStatus,
-        log_size: u64,
+        log: KeptLog,
         outbox: mpsc::Sender<ToNode>,
     ) -> Result<StreamId, Stopped> {
         let stream = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
-        self.send(Command::Attach { node, stream, version, status, log_size, outbox }).await?;
+        self.send(Command::Attach { node, stream, version, status, log, outbox }).await?;
         Ok(stream)
     }
 
-    /// Asks every attached node to cosign the newest head of the log; gives that head and the nodes, as they were before.
-    /// What they say goes to [`Log::witnessed`].
-    pub async fn cosign(&self) -> Result<(SignedCheckpoint, Vec<Asked>), Stopped> {
+    /// Asks every attached node to cosign the newest head of the log; gives that head, and those nodes. What they say goes
+    /// to [`Log::witnessed`].
+    pub async fn cosign(&self) -> Result<(SignedCheckpoint, Vec<NodeId>), Stopped> {
         let (answer, asked) = oneshot::channel();
         self.send(Command::Cosign(answer)).await?;
         asked.await.map_err(|_| Stopped)
@@ -330,8 +318,6 @@ struct Driver {
     restored: Option<SignedCheckpoint>,
     /// The newest log head that every node ever reported.
     heads: BTreeMap<NodeId, KnownHead>,
-    /// Nodes that refused the newest head that they answered, because it does not extend what they keep.
-    disagreeing: BTreeSet<NodeId>,
 }
 
 /// The way to a node.
@@ -340,8 +326,6 @@ struct Outbox {
     sender: mpsc::Sender<ToNode>,
     /// Size of the log's head that the node keeps once it has taken what was sent to it; its answers correct it.
     log_size: u64,
-    /// It did not sign when it attached: if the log forked for it, it may have done so before.
-    was_closed: bool,
     /// It was restored, and waits for a head that its peers cosigned.
     catching_up: bool,
     /// Its clock differed when it last reported its time.
@@ -391,23 +375,11 @@ impl Driver {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Event(event) => self.event(event).await,
-            Command::Attach { node, stream, version, status, log_size, outbox } => {
-                let own = self.log.newest().head().size;
-                if log_size > own {
-                    tracing::error!(
-                        %node, keeps = log_size, own,
-                        "a node keeps a longer log than this coordinator has: was the store restored from an old copy? \
-                         The operator's guide on the log says what to do"
-                    );
-                }
-                let way = Outbox {
-                    stream,
-                    sender: outbox,
-                    log_size,
-                    was_closed: status.condition == Condition::Closed,
-                    catching_up: false,
-                    clock_differs: false,
-                };
+            Command::Attach { node, stream, version, status, log, outbox } => {
+                self.log.kept_by(&node, &log);
+                let log_size = log.size;
+                let way =
+                    Outbox { stream, sender: outbox, log_size, catching_up: false, clock_differs: false };
                 self.outboxes.insert(node.clone(), way);
                 self.compare_head(&node, log_size);
                 // Before any work: a node whose data is an old copy finds its own cosignature here, and
@@ -420,14 +392,9 @@ impl Driver {
             }
             Command::Cosign(answer) => {
                 let newest = self.log.collect();
-                let asked = |(node, outbox): (&NodeId, &Outbox)| Asked {
-                    node: node.clone(),
-                    size: outbox.log_size,
-                    disagrees: self.disagreeing.contains(node),
-                };
-                let asked: Vec<Asked> = self.outboxes.iter().map(asked).collect();
-                asked.iter().for_each(|asked| self.send_head(&asked.node, &newest));
-                let _: Result<(), _> = answer.send((newest, asked));
+                let nodes: Vec<NodeId> = self.outboxes.keys().cloned().collect();
+                nodes.iter().for_each(|node| self.send_head(node, &newest));
+                let _: Result<(), _> = answer.send((newest, nodes));
             }
             Command::Restored(checkpoint, answer) => {
                 let waiting = self.outboxes.iter().filter(|(_, outbox)| outbox.catching_up);
@@ -557,9 +524,9 @@ impl Driver {
             let head = newest.head();
             let mut entries: Vec<_> = batch.items.iter().map(|item| item.entry.clone()).collect();
             for entry in entries.iter_mut().flatten() {
-                entry.proof = self.log.inclusion(entry.index, entry.leaf, head.size)?;
+                entry.proof = self.log.inclusion(entry.index, entry.leaf, &head)?;
                 for added in &mut entry.added {
-                    added.proof = self.log.inclusion(added.index, added.leaf, head.size)?;
+                    added.proof = self.log.inclusion(added.index, added.leaf, &head)?;
                 }
             }
             self.proved = Some((batch.id, Proved { note: newest.to_note(), head, entries }));
@@ -586,7 +553,7 @@ impl Driver {
     fn head_for(&mut self, node: &NodeId, checkpoint: String, head: Head) -> Result<Option<LogHead>, Error> {
         let Some(outbox) = self.outboxes.get_mut(node) else { return Ok(None) };
         let from = outbox.log_size;
-        let consistency = self.log.consistency(from, head.size)?;
+        let consistency = self.log.consistency(from, &head)?;
         // A node that keeps more says so, whatever it is sent.
         outbox.log_size = from.max(head.size);
         Ok(Some(LogHead { checkpoint, from, consistency }))
@@ -626,12 +593,6 @@ impl Driver {
             Some(_) => witnessed.size,
             None => outbox.log_size.max(witnessed.size),
         };
-        match refusal.map(|refusal| refusal.code) {
-            None => drop(self.disagreeing.remove(node)),
-            Some(RefusalCode::LogInconsistent) => drop(self.disagreeing.insert(node.clone())),
-            Some(RefusalCode::LogForked) if !outbox.was_closed => drop(self.disagreeing.insert(node.clone())),
-            Some(_) => {}
-        }
         let known = self.heads.entry(node.clone()).or_default();
         known.size = known.size.max(witnessed.size);
         self.log.witnessed(node, witnessed);

@@ -52,7 +52,7 @@ pub mod numbers;
 pub mod open;
 pub mod queue;
 
-pub use driver::{Asked, CancelError, Notice, Sessions, Stopped};
+pub use driver::{CancelError, Notice, Sessions, Stopped};
 pub use nodes::{KnownHead, NodeSnapshot, StreamId};
 
 use costs::{Costs, Load};

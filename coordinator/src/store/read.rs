@@ -291,7 +291,7 @@ impl Store {
         ids.into_iter().map(|id| ReleaseId::new(id).map_err(failed)).collect()
     }
 
-    /// The release that a requester asked for under this id.
+    /// The release that a requester asked for under this id, and when it was admitted, in Unix seconds.
     ///
     /// # Errors
     /// [`Error::Store`]
@@ -299,15 +299,16 @@ impl Store {
         &self,
         requester: &Requester,
         id: &RequestId,
-    ) -> Result<Option<ReleaseId>> {
-        let found: Option<String> =
-            sqlx::query_scalar("SELECT release_id FROM releases WHERE requester = $1 AND request_id = $2")
-                .bind(requester.as_str())
-                .bind(id.as_str())
-                .fetch_optional(&self.reads)
-                .await
-                .map_err(failed)?;
-        found.map(|id| ReleaseId::new(id).map_err(failed)).transpose()
+    ) -> Result<Option<(ReleaseId, u64)>> {
+        let found: Option<(String, i64)> = sqlx::query_as(
+            "SELECT release_id, created_at FROM releases WHERE requester = $1 AND request_id = $2",
+        )
+        .bind(requester.as_str())
+        .bind(id.as_str())
+        .fetch_optional(&self.reads)
+        .await
+        .map_err(failed)?;
+        found.map(|(id, at)| Ok((ReleaseId::new(id).map_err(failed)?, unsigned(at)))).transpose()
     }
 
     /// The highest sequence that was signed in a channel.

@@ -77,7 +77,7 @@ async fn the_same_request_is_the_same_release() {
     theirs.release_id = ReleaseId::new("suite-1.1-ffffffffffff").unwrap();
     number(admit(&store, theirs).await.unwrap());
     let found = store.release_of_request(&first.requester, &first.request_id).await.unwrap();
-    assert_eq!(found, Some(id));
+    assert_eq!(found, Some((id, first.created_at)));
 }
 
 #[tokio::test]

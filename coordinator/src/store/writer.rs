@@ -2,7 +2,6 @@
 
 use std::{
     collections::{HashMap, HashSet},
-    fmt::Display,
     fs::File,
     sync::Arc,
     time::Duration,
@@ -127,9 +126,18 @@ impl Writer {
         }
     }
 
-    /// Waits for a change and writes it with all that came meanwhile. False when nobody is left to send one.
+    /// Waits for a change and writes it with all that came meanwhile, or for the log to be stopped. False when nobody is
+    /// left to send one.
     async fn write_next(&mut self, mut connection: SqliteConnection) -> bool {
-        let Some(first) = self.jobs.recv().await else {
+        let first = tokio::select! {
+            biased;
+            () = self.sequencer.until_stopped() => {
+                self.close(self.sequencer.stopped().unwrap_or_default());
+                return true;
+            }
+            first = self.jobs.recv() => first,
+        };
+        let Some(first) = first else {
             self.connection = Some(connection);
             return false;
         };
@@ -167,7 +175,8 @@ impl Writer {
             Err(error) if refused(&error) => self.commit_singly(connection, group).await,
             Err(error) => {
                 // First closed, then answered: who tries again at once finds it closed.
-                let reason = self.close(&error);
+                let reason = self.failed(error);
+                self.close(reason.clone());
                 for job in group {
                     job.answer(Err(Error::StoreClosed { reason: reason.clone() }));
                 }
@@ -202,7 +211,8 @@ impl Writer {
                         Err(Error::Store { reason: error.to_string() })
                     }
                     Err(error) => {
-                        let reason = self.close(&error);
+                        let reason = self.failed(error);
+                        self.close(reason.clone());
                         failed = Some(reason.clone());
                         Err(Error::StoreClosed { reason })
                     }
@@ -252,8 +262,11 @@ impl Writer {
     /// # Errors
     /// Why the store stays closed.
     async fn reopen(&mut self) -> Result<SqliteConnection, String> {
-        let mut connection = self.probe().await.map_err(|error| self.why_closed(&error))?;
-        self.sequencer.catch_up(&mut connection).await.map_err(|error| self.why_closed(&error))?;
+        if let Some(reason) = self.sequencer.stopped() {
+            return Err(reason);
+        }
+        let mut connection = self.probe().await.map_err(not_written)?;
+        self.sequencer.catch_up(&mut connection).await.map_err(|error| error.to_string())?;
         Ok(connection)
     }
 
@@ -268,21 +281,19 @@ impl Writer {
         Ok(connection)
     }
 
-    /// Says why it is closed.
-    fn close(&self, error: &sqlx::Error) -> String {
-        let reason = self.why_closed(error);
+    fn close(&self, reason: String) {
         tracing::error!("the store is closed, and nothing is accepted: {reason}");
-        self.health.send_replace(Health::Closed(reason.clone()));
-        reason
+        self.health.send_replace(Health::Closed(reason));
     }
 
-    /// For whoever asks, with what opens it again.
-    fn why_closed(&self, error: &impl Display) -> String {
-        match self.sequencer.stopped() {
-            Some(reason) => reason.to_owned(),
-            None => format!("{error}; it opens by itself when a write succeeds"),
-        }
+    /// Why a change was not written, for whoever asks, with what opens the store again.
+    fn failed(&self, error: sqlx::Error) -> String {
+        self.sequencer.stopped().unwrap_or_else(|| not_written(error))
     }
+}
+
+fn not_written(error: sqlx::Error) -> String {
+    format!("{error}; see that its disk works and has space; the store opens by itself when a write succeeds")
 }
 
 impl Op {

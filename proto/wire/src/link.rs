@@ -17,7 +17,7 @@ use crate::{
 
 pub mod log;
 
-pub use log::{LogHead, LoggedEntry, LoggedEvidence, Witnessed};
+pub use log::{KeptLog, LogHead, LoggedEntry, LoggedEvidence, Witnessed};
 
 /// One nonce commitment on the wire: compressed hiding point ‖ compressed binding point (RFC 9591, section 5.1).
 ///
@@ -311,8 +311,8 @@ pub enum FromNode {
         version: String,
         /// Its state.
         status: NodeStatus,
-        /// Size of the newest head of the log that it keeps.
-        log_size: u64,
+        /// What it keeps of the log.
+        log: KeptLog,
     },
     /// Commitments made ahead for a key.
     Commitments(KeyName, Vec<CommitmentBytes>),
@@ -565,9 +565,12 @@ impl From<FromNode> for v1::NodeMessage {
     fn from(message: FromNode) -> Self {
         use v1::node_message::Message;
         let message = match message {
-            FromNode::Hello { version, status, log_size } => {
-                Message::Hello(v1::Hello { version, status: Some((&status).into()), log_size })
-            }
+            FromNode::Hello { version, status, log } => Message::Hello(v1::Hello {
+                version,
+                status: Some((&status).into()),
+                log_size: log.size,
+                log_checkpoint: log.checkpoint,
+            }),
             FromNode::Commitments(key, commitments) => Message::Commitments(v1::Commitments {
                 key: key.to_string(),
                 commitments: join_commitments(&commitments),
@@ -594,7 +597,7 @@ impl TryFrom<v1::NodeMessage> for FromNode {
             Message::Hello(hello) => Self::Hello {
                 version: cut(hello.version),
                 status: hello.status.ok_or_else(|| Malformed::new("status", "is missing"))?.try_into()?,
-                log_size: hello.log_size,
+                log: (hello.log_size, hello.log_checkpoint).try_into()?,
             },
             Message::Commitments(announced) => {
                 let commitments = split_commitments(&announced.commitments)?;

@@ -345,11 +345,11 @@ async fn a_head_is_durable_before_it_is_cosigned_and_there_after_a_restart() {
     let (witnessed, refusal) = fixture.show(log_head(&entries, 2)).await;
     assert_eq!((witnessed.size, refusal), (3, None));
     assert!(is_cosigned(&fixture.node, &witnessed, &entries));
-    assert_eq!(fixture.node.node.log_size(), 3);
+    assert_eq!(fixture.node.node.log().size, 3);
     let Fixture { folder, node, .. } = fixture;
     drop(node);
     let node = TestNode::start(folder.path()).await;
-    assert_eq!(node.node.log_size(), 3);
+    assert_eq!(node.node.log().size, 3);
     let log = node.node.report().await.unwrap().log;
     assert_eq!((log.origin.as_str(), log.head.size, log.state), ("log.test/1", 3, "following"));
 }

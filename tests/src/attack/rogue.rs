@@ -6,7 +6,7 @@ use prost::bytes::Bytes;
 use rutli_log::{Hash, sha256};
 use rutli_release::{ReleaseId, Requester, VerifiedRelease};
 use rutli_wire::{
-    link::{Batch, BatchItem, BatchReply, LogHead},
+    link::{Batch, BatchItem, BatchReply, LogHead, RefusalCode},
     v1,
 };
 
@@ -43,11 +43,12 @@ struct Rogue {
 pub async fn lies(_scale: Scale) -> Vec<Row> {
     let mut cluster = Cluster::start(Setup { log: "warn", ..Setup::default() }).await;
     take_policy(&cluster, POLICY).await;
-    for sequence in [1, 2] {
+    // Nothing has the second number: it is behind, and in conflict with nothing.
+    for sequence in [1, 3] {
         sign(&cluster, build("stable", sequence, 1), PATIENCE).await;
     }
     let liar = Liar::before(&mut cluster, NODE).await;
-    let mut rogue = Rogue { cluster, liar, last: 2 };
+    let mut rogue = Rogue { cluster, liar, last: 3 };
     let mut rows = vec![rogue.tells_the_truth().await];
     rows.extend(rogue.about_the_log().await);
     rows.extend(rogue.about_entries().await);
@@ -85,92 +86,99 @@ impl Rogue {
         row
     }
 
-    /// Asks with a lie; whatever comes but a share is right.
-    async fn tries(&mut self, what: &str, batch: &Batch) -> Row {
+    /// Asks with a lie, which is refused as what it is.
+    async fn tries(&mut self, what: &str, batch: &Batch, code: RefusalCode) -> Row {
         let reply = self.liar.ask(batch).await;
-        row(what, &reply)
+        refused(what, &reply, code)
     }
 
     async fn about_the_log(&mut self) -> Vec<Row> {
         type Change = fn(&mut Batch, &ScriptedLog);
-        let lies: [(&str, Change); 6] = [
-            ("no head at all", |batch, _| batch.head = None),
-            ("a head that the log did not sign", |batch, log| {
+        let lies: [(&str, RefusalCode, Change); 6] = [
+            ("no head at all", RefusalCode::LogHeadMissing, |batch, _| batch.head = None),
+            ("a head that the log did not sign", RefusalCode::LogHeadUnsigned, |batch, log| {
                 let mut other = ScriptedLog::new(log.key().origin().as_str(), [7; 32]);
                 log.leaves().iter().for_each(|leaf| _ = other.append_leaf(*leaf));
                 batch.head = Some(other.head_for(0));
             }),
-            ("a head of another log", |batch, _| {
+            ("a head of another log", RefusalCode::LogOrigin, |batch, _| {
                 let mut other = ScriptedLog::new("other.log/1", [7; 32]);
                 (0..50).for_each(|leaf| _ = other.append_leaf(Hash([leaf; 32])));
                 batch.head = Some(other.head_for(0));
             }),
-            ("an older head", |batch, log| batch.head = Some(log.head_between(1, 2))),
-            ("a consistency proof of something else", |batch, _| {
+            ("an older head", RefusalCode::LogBehind, |batch, log| batch.head = Some(log.head_between(1, 2))),
+            ("a consistency proof of something else", RefusalCode::LogInconsistent, |batch, _| {
                 let head = batch.head.as_mut().unwrap();
                 head.consistency.iter_mut().for_each(|hash| hash.0[0] ^= 1);
                 head.consistency.push(Hash([1; 32]));
             }),
-            ("an inclusion proof of something else", |batch, _| {
+            ("an inclusion proof of something else", RefusalCode::LogInclusion, |batch, _| {
                 batch.items[0].entry.as_mut().unwrap().proof.push(Hash([1; 32]));
             }),
         ];
         let mut rows = Vec::new();
-        for (what, change) in lies {
+        for (what, code, change) in lies {
             let mut batch = self.honest().await;
             change(&mut batch, &self.liar.log);
-            rows.push(self.tries(what, &batch).await);
+            rows.push(self.tries(what, &batch, code).await);
         }
         rows
     }
 
     async fn about_entries(&mut self) -> Vec<Row> {
         type Change = fn(&mut BatchItem);
-        let lies: [(&str, Change); 6] = [
-            ("a release that is not in the log", |item| item.entry = None),
-            ("another requester than the log has", |item| {
+        let lies: [(&str, RefusalCode, Change); 6] = [
+            ("a release that is not in the log", RefusalCode::NotLogged, |item| item.entry = None),
+            ("another requester than the log has", RefusalCode::LogOtherEntry, |item| {
                 item.requester = Requester::new("pipeline-2").unwrap()
             }),
-            ("another release id than the log has", |item| {
+            ("another release id than the log has", RefusalCode::LogOtherEntry, |item| {
                 item.release_id = ReleaseId::new("other").unwrap()
             }),
-            ("another deadline than the log has", |item| item.entry.as_mut().unwrap().deadline += 1),
-            ("evidence of which the log has nothing", |item| {
+            ("another deadline than the log has", RefusalCode::LogOtherEntry, |item| {
+                item.entry.as_mut().unwrap().deadline += 1;
+            }),
+            ("evidence of which the log has nothing", RefusalCode::LogOtherEntry, |item| {
                 item.entry.as_mut().unwrap().evidence = vec![Hash([5; 32])];
             }),
-            ("another index", |item| item.entry.as_mut().unwrap().index -= 1),
+            ("another index", RefusalCode::LogInclusion, |item| item.entry.as_mut().unwrap().index -= 1),
         ];
         let mut rows = Vec::new();
-        for (what, change) in lies {
+        for (what, code, change) in lies {
             let mut batch = self.honest().await;
             change(&mut batch.items[0]);
-            rows.push(self.tries(what, &batch).await);
+            rows.push(self.tries(what, &batch, code).await);
         }
         let first = self.honest().await;
         let mut batch = self.honest().await;
         batch.items[0].entry.clone_from(&first.items[0].entry);
-        rows.push(self.tries("another release under an entry of the log", &batch).await);
+        // Its proof is right: the entry alone is the lie.
+        self.liar.log.complete(&mut batch, self.liar.size);
+        let what = "another release under an entry of the log";
+        rows.push(self.tries(what, &batch, RefusalCode::LogOtherEntry).await);
         rows
     }
 
     async fn about_time(&mut self) -> Vec<Row> {
         let mut rows = Vec::new();
-        for (what, issued_in) in [
-            ("a release issued two days ago", -2 * DAY),
-            ("a release issued a year ago", -365 * DAY),
-            ("a release issued tomorrow", DAY),
+        // Up to a day may be a clock that is wrong: the release waits.
+        for (what, issued_in, code) in [
+            ("a release issued two days ago", -2 * DAY, RefusalCode::OutOfTime),
+            ("a release issued a year ago", -365 * DAY, RefusalCode::OutOfTime),
+            ("a release issued tomorrow", DAY, RefusalCode::ClockDiffers),
         ] {
             let release = self.fresh("suite", issued_in);
             let batch = self.liar.batch(&release).await;
-            rows.push(self.tries(what, &batch).await);
+            rows.push(self.tries(what, &batch, code).await);
         }
-        for (what, deadline_in) in
-            [("a deadline that is over", -HOUR), ("a deadline in ten years", 3_650 * DAY)]
-        {
+        for (what, deadline_in, code) in [
+            ("a deadline that is over", -HOUR, RefusalCode::ClockDiffers),
+            ("a deadline in ten years", 3_650 * DAY, RefusalCode::LogTerms),
+        ] {
             let release = self.fresh("suite", 0);
             let terms = self.liar.terms(&release, deadline_in);
             let batch = self.liar.batch_under(&release, &terms).await;
-            rows.push(self.tries(what, &batch).await);
+            rows.push(self.tries(what, &batch, code).await);
         }
         rows
     }
@@ -179,10 +187,13 @@ impl Rogue {
     async fn about_evidence(&mut self) -> Vec<Row> {
         let forbidden = self.fresh("forbidden", 0);
         let batch = self.liar.batch(&forbidden).await;
-        let mut rows = vec![self.tries("a product that no policy permits", &batch).await];
+        let mut rows =
+            vec![self.tries("a product that no policy permits", &batch, RefusalCode::NotAllowed).await];
+        // What is not there, or does not count, may yet come.
+        let code = RefusalCode::EvidenceMissing;
         let stripped = self.fresh("tested", 0);
         let batch = self.liar.batch(&stripped).await;
-        rows.push(self.tries("a release without its evidence", &batch).await);
+        rows.push(self.tries("a release without its evidence", &batch, code).await);
         let (other, release) = (self.fresh("tested", 0), self.fresh("tested", 0));
         for (what, document) in [
             ("evidence by a stranger", evidence::tested(&release, evidence::STRANGER, &["unit"], &[])),
@@ -192,11 +203,11 @@ impl Rogue {
             terms.evidence = vec![sha256(&document)];
             let mut batch = self.liar.batch_under(&release, &terms).await;
             batch.items[0].evidence = vec![Bytes::from(document)];
-            rows.push(self.tries(what, &batch).await);
+            rows.push(self.tries(what, &batch, code).await);
         }
         let mut batch = self.liar.batch(&release).await;
         batch.items[0].evidence = vec![Bytes::from(evidence::tests(&release, "unit"))];
-        rows.push(self.tries("genuine evidence that the log does not name", &batch).await);
+        rows.push(self.tries("genuine evidence that the log does not name", &batch, code).await);
         rows
     }
 
@@ -207,25 +218,29 @@ impl Rogue {
         few.items[0].commitments.truncate(wanted);
         let mut twice = self.honest().await;
         twice.signers[1] = twice.signers[0];
-        vec![self.tries("a quorum of too few", &few).await, self.tries("a quorum twice", &twice).await]
+        let code = RefusalCode::WrongQuorum;
+        vec![
+            self.tries("a quorum of too few", &few, code).await,
+            self.tries("a quorum twice", &twice, code).await,
+        ]
     }
 
     /// What was signed before the coordinator was taken over, or a moment ago, once more.
     async fn sets_back(&mut self) -> Vec<Row> {
         let mut rows = Vec::new();
-        for (what, sequence, files) in
-            [("a sequence that was signed, with other files", 2, 2), ("a sequence before that", 1, 3)]
-        {
+        for (what, sequence, files, code) in [
+            ("a sequence that was signed, with other files", 3, 2, RefusalCode::SequenceConflict),
+            ("a sequence before that", 2, 3, RefusalCode::SequenceBehind),
+        ] {
             let release = self.liar.release(build("stable", sequence, files), 0);
             let batch = self.liar.batch(&release).await;
-            rows.push(self.tries(what, &batch).await);
+            rows.push(self.tries(what, &batch, code).await);
         }
         let batch = self.honest().await;
-        let reply = self.liar.ask(&batch).await;
-        assert!(has_shares(&reply), "{reply:?}");
-        let mut again = batch.clone();
-        self.liar.log.complete(&mut again, self.liar.size);
-        rows.push(self.tries("the same batch once more, with the same commitments", &again).await);
+        let [first, again] = self.liar.ask_twice(&batch).await;
+        assert!(has_shares(&first), "{first:?}");
+        let what = "the same batch once more, with the same commitments";
+        rows.push(refused(what, &again, RefusalCode::UnknownCommitment));
         rows
     }
 
@@ -268,7 +283,22 @@ fn row(tried: &str, reply: &BatchReply) -> Row {
             .collect::<Vec<_>>()
             .join(", "),
     };
-    let holes =
-        if has_shares(reply) { vec![format!("the node gave shares for {tried}")] } else { Vec::new() };
-    Row { attack: "the coordinator".into(), tried: tried.into(), came, figures: String::new(), holes }
+    Row {
+        attack: "the coordinator".into(),
+        tried: tried.into(),
+        came,
+        figures: String::new(),
+        holes: Vec::new(),
+    }
+}
+
+/// What came of a lie. Refused with another code it was perhaps not even looked at.
+fn refused(tried: &str, reply: &BatchReply, code: RefusalCode) -> Row {
+    let mut row = row(tried, reply);
+    if has_shares(reply) {
+        row.holes.push(format!("the node gave shares for {tried}"));
+    } else if row.came != code.as_str() {
+        row.holes.push(format!("{tried}: refused with {}, and not with {code}", row.came));
+    }
+    row
 }

@@ -19,6 +19,7 @@ use tokio::{
     task::JoinSet,
     time::{Instant, sleep, timeout},
 };
+use tonic::Status;
 
 use super::{
     Row, Scale,
@@ -26,7 +27,7 @@ use super::{
     tools::{Raw, Refused, Thief, address_of, framed, handshake_as_nobody},
 };
 use crate::{
-    cluster::{Cluster, PATIENCE, Setup, eventually},
+    cluster::{Cluster, PATIENCE, Setup, eventually, repeated},
     evidence::{self, STRANGER},
     releases::{artifact, build, database},
 };
@@ -189,11 +190,9 @@ impl Stage {
         let mut cluster = Cluster::start(Setup { log: "warn", ..Setup::default() }).await;
         take_policy(&cluster, POLICY).await;
         let files = if cfg!(debug_assertions) { 250 } else { 1_000 };
-        let mut pipeline = cluster.pipeline().await;
-        let large =
-            pipeline.create_release(database("large", 1, files)).await.unwrap().into_inner().release_id;
+        let large = create(&cluster, database("large", 1, files)).await.unwrap().release_id;
         let waiting = v1::CreateReleaseRequest { product: "waiting".into(), ..build("waiting", 1, 4) };
-        let waiting = pipeline.create_release(waiting).await.unwrap().into_inner();
+        let waiting = create(&cluster, waiting).await.unwrap();
         until_state(&cluster, &large, v1::ReleaseState::Signed).await;
         until_state(&cluster, &waiting.release_id, v1::ReleaseState::AwaitingEvidence).await;
         let mut honest = Honest::new(&cluster, "pipeline-2");
@@ -221,12 +220,14 @@ impl Stage {
         let back = self.restart("vendor-2").await;
         drop(attack);
         let (coordinator, node) = peaks(&mut self.cluster);
+        let tries = tries.load(Ordering::Relaxed);
         let mut holes = Vec::new();
         let mut hole = |is_one: bool, what: String| {
             if is_one {
                 holes.push(what)
             }
         };
+        hole(tries == 0, "nothing was tried".into());
         work.lost.iter().for_each(|lost| hole(true, format!("the honest client: {lost}")));
         hole(coordinator > COORDINATOR_MIB, format!("the coordinator used {coordinator} MiB"));
         hole(node > NODE_MIB, format!("a node used {node} MiB"));
@@ -243,7 +244,7 @@ impl Stage {
         }
         Row {
             attack: way.name(),
-            tried: format!("{} ({} tries)", way.tries(), tries.load(Ordering::Relaxed)),
+            tried: format!("{} ({tries} tries)", way.tries()),
             came: format!(
                 "{} of the honest client's releases signed, {} retries {}",
                 work.latencies.len(),
@@ -397,15 +398,24 @@ pub async fn take_policy(cluster: &Cluster, policy: &str) {
         for (name, content) in evidence::rules(policy) {
             std::fs::write(folder.join(name), content).unwrap();
         }
-        let answer = cluster.custodian(&node).await.reload(v1::ReloadRequest {}).await.unwrap().into_inner();
-        assert_eq!(answer.policy.unwrap().problem, "");
+        let reloaded = repeated(async || cluster.custodian(&node).await.reload(v1::ReloadRequest {}).await);
+        assert_eq!(reloaded.await.unwrap().policy.unwrap().problem, "");
     }
+}
+
+/// Asks for a release as the pipeline.
+pub(super) async fn create(
+    cluster: &Cluster,
+    request: v1::CreateReleaseRequest,
+) -> Result<v1::Release, Status> {
+    repeated(async || cluster.pipeline().await.create_release(request.clone()).await).await
 }
 
 async fn until_state(cluster: &Cluster, id: &str, state: v1::ReleaseState) {
     let request = v1::GetReleaseRequest { release_id: id.to_owned() };
     eventually(&format!("{id} is {state:?}"), PATIENCE, async || {
-        let release = cluster.pipeline().await.get_release(request.clone()).await.unwrap().into_inner();
+        let answered = cluster.pipeline().await.get_release(request.clone()).await;
+        let release = answered.map_err(|status| status.to_string())?.into_inner();
         if release.state() == state {
             Ok(())
         } else {
@@ -584,8 +594,8 @@ impl Attacker {
         let mut open = VecDeque::new();
         loop {
             for _ in 0..8 {
-                self.count();
                 if let Ok(Ok(socket)) = timeout(Duration::from_secs(1), TcpStream::connect(address)).await {
+                    self.count();
                     open.push_back(socket);
                 }
                 if open.len() > 800 {
@@ -598,9 +608,9 @@ impl Attacker {
 
     async fn handshakes(self) {
         loop {
-            self.count();
             let attempt: Result<_, Refused> = handshake_as_nobody(&self.profile).await;
             if let Ok(mut tls) = attempt {
+                self.count();
                 let _ = timeout(Duration::from_secs(1), tls.read(&mut [0; 16])).await;
             }
             sleep(Duration::from_millis(20)).await;
@@ -609,8 +619,8 @@ impl Attacker {
 
     async fn slow_reader(self, site: std::net::SocketAddr) {
         loop {
-            self.count();
             if let Ok(mut socket) = TcpStream::connect(site).await {
+                self.count();
                 for byte in b"GET /checkpoint HTTP/1.1\r\n" {
                     if socket.write_all(&[*byte]).await.is_err() {
                         break;
@@ -624,8 +634,8 @@ impl Attacker {
 
     async fn fast_reader(self, site: std::net::SocketAddr) {
         loop {
-            self.count();
             if let Ok(mut socket) = TcpStream::connect(site).await {
+                self.count();
                 let asked =
                     socket.write_all(b"GET /checkpoint HTTP/1.1\r\nHost: log\r\nConnection: close\r\n\r\n");
                 if asked.await.is_ok() {

@@ -2,14 +2,19 @@
 //! is signed that nobody has built, rebuilt and tested, whatever the request says. Claims that a pipeline may
 //! make are signed, and nothing else.
 
+use rutli::releases::is_final;
 use rutli_release::VerifiedRelease;
 use rutli_wire::{convert::release_from_content, v1};
+use tonic::Status;
 
-use super::{Row, Scale, starve::take_policy};
+use super::{
+    Row, Scale,
+    starve::{create, take_policy},
+};
 use crate::{
-    cluster::{Cluster, PATIENCE, Setup, eventually},
+    cluster::{Cluster, PATIENCE, Setup, eventually, repeated},
     evidence::{SOURCE, STRANGER, TESTER, built, provenance, rebuild, tested},
-    releases::{artifact, build, check},
+    releases::{artifact, build, check, finished},
 };
 
 const POLICY: &str = r#"
@@ -57,38 +62,48 @@ impl Stage {
     async fn genuine(&mut self) {
         self.sequence += 1;
         let request = build("beta", self.sequence, 2);
-        let release = self.ask(request.clone(), &[]).await;
+        let release = self.ask(request.clone(), &[]).await.unwrap();
         let documents = documents(&content(&release));
         self.add(&release.release_id, &documents).await;
-        let ended = self.end(&release.release_id).await;
+        let pipeline = self.cluster.channel("pipeline").await;
+        let ended = finished(pipeline, &release.release_id, PATIENCE).await;
         check(&self.cluster.release_key().await, &request, &ended);
         self.earlier.push((request, documents));
     }
 
-    async fn ask(&self, request: v1::CreateReleaseRequest, documents: &[Vec<u8>]) -> v1::Release {
+    async fn ask(
+        &self,
+        request: v1::CreateReleaseRequest,
+        documents: &[Vec<u8>],
+    ) -> Result<v1::Release, Status> {
         let evidence = documents.iter().map(|document| document.clone().into()).collect();
-        let request = v1::CreateReleaseRequest { evidence, ..request };
-        self.cluster.pipeline().await.create_release(request).await.unwrap().into_inner()
+        create(&self.cluster, v1::CreateReleaseRequest { evidence, ..request }).await
     }
 
     async fn add(&self, id: &str, documents: &[Vec<u8>]) {
         let evidence = documents.iter().map(|document| document.clone().into()).collect();
         let request = v1::AddEvidenceRequest { release_id: id.to_owned(), evidence };
-        self.cluster.pipeline().await.add_evidence(request).await.unwrap();
+        let added = repeated(async || self.cluster.pipeline().await.add_evidence(request.clone()).await);
+        added.await.unwrap();
     }
 
     /// Waits until it is signed, refused, or waits for evidence that does not come.
     async fn end(&self, id: &str) -> v1::Release {
+        let is_end = |release: &v1::Release| {
+            is_final(release.state) || release.state() == v1::ReleaseState::AwaitingEvidence
+        };
+        self.until(&format!("something comes of {id}"), id, is_end).await
+    }
+
+    async fn until(&self, what: &str, id: &str, like: impl Fn(&v1::Release) -> bool) -> v1::Release {
         let request = v1::GetReleaseRequest { release_id: id.to_owned() };
-        eventually(&format!("something comes of {id}"), PATIENCE, async || {
-            let release =
-                self.cluster.pipeline().await.get_release(request.clone()).await.unwrap().into_inner();
-            match release.state() {
-                v1::ReleaseState::Signed
-                | v1::ReleaseState::Refused
-                | v1::ReleaseState::AwaitingEvidence
-                | v1::ReleaseState::Cancelled => Ok(release),
-                state => Err(format!("{state:?} {:?}", release.waiting_for)),
+        eventually(what, PATIENCE, async || {
+            let answered = self.cluster.pipeline().await.get_release(request.clone()).await;
+            let release = answered.map_err(|status| status.to_string())?.into_inner();
+            if like(&release) {
+                Ok(release)
+            } else {
+                Err(format!("{:?} {:?}", release.state(), release.waiting_for))
             }
         })
         .await
@@ -103,12 +118,15 @@ impl Stage {
         right: Right,
     ) -> Row {
         let mut holes = Vec::new();
-        let evidence = documents.iter().map(|document| document.clone().into()).collect();
-        let asked = v1::CreateReleaseRequest { evidence, ..request.clone() };
-        let came = match self.cluster.pipeline().await.create_release(asked).await {
-            Err(status) => format!("{:?}: {}", status.code(), status.message()),
-            Ok(admitted) => {
-                let id = admitted.into_inner().release_id;
+        let came = match self.ask(request.clone(), documents).await {
+            Err(status) => {
+                let came = format!("{:?}: {}", status.code(), status.message());
+                if right == Right::Claimed {
+                    holes.push(format!("the control is not admitted: {came}"));
+                }
+                came
+            }
+            Ok(v1::Release { release_id: id, .. }) => {
                 let ended = self.end(&id).await;
                 match (right, ended.state()) {
                     (Right::Nothing, v1::ReleaseState::Signed) => holes.push(format!("{id} is signed")),
@@ -125,8 +143,11 @@ impl Stage {
                 }
                 if ended.state() != v1::ReleaseState::Signed {
                     // Out of the way of the next.
-                    let cancel = v1::CancelReleaseRequest { release_id: id };
-                    let _ = self.cluster.pipeline().await.cancel_release(cancel).await;
+                    let request = v1::CancelReleaseRequest { release_id: id };
+                    let cancelled = repeated(async || {
+                        self.cluster.pipeline().await.cancel_release(request.clone()).await
+                    });
+                    let _ = cancelled.await;
                 }
                 format!("{:?}", ended.state())
             }
@@ -220,7 +241,7 @@ impl Stage {
         // What the thief can make itself, under the right names.
         let mut request = self.again();
         request.artifacts[0] = artifact("lib/suite-0.so", b"evil");
-        let release = self.ask(request.clone(), &[]).await;
+        let release = self.ask(request.clone(), &[]).await.unwrap();
         let content = content(&release);
         let forged = [
             built(&content, STRANGER, "https://ci.example", SOURCE),
@@ -228,6 +249,11 @@ impl Stage {
             tested(&content, STRANGER, &["unit"], &[]),
         ];
         self.add(&release.release_id, &forged).await;
+        // Until then it waits as it did without them.
+        let are_seen = |release: &v1::Release| {
+            is_final(release.state) || release.waiting_for.iter().any(|line| line.contains("not counted"))
+        };
+        self.until("the stranger's evidence is looked at", &release.release_id, are_seen).await;
         let row =
             self.attempt("an evil file with evidence by a stranger", request, &[], Right::Nothing).await;
         rows.push(row);

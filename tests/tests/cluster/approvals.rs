@@ -568,12 +568,14 @@ impl Agent {
         let mut command = Command::new("ssh-agent");
         command.args(["-D", "-a"]).arg(&socket).stdout(Stdio::null()).stderr(Stdio::null());
         let agent = Self { process: command.spawn().unwrap(), socket };
-        eventually("the agent listens", PATIENCE, async || {
-            if agent.socket.exists() { Ok(()) } else { Err("no socket".to_owned()) }
+        // Its socket is there a moment before it listens.
+        eventually("the agent has the key", PATIENCE, async || {
+            let added =
+                Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &agent.socket).output();
+            let added = added.unwrap();
+            if added.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&added.stderr).into()) }
         })
         .await;
-        let added = Command::new("ssh-add").arg("-q").arg(key).env("SSH_AUTH_SOCK", &agent.socket).status();
-        assert!(added.unwrap().success());
         agent
     }
 }

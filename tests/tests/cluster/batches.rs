@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs};
 
 use rutli::client;
 use rutli_tests::{
-    cluster::{Cluster, Setup, eventually},
+    cluster::{Cluster, Setup},
     evidence,
     releases::{build, check, finished, sign},
 };
@@ -12,7 +12,7 @@ use rutli_wire::v1;
 use tokio::time::Instant;
 use tonic::Code;
 
-use super::{SOON, awaits, create, get, reason, refused};
+use super::{SOON, awaits, create, get, reason};
 
 /// Forbidden requests: fewer where decisions are not optimised, for each takes a second there.
 const FLOOD: u64 = if cfg!(debug_assertions) { 24 } else { 256 };
@@ -57,10 +57,13 @@ async fn requests_that_nothing_permits_are_refused_and_delay_nobody() {
     let costly =
         |channel, number| v1::CreateReleaseRequest { product: "costly".into(), ..build(channel, number, 1) };
     let channel = cluster.channel("pipeline").await;
-    let begun = Instant::now();
-    let alone = create(&cluster, costly("alone", 1)).await;
-    finished(channel.clone(), &alone, SOON).await;
-    let alone = begun.elapsed().as_secs_f64();
+    let refused_alone = async |number| {
+        let begun = Instant::now();
+        let id = create(&cluster, costly("alone", number)).await;
+        finished(channel.clone(), &id, SOON).await;
+        begun.elapsed().as_secs_f64()
+    };
+    let before = refused_alone(1).await;
 
     let begun = Instant::now();
     let mut flood = Vec::new();
@@ -82,6 +85,8 @@ async fn requests_that_nothing_permits_are_refused_and_delay_nobody() {
         assert_eq!(release.state(), v1::ReleaseState::Refused, "{release:?}");
     }
     let all = begun.elapsed().as_secs_f64();
+    // The machine may have had something else to do at one of these times.
+    let alone = before.max(refused_alone(2).await);
     println!(
         "one alone is refused after {alone:.2} s, {FLOOD} after {all:.1} s; honest ones beside them are signed within {slowest:.2} s"
     );
@@ -103,19 +108,27 @@ async fn requests_that_nothing_permits_are_refused_and_delay_nobody() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_release_can_be_taken_back_after_the_coordinator_was_killed() {
     let mut cluster = Cluster::start(Setup::default()).await;
-    // One is at nodes, of which one does not answer; the other waits behind it in its channel.
-    cluster.process("supervisor-1").freeze();
-    let at_nodes = create(&cluster, build("stable", 1, 1)).await;
-    eventually("nodes have it", SOON, async || match get(&cluster, &at_nodes).await {
-        release if release.state() == v1::ReleaseState::Signing => Ok(()),
-        release => Err(format!("{release:?}")),
-    })
-    .await;
-    let behind = create(&cluster, build("stable", 2, 1)).await;
     let cancel = |id: &str| v1::CancelReleaseRequest { release_id: id.to_owned() };
-    let status = cluster.pipeline().await.cancel_release(cancel(&at_nodes)).await;
-    let status = refused(status, Code::FailedPrecondition);
-    assert_eq!(reason(&status), "TOO_LATE");
+    // One is at nodes, of which one does not answer; the other waits behind it in its channel. After two seconds the batch is given up,
+    // and the release can be taken back: then again with another.
+    let mut number = 0;
+    let (at_nodes, behind) = loop {
+        number += 1;
+        cluster.process("supervisor-1").freeze();
+        let at_nodes = create(&cluster, build(&format!("c{number}"), 1, 1)).await;
+        let behind = create(&cluster, build(&format!("c{number}"), 2, 1)).await;
+        let signing = async {
+            while get(&cluster, &at_nodes).await.state() != v1::ReleaseState::Signing {}
+            cluster.pipeline().await.cancel_release(cancel(&at_nodes)).await
+        };
+        if let Ok(Err(status)) = tokio::time::timeout(std::time::Duration::from_secs(5), signing).await {
+            assert_eq!((status.code(), reason(&status).as_str()), (Code::FailedPrecondition, "TOO_LATE"));
+            break (at_nodes, behind);
+        }
+        assert!(number < 20, "no release was at nodes");
+        cluster.process("supervisor-1").thaw();
+        cluster.until_ready("supervisor-1").await;
+    };
 
     cluster.kill("coordinator");
     cluster.start_party("coordinator");
@@ -127,7 +140,7 @@ async fn a_release_can_be_taken_back_after_the_coordinator_was_killed() {
     // The node that was asked before comes back: whatever it made of that batch, nobody has a use for it.
     cluster.process("supervisor-1").thaw();
     cluster.until_ready("supervisor-1").await;
-    sign(&cluster, build("stable", 3, 1), SOON).await;
+    sign(&cluster, build(&format!("c{number}"), 3, 1), SOON).await;
     for id in [&at_nodes, &behind] {
         let release = get(&cluster, id).await;
         assert!(release.state() == v1::ReleaseState::Cancelled && release.files.is_empty(), "{release:?}");

@@ -110,6 +110,7 @@ async fn a_silent_node_does_not_stop_the_others() {
     let info = cluster.node_info("vendor-2").await.unwrap();
     assert_eq!(info.culprit, "", "silence is no lie");
     drop(silent);
+    cluster.until_node("vendor-2", "away", |info| !info.connected).await;
     cluster.start_party("vendor-2");
     back(&cluster).await;
     cluster.kill("vendor-3");

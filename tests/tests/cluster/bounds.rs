@@ -70,6 +70,7 @@ async fn stalled_requests_of_an_auditor_keep_nobody_out() {
     .await;
     sign(&cluster, build("stable", 1, 1), SOON).await;
     cluster.kill("vendor-1");
+    cluster.until_node("vendor-1", "away", |info| !info.connected).await;
     cluster.start_party("vendor-1");
     cluster.until_ready("vendor-1").await;
     sign(&cluster, build("stable", 2, 1), SOON).await;
@@ -330,8 +331,8 @@ async fn requests_are_bounded_in_streaming_calls_and_after_a_reset() {
     let document: prost::bytes::Bytes = evidence::tested(&content, evidence::STRANGER, &names, &[]).into();
     let request = v1::CreateReleaseRequest { evidence: vec![document; 12], ..build("resets", 1, 1) };
     let message = framed(&request.encode_to_vec(), request.encoded_len());
-    let threads = |pid| std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
-    let mut most = 0;
+    let threads = || std::fs::read_dir(format!("/proc/{pid}/task")).unwrap().count();
+    let (idle, mut most) = (threads(), 0);
     for _ in 0..4 {
         let raw = pipeline.dial(65_535).await.unwrap();
         for _ in 0..16 {
@@ -339,10 +340,10 @@ async fn requests_are_bounded_in_streaming_calls_and_after_a_reset() {
                 raw.call("/rutli.v1.ReleaseService/CreateRelease", message.clone(), true).await.unwrap();
             tokio::time::sleep(Duration::from_millis(30)).await;
             call.body.send_reset(h2::Reason::CANCEL);
-            most = most.max(threads(pid));
+            most = most.max(threads());
         }
     }
-    assert!(most < 32, "{most} threads work on what was taken back");
+    assert!(most < idle + 20, "{most} threads work on what was taken back, and {idle} are there anyway");
     let grown = resident_kib(pid).saturating_sub(before);
     assert!(grown < 128 << 10, "{grown} KiB for what was taken back");
 }
@@ -373,12 +374,22 @@ async fn a_silent_flood_does_not_keep_slow_peers_out() {
     profile.coordinator = format!("https://{far}");
     profile.server_name = Some("localhost".to_owned());
     let began = tokio::time::Instant::now();
+    let gets_in = async || {
+        let channel = profile.connect().await.map_err(|failure| failure.to_string())?;
+        let listed = client::releases(channel).list_releases(v1::ListReleasesRequest::default()).await;
+        listed.map(drop).map_err(|status| status.to_string())
+    };
     for number in 1..=5 {
-        let channel = profile.connect().await.unwrap_or_else(|failure| panic!("try {number}: {failure}"));
-        client::releases(channel).list_releases(v1::ListReleasesRequest::default()).await.unwrap();
+        // Whoever is kept out is kept out each time; a machine that stands still for seconds is no flood.
+        let mut failed = Vec::new();
+        while let Err(error) = gets_in().await {
+            failed.push(error);
+            assert!(failed.len() < 3, "number {number}: {failed:?}");
+        }
     }
     let (opened, seconds) = (opened.load(Ordering::Relaxed), began.elapsed().as_secs_f64());
     println!("{opened} silent connections in {seconds:.1} s");
+    assert!(opened > 256, "{opened} connections are no flood");
     flood.iter().for_each(tokio::task::JoinHandle::abort);
 }
 

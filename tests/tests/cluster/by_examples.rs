@@ -3,7 +3,7 @@
 use rutli_evidence::{APPROVAL_NAMESPACE, approval_text};
 use rutli_release::{ReleaseId, VerifiedRelease};
 use rutli_tests::{
-    cluster::{Cluster, eventually},
+    cluster::{Cluster, eventually, repeated},
     evidence::{BUILDER, REBUILDER, SOURCE, TESTER, built, signed, tested},
     examples::{self, CLARA, holders},
 };
@@ -66,17 +66,24 @@ pub(super) async fn content(cluster: &Cluster, id: &str) -> VerifiedRelease {
 pub(super) async fn add(cluster: &Cluster, id: &str, documents: &[Vec<u8>]) {
     let evidence = documents.iter().map(|document| document.clone().into()).collect();
     let request = v1::AddEvidenceRequest { release_id: id.to_owned(), evidence };
-    cluster.pipeline().await.add_evidence(request).await.unwrap();
+    repeated(async || cluster.pipeline().await.add_evidence(request.clone()).await).await.unwrap();
 }
 
-/// Waits until a release waits for evidence with all of these words, and nothing of it is signed; gives what it waits for.
-pub(super) async fn waits(cluster: &Cluster, id: &str, words: &[&str]) -> String {
-    eventually(&format!("{id} awaits evidence with {words:?}"), SOON, async || {
+/// Waits until a release waits for evidence with all of these words, and nothing of it is signed.
+pub(super) async fn waits(cluster: &Cluster, id: &str, words: &[&str]) {
+    waits_without(cluster, id, words, &[]).await;
+}
+
+/// The same, and with none of the others any more.
+pub(super) async fn waits_without(cluster: &Cluster, id: &str, words: &[&str], over: &[&str]) {
+    eventually(&format!("{id} awaits evidence with {words:?}, without {over:?}"), SOON, async || {
         let release = get(cluster, id).await;
         assert!(release.files.is_empty() && release.state() != v1::ReleaseState::Signed, "{release:?}");
         let text = release.waiting_for.join("; ");
-        let is_there = release.state() == v1::ReleaseState::AwaitingEvidence;
-        if is_there && words.iter().all(|word| text.contains(word)) { Ok(text) } else { Err(text) }
+        let is_there = release.state() == v1::ReleaseState::AwaitingEvidence
+            && words.iter().all(|word| text.contains(word))
+            && !over.iter().any(|word| text.contains(word));
+        if is_there { Ok(()) } else { Err(format!("{:?} {text}", release.state())) }
     })
-    .await
+    .await;
 }

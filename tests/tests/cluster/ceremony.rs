@@ -12,7 +12,7 @@ use rutli_tests::{
     releases::{build, sign},
 };
 use rutli_wire::{
-    link::{CeremonyEnvelope, Condition, FromNode, NodeStatus, ToNode},
+    link::{CeremonyEnvelope, Condition, FromNode, KeptLog, NodeStatus, ToNode},
     v1::{self, CeremonyState},
 };
 use tokio_stream::StreamExt as _;
@@ -199,7 +199,9 @@ async fn ended_at(cluster: &Cluster, node: &str, ceremony: &v1::Ceremony) -> v1:
 async fn joined_in_time(cluster: &Cluster, nodes: &[&str]) -> (Proposer, v1::Ceremony) {
     for seconds in [6, 60, 600] {
         let proposer = propose_for_seconds(cluster, seconds).await;
-        let seen = cluster.ceremony_at(nodes[0], &proposer.id, "known", |_| true).await;
+        // A proposal that comes when its time is over is not taken.
+        let known = cluster.ceremony_at(nodes[0], &proposer.id, "known", |_| true);
+        let Ok(seen) = tokio::time::timeout(Duration::from_secs(seconds + 5), known).await else { continue };
         let mut in_time = true;
         for node in nodes {
             let ready = |now: &v1::Ceremony| !now.words.is_empty() || now.state() == CeremonyState::Aborted;
@@ -249,8 +251,10 @@ async fn propose_for_seconds(cluster: &Cluster, seconds: u64) -> Proposer {
     let mut machine = CeremonyMachine::new(signed.proposal().clone(), me, Arc::new(identity), seed).unwrap();
     let committed = sent(machine.tick(now).unwrap());
     let envelope = CeremonyEnvelope { proposal: Some(signed.encode()), messages: committed };
-    let messages =
-        [FromNode::Hello { version: "stand-in".into(), status, log_size: 0 }, FromNode::Ceremony(envelope)];
+    let messages = [
+        FromNode::Hello { version: "stand-in".into(), status, log: KeptLog::default() },
+        FromNode::Ceremony(envelope),
+    ];
     let mut profile = Profile::read(&cluster.profile("pipeline")).unwrap();
     profile.tls.certificate = folder.join("tls.pem");
     profile.tls.key = folder.join("tls.key");

@@ -1,7 +1,7 @@
 //! Disks that are full.
 
 use rutli_tests::{
-    cluster::{Cluster, Setup, eventually},
+    cluster::{Cluster, PATIENCE, Setup, eventually},
     releases::{build, check, finished, sign},
 };
 use rutli_wire::v1;
@@ -110,8 +110,13 @@ async fn a_coordinator_with_a_full_disk_acknowledges_nothing() {
 
     // Nodes sign on; but a signature is not there before it is durable.
     cluster.start_party("supervisor-1");
-    cluster.until_ready("supervisor-1").await;
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    eventually("the supervisor's node signs", PATIENCE, async || {
+        match cluster.status("supervisor-1").await {
+            status if status.shares > 0 => Ok(()),
+            status => Err(format!("{status:?}")),
+        }
+    })
+    .await;
     for (_, id) in &acknowledged {
         let release = super::get(&cluster, id).await;
         assert_ne!(release.state(), v1::ReleaseState::Signed, "a result that is not durable is shown");

@@ -54,9 +54,9 @@ async fn oversize_and_malformed_messages_are_errors_and_nothing_more() {
     // The node link: the stream ends with the reason, and other nodes' streams stay.
     let node = node_channel(&cluster).await;
     let hello = v1::node_message::Message::Hello(v1::Hello {
-        log_size: 0,
         version: "raw".into(),
         status: Some(v1::NodeStatus { state: "ready".into(), ..v1::NodeStatus::default() }),
+        ..v1::Hello::default()
     });
     let hello = v1::NodeMessage { message: Some(hello) }.encode_to_vec();
     let link = |first: Vec<u8>, then: Vec<u8>| raw(node.clone(), ATTACH, vec![first, then]);

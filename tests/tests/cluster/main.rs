@@ -29,7 +29,7 @@ mod stolen;
 
 use std::time::Duration;
 
-use rutli_tests::cluster::{Cluster, eventually};
+use rutli_tests::cluster::{Cluster, eventually, repeated};
 use rutli_wire::v1;
 use tonic::{Code, Status};
 
@@ -39,12 +39,13 @@ const SOON: Duration = Duration::from_secs(240);
 /// A release as its pipeline sees it.
 async fn get(cluster: &Cluster, release_id: &str) -> v1::Release {
     let request = v1::GetReleaseRequest { release_id: release_id.to_owned() };
-    cluster.pipeline().await.get_release(request).await.unwrap().into_inner()
+    repeated(async || cluster.pipeline().await.get_release(request.clone()).await).await.unwrap()
 }
 
 /// Hands a request in; gives the release's id.
 async fn create(cluster: &Cluster, request: v1::CreateReleaseRequest) -> String {
-    cluster.pipeline().await.create_release(request).await.unwrap().into_inner().release_id
+    let asked = repeated(async || cluster.pipeline().await.create_release(request.clone()).await);
+    asked.await.unwrap().release_id
 }
 
 /// Waits until a release awaits its quorum with all of these words; gives it.

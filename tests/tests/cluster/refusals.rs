@@ -194,8 +194,8 @@ impl Stage {
             }
             RefusalCode::UnknownCommitment => {
                 let batch = self.honest().await;
-                self.liar.ask(&batch).await;
-                self.liar.ask(&batch).await
+                let [_, again] = self.liar.ask_twice(&batch).await;
+                again
             }
             RefusalCode::Malformed => self.liar.ask_malformed().await,
             RefusalCode::LogHeadMissing => self.changed(|batch, _, _| batch.head = None).await,

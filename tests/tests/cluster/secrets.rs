@@ -93,7 +93,7 @@ async fn nothing_secret_is_written_anywhere() {
         assert!(is_there, "{what} must be found, or the search finds nothing");
     }
     let public = seal::identity(&cluster.node_folder("vendor-1"), "").public().to_bytes();
-    let lies_in = find_in(cluster.folder(), &public);
+    let lies_in = cluster.while_frozen(&parties, |cluster| find_in(cluster.folder(), &public));
     assert!(lies_in.contains(&cluster.config("vendor-2")), "{lies_in:?}");
     let listed = format!("{:?}", [1_u8, 20, 200, 7, 9]);
     assert_eq!(find(listed.as_bytes(), &[1, 20, 200, 7, 9]), Some("as a list of numbers"));

@@ -13,6 +13,7 @@ use crate::{
     log::publisher::Publisher,
     node_link::NodeLinks,
     share,
+    store::Health,
     testing::{
         NOW, PATIENCE, attestation, copy_of, eventually, made,
         nodes::{Conduct, Core},
@@ -265,15 +266,32 @@ async fn one_pipeline_has_a_quarter_of_the_embargoes_that_monitors_keep_in_mind(
     core.ask(hidden("job-3", 3)).await.unwrap();
 }
 
+/// Also if it was closed so shortly that nobody looked.
 #[tokio::test]
 async fn what_a_failed_commit_left_behind_is_taken_up_when_the_store_is_open_again() {
+    for looks in [true, false] {
+        left_behind(looks).await;
+    }
+}
+
+async fn left_behind(looks: bool) {
     let (folder, core, _publisher, _api) = started().await;
     let id = core.ask(request("job-1", 1)).await.unwrap().release_id;
     let copy = copy_of(folder.path());
     // Durable, and carried by nobody: as after a commit that happened, and of which the writer heard that it failed.
     let (core, _publisher) = Core::open(copy.path()).await.unwrap();
     let stop = tokio_util::sync::CancellationToken::new();
-    let resuming = tokio::spawn(Arc::clone(&core.signing).resume_when_reopened(stop.clone()));
+    let mut resuming = Box::pin(Arc::clone(&core.signing).resume_when_reopened(stop.clone()));
+    let moment = Duration::from_millis(50);
+    assert!(tokio::time::timeout(moment, &mut resuming).await.is_err(), "it waits");
+    let mut health = core.store.health();
+    let resuming = tokio::spawn(async move {
+        if !looks {
+            health.wait_for(|health| *health != Health::Open).await.unwrap();
+            health.wait_for(|health| *health == Health::Open).await.unwrap();
+        }
+        resuming.await;
+    });
     let database =
         sqlx::sqlite::SqliteConnectOptions::new().filename(copy.path().join(crate::store::FILE_NAME));
     let mut database = sqlx::ConnectOptions::connect(&database).await.unwrap();

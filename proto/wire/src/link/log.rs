@@ -16,6 +16,16 @@ pub struct LogHead {
     pub consistency: Vec<Hash>,
 }
 
+/// What a node keeps of the log when it attaches.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct KeptLog {
+    /// Size of its newest head.
+    pub size: u64,
+    /// That head as the log signed it, unopened, without cosignatures. Empty if it keeps none, or if its custodian vouched
+    /// for a head since.
+    pub checkpoint: String,
+}
+
 /// Where a request stands in the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LoggedEntry {
@@ -60,6 +70,15 @@ pub struct Witnessed {
     pub size: u64,
     /// Its cosignature of that head.
     pub cosignature: Option<Cosignature>,
+}
+
+impl TryFrom<(u64, String)> for KeptLog {
+    type Error = Malformed;
+
+    fn try_from((size, checkpoint): (u64, String)) -> Result<Self, Malformed> {
+        within("log_checkpoint", checkpoint.len(), 0, log_limits::MAX_CHECKPOINT_BYTES)?;
+        Ok(Self { size, checkpoint })
+    }
 }
 
 impl From<&LogHead> for v1::LogHead {
