@@ -188,6 +188,12 @@ async fn a_custodian_vouches_for_a_head_by_name() {
     let other = story.resume(Some(Head { root: Hash([9; 32]), ..own })).await.unwrap_err();
     assert_eq!(other, CannotVouch::OtherRoot { size: 3, own: own.root });
     story.nodes.log = honest.fork(7);
+    // What coordinators are shown: the checkpoint that it has, unless its custodian decided otherwise.
+    let shown = |story: &mut Story| {
+        let kept = story.me().gate().kept();
+        (kept.size, story.nodes.log.key().open(&kept.checkpoint).ok().map(|checkpoint| checkpoint.head()))
+    };
+    assert_eq!(shown(&mut story), (3, Some(own)));
     // Mistyped: no log of this name has that head, and it can be said again.
     story.resume(Some(Head { size: 1_000, root: Hash([9; 32]) })).await.unwrap();
     let (witnessed, refused) = story.show(&story.nodes.log.head_for(3)).await;
@@ -198,6 +204,7 @@ async fn a_custodian_vouches_for_a_head_by_name() {
         assert_eq!(story.me().status().condition, Condition::Ready);
         assert_eq!(story.me().gate().head(), story.nodes.log.head_at(5));
         assert!(story.me().gate().cosignature(NOW).is_none(), "the log has not signed it yet");
+        assert_eq!(shown(&mut story), (5, None));
         story.restart().await;
     }
     // What does not extend it is refused, whatever it extends: here the own head of three entries.
@@ -217,6 +224,7 @@ async fn a_custodian_vouches_for_a_head_by_name() {
     assert_eq!(story.me().gate().state().vouched, None);
     story.restart().await;
     assert_eq!(story.me().gate().head(), story.nodes.log.head_at(8));
+    assert_eq!(shown(&mut story), (8, Some(story.nodes.log.head_at(8))));
     let root = story.nodes.log.head_at(5).root;
     let vouches = [format!("{NOW} 1000 {} 3 {NOW}", Hash([9; 32])), format!("{NOW} 5 {root} 3")];
     assert_eq!(story.vouches().await, vouches);
