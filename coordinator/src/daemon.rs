@@ -128,6 +128,8 @@ impl Daemon {
         let links = Arc::new(NodeLinks {
             sessions: sessions.clone(),
             ceremonies: Arc::clone(&ceremonies),
+            log: store.log().clone(),
+            keyring: keyring.clone(),
             stopping: stopping.clone(),
             newest: Mutex::default(),
         });

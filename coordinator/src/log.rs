@@ -21,7 +21,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard},
 };
 
-use rutli_keys::{NodeId, SignedRoster};
+use rutli_keys::{NodeId, Roster, RosterOrganisation, SignedRoster};
 use rutli_log::{
     Cosignature, Entry, Frontier, Hash, Head, LogKey, MissingTile, NotProved, SignedCheckpoint, TileHashes,
     Tiles, check_consistency, check_inclusion,
@@ -132,51 +132,63 @@ impl Log {
         self.read(size, |tiles| Frontier::of(tiles, size).map(|frontier| frontier.head()))
     }
 
-    /// A node has attached, and keeps this of the log. It contradicts the log if it has a checkpoint that the log signed and
-    /// does not extend: nothing else of what it says shows that.
+    /// A node attaches, and keeps this of the log. It contradicts the log if it has a checkpoint that the log signed and does
+    /// not extend: nothing else of what it says shows that. Reads files.
     pub fn kept_by(&self, node: &NodeId, kept: &KeptLog) {
         let own = self.newest().head().size;
-        let contradicts = match self.key().open(&kept.checkpoint).map(|signed| self.extends(&signed.head())) {
-            Ok(Ok(extends)) => !extends,
-            Ok(Err(error)) => {
-                tracing::error!(%node, %error, "nobody knows whether the log extends what the node keeps");
-                return;
+        let Ok(shown) = self.key().open(&kept.checkpoint) else {
+            self.agrees(node);
+            if kept.size > own {
+                tracing::warn!(
+                    %node, keeps = kept.size, own,
+                    "a node keeps a longer log, and shows no checkpoint of it that this log signed: this store is an old \
+                     copy, the node's custodian vouched for a wrong head, or the node follows another log"
+                );
             }
-            Err(_) => false,
+            return;
         };
-        let mut contradicting = self.contradictions();
-        if contradicts {
-            tracing::error!(%node, keeps = kept.size, own, "the log does not extend what a node has seen of it");
-            contradicting.insert(node.clone(), kept.size);
+        let keeps = shown.head().size;
+        match self.extends(&shown.head()) {
+            Ok(true) => self.agrees(node),
+            Ok(false) => {
+                tracing::error!(%node, keeps, own, "the log does not extend what a node has seen of it");
+                self.contradictions().insert(node.clone(), keeps);
+            }
+            Err(error) => {
+                tracing::error!(%node, keeps, %error, "nobody knows whether the log extends what the node has seen");
+            }
+        }
+    }
+
+    /// A node does not contradict the log, or no longer: it took a head of it.
+    pub fn agrees(&self, node: &NodeId) {
+        self.contradictions().remove(node);
+    }
+
+    /// Stops the log if nodes without which nothing is signed contradict it: whatever is appended forks it. Nothing is,
+    /// until the process is started again. A single node of many may have been led astray once, and must not stop
+    /// everything with what it was shown then.
+    pub fn stop_if_contradicted(&self, active: Option<&Roster>) {
+        let contradicting = self.contradictions().clone();
+        if contradicting.is_empty() {
             return;
         }
-        contradicting.remove(node);
-        if kept.size > own {
-            tracing::warn!(
-                %node, keeps = kept.size, own,
-                "a node keeps a longer log, and has no checkpoint by this one: did its custodian name a wrong head, or \
-                 does it follow another log?"
-            );
+        let vetoes = |organisation: &RosterOrganisation| {
+            let others = organisation.nodes.iter().filter(|node| !contradicting.contains_key(&node.id));
+            others.count() < usize::from(organisation.threshold)
+        };
+        if active.is_some_and(|roster| !roster.organisations().iter().any(vetoes)) {
+            return;
         }
-    }
-
-    /// Nodes that contradict the log, attached or not, with the size of what they keep.
-    #[must_use]
-    pub fn contradicting(&self) -> BTreeMap<NodeId, u64> {
-        self.contradictions().clone()
-    }
-
-    /// Whatever is appended forks the log. Nothing is, until the process is started again with the newest copy.
-    pub fn stop(&self, contradicting: &BTreeMap<NodeId, u64>) {
         let own = self.newest().head().size;
         let nodes: Vec<String> =
             contradicting.iter().map(|(node, size)| format!("{node} ({size} entries)")).collect();
         let reason = format!(
             "this store is an old copy, or another coordinator writes its log: its {own} entries do not extend what the log \
-             showed to {}. Stop the coordinator, and restore the newest copies of the store and the log's folder",
+             showed to {}. Stop the coordinator, and restore the newest copies of the store and the log's folder. If these \
+             are the newest, see Recover in the operator's guide on the log",
             nodes.join(", ")
         );
-        tracing::error!("{reason}");
         self.0.stopped.send_replace(Some(reason));
     }
 
@@ -224,9 +236,9 @@ impl Log {
         if old.size > newest.size {
             return Ok(false);
         }
-        // Proved first, so that damaged tiles do not pass for another history.
-        self.consistency(old.size, &newest)?;
-        Ok(self.head_at(old.size)? == *old)
+        // The proof is checked against the signed head first, so that damaged tiles do not pass for another history.
+        let proof = self.consistency(old.size, &newest)?;
+        Ok(check_consistency(old, &newest, &proof).is_ok())
     }
 
     /// The proof that an entry is in the tree of `head`, a head of this log.

@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use rutli_keys::NodeId;
+use rutli_keys::{NodeId, SignedRoster};
 use rutli_wire::{
     link::{FromNode, KeptLog, NodeStatus, ToNode},
     v1,
@@ -23,8 +23,11 @@ use tonic::{Code, Status, Streaming};
 use crate::{
     ceremonies::{Ceremonies, Transcript},
     error::{Error, Result},
+    keyring::Keyring,
     limits,
+    log::Log,
     session::{Sessions, StreamId},
+    share::aside,
 };
 
 /// What a link needs. One per process.
@@ -33,6 +36,10 @@ pub struct NodeLinks {
     pub sessions: Sessions,
     /// Gets ceremony messages.
     pub ceremonies: Arc<Ceremonies>,
+    /// Is compared with what nodes keep of it.
+    pub log: Log,
+    /// Knows without which nodes nothing is signed.
+    pub keyring: Keyring,
     /// Ends every link with a goodbye.
     pub stopping: CancellationToken,
     /// The newest stream of each node. An earlier one whose `Hello` has not come is given up for it, so that a node has
@@ -66,7 +73,7 @@ impl NodeLinks {
         newer: CancellationToken,
     ) {
         let hello = newer.run_until_cancelled(self.hello(&mut up)).await;
-        let (version, status, log) = match hello.unwrap_or(Err(Error::Replaced)) {
+        let (version, status, kept) = match hello.unwrap_or(Err(Error::Replaced)) {
             Ok(hello) => hello,
             Err(error) => {
                 tracing::warn!(%node, %error, "refused a node's stream");
@@ -76,8 +83,13 @@ impl NodeLinks {
         tracing::info!(%node, version, state = status.condition.as_str(), "attached");
         let welcome = ToNode::Welcome(env!("CARGO_PKG_VERSION").to_owned());
         say(&down, Ok((&welcome).into())).await;
+        let log_size = kept.size;
+        // Before any work: whatever is appended to a log that is none forks it further.
+        if self.compare(&node, kept).await.is_err() {
+            return say(&down, Err(Error::Stopping)).await;
+        }
         let (outbox, work) = mpsc::channel(limits::LINK_OUTBOX);
-        let Ok(stream) = self.sessions.attach(node.clone(), version, status, log, outbox).await else {
+        let Ok(stream) = self.sessions.attach(node.clone(), version, status, log_size, outbox).await else {
             return say(&down, Err(Error::Stopping)).await;
         };
         let (end, ended) = oneshot::channel();
@@ -94,6 +106,15 @@ impl NodeLinks {
         self.sessions.detach(&node, stream).await;
         // A writer that is gone needs no word.
         let _ = end.send(why);
+    }
+
+    /// What a node keeps of the log with the log; that is stopped if it is none.
+    async fn compare(&self, node: &NodeId, kept: KeptLog) -> Result<()> {
+        let (log, node) = (self.log.clone(), node.clone());
+        aside(true, move || log.kept_by(&node, &kept)).await?;
+        let active = self.keyring.active();
+        self.log.stop_if_contradicted(active.as_ref().map(SignedRoster::roster));
+        Ok(())
     }
 
     async fn hello(&self, up: &mut Streaming<v1::NodeMessage>) -> Result<(String, NodeStatus, KeptLog)> {

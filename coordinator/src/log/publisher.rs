@@ -86,8 +86,8 @@ impl Publisher {
 
     /// One round. True if something waits for nodes that did not come.
     async fn round(&mut self) -> Result<bool> {
-        self.stop_if_contradicted();
-        if self.store.log().stopped().is_some() {
+        let log = self.store.log().clone();
+        if log.stopped().is_some() {
             return Ok(false);
         }
         // Nodes check and cosign while the folder is written.
@@ -95,8 +95,11 @@ impl Publisher {
         self.outside.ask(&newest);
         self.write(newest.head()).await?;
         let (checkpoint, nodes, witnessed) = self.collect(newest, asked.len()).await;
+        if log.stopped().is_some() {
+            return Ok(false);
+        }
         let sigstore = self.publish(&checkpoint, witnessed).await?;
-        self.store.log().published(&checkpoint, &nodes);
+        log.published(&checkpoint, &nodes);
         self.unstage(&checkpoint, nodes).await?;
         // A node that was restored takes a head only if its peers cosigned it later, by full seconds: it may want the next one.
         let catching_up = self.sessions.restored(checkpoint.clone()).await? > 0;
@@ -105,21 +108,6 @@ impl Publisher {
             Some(sigstore) => self.prove(&checkpoint, sigstore).await?,
         };
         Ok(catching_up || unproven)
-    }
-
-    /// Stops the log if nodes without which nothing is signed were shown another one. A single node of many may have been
-    /// led astray once, and must not stop everything with what it was shown then.
-    fn stop_if_contradicted(&self) {
-        let nodes = self.store.log().contradicting();
-        let is_vetoed = self.keyring.active().is_none_or(|roster| {
-            roster.roster().organisations().iter().any(|organisation| {
-                let without = organisation.nodes.iter().filter(|node| !nodes.contains_key(&node.id)).count();
-                without < usize::from(organisation.threshold)
-            })
-        });
-        if is_vetoed && !nodes.is_empty() {
-            self.store.log().stop(&nodes);
-        }
     }
 
     /// Brings the folder up to a head.

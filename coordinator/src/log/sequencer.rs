@@ -131,9 +131,6 @@ impl Sequencer {
     /// # Errors
     /// [`Error::Log`] if that does not follow on what was known before.
     pub async fn catch_up(&mut self, connection: &mut SqliteConnection) -> Result<()> {
-        if let Some(reason) = self.stopped() {
-            return Err(Error::Log(reason));
-        }
         let note: String = sqlx::query_scalar("SELECT checkpoint FROM log_head")
             .fetch_one(&mut *connection)
             .await
@@ -147,8 +144,8 @@ impl Sequencer {
         let checkpoint = self.log.key().open(&note).ok().filter(|newest| newest.head() == frontier.head());
         let checkpoint = checkpoint.ok_or_else(|| {
             Error::Log(
-                "the store's log is not the one that was written here: another process writes it; stop that one, and restart \
-                 this coordinator"
+                "the store's log is not the one that was written here: another process writes it, or its file was replaced; \
+                 stop both, and see Recover in the operator's guide on the log"
                     .into(),
             )
         })?;
@@ -270,5 +267,5 @@ async fn staged_leaves(connection: &mut SqliteConnection, from: u64) -> Result<V
 }
 
 fn failed(error: impl std::fmt::Display) -> Error {
-    Error::Log(format!("the store does not give the log's head: {error}"))
+    Error::Log(format!("the store does not give the log's head: {error}; see that its disk works"))
 }

@@ -143,7 +143,7 @@ fn a_damaged_tile_proves_nothing() {
     }
     let node = NodeId::new("vendor", "vendor-1").unwrap();
     log.kept_by(&node, &kept(&signer(), whole.head(990)));
-    assert!(log.contradicting().is_empty(), "nobody has another history");
+    assert!(log.contradictions().is_empty(), "nobody has another history");
 }
 
 /// What a node attaches with.
@@ -158,7 +158,7 @@ fn only_a_checkpoint_of_the_log_itself_contradicts_it() {
     let node = NodeId::new("vendor", "vendor-1").unwrap();
     let contradicts = |kept: KeptLog| {
         log.kept_by(&node, &kept);
-        log.contradicting().contains_key(&node)
+        log.contradictions().contains_key(&node)
     };
     let own = signer();
     let other = LogSigner::from_bytes(own.public().origin().clone(), &[8; 32]);
@@ -168,7 +168,11 @@ fn only_a_checkpoint_of_the_log_itself_contradicts_it() {
         assert!(contradicts(kept(&own, foreign(size))), "{size}");
         assert!(!contradicts(kept(&other, foreign(size))), "anybody can write that: {size}");
     }
-    assert!(contradicts(kept(&own, foreign(SIZE + 1))), "it has seen more");
+    let bare = KeptLog { size: 0, ..kept(&own, foreign(SIZE + 1)) };
+    assert!(contradicts(bare), "it has seen more, whatever it says");
+    assert_eq!(log.contradictions()[&node], SIZE + 1);
+    log.agrees(&node);
+    assert!(log.contradictions().is_empty(), "it took a head since");
     assert!(
         !contradicts(KeptLog { size: SIZE + 1, checkpoint: String::new() }),
         "its word counts for nothing"

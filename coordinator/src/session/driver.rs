@@ -17,8 +17,8 @@ use rutli_keys::{KeyName, NodeId, SignedRoster};
 use rutli_log::{Head, SignedCheckpoint};
 use rutli_release::{ChannelKey, ReleaseId, Sequence};
 use rutli_wire::link::{
-    Batch, BatchId, CommitmentBytes, FromNode, KeptLog, LogHead, LoggedEntry, LoggedEvidence, NodeStatus,
-    Refusal, RefusalCode, ToNode, Witnessed,
+    Batch, BatchId, CommitmentBytes, FromNode, LogHead, LoggedEntry, LoggedEvidence, NodeStatus, Refusal,
+    RefusalCode, ToNode, Witnessed,
 };
 use tokio::{
     sync::{mpsc, oneshot},
@@ -85,7 +85,7 @@ enum Command {
         stream: StreamId,
         version: String,
         status: NodeStatus,
-        log: KeptLog,
+        log_size: u64,
         outbox: mpsc::Sender<ToNode>,
     },
     Cosign(oneshot::Sender<(SignedCheckpoint, Vec<NodeId>)>),
@@ -195,11 +195,11 @@ impl Sessions {
         node: NodeId,
         version: String,
         status: NodeStatus,
-        log: KeptLog,
+        log_size: u64,
         outbox: mpsc::Sender<ToNode>,
     ) -> Result<StreamId, Stopped> {
         let stream = StreamId(self.next_stream.fetch_add(1, Ordering::Relaxed));
-        self.send(Command::Attach { node, stream, version, status, log, outbox }).await?;
+        self.send(Command::Attach { node, stream, version, status, log_size, outbox }).await?;
         Ok(stream)
     }
 
@@ -326,6 +326,8 @@ struct Outbox {
     sender: mpsc::Sender<ToNode>,
     /// Size of the log's head that the node keeps once it has taken what was sent to it; its answers correct it.
     log_size: u64,
+    /// That size when it attached, and showed its checkpoint.
+    shown: u64,
     /// It was restored, and waits for a head that its peers cosigned.
     catching_up: bool,
     /// Its clock differed when it last reported its time.
@@ -375,11 +377,15 @@ impl Driver {
     async fn command(&mut self, command: Command) {
         match command {
             Command::Event(event) => self.event(event).await,
-            Command::Attach { node, stream, version, status, log, outbox } => {
-                self.log.kept_by(&node, &log);
-                let log_size = log.size;
-                let way =
-                    Outbox { stream, sender: outbox, log_size, catching_up: false, clock_differs: false };
+            Command::Attach { node, stream, version, status, log_size, outbox } => {
+                let way = Outbox {
+                    stream,
+                    sender: outbox,
+                    log_size,
+                    shown: log_size,
+                    catching_up: false,
+                    clock_differs: false,
+                };
                 self.outboxes.insert(node.clone(), way);
                 self.compare_head(&node, log_size);
                 // Before any work: a node whose data is an old copy finds its own cosignature here, and
@@ -589,6 +595,18 @@ impl Driver {
         let told = ahead_s.filter(|ahead_s| clock_differs(*ahead_s) || outbox.clock_differs);
         outbox.clock_differs = ahead_s.map_or(outbox.clock_differs, clock_differs);
         outbox.catching_up = refusal.is_some_and(|refusal| refusal.code == RefusalCode::LogCatchingUp);
+        let is_other = match refusal.map(|refusal| refusal.code) {
+            // It took a head, and can at most not cosign it.
+            None | Some(RefusalCode::Sealed) => {
+                self.log.agrees(node);
+                false
+            }
+            Some(RefusalCode::LogInconsistent | RefusalCode::LogForked) => true,
+            Some(RefusalCode::LogBehind) => witnessed.size > self.log.newest().head().size,
+            Some(_) => false,
+        };
+        // Another coordinator has shown it a head since: it attaches again, with the checkpoint.
+        let shows_again = is_other && witnessed.size > outbox.shown;
         outbox.log_size = match refusal {
             Some(_) => witnessed.size,
             None => outbox.log_size.max(witnessed.size),
@@ -596,6 +614,11 @@ impl Driver {
         let known = self.heads.entry(node.clone()).or_default();
         known.size = known.size.max(witnessed.size);
         self.log.witnessed(node, witnessed);
+        if shows_again {
+            tracing::warn!(%node, keeps = witnessed.size, "the node keeps what this log did not show to it");
+            self.outboxes.remove(node);
+            let _: Result<(), _> = self.internal.send(Some(Event::Detached(node.clone(), stream)));
+        }
         told.map(|ahead_s| Event::Clock(node.clone(), stream, ahead_s))
     }
 

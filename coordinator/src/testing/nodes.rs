@@ -20,8 +20,8 @@ use rutli_log::{
 use rutli_release::{ReleaseId, Requester};
 use rutli_wire::{
     link::{
-        Batch, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, KeptLog, LogHead,
-        NodeStatus, Refusal, RefusalCode, ToNode, Witnessed,
+        Batch, BatchItem, BatchReply, CommitmentBytes, Condition, FromNode, ItemReply, LogHead, NodeStatus,
+        Refusal, RefusalCode, ToNode, Witnessed,
     },
     v1,
 };
@@ -125,11 +125,7 @@ impl Core {
         let keys = vec![(self.roster.roster().key().clone(), self.roster.roster().hash())];
         let status =
             NodeStatus { condition: Condition::Ready, reason: String::new(), keys, warning: String::new() };
-        let stream = self
-            .sessions
-            .attach(node.id.clone(), "1".into(), status, KeptLog::default(), outbox)
-            .await
-            .unwrap();
+        let stream = self.sessions.attach(node.id.clone(), "1".into(), status, 0, outbox).await.unwrap();
         let share = Arc::clone(&self.shares[&node.id]);
         let (commitments, nonces) = (0..64).map(|_| commit(&share)).unzip::<_, _, Vec<_>, Vec<_>>();
         let nonces = commitments.iter().copied().zip(nonces).collect();

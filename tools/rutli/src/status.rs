@@ -45,7 +45,7 @@ pub fn failure(status: &Status) -> Failure {
         Code::Unauthenticated => Failure::unreachable(message)
             .help("use a profile with a certificate of this deployment that names exactly one party"),
         Code::Unavailable if ["STORE_CLOSED", "NOT_YET"].contains(&reason_of(status).as_str()) => {
-            Failure::unreachable(message).help("send it again when that is over; nothing that was accepted is lost")
+            Failure::unreachable(message).help("send it again when that is over: under its request id it is signed once")
         }
         Code::Unavailable => Failure::unreachable(unavailable(status, message))
             .help("check that the other side runs and can be reached, then try again"),

@@ -480,7 +480,7 @@ async fn a_log_that_nodes_contradict_is_stopped() {
     let kept = KeptLog { size, checkpoint: other.to_note() };
     for (node, is_stopped) in [(&nodes[0], false), (&nodes[3], true)] {
         log.kept_by(&node.id, &kept);
-        publisher.round().await.unwrap();
+        log.stop_if_contradicted(core.keyring.active().as_ref().map(|active| active.roster()));
         assert_eq!(log.stopped().is_some(), is_stopped, "{}", node.id);
     }
     let reason = log.stopped().unwrap();
@@ -496,4 +496,7 @@ async fn a_log_that_nodes_contradict_is_stopped() {
     let refused = core.ask(request("job-2", 2)).await.unwrap_err();
     assert!(matches!(&refused, Error::StoreClosed { reason: why } if *why == reason), "{refused}");
     assert_eq!(log.newest().head().size, size, "nothing is appended");
+    nodes.iter().for_each(|node| node.offered.lock().unwrap().clear());
+    assert!(!publisher.round().await.unwrap());
+    assert!(nodes.iter().all(|node| node.offered.lock().unwrap().is_empty()), "nobody is asked to cosign it");
 }

@@ -31,6 +31,8 @@ async fn api(core: &Core) -> Api {
     let links = NodeLinks {
         sessions,
         ceremonies: Arc::clone(&ceremonies),
+        log: core.store.log().clone(),
+        keyring: core.keyring.clone(),
         stopping: stopping.clone(),
         newest: std::sync::Mutex::default(),
     };

@@ -1,6 +1,7 @@
 //! What the driver adds to the engine: heads of the log on their way to nodes, and what it believes that they keep.
 
 use rutli_log::{check_consistency, check_inclusion};
+use rutli_wire::link::KeptLog;
 use tokio::sync::mpsc::Receiver;
 
 use super::*;
@@ -23,8 +24,7 @@ impl Link {
             keys: Vec::new(),
             warning: String::new(),
         };
-        let log = KeptLog { size: log_size, checkpoint: String::new() };
-        let stream = core.sessions.attach(node.clone(), "1".into(), status, log, outbox).await.unwrap();
+        let stream = core.sessions.attach(node.clone(), "1".into(), status, log_size, outbox).await.unwrap();
         Self { node, stream, inbox }
     }
 
@@ -118,6 +118,47 @@ async fn a_node_with_a_longer_log_is_told_what_there_is() {
     link.says(&core, 1, Some(RefusalCode::LogGap)).await;
     core.sessions.cosign().await.unwrap();
     assert_head(&core, &link.head().await, 1);
+}
+
+/// Its custodian has led it back.
+#[tokio::test]
+async fn a_node_that_takes_a_head_contradicts_nothing() {
+    let (_folder, core) = core().await;
+    let log = core.store.log();
+    let link = Link::attach(&core, "vendor-1", 3, 16).await;
+    let other = log_signer().sign(Head { size: 3, root: rutli_log::Hash([7; 32]) }).to_note();
+    log.kept_by(&link.node, &KeptLog { size: 3, checkpoint: other });
+    link.says(&core, 3, Some(RefusalCode::Paused)).await;
+    link.says(&core, 3, None).await;
+    core.sessions.nodes().await;
+    log.stop_if_contradicted(None);
+    assert_eq!(log.stopped(), None);
+}
+
+/// Another coordinator showed the node a head since it attached: it attaches again, and shows that one.
+#[tokio::test]
+async fn a_node_that_was_shown_another_log_attaches_again() {
+    use RefusalCode::{LogBehind, LogForked, LogGap, LogInconsistent};
+    let (_folder, core) = core().await;
+    grow(&core, 4).await;
+    let own = core.store.log().newest().head().size;
+    for (kept, code, again) in [
+        // It showed that when it attached.
+        (3, LogForked, false),
+        (3, LogInconsistent, false),
+        (own, LogForked, true),
+        (4, LogInconsistent, true),
+        // This log's own heads made it go on.
+        (own, LogBehind, false),
+        (own + 1, LogGap, false),
+        (own + 1, LogBehind, true),
+    ] {
+        let mut link = Link::attach(&core, "vendor-1", 3, 16).await;
+        link.says(&core, kept, Some(code)).await;
+        core.sessions.nodes().await;
+        while link.inbox.try_recv().is_ok() {}
+        assert_eq!(link.inbox.is_closed(), again, "{kept} {code}");
+    }
 }
 
 #[tokio::test]
@@ -268,6 +309,7 @@ async fn nodes_of_one_batch_share_its_proofs_and_have_their_own_beginning() {
             stream: StreamId(1),
             sender: sender.clone(),
             log_size,
+            shown: log_size,
             catching_up: false,
             clock_differs: false,
         };
