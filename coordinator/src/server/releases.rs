@@ -265,11 +265,34 @@ impl Api {
     async fn get(&self, request: &Request<v1::GetReleaseRequest>) -> Result<Response<v1::Release>> {
         let reader = Reader::of(request)?;
         let id = &request.get_ref().release_id;
+        let peer = peer(request)?;
+        if let Some(release) = self.visible_if_small(&reader, peer.owner(), id).await? {
+            let room = Answer::room(&self.bounds, peer, encoded_len(&release)).await?;
+            return Ok(with_room(release, room));
+        }
         let size = self.size(id).await?;
-        let room = Answer::room(&self.bounds, peer(request)?, size).await?;
-        let _turn = self.bounds.read(peer(request)?.owner(), size).await?;
+        let room = Answer::room(&self.bounds, peer, size).await?;
+        let _turn = self.bounds.read(peer.owner(), size).await?;
         let (_, release) = self.visible(&reader, id).await?;
         Ok(with_room(release, room))
+    }
+
+    /// A release, at once, if it is small and the reader may see it: its size is not asked for before. Room is taken after
+    /// it, of which there is enough for as many small ones as calls.
+    async fn visible_if_small(
+        &self,
+        reader: &Reader,
+        owner: &Owner,
+        id: &str,
+    ) -> Result<Option<v1::Release>> {
+        let id = release_id(id)?;
+        let _turn = self.bounds.read(owner, 0).await?;
+        let stored = self.signing.store.release_within(&id, limits::LARGE_WORK_BYTES).await?;
+        Ok(stored.filter(|stored| reader.may_see(&stored.message)).map(|stored| {
+            let mut release = stored.message;
+            self.signing.waiting.overlay(&mut release);
+            release
+        }))
     }
 
     /// Room for a release as an answer, before it is read.
@@ -284,14 +307,21 @@ impl Api {
 
     async fn watch(&self, reader: &Reader, owner: Owner, id: &str) -> Result<Watched> {
         let wanted = release_id(id)?;
-        let size = self.size(id).await?;
-        let kept = self.bounds.watched.take(&owner, size)?;
         for _ in 0..BETWEEN_STEPS_TRIES {
             // First followed, then read: an end in between is seen by the one or the other.
             let follower = self.signing.waiting.follow(&wanted);
-            let turn = self.bounds.read(&owner, size).await?;
-            let (_, release) = self.visible(reader, id).await?;
-            drop(turn);
+            let (release, kept) = match self.visible_if_small(reader, &owner, id).await? {
+                Some(release) => {
+                    let kept = self.bounds.watched.take(&owner, encoded_len(&release))?;
+                    (release, kept)
+                }
+                None => {
+                    let size = self.size(id).await?;
+                    let kept = self.bounds.watched.take(&owner, size)?;
+                    let _turn = self.bounds.read(&owner, size).await?;
+                    (self.visible(reader, id).await?.1, kept)
+                }
+            };
             let awaits = match follower {
                 _ if is_final(release.state()) => Awaits::Nothing,
                 Some(seen) => Awaits::End { seen, first: true },
@@ -520,8 +550,7 @@ impl Watched {
     }
 
     async fn stored(&self) -> Result<v1::Release> {
-        let size = u64::try_from(self.release.encoded_len()).unwrap_or(u64::MAX);
-        let _turn = self.api.bounds.read(&self.owner, size).await?;
+        let _turn = self.api.bounds.read(&self.owner, encoded_len(&self.release)).await?;
         let stored = self.api.signing.store.release(&self.id).await?;
         stored
             .map(|stored| stored.message)
@@ -533,6 +562,10 @@ fn with_room<T>(message: T, room: Answer) -> Response<T> {
     let mut response = Response::new(message);
     response.extensions_mut().insert(room);
     response
+}
+
+fn encoded_len(release: &v1::Release) -> u64 {
+    u64::try_from(release.encoded_len()).unwrap_or(u64::MAX)
 }
 
 fn release_id(id: &str) -> Result<ReleaseId> {

@@ -63,7 +63,7 @@ impl Store {
     /// [`Error::Store`]
     pub async fn evidence(&self, number: ReleaseNumber) -> Result<Vec<(v1::EvidenceInfo, Bytes)>> {
         let rows = sqlx::query(
-            "SELECT digest, kind, submitter, added_at, log_index, length(document), release, logged_by, checksum, \
+            "SELECT digest, kind, submitter, added_at, log_index, length(document), logged_by, checksum, \
              (SELECT request_checksum IS NOT NULL FROM releases WHERE releases.number = release), document FROM evidence \
              WHERE release = $1 ORDER BY number",
         )
@@ -71,10 +71,23 @@ impl Store {
         .fetch_all(&self.reads)
         .await
         .map_err(failed)?;
+        let read = |row: &SqliteRow| {
+            let record = Record {
+                digest: row.try_get(0)?,
+                kind: row.try_get(1)?,
+                submitter: row.try_get(2)?,
+                added_at: row.try_get(3)?,
+                index: row.try_get(4)?,
+                size: row.try_get(5)?,
+                logged_by: row.try_get(6)?,
+                checksum: row.try_get::<Option<_>, _>(7)?.unwrap_or_default(),
+            };
+            record.info(number.0, row.try_get(8)?)
+        };
         rows.iter()
             .map(|row| {
-                let info = info(row).map_err(failed)?;
-                let document: Bytes = row.try_get::<Vec<u8>, _>(10).map_err(failed)?.into();
+                let info = read(row).map_err(failed)?;
+                let document: Bytes = row.try_get::<Vec<u8>, _>(9).map_err(failed)?.into();
                 if sha256(&document).as_bytes().as_slice() != info.digest {
                     return Err(failed(Broken::of(format!(
                         "a document of evidence for release no. {}",
@@ -87,20 +100,74 @@ impl Store {
     }
 }
 
+/// What the store has of a document beside itself.
+struct Record {
+    digest: Vec<u8>,
+    kind: String,
+    submitter: String,
+    added_at: i64,
+    index: i64,
+    size: i64,
+    /// The submitter's name in the log.
+    logged_by: String,
+    /// Empty if it has none.
+    checksum: Vec<u8>,
+}
+
+impl Record {
+    /// `has_checksums`: its release is of a version that has them.
+    fn info(self, release: i64, has_checksums: bool) -> sqlx::Result<v1::EvidenceInfo> {
+        let Self { digest, kind, submitter, added_at, index, size, logged_by, checksum } = self;
+        let what = checksum_of((release, &digest, &kind), (&submitter, &logged_by, added_at, index));
+        let stored = Some(checksum.as_slice()).filter(|stored| !stored.is_empty());
+        what.check(stored, has_checksums, || format!("an evidence record of release no. {release}"))?;
+        Ok(v1::EvidenceInfo {
+            digest,
+            kind,
+            submitter,
+            added_at: unsigned(added_at),
+            log_index: unsigned(index),
+            size: u32::try_from(size).unwrap_or(u32::MAX),
+        })
+    }
+}
+
+/// All evidence of a row of `releases` as one column, for [`infos_of`]: a release is read by one statement, for each more
+/// costs two changes of thread.
+macro_rules! infos_column {
+    () => {
+        "(SELECT json_group_array(json_array(hex(digest), kind, submitter, added_at, log_index, size, logged_by, \
+         hex(checksum))) FROM (SELECT digest, kind, submitter, added_at, log_index, length(document) AS size, logged_by, \
+         checksum FROM evidence WHERE release = releases.number ORDER BY evidence.number))"
+    };
+}
+pub(super) use infos_column;
+
 /// What there is of a release, without the documents, in the order in which it came.
-pub(super) async fn infos(
-    connection: &mut SqliteConnection,
-    number: i64,
+pub(super) fn infos_of(
+    column: &str,
+    release: i64,
+    has_checksums: bool,
 ) -> sqlx::Result<Vec<v1::EvidenceInfo>> {
-    let rows = sqlx::query(
-        "SELECT digest, kind, submitter, added_at, log_index, length(document), release, logged_by, checksum, \
-         (SELECT request_checksum IS NOT NULL FROM releases WHERE releases.number = release) FROM evidence \
-         WHERE release = $1 ORDER BY number",
-    )
-    .bind(number)
-    .fetch_all(connection)
-    .await?;
-    rows.iter().map(info).collect()
+    type Columns = (String, String, String, i64, i64, i64, String, String);
+    let undecoded = |error: Box<dyn std::error::Error + Send + Sync>| sqlx::Error::Decode(error);
+    let bytes = |text: &str| hex::decode(text).map_err(|error| undecoded(error.to_string().into()));
+    let rows: Vec<Columns> = serde_json::from_str(column).map_err(|error| undecoded(error.into()))?;
+    rows.into_iter()
+        .map(|(digest, kind, submitter, added_at, index, size, logged_by, checksum)| {
+            let (digest, checksum) = (bytes(&digest)?, bytes(&checksum)?);
+            Record { digest, kind, submitter, added_at, index, size, logged_by, checksum }
+                .info(release, has_checksums)
+        })
+        .collect()
+}
+
+async fn infos(connection: &mut SqliteConnection, number: i64) -> sqlx::Result<Vec<v1::EvidenceInfo>> {
+    let query =
+        concat!("SELECT ", infos_column!(), ", request_checksum IS NOT NULL FROM releases WHERE number = $1");
+    let (column, has_checksums): (String, bool) =
+        sqlx::query_as(query).bind(number).fetch_one(connection).await?;
+    infos_of(&column, number, has_checksums)
 }
 
 /// As nodes get them, in the order of the log.
@@ -158,7 +225,7 @@ pub(super) async fn insert(connection: &mut SqliteConnection, rows: &[Rows<'_>])
             "INSERT INTO evidence (release, digest, kind, submitter, logged_by, added_at, log_index, document, checksum) ",
         );
         query.push_values(each, |mut row, (rows, document)| {
-            let checksum = checksum(
+            let checksum = checksum_of(
                 (rows.release, document.digest.as_bytes(), document.kind.as_str()),
                 (rows.submitter, rows.logged_by, signed(rows.at), signed(rows.index)),
             );
@@ -242,29 +309,9 @@ fn entry(by: String, evidence: Vec<Hash>, request: u64, time: u64) -> Vec<u8> {
     Entry::Evidence(Evidence { by, evidence, kind, request, time }).encode()
 }
 
-fn info(row: &SqliteRow) -> sqlx::Result<v1::EvidenceInfo> {
-    let (added_at, index, size): (i64, i64, i64) = (row.try_get(3)?, row.try_get(4)?, row.try_get(5)?);
-    let info = v1::EvidenceInfo {
-        digest: row.try_get(0)?,
-        kind: row.try_get(1)?,
-        submitter: row.try_get(2)?,
-        added_at: unsigned(added_at),
-        log_index: unsigned(index),
-        size: u32::try_from(size).unwrap_or(u32::MAX),
-    };
-    let (release, logged_by): (i64, String) = (row.try_get(6)?, row.try_get(7)?);
-    let stored: Option<Vec<u8>> = row.try_get(8)?;
-    checksum((release, &info.digest, &info.kind), (&info.submitter, &logged_by, added_at, index)).check(
-        stored.as_deref(),
-        row.try_get(9)?,
-        || format!("an evidence record of release no. {release}"),
-    )?;
-    Ok(info)
-}
-
 /// Of all columns but the document, which the digest covers: release, digest and kind; submitter, its name in the log, time and
 /// place there.
-fn checksum(
+fn checksum_of(
     (release, digest, kind): (i64, &[u8], &str),
     (submitter, logged_by, added_at, index): (&str, &str, i64, i64),
 ) -> Checksum {

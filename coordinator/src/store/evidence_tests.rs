@@ -92,6 +92,10 @@ async fn evidence_is_kept_and_logged_once() {
         ]
     );
     assert_eq!(infos[2].digest, document("c", 100).digest.as_bytes());
+    assert!(store.evidence(first).await.unwrap().iter().map(|(info, _)| info).eq(&infos));
+    let size = store.size_of(&id).await.unwrap().unwrap();
+    assert!(store.release_within(&id, size).await.unwrap().is_none());
+    assert_eq!(store.release_within(&id, size + 1).await.unwrap().unwrap().message.evidence, infos);
     let page = store.list(&ReleaseFilter::default(), 10, |_| true).await.unwrap();
     assert!(page.releases.iter().all(|release| release.evidence.is_empty()), "not in lists");
 }

@@ -14,7 +14,7 @@ use super::{
     Charge, ReleaseNumber, Store,
     budget::Spent,
     checksum::{self, Broken, RequestRow},
-    evidence,
+    evidence::{self, infos_column},
     staging::LoggedTerms,
     writer::{signed, unsigned},
 };
@@ -140,15 +140,24 @@ pub struct StoredCeremony {
     pub reason: String,
 }
 
+/// About how many bytes a release is as a message, with its files.
+macro_rules! size {
+    () => {
+        "length(content) \
+         + coalesce((SELECT length(files) FROM results WHERE results.number = releases.number), 0) \
+         + coalesce((SELECT length(files) FROM proofs WHERE proofs.number = releases.number), 0)"
+    };
+}
+
 /// The columns that [`stored_release`] reads, in its order.
 macro_rules! select_release {
-    ($more:literal) => {
+    ($($more:expr),+) => {
         concat!(
             "SELECT number, release_id, requester, request_id, content, signatures, created_at, state, outcome, \
              log_index, roster, deadline, embargo_salt, disclose_by, disclosed_at, \
              (SELECT proven_at FROM proofs WHERE proofs.number = releases.number), authority, request_checksum, outcome_checksum, \
              request_digest, class, product, channel, sequence",
-            $more
+            $($more),+
         )
     };
 }
@@ -161,8 +170,9 @@ const AUTHORITY: usize = 16;
 const REQUEST_CHECKSUM: usize = 17;
 const OUTCOME_CHECKSUM: usize = 18;
 const REQUEST_DIGEST: usize = 19;
-const FILES: usize = 24;
-const PROOF_FILES: usize = 26;
+const EVIDENCE: usize = 24;
+const FILES: usize = 25;
+const PROOF_FILES: usize = 27;
 
 impl Store {
     /// One release with its files, and what there is of evidence.
@@ -170,41 +180,33 @@ impl Store {
     /// # Errors
     /// [`Error::Store`]
     pub async fn release(&self, id: &ReleaseId) -> Result<Option<StoredRelease>> {
+        self.release_within(id, u64::MAX).await
+    }
+
+    /// The same, if it has less than `bytes` by [`Store::size_of`].
+    ///
+    /// # Errors
+    /// [`Error::Store`]
+    pub async fn release_within(&self, id: &ReleaseId, bytes: u64) -> Result<Option<StoredRelease>> {
         // One state of the store: the terms of a release are where its entry and its evidence fit together.
-        let mut read = self.reads.begin().await.map_err(failed)?;
-        let row = sqlx::query(select_release!(
+        let query = select_release!(
+            ", ",
+            infos_column!(),
             ", (SELECT files FROM results WHERE results.number = releases.number), \
              (SELECT checksum FROM results WHERE results.number = releases.number), \
              (SELECT files FROM proofs WHERE proofs.number = releases.number), \
-             (SELECT checksum FROM proofs WHERE proofs.number = releases.number) FROM releases WHERE release_id = $1"
-        ))
-        .bind(id.as_str())
-        .fetch_optional(&mut *read)
-        .await
-        .map_err(failed)?;
-        let Some(row) = row else { return Ok(None) };
-        let mut release = stored_release(&row)?;
-        release.message.evidence = evidence::infos(&mut read, release.number.0).await.map_err(failed)?;
-        let number = release.number.0;
-        let proven_at: Option<i64> = row.try_get(PROVEN_AT).map_err(failed)?;
-        let has_checksums = row.try_get::<Option<Vec<u8>>, _>(REQUEST_CHECKSUM).map_err(failed)?.is_some();
-        let is_signed = release.message.state() == v1::ReleaseState::Signed;
-        if is_signed && row.try_get::<Option<Vec<u8>>, _>(FILES).map_err(failed)?.is_none() {
-            return Err(failed(Broken::of(format!("the result of {id}"))));
-        }
-        for column in [FILES, PROOF_FILES] {
-            if let Some(files) = row.try_get::<Option<Vec<u8>>, _>(column).map_err(failed)? {
-                let stored: Option<Vec<u8>> = row.try_get(column + 1).map_err(failed)?;
-                let checksum = match column {
-                    FILES => checksum::result(number, &files),
-                    _ => checksum::proof(number, &files, proven_at.unwrap_or_default()),
-                };
-                let what = || format!("a file of {id}");
-                checksum.check(stored.as_deref(), has_checksums, what).map_err(failed)?;
-                release.message.files.extend(v1::Release::decode(Bytes::from(files)).map_err(failed)?.files);
-            }
-        }
-        Ok(Some(release))
+             (SELECT checksum FROM proofs WHERE proofs.number = releases.number) \
+             FROM releases WHERE release_id = $1 AND ",
+            size!(),
+            " < $2"
+        );
+        let row = sqlx::query(query)
+            .bind(id.as_str())
+            .bind(i64::try_from(bytes).unwrap_or(i64::MAX))
+            .fetch_optional(&self.reads)
+            .await
+            .map_err(failed)?;
+        row.map(|row| with_files(id, &row)).transpose()
     }
 
     /// Releases whose embargo is to end by `now` in Unix seconds, and has not.
@@ -212,19 +214,20 @@ impl Store {
     /// # Errors
     /// [`Error::Store`]
     pub async fn embargoed(&self, now: u64) -> Result<Vec<StoredRelease>> {
-        let mut read = self.reads.begin().await.map_err(failed)?;
         let rows = sqlx::query(select_release!(
+            ", ",
+            infos_column!(),
             " FROM releases WHERE disclose_by <= $1 AND disclosed_at IS NULL ORDER BY disclose_by LIMIT $2"
         ))
         .bind(signed(now))
         .bind(limits::DISCLOSED_AT_ONCE)
-        .fetch_all(&mut *read)
+        .fetch_all(&self.reads)
         .await
         .map_err(failed)?;
         let mut due = Vec::with_capacity(rows.len());
         for row in rows {
             let Some(mut release) = undamaged(&row) else { continue };
-            release.message.evidence = evidence::infos(&mut read, release.number.0).await.map_err(failed)?;
+            release.message.evidence = infos(&row).map_err(failed)?;
             due.push(release);
         }
         Ok(due)
@@ -263,16 +266,12 @@ impl Store {
     /// # Errors
     /// [`Error::Store`]
     pub async fn size_of(&self, id: &ReleaseId) -> Result<Option<u64>> {
-        let size: Option<i64> = sqlx::query_scalar(
-            "SELECT length(content) \
-             + coalesce((SELECT length(files) FROM results WHERE results.number = releases.number), 0) \
-             + coalesce((SELECT length(files) FROM proofs WHERE proofs.number = releases.number), 0) \
-             FROM releases WHERE release_id = $1",
-        )
-        .bind(id.as_str())
-        .fetch_optional(&self.reads)
-        .await
-        .map_err(failed)?;
+        let size: Option<i64> =
+            sqlx::query_scalar(concat!("SELECT ", size!(), " FROM releases WHERE release_id = $1"))
+                .bind(id.as_str())
+                .fetch_optional(&self.reads)
+                .await
+                .map_err(failed)?;
         Ok(size.map(unsigned))
     }
 
@@ -452,6 +451,38 @@ impl Store {
 /// One of many: a damaged one does not keep the others from being read.
 fn undamaged(row: &SqliteRow) -> Option<StoredRelease> {
     stored_release(row).inspect_err(|error| tracing::error!(%error, "a release is left out")).ok()
+}
+
+/// The evidence of a row that has it.
+fn infos(row: &SqliteRow) -> sqlx::Result<Vec<v1::EvidenceInfo>> {
+    let has_checksums = row.try_get::<Option<Vec<u8>>, _>(REQUEST_CHECKSUM)?.is_some();
+    evidence::infos_of(row.try_get(EVIDENCE)?, row.try_get(0)?, has_checksums)
+}
+
+/// From a row with evidence and files.
+fn with_files(id: &ReleaseId, row: &SqliteRow) -> Result<StoredRelease> {
+    let mut release = stored_release(row)?;
+    release.message.evidence = infos(row).map_err(failed)?;
+    let number = release.number.0;
+    let proven_at: Option<i64> = row.try_get(PROVEN_AT).map_err(failed)?;
+    let has_checksums = row.try_get::<Option<Vec<u8>>, _>(REQUEST_CHECKSUM).map_err(failed)?.is_some();
+    let is_signed = release.message.state() == v1::ReleaseState::Signed;
+    if is_signed && row.try_get::<Option<Vec<u8>>, _>(FILES).map_err(failed)?.is_none() {
+        return Err(failed(Broken::of(format!("the result of {id}"))));
+    }
+    for column in [FILES, PROOF_FILES] {
+        if let Some(files) = row.try_get::<Option<Vec<u8>>, _>(column).map_err(failed)? {
+            let stored: Option<Vec<u8>> = row.try_get(column + 1).map_err(failed)?;
+            let checksum = match column {
+                FILES => checksum::result(number, &files),
+                _ => checksum::proof(number, &files, proven_at.unwrap_or_default()),
+            };
+            let what = || format!("a file of {id}");
+            checksum.check(stored.as_deref(), has_checksums, what).map_err(failed)?;
+            release.message.files.extend(v1::Release::decode(Bytes::from(files)).map_err(failed)?.files);
+        }
+    }
+    Ok(release)
 }
 
 fn stored_release(row: &SqliteRow) -> Result<StoredRelease> {
