@@ -61,6 +61,7 @@ struct Shared {
     said: Notify,
     /// Why nothing may be appended any more.
     stopped: watch::Sender<Option<String>>,
+    /// Nodes that showed a checkpoint which the log does not extend, with its size.
     contradicting: Mutex<BTreeMap<NodeId, u64>>,
 }
 

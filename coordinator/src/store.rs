@@ -7,7 +7,7 @@
 //!
 //! **A disk that does not take writes closes the store**: every change is refused at once with the reason, nothing is
 //! half done, and the writer tries again each second until a write succeeds ([`Store::health`]). A log that is stopped
-//! closes it until the next start ([`Log::stop`]).
+//! closes it until the next start ([`Log::stop_if_contradicted`]).
 
 mod admission;
 mod budget;

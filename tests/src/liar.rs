@@ -280,7 +280,7 @@ impl Liar {
         self.reply(batch.id).await
     }
 
-    /// Whoever listens for the answer learns whether the link is up.
+    /// The one who waits for the answer learns whether the link is up.
     async fn send(&mut self, message: v1::CoordinatorMessage) {
         let _ = self.stream.as_ref().unwrap().say.send(Ok(message)).await;
     }

@@ -286,7 +286,7 @@ impl Writer {
         self.health.send_replace(Health::Closed(reason));
     }
 
-    /// Why a change was not written, for whoever asks, with what opens the store again.
+    /// Why a change was not written, for the caller, with what opens the store again.
     fn failed(&self, error: sqlx::Error) -> String {
         self.sequencer.stopped().unwrap_or_else(|| not_written(error))
     }

@@ -380,7 +380,7 @@ async fn a_silent_flood_does_not_keep_slow_peers_out() {
         listed.map(drop).map_err(|status| status.to_string())
     };
     for number in 1..=5 {
-        // Whoever is kept out is kept out each time; a machine that stands still for seconds is no flood.
+        // A flood keeps a peer out each time; a machine that pauses for seconds does not.
         let mut failed = Vec::new();
         while let Err(error) = gets_in().await {
             failed.push(error);

@@ -1,6 +1,9 @@
 //! The log of a real deployment: written before anything is signed, published, proved, and never forked, whatever dies.
 
-use std::{path::PathBuf, process::Output};
+use std::{
+    path::{Path, PathBuf},
+    process::Output,
+};
 
 use rutli_log::{Entry, EntryBundle, LogKey, TileId};
 use rutli_tests::{
@@ -359,7 +362,7 @@ async fn reverted(cluster: &mut Cluster) -> PathBuf {
     newest
 }
 
-/// The coordinator says to whoever comes, for as long as it runs, why it takes nothing and what to do.
+/// The coordinator tells every caller, for as long as it runs, why it accepts nothing and what to do.
 async fn stays_stopped(cluster: &Cluster) {
     eventually("the log is stopped", SOON, async || {
         if cluster.log("coordinator").contains("this store is an old copy") {
@@ -378,6 +381,15 @@ async fn stays_stopped(cluster: &Cluster) {
     }
 }
 
+/// With its newest data the coordinator signs where it had stopped.
+async fn goes_on_with(cluster: &mut Cluster, newest: &Path) {
+    cluster.stop("coordinator");
+    put_back(newest, &cluster.data("coordinator"));
+    cluster.start_party("coordinator");
+    let third = sign(cluster, build("stable", 3, 1), SOON).await;
+    proven(cluster, &third.release_id).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_coordinator_that_was_reverted_as_a_whole_appends_nothing() {
     let mut cluster = Cluster::start(Setup::default()).await;
@@ -386,11 +398,7 @@ async fn a_coordinator_that_was_reverted_as_a_whole_appends_nothing() {
     cluster.start_party("coordinator");
     stays_stopped(&cluster).await;
 
-    cluster.stop("coordinator");
-    put_back(&newest, &cluster.data("coordinator"));
-    cluster.start_party("coordinator");
-    let third = sign(&cluster, build("stable", 3, 1), SOON).await;
-    proven(&cluster, &third.release_id).await;
+    goes_on_with(&mut cluster, &newest).await;
     reader.holds();
 }
 
@@ -421,11 +429,7 @@ async fn a_reverted_coordinator_that_wrote_on_is_stopped_when_nodes_come() {
     }
 
     // No node was shown two heads of one size: none has to be told which history stands.
-    cluster.stop("coordinator");
-    put_back(&newest, &cluster.data("coordinator"));
-    cluster.start_party("coordinator");
-    let third = sign(&cluster, build("stable", 3, 1), SOON).await;
-    proven(&cluster, &third.release_id).await;
+    goes_on_with(&mut cluster, &newest).await;
     reader.holds();
 }
 

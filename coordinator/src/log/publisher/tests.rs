@@ -60,7 +60,7 @@ fn file<'a>(release: &'a v1::Release, end: &str) -> &'a [u8] {
     &release.files.iter().find(|file| file.name == format!("{}.{end}", release.release_id)).unwrap().data
 }
 
-/// Waits until something is so, far before a log at rest is published anew.
+/// Waits until something is so, long before a log at rest is published again.
 async fn soon(what: &str, is_so: impl AsyncFn() -> bool) {
     let patience = Duration::from_millis(limits::LOG_IDLE_MS - 10_000);
     tokio::time::timeout(patience, eventually(what, is_so)).await.expect(what);
