@@ -17,16 +17,18 @@
 use std::{
     collections::HashSet,
     convert::Infallible,
+    panic::AssertUnwindSafe,
     pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     task::{Context, Poll},
+    thread,
     time::Duration,
 };
 
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use http::{HeaderMap, Request, Response, header::CONTENT_TYPE};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as HttpBody, Bytes, Frame};
@@ -199,10 +201,8 @@ where
         drop((turn, received));
         (parts, room, whole, call)
     };
-    // A task of its own: a caller that resets its call ends neither the work nor what is counted for it.
-    let Ok((parts, room, Ok(whole), call)) = tokio::spawn(answering).await else {
-        return Err(Error::Serve("an answer could not be made".into()));
-    };
+    let (parts, room, whole, call) = ToTheEnd::of(answering).await?;
+    let whole = whole.map_err(|_| not_made())?;
     let trailers = whole.trailers().cloned();
     let bytes = whole.to_bytes();
     if bytes.is_empty() {
@@ -235,7 +235,7 @@ where
     let pool = bounds.pool(peer.party());
     let revoked = CancellationToken::new();
     let place = pool.streams.take_revocable(peer.owner(), revoked.clone(), false)?;
-    let turn = turn(pool, peer.owner()).await?;
+    let turn = revoked.run_until_cancelled(turn(pool, peer.owner())).await.ok_or(Error::Revoked)??;
     // A node's link is bounded by its own queues, and the engine handles nodes that do not read.
     let counted = !matches!(peer.party(), Ok(Party::Node(_)));
     let (request, held) = if counted {
@@ -249,8 +249,8 @@ where
         drop((turn, held));
         response
     };
-    let answered = revoked.run_until_cancelled(tokio::spawn(answering)).await.ok_or(Error::Revoked)?;
-    let response = answered.map_err(|_| Error::Serve("an answer could not be made".into()))?;
+    let answered = revoked.run_until_cancelled(ToTheEnd::of(answering)).await;
+    let response = answered.ok_or(Error::Revoked)??;
     Ok(response.map(|body| {
         Body::new(Streamed {
             body,
@@ -263,6 +263,41 @@ where
             _place: place,
         })
     }))
+}
+
+/// Work that goes on, and stays counted, when its caller resets the call: what is left becomes a task of its own. It is
+/// not one from the beginning, because that costs each call two thread switches.
+struct ToTheEnd<T: Send + 'static>(Option<BoxFuture<'static, thread::Result<T>>>);
+
+impl<T: Send + 'static> ToTheEnd<T> {
+    fn of(work: impl Future<Output = T> + Send + 'static) -> Self {
+        // An answer that panics is an error like any other, told and counted.
+        Self(Some(AssertUnwindSafe(work).catch_unwind().boxed()))
+    }
+}
+
+impl<T: Send + 'static> Future for ToTheEnd<T> {
+    type Output = Result<T>;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Result<T>> {
+        let Some(work) = &mut self.0 else { return Poll::Ready(Err(not_made())) };
+        let done = std::task::ready!(work.as_mut().poll(context));
+        self.0 = None;
+        Poll::Ready(done.map_err(|_| not_made()))
+    }
+}
+
+impl<T: Send + 'static> Drop for ToTheEnd<T> {
+    fn drop(&mut self) {
+        // At the end of the process nothing goes on.
+        if let (Some(work), Ok(runtime)) = (self.0.take(), tokio::runtime::Handle::try_current()) {
+            runtime.spawn(work);
+        }
+    }
+}
+
+fn not_made() -> Error {
+    Error::Serve("an answer could not be made".into())
 }
 
 /// A request whose body is counted, bounded and timed, and the share that its bytes are counted on.
@@ -620,6 +655,29 @@ mod tests {
                 }
             };
             tokio::time::timeout(PATIENCE, done).await.unwrap();
+        }
+    }
+
+    /// A caller that has found what panics is told so, and held back like one with any other error.
+    #[tokio::test]
+    async fn a_call_that_panics_is_answered_and_counted() {
+        let bounds = Bounds::new(&Limits::default());
+        let inner = service_fn(async |request: Request<Body>| -> Result<Response<Body>, Infallible> {
+            panic!("{}", request.uri())
+        });
+        let mut calls = CallsLayer::new(Arc::clone(&bounds)).unwrap().layer(inner);
+        let address = SocketAddr::from(([127, 0, 0, 1], 1));
+        for (told, path) in
+            [(1, "/rutli.v1.ReleaseService/GetRelease"), (2, "/rutli.v1.ReleaseService/WatchRelease")]
+        {
+            let mut request = Request::post(path).body(Body::empty()).unwrap();
+            request.extensions_mut().insert(Peer::new(&[], "authority", address, CancellationToken::new()));
+            let answer = calls.call(request).await.unwrap();
+            let status = Status::from_header_map(answer.headers()).unwrap();
+            assert_eq!(status.code(), Code::Internal, "{path}: {status:?}");
+            let clients = &bounds.clients;
+            assert_eq!(clients.turns.used() + clients.calls.used() + clients.streams.used(), 0, "{path}");
+            assert_eq!(clients.errors.used(), told, "{path}");
         }
     }
 
