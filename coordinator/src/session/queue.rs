@@ -274,9 +274,7 @@ impl Queue {
             }
         }
         lanes.retain(|lane| is_free(*lane));
-        let wanted = lanes.iter().copied().collect();
-        let with_work = self.with_work(wanted, &expected);
-        lanes.retain(|lane| with_work.contains(lane));
+        self.retain_with_work(&mut lanes, &expected);
         lanes
     }
 
@@ -622,39 +620,30 @@ impl Queue {
     }
 
     fn has_work(&self, lane: Lane, expected: &impl Fn(Class, &Requester) -> Expected) -> bool {
-        !self.with_work(BTreeSet::from([lane]), expected).is_empty()
+        let mut lanes = vec![lane];
+        self.retain_with_work(&mut lanes, expected);
+        !lanes.is_empty()
     }
 
-    /// Of these lanes, those that have a job in some channel that may go on.
-    fn with_work(
-        &self,
-        mut wanted: BTreeSet<Lane>,
-        expected: &impl Fn(Class, &Requester) -> Expected,
-    ) -> BTreeSet<Lane> {
-        let mut found = BTreeSet::new();
-        for class in [Class::AvDatabase, Class::ProductBuild] {
-            // Most channels have one requester, and neighbours the same.
-            let mut last: Option<(&Requester, Load)> = None;
-            let mut load_of = |requester| match last {
-                Some((known, load)) if known == requester => load,
-                _ => last.insert((requester, expected(class, requester).load())).1,
-            };
-            for channel in self.lane(class) {
-                if !wanted.iter().any(|lane| lane.class == class) {
-                    break;
-                }
-                let Some(waiting) = self.channels.get(channel) else { continue };
-                let loads: BTreeSet<Load> = waiting.requesters.keys().map(&mut load_of).collect();
-                let lanes = loads.into_iter().map(|load| Lane { class, load });
-                for lane in lanes.filter(|lane| wanted.contains(lane)).collect::<Vec<_>>() {
-                    if waiting.has_work(&self.jobs, |requester| load_of(requester) == lane.load) {
-                        wanted.remove(&lane);
-                        found.insert(lane);
-                    }
-                }
+    /// Keeps those lanes that have a job in some channel that may go on.
+    fn retain_with_work(&self, lanes: &mut Vec<Lane>, expected: &impl Fn(Class, &Requester) -> Expected) {
+        lanes.retain(|lane| {
+            // There are few requesters, and may be many channels.
+            let belongs = |who: &Requester| expected(lane.class, who).load() == lane.load;
+            if !self.requesters.iter().any(|(who, present)| present.jobs > 0 && belongs(who)) {
+                return false;
             }
-        }
-        found
+            // Most channels have one requester, and neighbours the same.
+            let mut last: Option<(&Requester, bool)> = None;
+            let mut belongs = |who| match last {
+                Some((known, is_its)) if known == who => is_its,
+                _ => last.insert((who, belongs(who))).1,
+            };
+            let mut waiting = self.lane(lane.class).iter().filter_map(|channel| self.channels.get(channel));
+            waiting.any(|waiting| {
+                waiting.requesters.keys().any(&mut belongs) && waiting.has_work(&self.jobs, &mut belongs)
+            })
+        });
     }
 }
 
