@@ -39,6 +39,8 @@ pub struct Charge {
 /// What was charged in one hour, by name and authority.
 pub(super) struct Spent {
     hour: u64,
+    /// Whether nothing was charged in it before.
+    is_new: bool,
     by: BTreeMap<(String, String), Sums>,
 }
 
@@ -75,11 +77,12 @@ impl Spent {
             .bind(signed(hour))
             .fetch_all(connection)
             .await?;
+        let is_new = rows.is_empty();
         let by = rows.into_iter().map(|row| {
             let (requests, bytes) = (unsigned(row.try_get(2)?), unsigned(row.try_get(3)?));
             Ok(((row.try_get(0)?, row.try_get(1)?), Sums { requests, bytes, changed: false }))
         });
-        Ok(Self { hour, by: by.collect::<sqlx::Result<_>>()? })
+        Ok(Self { hour, is_new, by: by.collect::<sqlx::Result<_>>()? })
     }
 
     /// Says whose budget is used up, if one is.
@@ -136,11 +139,9 @@ impl Spent {
         query.push(
             " ON CONFLICT (hour, name, authority) DO UPDATE SET requests = excluded.requests, bytes = excluded.bytes",
         );
-        query.build().execute(&mut *connection).await?;
-        // The first of an hour.
-        if changed.len() == self.by.len() {
-            sqlx::query("DELETE FROM budgets WHERE hour < $1").bind(hour).execute(connection).await?;
+        if self.is_new {
+            query.push("; DELETE FROM budgets WHERE hour < ").push_bind(hour);
         }
-        Ok(())
+        query.build().execute(connection).await.map(drop)
     }
 }

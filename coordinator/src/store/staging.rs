@@ -200,18 +200,20 @@ pub(super) async fn cosigned(
     note: &str,
     nodes: &[NodeId],
 ) -> sqlx::Result<()> {
-    for node in nodes {
-        sqlx::query(
-            "INSERT INTO cosigned_heads (node, size, note) VALUES ($1, $2, $3) ON CONFLICT (node) DO UPDATE
-             SET size = excluded.size, note = excluded.note WHERE excluded.size >= cosigned_heads.size",
-        )
-        .bind(node.to_string())
-        .bind(signed(size))
-        .bind(note)
-        .execute(&mut *connection)
-        .await?;
+    if nodes.is_empty() {
+        return Ok(());
     }
-    Ok(())
+    let mut query =
+        QueryBuilder::<Sqlite>::new("INSERT INTO cosigned_heads (node, size, note) SELECT column1, ");
+    query.push_bind(signed(size)).push(", ").push_bind(note).push(" FROM (");
+    query.push_values(nodes, |mut row, node| {
+        row.push_bind(node.to_string());
+    });
+    query.push(
+        ") WHERE true ON CONFLICT (node) DO UPDATE SET size = excluded.size, note = excluded.note \
+         WHERE excluded.size >= cosigned_heads.size",
+    );
+    query.build().execute(connection).await.map(drop)
 }
 
 pub(super) async fn prove(

@@ -106,6 +106,31 @@ async fn one_group_keeps_the_same_promises() {
     assert_eq!(*store.health().borrow(), Health::Open);
 }
 
+/// What was charged in an hour is kept for that hour, also if one of its requests is refused first.
+#[tokio::test]
+async fn earlier_hours_are_forgotten() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = open_store(folder.path()).await.unwrap();
+    let hours = async || -> Vec<(i64, i64)> {
+        sqlx::query_as("SELECT hour, requests FROM budgets ORDER BY hour")
+            .fetch_all(&store.reads)
+            .await
+            .unwrap()
+    };
+    let at = |hour: u64, request: &str, sequence| NewRelease {
+        charge: charge(hour * 3_600),
+        ..release(request, sequence)
+    };
+    for (request, sequence) in [("job-1", 1), ("job-2", 2)] {
+        number(admit(&store, at(5, request, sequence)).await.unwrap());
+    }
+    assert_eq!(hours().await, [(5, 2)]);
+    let reused = NewRelease { request_digest: [8; 32], ..at(6, "job-1", 1) };
+    assert!(admit(&store, reused).await.is_err());
+    number(admit(&store, at(6, "job-3", 3)).await.unwrap());
+    assert_eq!(hours().await, [(6, 1)]);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_is_told_of_admissions_is_told_in_their_order() {
     let folder = tempfile::tempdir().unwrap();

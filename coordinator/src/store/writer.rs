@@ -444,28 +444,41 @@ async fn finish(
         let indices: Vec<u64> = ending.entries.iter().map(|entry| log.push(entry.clone(), None)).collect();
         if let (Some(files), Some(leaf), Some(index)) = (&ending.files, ending.entries.last(), indices.last())
         {
-            signed_now.push((ending.number.0, files, leaf, *index));
+            signed_now.push(SignedNow { number: ending.number.0, files, leaf, index: *index });
         }
     }
-    if !signed_now.is_empty() {
-        let mut files = QueryBuilder::<Sqlite>::new("INSERT INTO results (number, files, checksum) ");
-        files.push_values(&signed_now, |mut row, (number, bytes, _, _)| {
-            row.push_bind(*number)
-                .push_bind(bytes.as_slice())
-                .push_bind(checksum::result(*number, bytes).finish());
-        });
-        files.build().execute(&mut *connection).await?;
-        let mut proofs = QueryBuilder::<Sqlite>::new("INSERT INTO proofs (number, leaf, log_index) ");
-        proofs.push_values(&signed_now, |mut row, (number, _, leaf, index)| {
-            row.push_bind(*number).push_bind(leaf.as_slice()).push_bind(signed(*index));
-        });
-        proofs.build().execute(&mut *connection).await?;
-    }
     let signed: Vec<i64> = endings_signed(&endings).filter(|number| ended.contains(number)).collect();
-    if !signed.is_empty() {
-        raise_channels(&signed).build().execute(connection).await?;
+    if signed.is_empty() {
+        return Ok(overtaken);
     }
+    // One script, and so one round trip to the thread that has the file.
+    let mut script = QueryBuilder::<Sqlite>::new("");
+    if !signed_now.is_empty() {
+        insert_results(&mut script, &signed_now);
+    }
+    raise_channels(&mut script, &signed);
+    script.build().execute(connection).await?;
     Ok(overtaken)
+}
+
+/// What was signed, with the entry that is to be proved.
+struct SignedNow<'a> {
+    number: i64,
+    files: &'a [u8],
+    leaf: &'a [u8],
+    index: u64,
+}
+
+fn insert_results(script: &mut QueryBuilder<Sqlite>, signed_now: &[SignedNow<'_>]) {
+    script.push("INSERT INTO results (number, files, checksum) ");
+    script.push_values(signed_now, |mut row, SignedNow { number, files, .. }| {
+        row.push_bind(*number).push_bind(*files).push_bind(checksum::result(*number, files).finish());
+    });
+    script.push("; INSERT INTO proofs (number, leaf, log_index) ");
+    script.push_values(signed_now, |mut row, SignedNow { number, leaf, index, .. }| {
+        row.push_bind(*number).push_bind(*leaf).push_bind(signed(*index));
+    });
+    script.push(";");
 }
 
 fn endings_signed(endings: &[&Ending]) -> impl Iterator<Item = i64> {
@@ -512,20 +525,19 @@ fn select_rivals(numbers: &[i64]) -> QueryBuilder<Sqlite> {
 }
 
 /// The highest signed sequence of each channel.
-fn raise_channels(numbers: &[i64]) -> QueryBuilder<Sqlite> {
-    let mut query = QueryBuilder::<Sqlite>::new(
+fn raise_channels(script: &mut QueryBuilder<Sqlite>, numbers: &[i64]) {
+    script.push(
         "INSERT INTO channels (class, product, channel, sequence) \
          SELECT class, product, channel, max(sequence) FROM releases WHERE number IN (",
     );
-    let mut ids = query.separated(", ");
+    let mut ids = script.separated(", ");
     for number in numbers {
         ids.push_bind(*number);
     }
-    query.push(
+    script.push(
         ") GROUP BY class, product, channel ON CONFLICT (class, product, channel) \
-         DO UPDATE SET sequence = max(sequence, excluded.sequence)",
+         DO UPDATE SET sequence = max(sequence, excluded.sequence);",
     );
-    query
 }
 
 /// A channel from three columns.
@@ -655,12 +667,14 @@ pub(crate) fn unsigned(number: i64) -> u64 {
 #[cfg(test)]
 pub(super) fn statements(releases: &[&NewRelease], endings: &[&Ending]) -> [String; 5] {
     let numbers: Vec<i64> = endings_signed(endings).collect();
+    let mut raise = QueryBuilder::new("");
+    raise_channels(&mut raise, &numbers);
     [
         super::admission::select_known(releases),
         super::admission::select_signed(releases),
         update_outcomes(endings),
         select_rivals(&numbers),
-        raise_channels(&numbers),
+        raise,
     ]
     .map(QueryBuilder::into_string)
 }
