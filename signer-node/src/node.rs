@@ -646,7 +646,7 @@ impl Node {
         if stream.outbox.capacity() < limits::OUTBOX_RESERVE {
             return;
         }
-        let announcements = match self.signer.announce(id, most, &mut self.rng) {
+        let announcements = match self.signer.announce(id, most, &mut self.rng.batch()) {
             Ok(announcements) => announcements,
             // Tried again with the next tick.
             Err(error) => return tracing::error!(%error, "no nonces can be made"),
