@@ -38,6 +38,7 @@ use crate::{
     limits,
     marks::Marks,
     sign::{JournalRecord, Verdict},
+    versions::Versions,
 };
 
 mod decisions;
@@ -368,8 +369,8 @@ async fn look(connection: &mut SqliteConnection, path: &Path) -> Result<(Memory,
         Some(memory) => memory,
         None => begin(connection).await?,
     };
-    verify::content(connection, &memory).await?;
-    let recovered = recover(connection).await?;
+    let versions = verify::content(connection, &memory).await?;
+    let recovered = recover(connection, versions).await?;
     Ok((memory, recovered))
 }
 
@@ -397,16 +398,17 @@ fn migrations() -> Migrator {
         (6, "channels", include_str!("../migrations/0006_channels.sql")),
         (7, "files", include_str!("../migrations/0007_files.sql")),
         (8, "reached", include_str!("../migrations/0008_reached.sql")),
+        (9, "versions", include_str!("../migrations/0009_versions.sql")),
     ];
     Migrator::with_migrations(all.into_iter().map(migration).collect())
 }
 
-async fn recover(connection: &mut SqliteConnection) -> Result<Recovered, Error> {
+async fn recover(connection: &mut SqliteConnection, versions: Versions) -> Result<Recovered, Error> {
     let state = sqlx::query("SELECT paused, newest_at, permitted, refused FROM state")
         .fetch_one(&mut *connection)
         .await?;
     Ok(Recovered {
-        marks: decisions::marks(connection).await?,
+        marks: Marks::from_rows(decisions::mark_rows(connection).await?, versions),
         paused: state.try_get(0)?,
         newest_at: unsigned(state.try_get(1)?)?,
         counts: Counts { permitted: unsigned(state.try_get(2)?)?, refused: unsigned(state.try_get(3)?)? },

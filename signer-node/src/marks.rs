@@ -89,11 +89,10 @@ impl Steps {
 }
 
 impl Marks {
-    /// From the journal.
+    /// From the journal: its marks, and the versions that its lines name.
     pub fn from_rows(rows: impl IntoIterator<Item = Mark>, versions: Versions) -> Self {
         let mut marks = Self { versions, ..Self::default() };
         for Mark { channel, sequence, digest, version, at } in rows {
-            marks.versions.note(&channel, &version, &digest);
             let window = marks.channels.entry(channel).or_default();
             window.insert(sequence, Permitted { digest, version, at, durable: true });
             shorten(window);

@@ -18,12 +18,11 @@ use super::{
 use crate::{
     error::Error,
     limits,
-    marks::{Mark, Marks},
+    marks::Mark,
     policy::Basis,
     rates::RateCounter,
     refusals::{CustodianRefusal, FileKey, PermittedFiles, Refusals, file_key},
     sign::{JournalRecord, Verdict},
-    versions::Versions,
 };
 
 impl Journal {
@@ -185,15 +184,6 @@ pub(super) fn mark_of(line: &[Value]) -> Result<Mark, Error> {
     })
 }
 
-/// Of every channel.
-pub(super) async fn marks(connection: &mut SqliteConnection) -> Result<Marks, Error> {
-    let mut known = Versions::default();
-    for (channel, version, digest) in version_rows(connection).await? {
-        known.note(&channel, &version, &digest);
-    }
-    Ok(Marks::from_rows(mark_rows(connection).await?, known))
-}
-
 /// In the order of channel and sequence.
 pub(super) async fn mark_rows(connection: &mut SqliteConnection) -> Result<Vec<Mark>, Error> {
     let rows = sqlx::query("SELECT class, product, channel, sequence, digest, version, at FROM marks")
@@ -202,16 +192,6 @@ pub(super) async fn mark_rows(connection: &mut SqliteConnection) -> Result<Vec<M
     let mut marks = rows.iter().map(mark).collect::<Result<Vec<_>, _>>()?;
     marks.sort_unstable_by(|a, b| (&a.channel, a.sequence).cmp(&(&b.channel, b.sequence)));
     Ok(marks)
-}
-
-/// Each version with the first content that had it.
-pub(super) async fn version_rows(
-    connection: &mut SqliteConnection,
-) -> Result<Vec<(ChannelKey, Version, [u8; 32])>, Error> {
-    let rows = sqlx::query("SELECT class, product, channel, version, digest FROM versions")
-        .fetch_all(connection)
-        .await?;
-    rows.iter().map(|row| Ok((channel(row)?, version(row, 3)?, digest(row, 4)?))).collect()
 }
 
 /// Writes lines, each after the one before it in its chain. One statement for any number of rows, here and below: the rows
@@ -226,7 +206,7 @@ pub(super) fn insert(script: &mut QueryBuilder<Sqlite>, memory: &mut Memory, rec
         chained(chain.append(&DECISIONS, &line), &line)
     };
     let lines = serde_json::Value::Array(records.iter().map(&mut line).collect());
-    script.push(INSERT_DECISIONS.as_str()).push_bind(lines.to_string()).push(") ORDER BY json_each.key;");
+    script.push(INSERT_DECISIONS.as_str()).push_bind(lines.to_string()).push(") ORDER BY jsonb_each.key;");
 }
 
 /// A line in JSON, with the hash of the one before it.
@@ -239,7 +219,7 @@ fn rows<T>(of: &[T], row: impl Fn(&T) -> serde_json::Value) -> String {
     serde_json::Value::Array(of.iter().map(row).collect()).to_string()
 }
 
-/// Raises the marks of the channels and keeps the versions, and forgets the marks beyond the window.
+/// Raises the marks of the channels, and forgets those beyond the window.
 pub(super) fn raise_marks(script: &mut QueryBuilder<Sqlite>, permitted: &[&JournalRecord]) {
     let mark = |record: &&JournalRecord| {
         let (class, product, channel) = (record.class.as_str(), &record.product, &record.channel);
@@ -251,17 +231,13 @@ pub(super) fn raise_marks(script: &mut QueryBuilder<Sqlite>, permitted: &[&Journ
         .push(
             "INSERT INTO marks (class, product, channel, sequence, digest, version, at)
             SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4), value ->> 5, value ->> 6
-            FROM json_each(",
-        )
-        .push_bind(marks.clone())
-        .push(
-            ") WHERE true
-            ON CONFLICT (class, product, channel, sequence) DO UPDATE SET digest = excluded.digest;
-            INSERT INTO versions (class, product, channel, version, digest)
-            SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 5, unhex(value ->> 4) FROM json_each(",
+            FROM jsonb_each(",
         )
         .push_bind(marks)
-        .push(") WHERE true ORDER BY json_each.key ON CONFLICT (class, product, channel, version) DO NOTHING;");
+        .push(
+            ") WHERE true
+            ON CONFLICT (class, product, channel, sequence) DO UPDATE SET digest = excluded.digest;",
+        );
     let mut channels: Vec<_> = permitted.iter().map(|record| record.channel_key()).collect();
     channels.sort_unstable();
     channels.dedup();
@@ -275,7 +251,7 @@ pub(super) fn raise_marks(script: &mut QueryBuilder<Sqlite>, permitted: &[&Journ
                     ORDER BY sequence DESC LIMIT 1 OFFSET ",
         )
         .push_bind(count(limits::RETRY_WINDOW))
-        .push(") AS forgotten FROM json_each(")
+        .push(") AS forgotten FROM jsonb_each(")
         .push_bind(rows(&channels, |key| json!([key.class.as_str(), key.product, key.channel])))
         .push(
             "))
@@ -308,7 +284,7 @@ pub(super) fn keep_refusals(
         .push(INSERT_REFUSALS.as_str())
         .push_bind(serde_json::Value::Array(lines).to_string())
         .push(
-            ") ORDER BY json_each.key;
+            ") ORDER BY jsonb_each.key;
             DELETE FROM custodian_refusals WHERE id <= (
                 SELECT id FROM custodian_refusals ORDER BY id DESC LIMIT 1 OFFSET ",
         )

@@ -49,7 +49,7 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
             })
             .collect();
         format!(
-            "INSERT INTO {} ({}, before) SELECT {}, unhex(value ->> {COLUMNS}) FROM json_each(",
+            "INSERT INTO {} ({}, before) SELECT {}, unhex(value ->> {COLUMNS}) FROM jsonb_each(",
             self.name,
             names.join(", "),
             values.join(", ")
@@ -192,7 +192,7 @@ mod tests {
     fn one_list_of_columns_serves_writing_and_reading() {
         assert_eq!(
             TABLE.insert(),
-            "INSERT INTO t (a, b, before) SELECT value ->> 0, unhex(value ->> 1), unhex(value ->> 2) FROM json_each("
+            "INSERT INTO t (a, b, before) SELECT value ->> 0, unhex(value ->> 1), unhex(value ->> 2) FROM jsonb_each("
         );
         assert_eq!((TABLE.selected().as_str(), TABLE.place("b")), ("a, b, before", Some(1)));
     }

@@ -57,6 +57,10 @@ async fn what_was_confirmed_is_there_after_a_restart() {
     let (journal, recovered) = Journal::open(&copy.path().join("node.sqlite")).await.unwrap();
     let mut marks = recovered.marks;
     let suite = release("suite", 5, 1);
+    let is_new = |sequence, digest| marks.history(&release("suite", sequence, 1), digest).version_is_new;
+    assert!(is_new(5, suite.digest()), "the version of a release that comes again");
+    assert!(!is_new(5, [9; 32]), "the same version with other content");
+    assert!(is_new(6, [9; 32]), "the version of one that was refused");
     assert_eq!(marks.admit(&suite, suite.digest(), 50).unwrap(), Novelty::Durable);
     assert!(marks.admit(&release("suite", 4, 1), [0; 32], 50).is_err());
     assert!(
@@ -69,6 +73,28 @@ async fn what_was_confirmed_is_there_after_a_restart() {
     let digests =
         "SELECT count(*) FROM decisions WHERE length(digest) = 32 AND reason LIKE '%\"not\" allowed'";
     assert_eq!(rows(&journal, digests).await, 1);
+}
+
+/// It had a table of its own for the versions.
+#[tokio::test]
+async fn a_journal_of_an_earlier_version_keeps_its_versions() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("node.sqlite");
+    let (journal, _) = Journal::open(&path).await.unwrap();
+    journal.record(&[&record("suite", 5, Verdict::Permitted)], None).await.unwrap();
+    let mut write = journal.write().await.unwrap();
+    for script in [
+        "CREATE TABLE versions (class TEXT, product TEXT, channel TEXT, version TEXT, digest BLOB)",
+        "INSERT INTO versions SELECT class, product, channel, version, digest FROM decisions",
+        "DELETE FROM _sqlx_migrations WHERE version = 9",
+    ] {
+        sqlx::query(script).execute(write.connection().unwrap()).await.unwrap();
+    }
+    write.commit_unsealed().await.unwrap();
+    journal.close().await.unwrap();
+    let (journal, recovered) = Journal::open(&path).await.unwrap();
+    assert_eq!(rows(&journal, "SELECT count(*) FROM sqlite_schema WHERE name = 'versions'").await, 0);
+    assert!(!recovered.marks.history(&release("suite", 5, 1), [9; 32]).version_is_new);
 }
 
 #[tokio::test]

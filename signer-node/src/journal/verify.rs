@@ -2,7 +2,8 @@
 //!
 //! It reads every line once. In order: SQLite's own check of its file, the seal, the chains from their first
 //! kept line to the newest, and the marks, which follow from the permissions. Any mismatch is damage: the
-//! node does not start with it.
+//! node does not start with it. The versions that were permitted are nowhere but in these lines, so this gives
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -16,7 +17,7 @@ use super::{
     memory::{self, Chain, Memory},
     rows::{Table, Value},
 };
-use crate::{error::Error, limits, marks::Mark};
+use crate::{error::Error, limits, marks::Mark, versions::Versions};
 
 /// What stands in for the lines of one chain.
 const PERMITTED: &str = "verdict = 'permitted'";
@@ -29,17 +30,17 @@ pub(super) async fn file(connection: &mut SqliteConnection) -> Result<(), Error>
     if found == ["ok"] { Ok(()) } else { Err(Error::JournalDamaged(found.join("; ").replace('\n', " "))) }
 }
 
-/// Checks that everything in the journal is what its memory says. `memory` came with a valid seal.
-pub(super) async fn content(connection: &mut SqliteConnection, memory: &Memory) -> Result<(), Error> {
+/// Checks that everything in the journal is what its memory says. `memory` came with a valid seal. Gives the versions that
+/// were permitted.
+pub(super) async fn content(connection: &mut SqliteConnection, memory: &Memory) -> Result<Versions, Error> {
     if !memory.rest_is(memory::rest(connection).await?) {
         return Err(Error::JournalDamaged("a table of its log or its ceremonies was changed".into()));
     }
     let begun = Memory::begin(memory.name);
-    let (mut derived, mut versions) = (BTreeMap::new(), BTreeMap::new());
+    let (mut derived, mut versions) = (BTreeMap::new(), Versions::default());
     walk(connection, &DECISIONS, PERMITTED, Stretch::whole(begun.permitted, memory.permitted), |line| {
         let mark = decisions::mark_of(line)?;
-        let version = (mark.channel.clone(), mark.version.as_str().to_owned());
-        versions.entry(version).or_insert(mark.digest);
+        versions.note(&mark.channel, &mark.version, &mark.digest);
         derive(&mut derived, mark);
         Ok(())
     })
@@ -53,15 +54,7 @@ pub(super) async fn content(connection: &mut SqliteConnection, memory: &Memory) 
     if decisions::mark_rows(connection).await? != derived {
         return Err(Error::JournalDamaged("its marks are not those of its permissions".into()));
     }
-    let kept = decisions::version_rows(connection).await?;
-    let kept: BTreeMap<_, _> = kept
-        .into_iter()
-        .map(|(channel, version, first)| ((channel, version.as_str().to_owned()), first))
-        .collect();
-    if kept != versions {
-        return Err(Error::JournalDamaged("its versions are not those of its permissions".into()));
-    }
-    Ok(())
+    Ok(versions)
 }
 
 /// The hash of the newest of the first `count` lines of the permissions, if the journal has so many.
