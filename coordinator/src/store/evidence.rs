@@ -132,8 +132,8 @@ impl Record {
     }
 }
 
-/// All evidence of a row of `releases` as one column, for [`infos_of`]: a release is read by one statement, for each more
-/// costs two changes of thread.
+/// All evidence of a row of `releases` as one column, for [`infos_of`]. A release is read by one statement, because each
+/// further one costs two thread switches.
 macro_rules! infos_column {
     () => {
         "(SELECT json_group_array(json_array(hex(digest), kind, submitter, added_at, log_index, size, logged_by, \
